@@ -1,0 +1,195 @@
+"""One run from its config to its summary: nothing done twice, nothing lost, every end recorded."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipes import build, recipe, record, sweep
+
+LIBRARIES = (
+    "torch",
+    "accelerate",
+    "timm",
+    "transformers",
+    "diffusers",
+    "datasets",
+    "hydra-core",
+    "numpy",
+    "wandb",
+)
+
+
+def run(cfg: DictConfig) -> str:
+    """Do one run, or go on with it, or skip it because its record is complete.
+
+    Returns:
+        How it ended: completed, diverged or skipped.
+
+    Raises:
+        ConfigError: a user's mistake, found before any work is lost.
+        KeyboardInterrupt: the run was asked to stop; its checkpoint is written.
+    """
+    build.check(cfg)
+    if cfg.dry_run:
+        from recipes import dry_run
+
+        dry_run.run(cfg)
+        return "dry run"
+    folder = record.folder_of(cfg)
+    done = record.read_summary(folder)
+    if done is not None and done["status"] in record.FINISHED:
+        _say(f"{folder} is {done['status']} already: {_figures(done)}")
+        return "skipped"
+    return _run(cfg, folder)
+
+
+def _run(cfg: DictConfig, folder: Path) -> str:
+    from recipes import devices, tracker
+    from recipes.clock import Clock
+    from recipes.loop import Trainer
+    from recipes.outcome import DivergedError, InterruptedRunError, Journal, Outcome
+
+    clock = Clock("startup")
+    accelerator = devices.start(cfg)
+    the_recipe = recipe.make(cfg)
+    make_optimizer = build.optimizer_factory(cfg.optim)
+    journal, outcome = Journal(), Outcome()
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    if accelerator.is_main_process:
+        opened = record.Record(cfg)
+        journal = Journal(opened, tracker.make(cfg.tracker, folder, config))
+        opened.summarise(_summary(cfg, outcome, "interrupted", cause="the process ended without a word"))
+        _say(_heading(cfg, folder))
+    status, cause, diverged_step = "failed", None, None
+    try:
+        Trainer(cfg, the_recipe, make_optimizer, accelerator, journal, folder, clock, outcome).train()
+        status = "completed"
+    except DivergedError as error:
+        status, cause, diverged_step = "diverged", error.cause, error.step
+    except InterruptedRunError as error:
+        status, cause = "interrupted", str(error)
+        raise KeyboardInterrupt(f"{error}; the same command goes on from there") from None
+    except BaseException as error:
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        raise
+    finally:
+        clock.switch("logging")
+        outcome.seconds = dict(clock.seconds)
+        if journal.record is not None and journal.tracker is not None:
+            summary = _summary(cfg, outcome, status, cause=cause, diverged_step=diverged_step)
+            journal.tracker.finish(summary)
+            journal.record.summarise(summary)
+            journal.record.close()
+            if status == "completed":
+                from recipes import checkpoint
+
+                checkpoint.trim(folder / "checkpoint")
+            sweep.note(status, folder, cause)
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        _say(f"{status}{f' ({cause} at step {diverged_step})' if cause else ''}: {_figures(summary)}")
+        _say(f"record {folder}")
+    return status
+
+
+def _summary(
+    cfg: DictConfig, outcome: Any, status: str, *, cause: str | None = None, diverged_step: int | None = None
+) -> dict[str, Any]:
+    """The summary as the run record fixes it."""
+    recipe_class = type(recipe.make(cfg))
+    tests = dict(outcome.test)
+    return {
+        "status": status,
+        "cause": cause,
+        "diverged_step": diverged_step,
+        "task": cfg.task.name,
+        "optim": cfg.optim.name,
+        "variant": cfg.optim.get("variant"),
+        "scale": cfg.scale.name,
+        "model": cfg.model.name,
+        "model_args": OmegaConf.to_container(cfg.model.args),
+        "data": cfg.data.name,
+        "augment": cfg.augment.name,
+        "seed": cfg.seed,
+        "steps": cfg.steps,
+        "batch_size": cfg.batch_size,
+        "metric": outcome.metric or recipe_class.metric,
+        "goal": recipe_class.goal,
+        "final": outcome.final,
+        "best": outcome.best,
+        "test": tests.pop("test", None),
+        "further_tests": tests,
+        "lr": cfg.optim.lr,
+        "weight_decay": cfg.optim.weight_decay,
+        "tuned": cfg.tuned.file,
+        "tuned_source": cfg.tuned.source,
+        "steps_per_second": outcome.steps_per_second,
+        "optimizer_step_ms": outcome.optimizer_step_ms,
+        "optimizer_state_bytes": outcome.optimizer_state_bytes,
+        "num_parameters": outcome.num_parameters,
+        "data_fingerprint": outcome.data_fingerprint,
+        "seconds": {name: round(value, 3) for name, value in sorted(outcome.seconds.items())},
+        "versions": versions(),
+        "machine": f"{platform.machine()} {platform.system()}",
+        "git_commit": git_commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of this code, marked where the working tree differs from it."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty",
+        "--exclude=*",
+    ]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _heading(cfg: DictConfig, folder: Path) -> str:
+    return (
+        f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name} on {cfg.data.name}, {cfg.optim.name} "
+        f"lr {cfg.optim.lr:g} weight decay {cfg.optim.weight_decay:g} (hyperparameters: {cfg.tuned.file}), "
+        f"{cfg.steps} steps of {cfg.batch_size}, seed {cfg.seed}\n{folder}"
+    )
+
+
+def _figures(summary: dict[str, Any]) -> str:
+    """The figures of a summary that a person looks for."""
+    shown = []
+    for name in ("final", "best", "test"):
+        if summary.get(name) is not None:
+            label = {"final": "val", "best": "best val", "test": "test"}[name]
+            shown.append(f"{label} {summary['metric']} {summary[name]:.4f}")
+    if summary.get("steps_per_second"):
+        shown.append(f"{summary['steps_per_second']:.1f} steps/s")
+    return ", ".join(shown) or "no figure yet"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+    sys.stdout.flush()

@@ -1,0 +1,141 @@
+"""Which examples a step sees: a function of (seed, epoch) with one integer as its cursor.
+
+The cursor is the number of examples that earlier steps have seen. A resumed run therefore needs nothing but its
+step, and any number of processes and loader workers sees the same global batches.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+Batch = dict[str, torch.Tensor]
+Key = tuple[int, int]  # position in the run, index in the data set
+
+
+class Examples(Protocol):
+    """A map-style data set that hands out whole batches."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """The examples at these indices; random draws follow from the positions alone."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash of the content."""
+        ...
+
+
+def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    """The order of one epoch, as int64 indices."""
+    return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+class TrainBatches:
+    """The keys of each micro-batch that one process trains on, from `first_step` on.
+
+    Args:
+        length: examples in the data set; an epoch's end may fall inside a batch.
+        batch_size: examples a step over all processes and micro-batches.
+        steps: where the run ends.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        seed: int,
+        batch_size: int,
+        steps: int,
+        first_step: int = 0,
+        accumulate: int = 1,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.length, self.seed = length, seed
+        self.batch_size, self.steps, self.first_step = batch_size, steps, first_step
+        self.accumulate, self.rank, self.processes = accumulate, rank, processes
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        micro = self.batch_size // (self.accumulate * self.processes)
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(self.first_step, self.steps):
+            for part in range(self.accumulate):
+                start = step * self.batch_size + (part * self.processes + self.rank) * micro
+                keys = []
+                for position in range(start, start + micro):
+                    if position // self.length != epoch:
+                        epoch = position // self.length
+                        order = permutation(self.seed, epoch, self.length)
+                    keys.append((position, int(order[position % self.length])))
+                yield keys
+
+
+class EvalBatches:
+    """Every example once, in order, spread over the processes batch by batch.
+
+    All processes see the same number of batches of the same size, as sharded models need; what was added to fill
+    them repeats the last example and is cut off again by the caller, who knows the data set's length.
+    """
+
+    def __init__(self, length: int, *, batch_size: int, rank: int = 0, processes: int = 1) -> None:
+        self.length, self.rank, self.processes = length, rank, processes
+        # One batch over all processes takes `processes * batch_size` examples; small sets need no more than this.
+        self.batch_size = max(1, min(batch_size, -(-length // processes)))
+
+    def __len__(self) -> int:
+        return -(-self.length // (self.batch_size * self.processes))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for batch in range(len(self)):
+            start = (batch * self.processes + self.rank) * self.batch_size
+            yield [(i, min(i, self.length - 1)) for i in range(start, start + self.batch_size)]
+
+
+def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int, pin: bool) -> DataLoader[Any]:
+    """A torch loader over these batches; `workers` processes prepare them ahead of the device."""
+    return DataLoader(
+        examples,  # type: ignore[arg-type]
+        batch_sampler=batches,
+        collate_fn=_as_is,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=False,
+    )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def seed_all(*key: int) -> None:
+    """Seed python's, numpy's and torch's global generators from a key such as (seed, step, rank).
+
+    Done before every step, so that no generator's state has to be saved: dropout and mixing of step n are the
+    same in a run that was killed and one that was not.
+    """
+    word = int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0])
+    random.seed(word)
+    np.random.seed(word)
+    torch.manual_seed(word)
+
+
+def draw(function: Callable[[Any], Any], example: Any, *key: int) -> Any:
+    """Apply a randomised function with generators seeded by a key, and leave the global ones as they were."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_all(*key)
+    try:
+        return function(example)
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,268 @@
+"""The one training loop. Everything that could favour an optimizer is here or in the recipe, the same for all."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from omegaconf import DictConfig
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from recipes import build, checkpoint, devices, loading, schedule
+from recipes.checkpoint import Checkpoint
+from recipes.clock import Clock
+from recipes.errors import ConfigError
+from recipes.loading import Batch
+from recipes.meter import Meter
+from recipes.outcome import DivergedError, InterruptedRunError, Journal, Outcome
+from recipes.progress import Progress
+from recipes.recipe import Recipe
+from recipes.signals import StopRequests
+
+
+class Trainer:
+    """One run: a recipe's model on its data with one optimizer.
+
+    Args:
+        folder: where checkpoints are kept; its name is the run's id.
+        clock: runs its part `startup`.
+        outcome: filled while the run goes on.
+
+    Raises:
+        ConfigError: data, weights or a checkpoint are not what they have to be.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        recipe: Recipe,
+        make_optimizer: build.OptimizerFactory,
+        accelerator: Accelerator,
+        journal: Journal,
+        folder: Path,
+        clock: Clock,
+        outcome: Outcome,
+    ) -> None:
+        self.cfg, self.recipe, self.accelerator = cfg, recipe, accelerator
+        self.journal, self.folder, self.clock, self.outcome = journal, folder, clock, outcome
+
+        # The same seed gives every optimizer the same initial weights and the same order of examples.
+        self.examples = recipe.examples()
+        outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
+        loading.seed_all(cfg.seed)
+        self.model = recipe.model()
+        outcome.num_parameters = sum(p.numel() for p in self.model.parameters())
+        if cfg.init_from is not None:
+            recipe.initialise(self.model, checkpoint.load_weights(cfg.init_from))
+        self.model.to(accelerator.device)
+        self.average: AveragedModel | None = None
+        if cfg.ema_decay is not None:
+            average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
+            self.average = AveragedModel(self.model, multi_avg_fn=average_fn, use_buffers=True)
+        outcome.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
+        if cfg.shard:
+            devices.shard(self.model, accelerator)
+        self.optimizer = make_optimizer(build.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay))
+        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
+        self.first = self._resume()
+
+    def train(self) -> None:
+        """Train from the first step, or from the newest checkpoint, to the last, then test.
+
+        Raises:
+            DivergedError: the loss or the validation metric is not finite.
+            InterruptedRunError: a signal asked the run to stop.
+        """
+        cfg, clock, outcome = self.cfg, self.clock, self.outcome
+        feed = self._feed()
+        meter = Meter(self.first, cfg.log_every, self.accelerator)
+        progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
+        self.trained.train()
+        with StopRequests(self.accelerator) as stop, progress:
+            clock.switch("data")
+            for step in range(self.first, cfg.steps):
+                extra = self._step(step, feed, meter)
+                done = step + 1
+                measuring = done % cfg.eval_every == 0 or done == cfg.steps
+                closing = measuring or done - meter.start == cfg.log_every
+                if closing:
+                    window = meter.close(done)
+                    if window.loss is not None:
+                        self._log(done, "train", {"loss": window.loss} | _floats(extra))
+                    if window.bad_step is not None:
+                        raise DivergedError(window.bad_step, f"training loss is {window.bad_loss}")
+                    outcome.steps_per_second, outcome.optimizer_step_ms = (
+                        meter.steps_per_second,
+                        meter.optimizer_step_ms,
+                    )
+                    outcome.optimizer_state_bytes = devices.state_bytes(self.optimizer)
+                    self._log(done, "time", {"steps_per_second": window.steps_per_second})
+                    self._log(done, "optim", {"lr": self._rate(step) * self.peaks[0]})
+                    progress.update(done, window.loss, outcome.steps_per_second)
+                if measuring:
+                    with clock.during("evaluation"):
+                        value = self.evaluate("val", done)[outcome.metric]
+                    if not math.isfinite(value):
+                        raise DivergedError(done, f"validation {outcome.metric} is {value}")
+                    better = max if self.recipe.goal == "max" else min
+                    outcome.final = value
+                    outcome.best = value if outcome.best is None else better(outcome.best, value)
+                    progress.metric = f"val {outcome.metric} {value:.4f}"
+                stopping = stop.asked(closing)
+                if done % cfg.checkpoint_every == 0 or done == cfg.steps or stopping:
+                    with clock.during("checkpoint"):
+                        self.save(done)
+                if stopping and done < cfg.steps:
+                    raise InterruptedRunError(f"stopped at step {done}")
+                clock.switch("data")
+        with clock.during("evaluation"):
+            for split in sorted(set(self.examples) - {"train", "val"}):
+                outcome.test[split] = self.evaluate(split, cfg.steps)[outcome.metric]
+
+    def _step(self, step: int, feed: Iterator[Batch], meter: Meter) -> dict[str, torch.Tensor]:
+        """One optimizer step; returns what the recipe and the clipping measured beside the loss."""
+        cfg, clock, accelerator = self.cfg, self.clock, self.accelerator
+        # A device works in the background: the parts of a step can be told apart only by waiting for it, which
+        # costs speed. One step a window is timed so. The CPU does as it is told.
+        background = accelerator.device.type != "cpu"
+        timed = not background or step == meter.start
+        clock.synchronize = torch.accelerator.synchronize if background and timed else None
+        loading.seed_all(cfg.seed, step, accelerator.process_index)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            _set_lr(group, peak * self._rate(step))
+        values: dict[str, torch.Tensor] = {}
+        for part in range(cfg.accumulate):
+            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in next(feed).items()}
+            last = part == cfg.accumulate - 1
+            meter.add_seconds(clock.switch("forward"))
+            with nullcontext() if last or cfg.shard else accelerator.no_sync(self.trained):
+                with accelerator.autocast():
+                    values = self.recipe.loss(self.trained, batch)
+                loss = values.pop("loss") / cfg.accumulate
+                meter.add_seconds(clock.switch("backward"))
+                accelerator.backward(loss)
+            meter.add_seconds(clock.switch("optimizer" if last else "data"))
+            meter.add_loss(step, loss)
+        if cfg.clip_norm is not None:
+            values["grad_norm"] = accelerator.clip_grad_norm_(self.trained.parameters(), cfg.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        stretch = clock.switch("logging")
+        meter.add_seconds(stretch)
+        if timed:
+            meter.optimizer_seconds.append(stretch)
+        if background and step + 1 - meter.start == cfg.log_every:
+            torch.accelerator.synchronize()  # the window's last work belongs to its time
+            meter.add_seconds(clock.switch("logging"))
+        return values
+
+    def evaluate(self, split: str, step: int) -> dict[str, float]:
+        """Metrics of a split, of the trained weights and of their average, logged at a step."""
+        if hasattr(self.optimizer, "eval"):  # schedule-free optimizers keep two sets of weights
+            self.optimizer.eval()
+        values = self._metrics(self.accelerator.unwrap_model(self.trained), split)
+        if self.average is not None:
+            values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
+        if hasattr(self.optimizer, "train"):
+            self.optimizer.train()
+        self.trained.train()
+        self._log(step, split, values)
+        return values
+
+    @torch.no_grad()
+    def _metrics(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Metrics over a split, each example counted once however many processes share it."""
+        model.eval()
+        examples, accelerator = self.examples[split], self.accelerator
+        batches = loading.EvalBatches(
+            len(examples),
+            batch_size=self.cfg.eval_batch_size,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+        collected: dict[str, list[torch.Tensor]] = {}
+        for batch in self._loader(split, batches):
+            moved = {name: value.to(accelerator.device) for name, value in batch.items()}
+            with accelerator.autocast():
+                figures = self.recipe.evaluate(model, moved)
+            for name, value in figures.items():
+                collected.setdefault(name, []).append(accelerator.gather(value.float()).cpu())
+        return self.recipe.metrics({name: torch.cat(parts)[: len(examples)] for name, parts in collected.items()})
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint after a step."""
+        weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
+        if self.accelerator.is_main_process:
+            outcome = self.outcome
+            state = {
+                "best": outcome.best,
+                "final": outcome.final,
+                "seconds": dict(self.clock.seconds),
+                "data_fingerprint": outcome.data_fingerprint,
+            }
+            average = None if self.average is None else self.average.state_dict()
+            whole = Checkpoint(step, weights, average, optimizer, state)
+            checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
+
+    def _resume(self) -> int:
+        """Go on where the newest checkpoint stands; all that is random follows from (seed, step)."""
+        saved = checkpoint.load_newest(self.folder / "checkpoint", self.folder.name)
+        if saved is not None:
+            if saved.state["data_fingerprint"] != self.outcome.data_fingerprint:
+                raise ConfigError(
+                    f"data={self.cfg.data.name} has changed since {self.folder} was begun; choose another output_dir="
+                )
+            devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
+            if self.average is not None and saved.average is not None:
+                self.average.load_state_dict(saved.average)
+            self.outcome.best, self.outcome.final = saved.state["best"], saved.state["final"]
+            for part, seconds in saved.state["seconds"].items():
+                self.clock.seconds[part] += seconds
+            self.accelerator.print(f"going on from step {saved.step}")
+        first = 0 if saved is None else saved.step
+        self.journal.begin(first)
+        return first
+
+    def _feed(self) -> Iterator[Batch]:
+        """The training batches of this process from the first step on."""
+        batches = loading.TrainBatches(
+            len(self.examples["train"]),
+            seed=self.cfg.seed,
+            batch_size=self.cfg.batch_size,
+            steps=self.cfg.steps,
+            first_step=self.first,
+            accumulate=self.cfg.accumulate,
+            rank=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+        return iter(self._loader("train", batches))
+
+    def _loader(self, split: str, batches: loading.TrainBatches | loading.EvalBatches) -> Iterable[Batch]:
+        pin = self.accelerator.device.type == "cuda"
+        return loading.loader(self.examples[split], batches, self.cfg.data.workers, pin)
+
+    def _rate(self, step: int) -> float:
+        return schedule.factor(step, self.cfg.steps, self.cfg.schedule)
+
+    def _log(self, step: int, split: str, values: dict[str, float]) -> None:
+        self.journal.log(step, split, values, self.clock.elapsed)
+
+
+def _set_lr(group: dict[str, Any], lr: float) -> None:
+    """Set a group's rate, in place where it is a tensor, so that compiled or captured steps see it."""
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
+
+
+def _floats(values: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Numbers from scalars, sharded ones among them."""
+    return {k: float(v.full_tensor() if hasattr(v, "full_tensor") else v) for k, v in values.items()}

@@ -1,0 +1,52 @@
+"""What a run comes to, how it may end, and where it says so."""
+
+from dataclasses import dataclass, field
+
+from recipes.record import Record
+from recipes.tracker import Tracker
+
+
+class DivergedError(Exception):
+    """The loss or the metric is not finite any more: a result, not a failure."""
+
+    def __init__(self, step: int, cause: str) -> None:
+        super().__init__(f"{cause} at step {step}")
+        self.step, self.cause = step, cause
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop and has written a checkpoint."""
+
+
+@dataclass
+class Journal:
+    """Where measurements go: the record and its mirror on the first process, nowhere on the others."""
+
+    record: Record | None = None
+    tracker: Tracker | None = None
+
+    def begin(self, step: int) -> None:
+        """Keep what was measured up to the step that the run goes on from."""
+        if self.record is not None and self.tracker is not None:
+            self.tracker.log(self.record.begin(step))
+
+    def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> None:
+        """Record measurements of one step."""
+        if self.record is not None and self.tracker is not None:
+            self.tracker.log(self.record.log(step, split, values, seconds))
+
+
+@dataclass
+class Outcome:
+    """What a run has come to; filled while it goes on, so that a run cut short has its part."""
+
+    metric: str = ""
+    final: float | None = None
+    best: float | None = None
+    test: dict[str, float] = field(default_factory=dict)
+    num_parameters: int = 0
+    optimizer_state_bytes: int = 0
+    steps_per_second: float | None = None
+    optimizer_step_ms: float | None = None
+    data_fingerprint: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,127 @@
+"""The run record: what a run was, what it measured and how it ended. Reports read nothing else.
+
+outputs/<task>/<optim>/<run id>/
+    config.yaml      the resolved config
+    metrics.jsonl    a line a measurement
+    summary.json     status, figures, versions
+    checkpoint/      weights and state
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipes.config import UNHASHED
+from recipes.errors import ConfigError
+from recipes.files import write_json, write_text
+
+FINISHED = ("completed", "diverged")
+
+
+def run_id(cfg: DictConfig) -> str:
+    """A hash of every setting that decides the result: the same run has the same name everywhere."""
+    values = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(values, dict)
+    for key in UNHASHED:
+        values.pop(key, None)
+    # Loader processes prepare the same batches, however many they are.
+    values["data"].pop("workers", None)
+    values["optim"].pop("variant", None)
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def folder_of(cfg: DictConfig) -> Path:
+    """Where a run's record lies."""
+    return Path(cfg.output_dir) / cfg.task.name / cfg.optim.name / run_id(cfg)
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """The summary of a record, or None where there is none that can be read."""
+    try:
+        value = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class Record:
+    """One run's record, open for writing by one process.
+
+    Raises:
+        ConfigError: the folder cannot be written, or another process is writing it now.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.folder = folder_of(cfg)
+        self.run_id = self.folder.name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / ".lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{self.folder} is being written by another process; wait for it or stop it") from None
+        except OSError as error:
+            raise ConfigError(
+                f"output_dir={cfg.output_dir}: cannot write {self.folder} ({error.strerror}); "
+                "choose another with output_dir="
+            ) from None
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        self._metrics: IO[str] | None = None
+
+    def begin(self, step: int) -> list[dict[str, Any]]:
+        """Open the measurements, keep those up to `step`, drop what a killed run wrote after its last checkpoint.
+
+        Returns:
+            The measurements kept, in order.
+        """
+        path = self.folder / "metrics.jsonl"
+        kept = [line for line in read_metrics(path) if line["step"] <= step] if step else []
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._metrics = path.open("a", encoding="utf-8")
+        return kept
+
+    def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> list[dict[str, Any]]:
+        """Append measurements; they are on disk when this returns."""
+        assert self._metrics is not None, "begin() comes first"
+        lines = [
+            {"step": step, "split": split, "name": name, "value": value, "seconds": round(seconds, 3)}
+            for name, value in values.items()
+        ]
+        self._metrics.write("".join(json.dumps(line) + "\n" for line in lines))
+        self._metrics.flush()
+        return lines
+
+    def summarise(self, summary: dict[str, Any]) -> None:
+        """Write the summary, whole or not at all."""
+        write_json(self.folder / "summary.json", {"run_id": self.run_id, **summary})
+
+    def close(self) -> None:
+        """Close the files and let others write the record."""
+        if self._metrics is not None:
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+            self._metrics.close()
+            self._metrics = None
+        self._lock.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The measurements in a file, up to the first line that a killed process left torn."""
+    lines: list[dict[str, Any]] = []
+    if not path.exists():
+        return lines
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+                line["step"], line["name"], line["value"]
+            except (ValueError, TypeError, KeyError):
+                break
+            lines.append(line)
+    return lines

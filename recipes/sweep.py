@@ -1,0 +1,52 @@
+"""Counting what a sweep's runs came to. One that fails or diverges does not end the others."""
+
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+# Runs of a sweep may be other processes: they find the sweep's list through the environment.
+VARIABLE = "LION_BENCH_SWEEP"
+
+
+def note(status: str, folder: Path, cause: str | None = None) -> None:
+    """Add a run to the list of the sweep that it belongs to, if it belongs to one."""
+    path = os.environ.get(VARIABLE)
+    if path:
+        line = json.dumps({"status": status, "folder": str(folder), "cause": cause}) + "\n"
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(handle, line.encode())  # one short write: lines of parallel runs do not mix
+        os.close(handle)
+
+
+def active() -> bool:
+    """Whether this process does a run of a sweep."""
+    return VARIABLE in os.environ
+
+
+class Count(Callback):
+    """Hydra callback: opens the list before a sweep's first run, and prints the count after its last."""
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        """Open the list."""
+        handle, path = tempfile.mkstemp(prefix="lion-bench-sweep-", suffix=".jsonl")
+        os.close(handle)
+        os.environ[VARIABLE] = path
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        """Print the count; leave with status 1 if a run failed."""
+        path = Path(os.environ.pop(VARIABLE))
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.unlink()
+        counts = Counter(line["status"] for line in lines)
+        print(f"sweep of {len(lines)} runs: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+        failed = [line for line in lines if line["status"] == "failed"]
+        for line in failed:
+            print(f"failed: {line['folder']}: {line['cause']}", file=sys.stderr)
+        if failed:
+            sys.exit(1)

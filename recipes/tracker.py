@@ -1,0 +1,112 @@
+"""A mirror of the run record in Weights & Biases. The record is the source of truth, this is a view of it."""
+
+import netrc
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from recipes.config import Tracker as TrackerConfig
+from recipes.errors import ConfigError
+
+Line = dict[str, Any]
+
+
+class Tracker(Protocol):
+    """Takes measurements as they are recorded."""
+
+    def log(self, lines: Iterable[Line]) -> None:
+        """Mirror measurements of one step."""
+        ...
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mirror the summary and close; called however the run ends."""
+        ...
+
+
+class Silent:
+    """No mirror."""
+
+    def log(self, lines: Iterable[Line]) -> None:
+        """Do nothing."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
+class Wandb:
+    """One wandb run under the record's own id; offline unless the user is logged in.
+
+    Offline runs cannot be resumed by wandb, so a resumed run hands in all its earlier measurements again: each
+    offline folder is complete by itself. `scripts/sync_wandb.py` uploads a record instead, at any later time.
+    """
+
+    def __init__(self, cfg: TrackerConfig, folder: Path, config: dict[str, Any]) -> None:
+        import wandb
+
+        # Where wandb is quiet, the run's own progress line stays readable.
+        self._run = wandb.init(
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+            dir=str(folder),
+            mode="online" if cfg.mode == "online" or (cfg.mode == "auto" and logged_in()) else "offline",
+            config=config,
+            **identity(cfg.project, cfg.entity, config, folder.name),
+        )
+
+    def log(self, lines: Iterable[Line]) -> None:
+        """Mirror measurements, one wandb step a training step."""
+        for step, values in by_step(lines):
+            self._run.log(values, step=step)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mirror the summary and close."""
+        self._run.summary.update(summary)
+        self._run.finish(exit_code=0 if summary.get("status") in ("completed", "diverged") else 1)
+
+
+def identity(project: str, entity: str | None, config: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """What names a wandb run: the same for the live mirror and for a later upload."""
+    task, optim = config["task"]["name"], config["optim"]
+    return {
+        "id": run_id,
+        "project": project,
+        "entity": entity,
+        "group": task,
+        "name": f"{optim['name']}-lr{optim['lr']:g}-wd{optim['weight_decay']:g}-s{config['seed']}",
+        "tags": [task, optim["name"], config["scale"]["name"]],
+    }
+
+
+def by_step(lines: Iterable[Line]) -> list[tuple[int, dict[str, float]]]:
+    """Measurements as wandb wants them: a dictionary of `split/name` a step, steps rising."""
+    steps: dict[int, dict[str, float]] = {}
+    for line in lines:
+        steps.setdefault(line["step"], {})[f"{line['split']}/{line['name']}"] = line["value"]
+    return sorted(steps.items())
+
+
+def logged_in() -> bool:
+    """Whether wandb would find a key, asked without the network."""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
+        return False
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def make(cfg: TrackerConfig, folder: Path, config: dict[str, Any]) -> Tracker:
+    """The tracker that the config names.
+
+    Raises:
+        ConfigError: the name or the mode is unknown.
+    """
+    if cfg.name == "none":
+        return Silent()
+    if cfg.name != "wandb":
+        raise ConfigError(f"tracker={cfg.name} is unknown; known: none, wandb")
+    if cfg.mode not in ("auto", "online", "offline"):
+        raise ConfigError(f"tracker.mode={cfg.mode} is unknown; known: auto, online, offline")
+    return Wandb(cfg, folder, config)

@@ -1,0 +1,1 @@
+"""Read run records and compare them: tables, figures and the statistics behind them."""

@@ -1,0 +1,156 @@
+"""Read run records: every summary of a folder tree as one table, and the measurements of a run on demand.
+
+A run record is a folder with `summary.json` (what the run was and how it ended) and `metrics.jsonl` (a line a
+measurement). Anything else found on the way, torn by a killed process or written by another program, is named
+as a problem and passed over: one bad file never hides the good ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+STATUSES = ("completed", "diverged", "failed", "interrupted")
+GOALS = ("max", "min")
+TEXT = ["run_id", "status", "task", "optim", "variant", "scale", "metric", "goal"]
+TEXT += ["data", "data_fingerprint", "model", "tuned", "cause", "git_commit"]
+WHOLE = ["seed", "steps", "num_parameters", "optimizer_state_bytes", "diverged_step"]
+REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]
+ORDER = ["task", "scale", "optim", "variant", "lr", "weight_decay", "seed", "run_id"]
+NOT_RECORDS = {"checkpoint", "wandb"}  # folders inside a record, never looked into
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a folder tree holds: `runs`, a row a run, and `problems`, a line a file that could not be used."""
+
+    runs: pd.DataFrame
+    problems: list[str]
+
+
+def read_records(folders: Iterable[str | Path]) -> Records:
+    """Read every run record at any depth under `folders`.
+
+    `runs` has a column for each key of TEXT, WHOLE and REAL (absent or null: missing) and `path`, the folder
+    of the record. Rows are sorted by what the runs are, so the order in which files are met does not matter.
+    A run found twice, as in two copies of one folder, is counted once; its most complete copy is kept.
+    """
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for folder in _record_folders(folders):
+        try:
+            rows.append({**_read_summary(folder / "summary.json"), "path": str(folder)})
+        except ValueError as error:
+            problems.append(f"{folder / 'summary.json'}: {error}: left out")
+    runs = pd.DataFrame(rows, columns=[*TEXT, *WHOLE, *REAL, "path"])
+    runs = runs.astype({**dict.fromkeys(TEXT, "string"), **dict.fromkeys(WHOLE, "Int64")})
+    runs = runs.astype({**dict.fromkeys(REAL, "float64"), "path": "string"})
+    completeness = runs["status"].map({status: rank for rank, status in enumerate(STATUSES)})
+    runs = runs.assign(completeness=completeness).sort_values([*ORDER, "completeness", "path"])
+    copies = runs["run_id"].notna() & runs.duplicated(["task", "scale", "optim", "run_id"])
+    problems += [
+        f"{path}: a copy of a run that is read already: left out" for path in runs.loc[copies, "path"]
+    ]
+    return Records(runs[~copies].drop(columns="completeness").reset_index(drop=True), sorted(problems))
+
+
+def read_metrics(folder: str | Path, split: str | None = None, name: str | None = None) -> pd.DataFrame:
+    """Read the measurements of one run: columns step, split, name, value (may be nan) and seconds.
+
+    Lines that are not a whole measurement, such as the last one of a killed run, are passed over. Where a run
+    that went on from its checkpoint measured a step again, the later measurement counts.
+    """
+    found: dict[tuple[int, str, str], tuple[float, float]] = {}
+    path = Path(folder) / "metrics.jsonl"
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if (
+                    split is not None and split not in line
+                ):  # cheap, before the parsing: most lines are others
+                    continue
+                try:
+                    item = json.loads(line)
+                    key = (int(item["step"]), str(item["split"]), str(item["name"]))
+                    numbers = _number(item["value"]), _number(item["seconds"])
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                    continue
+                if split in (None, key[1]) and name in (None, key[2]):
+                    found[key] = numbers
+    rows = [(*key, *numbers) for key, numbers in found.items()]
+    types = {"step": "int64", "split": "string", "name": "string", "value": "float64", "seconds": "float64"}
+    measured = pd.DataFrame(rows, columns=[*types]).astype(types)
+    return measured.sort_values(["split", "name", "step"], ignore_index=True)
+
+
+def _record_folders(folders: Iterable[str | Path]) -> Iterator[Path]:
+    """Yield each folder that holds, or should hold, a summary; once, however the given folders overlap."""
+    seen: set[str] = set()
+    for top in folders:
+        for folder, inner, files in os.walk(top):
+            inner[:] = sorted(name for name in inner if name not in NOT_RECORDS and not name.startswith("."))
+            if "summary.json" in files or "metrics.jsonl" in files:
+                real = os.path.realpath(folder)
+                if real not in seen:
+                    seen.add(real)
+                    yield Path(folder)
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    """Read one summary into plain values; raises ValueError with one line that says what is wrong."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError("missing beside metrics.jsonl") from None
+    except OSError as error:
+        raise ValueError(error.strerror or "cannot be read") from None
+    except (ValueError, RecursionError):
+        raise ValueError("torn, not whole JSON") from None
+    if not isinstance(content, dict) or not {"status", "task", "optim"} <= content.keys():
+        raise ValueError("not the summary of a run (no status, task and optim)")
+    row: dict[str, Any] = {}
+    for key in TEXT:
+        row[key] = _checked(content, key, str, "text")
+    for key in WHOLE:
+        row[key] = _whole(_checked(content, key, (int, float), "a number"), key)
+    for key in REAL:
+        value = _checked(content, key, (int, float), "a number")
+        row[key] = _number(value)
+    if row["status"] not in STATUSES:
+        raise ValueError(f"status is {row['status']!r}, not one of {', '.join(STATUSES)}")
+    if not row["task"] or not row["optim"]:
+        raise ValueError("task or optim is empty")
+    if row["status"] == "completed" and (row["goal"] not in GOALS or not math.isfinite(row["final"])):
+        raise ValueError("status is completed, but there is no goal (max or min) or no finite final value")
+    return row
+
+
+def _checked(content: dict[str, Any], key: str, kind: type | tuple[type, ...], words: str) -> Any:
+    value = content.get(key)
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise ValueError(f"{key} is {str(value)[:40]!r}, not {words}")
+    return value
+
+
+def _whole(value: float | None, key: str) -> int | None:
+    if value is None:
+        return None
+    if not math.isfinite(value) or value != int(value) or abs(value) >= 2**63:
+        raise ValueError(f"{key} is {value}, not a whole number")
+    return int(value)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def missing_folders(folders: Sequence[str | Path]) -> list[str]:
+    """Name those of `folders` that are no folders."""
+    return [str(folder) for folder in folders if not Path(folder).is_dir()]

@@ -1,0 +1,143 @@
+"""Put runs together that may be compared, and choose each optimizer's setting on validation.
+
+Two runs stand in one comparison when task, scale, model, data, number of steps and metric are the same.
+Within it, each optimizer's setting (learning rate, weight decay) is the one with the best mean of the final
+validation value over seeds; the test value plays no part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+SAME = ["task", "scale", "model", "data", "data_fingerprint", "num_parameters", "steps", "metric", "goal"]
+SETTING = ["lr", "weight_decay"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One optimizer, or one variant of it, in one comparison: its runs and the setting chosen for it.
+
+    `settings` has a row a setting that ran to an end (completed or diverged): lr, weight_decay, seeds
+    (completed ones), diverged (runs) and final (mean over seeds). `chosen` is a row of it, or None if no run
+    completed.
+    """
+
+    label: str
+    runs: pd.DataFrame
+    settings: pd.DataFrame
+    chosen: pd.Series[Any] | None
+
+    def with_status(self, status: str) -> pd.DataFrame:
+        """Return this contender's runs that ended in this way."""
+        return self.runs[self.runs["status"] == status]
+
+    def at_choice(self, status: str = "completed") -> pd.DataFrame:
+        """Return the runs at the chosen setting that ended in this way."""
+        runs = self.with_status(status)
+        return runs.iloc[:0] if self.chosen is None else runs[at_setting(runs, self.chosen)]
+
+    def by_seed(self, column: str) -> pd.Series[float]:
+        """Return a column of the completed runs at the chosen setting, indexed by seed."""
+        return self.at_choice().groupby("seed", dropna=False)[column].mean()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of one task that differ in nothing but optimizer, setting and seed."""
+
+    task: str
+    scale: str | None
+    model: str | None
+    data: str | None
+    data_fingerprint: str | None
+    num_parameters: int | None
+    steps: int | None
+    metric: str | None
+    goal: str | None
+    contenders: list[Contender]
+
+
+def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+    """Part runs, as read by `read_records`, into comparisons, sorted.
+
+    A run that ended before it could record all of what it was, joins the one comparison that agrees with what
+    it did record; if there are several, it stands alone.
+    """
+    keys = [tuple(None if pd.isna(v) else v for v in row) for row in runs[SAME].itertuples(index=False)]
+    known = sorted(set(keys), key=lambda key: [(v is None, v) for v in key])
+    wider = {key: [k for k in known if k != key and _fills(k, key)] for key in known if None in key}
+    wider = {key: [k for k in homes if None not in k] or homes for key, homes in wider.items()}
+    home = {key: wider[key][0] if len(wider.get(key, [])) == 1 else key for key in known}
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(home[key], []).append(row)
+    found = []
+    for key in known:
+        if key in rows:
+            facts = dict(zip(SAME, key, strict=True))
+            found.append(Comparison(**facts, contenders=_contenders(runs.iloc[rows[key]], facts["goal"])))
+    return found
+
+
+def settings_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a setting that completed or diverged: lr, weight_decay, seeds, diverged, final."""
+    ended = runs[runs["status"].isin(["completed", "diverged"])]
+    completed = ended["status"] == "completed"
+    ended = ended.assign(diverged=~completed, final=ended["final"].where(completed))
+    by_seed = ended.groupby([*SETTING, "seed"], dropna=False, as_index=False).agg(
+        seeds=("final", "count"), diverged=("diverged", "sum"), final=("final", "mean")
+    )
+    by_seed["seeds"] = by_seed["seeds"].clip(upper=1)
+    settings = by_seed.groupby(SETTING, dropna=False, as_index=False).agg(
+        seeds=("seeds", "sum"), diverged=("diverged", "sum"), final=("final", "mean")
+    )
+    return settings.astype({"seeds": "int64", "diverged": "int64"})
+
+
+def choose(settings: pd.DataFrame, goal: str | None) -> pd.Series[Any] | None:
+    """Choose the setting with the best mean validation value, or None if none has a completed run.
+
+    A setting at which any run diverged ranks behind those at which none did. Of equals, the one with more
+    seeds is taken, then the lower learning rate and weight decay.
+    """
+    able = settings[settings["seeds"] > 0]
+    if able.empty:
+        return None
+    ranked = able.assign(broken=able["diverged"] > 0, rank=able["final"] * (-1 if goal == "max" else 1))
+    ranked = ranked.sort_values(
+        ["broken", "rank", "seeds", *SETTING], ascending=[True, True, False, True, True]
+    )
+    return able.loc[ranked.index[0]]
+
+
+def at_setting(runs: pd.DataFrame, setting: pd.Series[Any]) -> pd.Series[bool]:
+    """Say of each run whether it has this learning rate and weight decay."""
+    same = pd.Series(True, index=runs.index)
+    for axis in SETTING:
+        same &= runs[axis].isna() if pd.isna(setting[axis]) else runs[axis] == setting[axis]
+    return same
+
+
+def on_border(settings: pd.DataFrame, chosen: pd.Series[Any], axis: str) -> bool:
+    """Say whether the chosen value of `axis` is the smallest or largest of the several that were tried."""
+    tried = settings[axis].dropna()
+    return tried.nunique() > 1 and chosen[axis] in (tried.min(), tried.max())
+
+
+def _contenders(runs: pd.DataFrame, goal: str | None) -> list[Contender]:
+    found = []
+    for optim, of_optim in runs.groupby("optim"):
+        names = of_optim["variant"].dropna().unique()
+        variants = of_optim.groupby(of_optim["variant"].fillna(names[0] if len(names) == 1 else ""))
+        for variant, of_variant in variants:
+            label = f"{optim} ({variant or 'unnamed'})" if len(variants) > 1 else str(optim)
+            settings = settings_of(of_variant)
+            found.append(Contender(label, of_variant, settings, choose(settings, goal)))
+    return found
+
+
+def _fills(full: tuple[Any, ...], part: tuple[Any, ...]) -> bool:
+    return all(p is None or p == f for f, p in zip(full, part, strict=True))

@@ -1,0 +1,22 @@
+"""Train one model with one optimizer, or sweep over many: see README.md.
+
+python run.py task=vit_b16 optim=lion
+python run.py -m task=vit_b16 optim=lion,adamw optim.lr=1e-4,1e-3 seed=0,1,2
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from recipes import cli, config
+
+config.register()
+
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    """Hand the composed config on."""
+    cli.run(cfg)
+
+
+if __name__ == "__main__":
+    cli.guard(main)

@@ -1,0 +1,109 @@
+"""Compare what has run: print comparison tables, and write them with the curves behind them.
+
+python scripts/compare.py outputs
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+EXAMPLES = """\
+examples:
+  python scripts/compare.py outputs                          all that has run
+  python scripts/compare.py outputs --task vit_b16           one task
+  python scripts/compare.py outputs /other/outputs --out page  two folders as one, written to page/
+  python scripts/compare.py outputs --reference sgd          differences to another optimizer
+
+A folder is searched at any depth for run records. Settings are chosen on validation, never on test.
+Written are table.md, table.csv and, for each task, curves-<task>.png and curves-<task>.svg.
+"""
+SHOWN_PROBLEMS = 5
+PIPE_WIDTH = 160  # columns, where no terminal says how many it has
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status, 2 where there is nothing to compare."""
+    options = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without † or ± shows a question mark
+    return compare(options.folders, options.out, options.reference, options.highlight, options.task)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    command = argparse.ArgumentParser(
+        prog="compare.py",
+        description="Print and write comparison tables and curves of the runs in some folders.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("folders", nargs="+", type=Path, metavar="folder", help="where runs were written")
+    command.add_argument("--out", type=Path, help="where to write (default: <first folder>/report)")
+    command.add_argument(
+        "--reference", default="adamw", help="optimizer to hold others against (%(default)s)"
+    )
+    command.add_argument(
+        "--highlight", default="lion", help="optimizer that stands out in curves (%(default)s)"
+    )
+    command.add_argument("--task", action="append", metavar="TASK", help="this task only; may be repeated")
+    return command
+
+
+def compare(
+    folders: list[Path], out: Path | None, reference: str, highlight: str, tasks: list[str] | None
+) -> int:
+    """Read, print, write; the heavy libraries are imported here so that --help answers at once."""
+    from rich.console import Console
+
+    from reports.curves import write_curves
+    from reports.records import missing_folders, read_records
+    from reports.render import print_tables, to_csv, to_markdown
+    from reports.table import build_tables
+
+    records = read_records(folders)
+    for problem in records.problems[:SHOWN_PROBLEMS]:
+        say(problem)
+    if (more := len(records.problems) - SHOWN_PROBLEMS) > 0:
+        say(f"... and {more} more files that could not be used")
+    for folder in missing_folders(folders):
+        say(f"{folder}: no such folder")
+    known = sorted(records.runs["task"].unique())
+    runs = records.runs[records.runs["task"].isin(tasks)] if tasks else records.runs
+    if not known:
+        say(
+            f"no run records in {', '.join(map(str, folders))}: expected "
+            "<folder>/<task>/<optim>/<run id>/summary.json; "
+            "make one with: python run.py task=vit_b16 optim=lion"
+        )
+        return 2
+    if unknown := sorted(set(tasks or []) - set(known)):
+        say(f"no runs of task {', '.join(unknown)}; there are runs of: {', '.join(known)}")
+        return 2
+    tables = build_tables(runs, reference)
+    out = out or folders[0] / "report"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        written = [out / "table.md", out / "table.csv"]
+        written[0].write_text(to_markdown(tables), encoding="utf-8", newline="\n")
+        written[1].write_text(to_csv(tables), encoding="utf-8", newline="\n")
+        written += write_curves(tables, out, records.runs["optim"].unique(), highlight)
+    except OSError as error:
+        say(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
+        return 1
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    print_tables(tables, console)
+    for path in written:
+        print(path)
+    return 0
+
+
+def say(line: str) -> None:
+    """Write one line to stderr."""
+    print(f"compare.py: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

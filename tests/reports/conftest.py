@@ -1,0 +1,63 @@
+"""Run records made by hand, in the format that a run writes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def write_run(tmp_path):
+    """Write one record and return its folder; every key of the summary can be given."""
+
+    def write(root=None, curve=(), **given):
+        summary = {
+            "status": "completed",
+            "task": "digits",
+            "optim": "adamw",
+            "variant": None,
+            "scale": "embedded",
+            "seed": 0,
+            "steps": 100,
+            "metric": "accuracy",
+            "goal": "max",
+            "final": 0.9,
+            "best": 0.9,
+            "test": 0.88,
+            "lr": 1e-3,
+            "weight_decay": 0.1,
+            "steps_per_second": 20.0,
+            "optimizer_step_ms": 1.5,
+            "optimizer_state_bytes": 3_200_000,
+            "num_parameters": 400_000,
+            "data": "mnist5k",
+            "data_fingerprint": "0123456789abcdef",
+            "model": "vit-4x64",
+            "tuned": "embedded/digits/adamw",
+            "diverged_step": None,
+            "cause": None,
+            "versions": {"torch": "2.6"},
+            "git_commit": "0" * 40,
+        } | given
+        if summary["status"] != "completed":
+            summary = summary | {"final": None, "best": None, "test": None} | given
+        run_id = hashlib.sha256(json.dumps(summary, sort_keys=True).encode()).hexdigest()[:12]
+        summary = {"run_id": run_id} | summary
+        folder = Path(root or tmp_path / "outputs") / summary["task"] / summary["optim"] / summary["run_id"]
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps(summary))
+        (folder / "config.yaml").write_text("{}\n")
+        lines = [
+            {"step": step, "split": "val", "name": summary["metric"], "value": value, "seconds": seconds}
+            for step, seconds, value in curve
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    return tmp_path / "outputs"

@@ -1,0 +1,158 @@
+import io
+import shutil
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from reports.records import read_records
+from reports.render import (
+    cells,
+    heading,
+    legend,
+    print_tables,
+    short_count,
+    short_number,
+    to_csv,
+    to_markdown,
+)
+from reports.table import build_tables
+
+
+@pytest.fixture
+def tables(outputs):
+    return lambda *folders: build_tables(read_records(folders or [outputs]).runs, "adamw")
+
+
+def a_bit_of_everything(write_run, root=None):
+    for seed, (theirs, ours) in enumerate([(0.90, 0.91), (0.92, 0.94), (0.91, 0.90)]):
+        write_run(root, seed=seed, lr=1e-3, final=theirs, test=theirs)
+        write_run(root, seed=seed, optim="lion", lr=1e-4, final=ours, test=ours, tuned="none", variant="ours")
+        write_run(root, seed=seed, optim="sgd", lr=0.1, final=0.5 + seed / 100, test=0.5 + seed / 100)
+    write_run(root, lr=1e-4, final=0.5)
+    write_run(root, lr=1e-2, status="diverged", diverged_step=12, cause="loss\nis nan | at once")
+    write_run(root, lr=1e-4, seed=9, optim="lion", status="diverged", diverged_step=12)
+    write_run(root, lr=1e-4, seed=10, optim="lion", status="diverged", diverged_step=15)
+    write_run(root, optim="radam", status="failed", cause="out of memory")
+    write_run(root, optim="sgd", lr=0.1, seed=0, run_id="again", final=0.5, test=0.5)
+
+
+def test_cells_and_markers(write_run, tables):
+    a_bit_of_everything(write_run)
+    (table,) = tables()
+    shown = cells(table).set_index("optimizer")
+    assert list(shown.index) == ["adamw", "lion untuned", "radam", "sgd"]
+    assert shown.loc["adamw", "lr"] == "0.001"
+    assert shown.loc["adamw", "val"] == "0.9100 ± 0.0100"
+    assert shown.loc["adamw", "runs"] == "5 (1 diverged)"
+    assert shown.loc["adamw", "test minus adamw"] == "reference"
+    assert shown.loc["lion untuned", "settings tried"] == "1<3"
+    assert shown.loc["lion untuned", "seeds"] == "3✗"
+    assert shown.loc["lion untuned", "test minus adamw"].startswith("no difference shown [-0.0")
+    assert shown.loc["radam", "runs"] == "1 (1 failed)"
+    assert shown.loc["radam", ["lr", "val", "test", "test minus adamw"]].tolist() == ["-"] * 4
+    assert shown.loc["sgd", "seeds"] == "3‡"
+    assert shown.loc["sgd", "test minus adamw"].startswith("-0.4000 worse [-0.")
+    assert shown.loc["sgd", "optimizer state, MB"] == "3.2"
+
+
+def test_legend_explains_the_markers_that_occur_and_no_others(write_run, tables):
+    write_run()
+    plain = "\n".join(legend(tables()[0]))
+    assert not any(mark in plain for mark in "†✗‡")
+    assert "untuned" not in plain
+    assert "n<k" not in plain
+    a_bit_of_everything(write_run)
+    text = "\n".join(legend(tables()[0]))
+    assert all(
+        mark in text for mark in ("✗:", "‡:", "untuned:", "n<k:", "no difference shown:", "lion: ours")
+    )
+    write_run(optim="radam", lr=1e-3)
+    write_run(optim="radam", lr=1e-4)
+    assert "†: " in "\n".join(legend(tables()[0]))
+
+
+def test_heading_says_what_the_runs_have_in_common(write_run, tables):
+    write_run()
+    text = heading(tables()[0])
+    for part in (
+        "embedded",
+        "vit-4x64",
+        "400k parameters",
+        "mnist5k",
+        "100 steps",
+        "accuracy",
+        "higher is better",
+    ):
+        assert part in text
+
+
+def test_heading_of_a_run_that_recorded_nothing(write_run, tables):
+    nothing = dict.fromkeys(
+        ["scale", "model", "data", "data_fingerprint", "num_parameters", "steps", "metric"]
+    )
+    write_run(status="failed", goal=None, **nothing)
+    assert "unknown" in heading(tables()[0])
+    assert "| adamw" in to_markdown(tables())
+
+
+def test_no_reference_is_said(write_run, tables):
+    write_run(optim="lion")
+    assert any("No row is called 'adamw'" in line for line in legend(tables()[0]))
+
+
+def test_markdown_names_what_stopped_and_the_runs_behind(write_run, tables):
+    a_bit_of_everything(write_run)
+    text = to_markdown(tables())
+    assert "- adamw, lr 0.01, weight decay 0.1: 1 diverged at step 12 (loss is nan \\| at once)" in text
+    assert "- lion, lr 0.0001, weight decay 0.1: 2 diverged at step 12 to 15" in text
+    assert "- radam, lr 0.001, weight decay 0.1: 1 failed (out of memory)" in text
+    assert "again" in text
+
+
+def test_csv_holds_full_numbers(write_run, tables):
+    write_run(lr=0.00031622776601683794)
+    frame = pd.read_csv(io.StringIO(to_csv(tables())))
+    assert frame["lr"].item() == 0.00031622776601683794
+    assert frame["untuned"].item() is False or not frame["untuned"].item()
+    assert frame["run_ids"].notna().all()
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order(write_run, tables, tmp_path):
+    a_bit_of_everything(write_run, tmp_path / "one")
+    records = sorted((tmp_path / "one").glob("*/*/*"))
+    for place, folder in enumerate(reversed(records)):  # as other roots, found in another order
+        shutil.copytree(folder, tmp_path / "two" / f"{place:02d}")
+    one, two = tables(tmp_path / "one"), tables(*sorted((tmp_path / "two").iterdir(), reverse=True))
+    assert to_markdown(one) == to_markdown(two)
+    assert to_csv(one) == to_csv(two)
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_the_terminal_loses_nothing(write_run, tables, width):
+    a_bit_of_everything(write_run)
+    console = Console(file=io.StringIO(), width=width)
+    print_tables(tables(), console)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines())
+    if width == 160:
+        for part in ("lion untuned", "0.9100 ± 0.0100", "(1 diverged)", "no difference shown", "1<3"):
+            assert part in text
+
+
+def test_short_forms():
+    assert [short_count(n) for n in (12, 4_100, 410_000, 86_600_000, 2_000_000_000)] == [
+        "12",
+        "4.1k",
+        "410k",
+        "86.6M",
+        "2B",
+    ]
+    assert [short_number(x) for x in (3e-5, 0.00031623, 0.1, 12345.6, float("nan"))] == [
+        "3e-05",
+        "0.000316",
+        "0.1",
+        "12346",
+        "-",
+    ]

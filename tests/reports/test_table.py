@@ -1,0 +1,121 @@
+import math
+
+import pytest
+from scipy import stats
+
+from reports.records import read_records
+from reports.table import build_tables, to_frame
+
+
+@pytest.fixture
+def rows(outputs):
+    def build(reference="adamw"):
+        (table,) = build_tables(read_records([outputs]).runs, reference)
+        return {row.optim: row for row in table.rows}
+
+    return build
+
+
+def test_a_table_made_by_hand(write_run, rows):
+    ours, theirs = (0.92, 0.94, 0.96), (0.90, 0.91, 0.93)
+    for seed in range(3):
+        write_run(seed=seed, final=0.9, test=theirs[seed])
+        write_run(optim="lion", lr=1e-4, weight_decay=1.0, seed=seed, final=0.92, test=ours[seed])
+    write_run(optim="lion", lr=1e-3, weight_decay=1.0, status="diverged", diverged_step=12)
+    found = rows()
+    assert list(found) == ["adamw", "lion"]  # the reference first, whatever the alphabet
+    lion, adamw = found["lion"], found["adamw"]
+    assert (lion.lr, lion.weight_decay, lion.seeds, lion.trials, lion.runs) == (1e-4, 1.0, 3, 2, 4)
+    assert (lion.completed, lion.diverged, lion.failed, lion.interrupted) == (3, 1, 0, 0)
+    assert (lion.test_mean, lion.test_sd) == (pytest.approx(0.94), pytest.approx(0.02))
+    assert lion.val_sd == pytest.approx(0, abs=1e-12)
+    interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert (lion.difference_low, lion.difference_high) == pytest.approx((interval.low, interval.high))
+    assert (lion.verdict, lion.common_seeds) == ("better", 3)
+    assert adamw.is_reference
+    assert math.isnan(adamw.difference)
+    assert adamw.trials < adamw.most_trials == 2
+    assert (lion.lr_on_border, lion.weight_decay_on_border) == (True, False)
+    assert adamw.optimizer_state_bytes == 3_200_000
+
+
+def test_every_optimizer_has_its_row(write_run, rows):
+    write_run()
+    write_run(optim="lion", status="diverged", steps_per_second=None)
+    write_run(optim="sgd", status="failed", tuned=None)
+    write_run(optim="radam", status="interrupted")
+    found = rows()
+    assert sorted(found) == ["adamw", "lion", "radam", "sgd"]
+    assert [found[name].runs for name in ("lion", "sgd", "radam")] == [1, 1, 1]
+    assert (found["lion"].diverged, found["sgd"].failed, found["radam"].interrupted) == (1, 1, 1)
+    assert math.isnan(found["lion"].lr)
+    assert math.isnan(found["lion"].steps_per_second)
+    assert found["lion"].seeds == found["sgd"].trials == 0
+
+
+@pytest.mark.parametrize(("best", "marked"), [(1e-4, True), (1e-3, False), (1e-2, True)])
+def test_the_border_of_what_was_tried(write_run, rows, best, marked):
+    for lr in (1e-4, 1e-3, 1e-2):
+        write_run(lr=lr, final=0.9 if lr == best else 0.5)
+    assert rows()["adamw"].lr_on_border is marked
+    assert rows()["adamw"].weight_decay_on_border is False  # one value tried
+
+
+def test_a_diverged_value_was_tried(write_run, rows):
+    write_run(lr=1e-4, final=0.5)
+    write_run(lr=1e-3, final=0.9)
+    write_run(lr=1e-2, status="diverged")
+    assert rows()["adamw"].lr_on_border is False
+
+
+def test_untuned_is_what_the_chosen_runs_say(write_run, rows):
+    write_run(final=0.9)
+    write_run(lr=1e-4, final=0.5, tuned="none")
+    write_run(optim="lion", tuned="none")
+    found = rows()
+    assert (found["adamw"].untuned, found["lion"].untuned) == (False, True)
+
+
+def test_a_seed_that_was_run_twice_counts_as_one(write_run, rows):
+    write_run(final=0.8, run_id="a")
+    write_run(final=0.9, run_id="b")
+    write_run(final=0.95, seed=1)
+    row = rows()["adamw"]
+    assert (row.seeds, row.repeated) == (2, True)
+    assert row.val_mean == pytest.approx((0.85 + 0.95) / 2)
+
+
+def test_without_test_values_validation_is_compared(write_run, outputs):
+    for seed in range(2):
+        write_run(seed=seed, test=None, final=0.5)
+        write_run(seed=seed, test=None, final=0.6 + seed / 1000, optim="lion")
+    (table,) = build_tables(read_records([outputs]).runs, "adamw")
+    assert table.split == "val"
+    assert table.rows[1].difference == pytest.approx(0.1005)
+
+
+def test_one_common_seed_gives_no_interval(write_run, rows):
+    write_run(test=0.5)
+    write_run(test=0.7, optim="lion")
+    row = rows()["lion"]
+    assert row.difference == pytest.approx(0.2)
+    assert math.isnan(row.difference_low)
+    assert row.verdict == ""
+
+
+def test_another_reference_and_none(write_run, rows):
+    write_run()
+    write_run(optim="sgd")
+    assert rows("sgd")["sgd"].is_reference
+    assert list(rows("sgd")) == ["sgd", "adamw"]
+    assert math.isnan(rows("muon")["sgd"].difference)
+
+
+def test_numbers_of_all_tables_in_one_frame(write_run, outputs):
+    write_run()
+    write_run(steps=200)
+    frame = to_frame(build_tables(read_records([outputs]).runs, "adamw"))
+    assert frame[["task", "steps", "val_mean"]].to_numpy().tolist() == [
+        ["digits", 100, 0.9],
+        ["digits", 200, 0.9],
+    ]
