@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from recipes.errors import ConfigError
@@ -109,9 +110,9 @@ class _FusedAttention(TorchFunctionMode):
     """Have attention keep what a fused kernel keeps, whatever this machine would choose."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not nn.functional.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
         named = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | (kwargs or {})
+        if func is not nn.functional.scaled_dot_product_attention or named["query"].ndim != 4:
+            return func(*args, **(kwargs or {}))
         q, k, v = named["query"], named["key"], named["value"]
         if torch.is_autocast_enabled(q.device.type):
             q, k, v = (t.to(torch.get_autocast_dtype(t.device.type)) for t in (q, k, v))
@@ -179,12 +180,7 @@ def kept_for_backward(model: nn.Module, loss_fn: LossFn, batch: Batch) -> tuple[
 
 
 def trace_activations(
-    model: nn.Module,
-    loss_fn: LossFn,
-    batch_fn: BatchFn,
-    dtype: torch.dtype | None,
-    fused: bool,
-    device: str = "cuda",
+    model: nn.Module, loss_fn: LossFn, batch_fn: BatchFn, dtype: torch.dtype | None, fused: bool, device: str = "cuda"
 ) -> Activations:
     """Fit a parabola to what three batches keep, with a fused attention kernel or with the matrix stored."""
     points = []
@@ -208,14 +204,6 @@ def count_flops(model: nn.Module, loss_fn: LossFn, batch_fn: BatchFn) -> tuple[i
     return forward // n, counter.get_total_flops() // n
 
 
-def _tensors(state: Any) -> Iterator[Tensor]:
-    if isinstance(state, Tensor):
-        yield state
-    elif isinstance(state, Mapping | list | tuple):
-        for value in state.values() if isinstance(state, Mapping) else state:
-            yield from _tensors(value)
-
-
 def optimizer_state(model: nn.Module, factory: OptimizerFn, param_groups: GroupsFn | None = None) -> int | str:
     """Step an optimizer on a meta model; return its state's bytes, or in a line why they stay unknown.
 
@@ -234,7 +222,8 @@ def optimizer_state(model: nn.Module, factory: OptimizerFn, param_groups: Groups
                     getattr(optimizer, "train", lambda: None)()
                     optimizer.step()
             known = {p.untyped_storage()._cdata for p in parameters}
-            storages = [t.untyped_storage() for t in _tensors(optimizer.state) if t.device.type == device]
+            state = [t for t in tree_leaves([*optimizer.state.values()]) if isinstance(t, Tensor)]
+            storages = [t.untyped_storage() for t in state if t.device.type == device]
             return sum({s._cdata: s.nbytes() for s in storages if s._cdata not in known}.values())
         except Exception as error:
             reason = reason or _one_line(error)
@@ -289,7 +278,7 @@ def estimate(
         activations = trace_activations(model, loss_fn, batch_fn, autocast_dtype, fused=True)
         unfused = trace_activations(model, loss_fn, batch_fn, autocast_dtype, fused=False)
         forward, both = count_flops(model, loss_fn, batch_fn)
-    except Exception as error:
+    except RuntimeError as error:
         raise ConfigError(f"dry_run=true cannot follow this task's loss without data ({_one_line(error)})") from error
     trained = [p for p in model.parameters() if p.requires_grad]
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
@@ -306,8 +295,8 @@ def estimate(
         flops_per_example_forward=forward,
         flops_per_step=both * global_batch,
     )
-    known = {name: state for name, state in states.items() if isinstance(state, int)}
-    devices = {name: devices_needed(footprint, known[name], global_batch, device_memory) for name in known}
+    known = [(name, state) for name, state in states.items() if isinstance(state, int)]
+    devices = {name: devices_needed(footprint, state, global_batch, device_memory) for name, state in known}
     return DryRun(footprint, devices, global_batch, steps, device_memory, autocast_dtype)
 
 
@@ -321,29 +310,33 @@ def render(result: DryRun, selected: str) -> str:
     f, kept, unfused = result.footprint, result.footprint.activations, result.footprint.activations_unfused
     precision = str(result.autocast_dtype or torch.float32).removeprefix("torch.")
     stored = f" ({_size(unfused.per_example)} where the attention matrix is stored)" if unfused != kept else ""
-    pairs = f", {_size(kept.per_pair)} a pair" if kept.per_pair else ""
     ema = f", moving average {_size(f.ema_bytes)}" if f.ema_bytes else ""
     copies = f", {precision} copies {_size(kept.constant)}" if kept.constant >= 1024 else ""
     lines = [
         f"model       {f.num_parameters:,} parameters, {f.trainable:,} of them trained, computed in {precision}",
         f"replica     parameters {_size(f.parameter_bytes)}, gradients {_size(f.gradient_bytes)}{ema}{copies}",
-        f"example     {f.flops_per_example_forward:.4g} FLOPs forward, activations {_size(kept.per_example)}{stored}{pairs}",
+        f"example     {f.flops_per_example_forward:.4g} FLOPs forward, activations {_size(kept.per_example)}{stored}"
+        + (f", and {_size(kept.per_pair)} a pair of examples" if kept.per_pair else ""),
         f"step        {result.global_batch:,} examples, {f.flops_per_step:.4g} FLOPs",
         f"run         {result.steps:,} steps, {f.flops_per_step * result.steps:.4g} FLOPs",
     ]
-    rows = []
+    rows: list[list[Any]] = []
     for name, state in sorted(f.optimizer_state_bytes.items(), key=lambda item: item[0] != selected):
-        row = [f"> {name}" if name == selected else f"  {name}", "unknown"]
+        rows.append([f"> {name}" if name == selected else f"  {name}", "unknown", *["-"] * 6])
         if isinstance(state, str):
             lines.append(f"{name}: state unknown, {state}")
-        else:
-            d = result.devices[name]
-            row = [row[0], _size(state), f"{state / f.trainable:.2f} B", d.dividing, d.power_of_two, d.sharded]
-            row += [_size(d.bytes_per_device) if d.bytes_per_device else "-"]
-            row += [
-                f"{d.micro_batch:,} x {math.ceil(result.global_batch / d.micro_batch):,}" if d.micro_batch else None
-            ]
-        rows.append(row)
+            continue
+        d, each = result.devices[name], result.devices[name].bytes_per_device
+        alone = d.micro_batch and f"{d.micro_batch:,} x {math.ceil(result.global_batch / d.micro_batch):,}"
+        rows[-1][1:] = [
+            _size(state),
+            f"{state / f.trainable:.2f} B",
+            d.dividing,
+            d.power_of_two,
+            d.sharded,
+            each and _size(each),
+            alone,
+        ]
     memory = f"devices of {_size(result.device_memory)}"
     headers = [memory, "state", "/parameter", "replicas", "power of 2", "sharded", "on each", "one device"]
     table = tabulate(rows, headers, preserve_whitespace=True, missingval="none", colalign=["left"] + ["right"] * 7)
