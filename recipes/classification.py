@@ -4,6 +4,8 @@ Data: images and labels in arrays (embedded) or as files (paper). Model: timm's,
 cross-entropy, with Mixup's soft targets where it is on. Metric: top-1 accuracy on images that no weight has seen.
 """
 
+import dataclasses
+import difflib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -51,19 +53,31 @@ class Recipe:
             if not isinstance(split, ImageArrays):
                 wrapped[name] = DecodedImages(split, self.cfg, train=name == TRAIN)
             elif name == TRAIN and self.cfg.augment.randaugment:
-                wrapped[name] = AugmentedArrays(split, self.cfg.augment.randaugment, self.cfg.seed)
+                wrapped[name] = AugmentedArrays(self._padded(split), self.cfg.augment, self.cfg.seed)
             else:
-                wrapped[name] = TensorImages(split)
+                shift = self.cfg.augment.shift if name == TRAIN else 0
+                wrapped[name] = TensorImages(self._padded(split), shift, self.cfg.seed)
         return wrapped
 
+    def _padded(self, arrays: ImageArrays) -> ImageArrays:
+        """Arrays with a black border up to the model's image size, where that is larger."""
+        border = (self.args.get("img_size") or 0) - arrays.images.shape[1]
+        if border <= 0:
+            return arrays
+        before, after = border // 2, border - border // 2
+        images = np.pad(arrays.images, ((0, 0), (before, after), (before, after), (0, 0)))
+        return dataclasses.replace(arrays, images=images)
+
     def model(self) -> nn.Module:
-        """A timm model without pretrained weights."""
-        try:
-            return timm.create_model(self.cfg.model.name, pretrained=False, **self.args)
-        except RuntimeError as error:
-            if "Unknown model" not in str(error):
-                raise
-            raise ConfigError(f"model.name={self.cfg.model.name} is no timm model; see timm.list_models()") from None
+        """A timm model without pretrained weights: a registered name, or a class of timm.models with all arguments."""
+        name = self.cfg.model.name
+        if timm.is_model(name):
+            return timm.create_model(name, pretrained=False, **self.args)
+        if not hasattr(timm.models, name):
+            near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3)) or "see timm.list_models()"
+            raise ConfigError(f"model.name={name} is no timm model; near it: {near}")
+        model: nn.Module = getattr(timm.models, name)(**self.args)
+        return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         """Take another run's weights, resample position embeddings, draw the head of other classes anew."""
@@ -74,7 +88,11 @@ class Recipe:
             grid = timm_model.patch_embed.grid_size
             prefix = int(getattr(model, "num_prefix_tokens", 0))
             weights["pos_embed"] = resample_abs_pos_embed(position, list(grid), num_prefix_tokens=prefix)
-        head = [name for name in own if name.startswith(timm_model.default_cfg["classifier"])]
+        head = [
+            name
+            for name in own
+            if name.startswith((getattr(model, "default_cfg", None) or {}).get("classifier", "head"))
+        ]
         if any(name in weights and weights[name].shape != own[name].shape for name in head):
             weights = {name: value for name, value in weights.items() if name not in head}
         wrong = [
@@ -115,12 +133,19 @@ class Recipe:
     def blank_batch(self, size: int) -> Batch:
         """Zeros of an image's shape."""
         channels = self.args.get("in_chans", 3)
-        config = timm.get_pretrained_cfg(self.cfg.model.name)
-        side = self.args.get("img_size") or (config.input_size[-1] if config else 224)
+        side = image_size(self.cfg)
         return {
             "image": torch.zeros(size, channels, side, side),
             "label": torch.zeros(size, dtype=torch.long),
         }
+
+
+def image_size(cfg: DictConfig) -> int:
+    """Pixels a side: the model's argument, or what timm's model was published for."""
+    if size := cfg.model.args.get("img_size"):
+        return int(size)
+    published = timm.get_pretrained_cfg(cfg.model.name)
+    return int(published.input_size[-1]) if published else 224
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:
@@ -128,11 +153,39 @@ def normalised(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float().div_(127.5).sub_(1)
 
 
-class TensorImages:
-    """Arrays held as normalised tensors: a batch is one indexing."""
+def offsets(keys: Sequence[Key], shift: int, seed: int) -> torch.Tensor:
+    """Whole-pixel translations in [0, 2 shift], one pair an example: a hash of the seed and its position.
 
-    def __init__(self, arrays: ImageArrays) -> None:
+    A counter-based hash (splitmix64) instead of a generator, so that a batch is one array operation and an example
+    is moved the same way whichever process loads it.
+    """
+    positions = np.array([position for position, _ in keys], dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        word = (positions + np.uint64(seed) * np.uint64(1 << 40) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        word ^= word >> np.uint64(31)
+    span = np.uint64(2 * shift + 1)
+    pairs = np.stack([word % span, (word >> np.uint64(32)) % span], axis=1)
+    return torch.from_numpy(pairs.astype(np.int64))
+
+
+def shifted(image: torch.Tensor, offset: torch.Tensor, shift: int) -> torch.Tensor:
+    """Each image [B, C, H, W] cut from itself with a black border of `shift` pixels, at its own offset [B, 2]."""
+    batch, channels, height, width = image.shape
+    padded = F.pad(image, (shift, shift, shift, shift), value=-1.0)
+    rows = (offset[:, :1] + torch.arange(height))[:, None, :, None]
+    columns = (offset[:, 1:] + torch.arange(width))[:, None, None, :]
+    examples, planes = torch.arange(batch)[:, None, None, None], torch.arange(channels)[None, :, None, None]
+    return padded[examples, planes, rows, columns]
+
+
+class TensorImages:
+    """Arrays held as normalised tensors: a batch is one indexing, and one more where images are shifted."""
+
+    def __init__(self, arrays: ImageArrays, shift: int = 0, seed: int = 0) -> None:
         self.image, self.label = normalised(arrays.images), torch.from_numpy(arrays.labels)
+        self.shift, self.seed = shift, seed
         self._fingerprint = arrays.fingerprint()
 
     def __len__(self) -> int:
@@ -140,43 +193,38 @@ class TensorImages:
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         index = torch.tensor([index for _, index in keys])
-        return {"image": self.image[index], "label": self.label[index]}
+        image = self.image[index]
+        if self.shift:
+            image = shifted(image, offsets(keys, self.shift, self.seed), self.shift)
+        return {"image": image, "label": self.label[index]}
 
     def fingerprint(self) -> str:
         """The arrays' own."""
         return self._fingerprint
 
 
-class AugmentedArrays:
+class AugmentedArrays(TensorImages):
     """Arrays under RandAugment, drawn anew for each position in the run."""
 
-    def __init__(self, arrays: ImageArrays, randaugment: str, seed: int) -> None:
+    def __init__(self, arrays: ImageArrays, augment: DictConfig, seed: int) -> None:
         from timm.data.auto_augment import rand_augment_transform
 
-        self.arrays, self.seed = arrays, seed
-        self.transform = rand_augment_transform(randaugment, {"img_mean": (0, 0, 0)})
-
-    def __len__(self) -> int:
-        return len(self.arrays)
+        super().__init__(arrays, augment.shift, seed)
+        self.images = arrays.images
+        self.transform = rand_augment_transform(augment.randaugment, {"img_mean": (0, 0, 0)})
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        images = np.stack([self._image(position, index) for position, index in keys])
-        return {
-            "image": normalised(images),
-            "label": torch.from_numpy(self.arrays.labels[[i for _, i in keys]]),
-        }
+        image = normalised(np.stack([self._augmented(position, index) for position, index in keys]))
+        if self.shift:
+            image = shifted(image, offsets(keys, self.shift, self.seed), self.shift)
+        return {"image": image, "label": self.label[torch.tensor([index for _, index in keys])]}
 
-    def _image(self, position: int, index: int) -> np.ndarray:
+    def _augmented(self, position: int, index: int) -> np.ndarray:
         from PIL import Image
 
-        pixels = self.arrays.images[index]
+        pixels = self.images[index]
         image = Image.fromarray(pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels)
-        augmented = np.asarray(draw(self.transform, image, self.seed, position))
-        return augmented[..., : pixels.shape[2]]
-
-    def fingerprint(self) -> str:
-        """The arrays' own."""
-        return self.arrays.fingerprint()
+        return np.asarray(draw(self.transform, image, self.seed, position))[..., : pixels.shape[2]]
 
 
 class DecodedImages:
@@ -185,7 +233,7 @@ class DecodedImages:
     def __init__(self, images: Any, cfg: DictConfig, *, train: bool) -> None:
         from recipes.data.images import eval_transform, train_transform
 
-        size = cfg.model.args.get("img_size") or timm.get_pretrained_cfg(cfg.model.name).input_size[-1]
+        size = image_size(cfg)
         self.images, self.seed = images, cfg.seed
         self.transform = train_transform(size, cfg.augment.randaugment) if train else eval_transform(size)
 

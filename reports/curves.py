@@ -43,7 +43,8 @@ PARAMETERS: dict[Any, Any] = {
     "svg.hashsalt": "curves",  # without it, the names inside an SVG are drawn by lot
 }
 NOTE = (
-    "Line: mean over seeds at the chosen setting. Band: smallest to largest seed. Cross: a run diverged here."
+    "Line: mean over seeds at the chosen setting. Band: smallest to largest seed. "
+    "Cross: a run diverged here; on the frame, before its first measurement."
 )
 LOG_FROM = 20.0  # a metric to be lowered that spans more than this factor gets a logarithmic axis
 TIME_UNITS = ((3 * 3600.0, 3600.0, "h"), (600.0, 60.0, "min"), (0.0, 1.0, "s"))  # from, divisor, name
@@ -58,9 +59,7 @@ class Style:
     width: float = 1.3
 
 
-def write_curves(
-    tables: Sequence[Table], folder: Path, names: Iterable[str], highlight: str = ""
-) -> list[Path]:
+def write_curves(tables: Sequence[Table], folder: Path, names: Iterable[str], highlight: str = "") -> list[Path]:
     """Write `curves-<task>.png` and `.svg` for each task among the tables; returns their paths.
 
     `names` are all optimizers of the records, so that each keeps its colour from one task to another;
@@ -109,9 +108,7 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style]) -> None
     metric, goal = comparison.metric or "unknown", comparison.goal or ""
     curves = [read_curve(contender, metric) for contender in comparison.contenders]
     sign = -1 if goal == "max" else 1
-    curves.sort(
-        key=lambda curve: (math.isnan(curve.last), 0 if math.isnan(curve.last) else sign * curve.last)
-    )
+    curves.sort(key=lambda curve: (math.isnan(curve.last), 0 if math.isnan(curve.last) else sign * curve.last))
     low, high, logarithmic = _limits(curves, goal)
     ends = [*(curve.mean["seconds"].max() for curve in curves), *(s.seconds for c in curves for s in c.stops)]
     longest = max((end for end in ends if math.isfinite(end)), default=0.0)
@@ -123,16 +120,14 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style]) -> None
         _draw_curve(panels[1], curve, styles[curve.optim], "seconds", divisor, (low, high), worst)
     for panel in panels:
         panel.set_xlim(left=0)
-        panel.xaxis.set_major_locator(MaxNLocator(5))
+        panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if logarithmic:
         panels[0].set_yscale("log")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panels[0].yaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylim(low, high)
-    panels[0].set_ylabel(
-        f"validation {metric.replace('_', ' ')}\n({DIRECTION.get(goal, 'direction unknown')})"
-    )
+    panels[0].set_ylabel(f"validation {metric.replace('_', ' ')}\n({DIRECTION.get(goal, 'direction unknown')})")
     panels[0].set_xlabel("training step")
     panels[0].xaxis.set_major_formatter(lambda x, _: f"{x:g}" if x < 10_000 else f"{x / 1000:g}k")
     panels[1].set_xlabel(f"time since the start of the run ({unit})")

@@ -55,9 +55,7 @@ def read_records(folders: Iterable[str | Path]) -> Records:
     completeness = runs["status"].map({status: rank for rank, status in enumerate(STATUSES)})
     runs = runs.assign(completeness=completeness).sort_values([*ORDER, "completeness", "path"])
     copies = runs["run_id"].notna() & runs.duplicated(["task", "scale", "optim", "run_id"])
-    problems += [
-        f"{path}: a copy of a run that is read already: left out" for path in runs.loc[copies, "path"]
-    ]
+    problems += [f"{path}: a copy of a run that is read already: left out" for path in runs.loc[copies, "path"]]
     return Records(runs[~copies].drop(columns="completeness").reset_index(drop=True), sorted(problems))
 
 
@@ -72,9 +70,7 @@ def read_metrics(folder: str | Path, split: str | None = None, name: str | None 
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                if (
-                    split is not None and split not in line
-                ):  # cheap, before the parsing: most lines are others
+                if split is not None and split not in line:  # cheap, before the parsing: most lines are others
                     continue
                 try:
                     item = json.loads(line)

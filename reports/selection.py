@@ -107,9 +107,7 @@ def choose(settings: pd.DataFrame, goal: str | None) -> pd.Series[Any] | None:
     if able.empty:
         return None
     ranked = able.assign(broken=able["diverged"] > 0, rank=able["final"] * (-1 if goal == "max" else 1))
-    ranked = ranked.sort_values(
-        ["broken", "rank", "seeds", *SETTING], ascending=[True, True, False, True, True]
-    )
+    ranked = ranked.sort_values(["broken", "rank", "seeds", *SETTING], ascending=[True, True, False, True, True])
     return able.loc[ranked.index[0]]
 
 

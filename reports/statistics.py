@@ -42,9 +42,7 @@ def mean_and_sd(values: pd.Series[float]) -> tuple[float, float]:
         return mean, float(np.std(known, ddof=1)) if known.size > 1 else math.nan
 
 
-def paired_difference(
-    ours: pd.Series[float], reference: pd.Series[float], confidence: float = 0.95
-) -> Difference:
+def paired_difference(ours: pd.Series[float], reference: pd.Series[float], confidence: float = 0.95) -> Difference:
     """Compare two series of values indexed by seed, with the interval of a paired t test (Student, 1908)."""
     ours, reference = ours.dropna(), reference.dropna()
     pairs = pd.DataFrame({"ours": ours, "reference": reference}).dropna()

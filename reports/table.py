@@ -104,9 +104,8 @@ def to_frame(tables: Sequence[Table]) -> pd.DataFrame:
 
 
 def _reference(contenders: Sequence[Contender], reference: str) -> Contender | None:
-    """Find the reference by its label, or by its optimizer where that has one variant only."""
-    exact = [c for c in contenders if c.label == reference]
-    return exact[0] if exact else None
+    """Find the reference by its label: the optimizer's name, with its variant where there are several."""
+    return next((contender for contender in contenders if contender.label == reference), None)
 
 
 def _row(contender: Contender, base: Contender | None, split: str, goal: str, most_trials: int) -> Row:

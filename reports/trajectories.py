@@ -11,7 +11,6 @@ from reports.records import read_metrics
 from reports.render import short_number
 from reports.selection import SETTING, Contender, at_setting
 
-
 DRAWABLE = 1e100
 
 
@@ -75,9 +74,7 @@ def _finite(measured: pd.DataFrame) -> pd.DataFrame:
 def _setting(completed: pd.DataFrame, diverged: pd.DataFrame) -> str:
     """Say in a few words which setting a curve shows, and how many runs stand behind it."""
     shown = completed if len(completed) else diverged
-    words = [
-        f"{axis.replace('_', ' ')} {short_number(shown[axis].iloc[0])}" for axis in SETTING if len(shown)
-    ]
+    words = [f"{axis.replace('_', ' ')} {short_number(shown[axis].iloc[0])}" for axis in SETTING if len(shown)]
     seeds = completed["seed"].nunique(dropna=False)
     words.append(f"{seeds} seed" + ("s" if seeds > 1 else "") if seeds else "none completed")
     return ", ".join(words + ([f"{len(diverged)} diverged"] if len(diverged) else []))

@@ -42,19 +42,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("folders", nargs="+", type=Path, metavar="folder", help="where runs were written")
     command.add_argument("--out", type=Path, help="where to write (default: <first folder>/report)")
-    command.add_argument(
-        "--reference", default="adamw", help="optimizer to hold others against (%(default)s)"
-    )
-    command.add_argument(
-        "--highlight", default="lion", help="optimizer that stands out in curves (%(default)s)"
-    )
+    command.add_argument("--reference", default="adamw", help="optimizer to hold others against (%(default)s)")
+    command.add_argument("--highlight", default="lion", help="optimizer that stands out in curves (%(default)s)")
     command.add_argument("--task", action="append", metavar="TASK", help="this task only; may be repeated")
     return command
 
 
-def compare(
-    folders: list[Path], out: Path | None, reference: str, highlight: str, tasks: list[str] | None
-) -> int:
+def compare(folders: list[Path], out: Path | None, reference: str, highlight: str, tasks: list[str] | None) -> int:
     """Read, print, write; the heavy libraries are imported here so that --help answers at once."""
     from rich.console import Console
 

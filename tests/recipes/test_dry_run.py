@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import timm
+import timm.optim
 import torch
 from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
@@ -134,10 +135,13 @@ def test_activations_of_an_mlp_under_autocast_by_hand() -> None:
 def test_fake_tensors_keep_what_real_ones_keep(model_fn: Callable[[], nn.Module], dtype: torch.dtype | None) -> None:
     kept = trace_activations(meta(model_fn), classify, images, dtype, fused=False, device="cpu")
     model = model_fn().train()
+    # Under the CPU's autocast, batch norm keeps its two statistics a channel in float32, its fake in bfloat16.
+    channels = sum(m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    statistics = 4 * channels if dtype else 0
     for n in (3, 8):
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", dtype, enabled=dtype is not None):
             real, _ = kept_for_backward(model, classify, images(n, device="cpu"))
-        assert kept.constant + kept.per_example * n + kept.per_pair * n**2 == real
+        assert kept.constant + kept.per_example * n + kept.per_pair * n**2 + statistics == real
 
 
 def test_dropout_on_a_gpu_keeps_a_byte_an_element() -> None:
@@ -171,8 +175,10 @@ def test_fused_attention_keeps_no_matrix() -> None:
     fused = trace_activations(model, loss, batch_fn, None, fused=True)
     tensors = 5 * heads * length * width  # x, q, k, v and the output
     assert fused.per_example == 4 * (tensors + heads * length)  # and the log-sum-exp
-    matrix = 4 * heads * length * length
-    assert trace_activations(model, loss, batch_fn, None, fused=False).per_example >= fused.per_example + matrix - 4096
+    assert fused.largest_per_example == 4 * heads * length * width
+    unfused = trace_activations(model, loss, batch_fn, None, fused=False)
+    assert unfused.largest_per_example == 4 * heads * length * length
+    assert unfused.per_example > fused.per_example
 
 
 def test_a_contrastive_loss_grows_with_the_square_of_the_batch() -> None:
@@ -230,7 +236,7 @@ def test_flops_of_vit_b16() -> None:
         lambda groups: torch.optim.SGD(groups, momentum=0.9),
         lambda groups: torch.optim.AdamW(groups, amsgrad=True),
         lambda groups: timm.optim.Lion(groups, lr=1e-4),
-        lambda groups: timm.optim.NovoGrad(groups),
+        timm.optim.AdamP,
     ],
 )
 def test_optimizer_state_is_that_of_a_real_step(factory: Callable[..., torch.optim.Optimizer]) -> None:

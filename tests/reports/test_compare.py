@@ -93,9 +93,7 @@ def test_from_any_folder_and_a_pipe_that_knows_no_unicode(write_run, outputs, tm
 
 def test_help_answers_at_once_with_examples(tmp_path):
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--help"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, str(SCRIPT), "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert time.perf_counter() - start < 1
     assert done.returncode == 0
     assert "python scripts/compare.py outputs --task" in done.stdout

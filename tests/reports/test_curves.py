@@ -123,3 +123,10 @@ def test_records_without_measurements_still_draw(write_run, tables, tmp_path):
         "curves-a_b_c.png",
         "curves-a_b_c.svg",
     ]
+
+
+def test_values_that_no_axis_can_show_are_left_out(write_run, curves):
+    write_run(curve=ramp(0.1, 1e300, math.inf, 0.2))
+    write_run(optim="lion", curve=ramp(math.nan))
+    assert curves()["adamw"].mean["mean"].tolist() == [0.1, 0.2]
+    assert curves()["lion"].mean.empty

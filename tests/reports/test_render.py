@@ -64,9 +64,7 @@ def test_legend_explains_the_markers_that_occur_and_no_others(write_run, tables)
     assert "n<k" not in plain
     a_bit_of_everything(write_run)
     text = "\n".join(legend(tables()[0]))
-    assert all(
-        mark in text for mark in ("✗:", "‡:", "untuned:", "n<k:", "no difference shown:", "lion: ours")
-    )
+    assert all(mark in text for mark in ("✗:", "‡:", "untuned:", "n<k:", "no difference shown:", "lion: ours"))
     write_run(optim="radam", lr=1e-3)
     write_run(optim="radam", lr=1e-4)
     assert "†: " in "\n".join(legend(tables()[0]))
@@ -88,9 +86,7 @@ def test_heading_says_what_the_runs_have_in_common(write_run, tables):
 
 
 def test_heading_of_a_run_that_recorded_nothing(write_run, tables):
-    nothing = dict.fromkeys(
-        ["scale", "model", "data", "data_fingerprint", "num_parameters", "steps", "metric"]
-    )
+    nothing = dict.fromkeys(["scale", "model", "data", "data_fingerprint", "num_parameters", "steps", "metric"])
     write_run(status="failed", goal=None, **nothing)
     assert "unknown" in heading(tables()[0])
     assert "| adamw" in to_markdown(tables())
@@ -156,3 +152,9 @@ def test_short_forms():
         "12346",
         "-",
     ]
+
+
+def test_values_on_their_way_to_infinity_stay_short(write_run, tables):
+    for seed, value in enumerate((1e300, 3e300)):
+        write_run(seed=seed, final=value, test=value, goal="min", metric="loss")
+    assert cells(tables()[0])["val"].item() == "2e+300 ± inf"

@@ -1,0 +1,117 @@
+"""Optax's Nesterov Adam and AMSGrad, which PyTorch and timm have only with another bias correction."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from baselines.tensors import check_at_least_zero, check_factors, decay, evaluate, state_of, with_gradients
+
+
+class NAdamW(Optimizer):
+    r"""Adam with Nesterov momentum (Dozat 2016) as in Optax's nadamw: constant betas, decoupled weight decay.
+
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        d_t &= \frac{\beta_1 m_t}{1 - \beta_1^{t+1}} + \frac{(1 - \beta_1) g_t}{1 - \beta_1^t} \\
+        \theta_t &= \theta_{t-1} - \eta_t \left(\frac{d_t}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+            + \lambda \theta_{t-1}\right)
+
+    Args:
+        params: parameters, or dictionaries that describe groups of them.
+        lr: learning rate.
+        betas: factors of the moving averages of the gradient and of its square.
+        eps: added to the root of the second moment.
+        weight_decay: coefficient of the decay, multiplied by the learning rate.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        check_at_least_zero(lr=lr, eps=eps, weight_decay=weight_decay)
+        check_factors("betas", betas, 2)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters that have a gradient, and return what the closure returned."""
+        loss = evaluate(closure)
+        for group in self.param_groups:
+            lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+            for params, grads in with_gradients(group):
+                states = [state_of(self, p, "exp_avg", "exp_avg_sq") for p in params]
+                means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
+                steps = [s["step"] for s in states]
+                torch._foreach_lerp_(means, grads, 1 - beta1)
+                torch._foreach_mul_(squares, beta2)
+                torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+                scale = torch._foreach_sqrt(squares)
+                torch._foreach_div_(scale, [math.sqrt(1 - beta2**t) for t in steps])
+                torch._foreach_add_(scale, group["eps"])
+                decay(params, group)
+                torch._foreach_addcdiv_(params, means, scale, [-lr * beta1 / (1 - beta1 ** (t + 1)) for t in steps])
+                torch._foreach_addcdiv_(params, grads, scale, [-lr * (1 - beta1) / (1 - beta1**t) for t in steps])
+        return loss
+
+
+class AMSGrad(Optimizer):
+    r"""AMSGrad (Reddi et al. 2018) as in Optax: bias correction before the maximum; decoupled weight decay.
+
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        u_t &= \max(u_{t-1}, v_t / (1 - \beta_2^t)) \\
+        \theta_t &= \theta_{t-1} - \eta_t \left(\frac{m_t / (1 - \beta_1^t)}{\sqrt{u_t} + \epsilon}
+            + \lambda \theta_{t-1}\right)
+
+    Args:
+        params: parameters, or dictionaries that describe groups of them.
+        lr: learning rate.
+        betas: factors of the moving averages of the gradient and of its square.
+        eps: added to the root of the second moment's maximum.
+        weight_decay: coefficient of the decay, multiplied by the learning rate.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        check_at_least_zero(lr=lr, eps=eps, weight_decay=weight_decay)
+        check_factors("betas", betas, 2)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters that have a gradient, and return what the closure returned."""
+        loss = evaluate(closure)
+        for group in self.param_groups:
+            lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+            for params, grads in with_gradients(group):
+                states = [state_of(self, p, "exp_avg", "exp_avg_sq", "max_exp_avg_sq") for p in params]
+                means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
+                largest, steps = [s["max_exp_avg_sq"] for s in states], [s["step"] for s in states]
+                torch._foreach_lerp_(means, grads, 1 - beta1)
+                torch._foreach_mul_(squares, beta2)
+                torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+                torch._foreach_maximum_(largest, torch._foreach_div(squares, [1 - beta2**t for t in steps]))
+                scale = torch._foreach_sqrt(largest)
+                torch._foreach_add_(scale, group["eps"])
+                decay(params, group)
+                torch._foreach_addcdiv_(params, means, scale, [-lr / (1 - beta1**t) for t in steps])
+        return loss

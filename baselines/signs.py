@@ -1,0 +1,113 @@
+"""PowerSign and AddSign (Bello et al. 2017, arXiv:1709.07417): rules found by an earlier search than Lion's."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from baselines.tensors import check_at_least_zero, check_factors, decay, evaluate, state_of, with_gradients
+
+
+class PowerSign(Optimizer):
+    r"""A gradient is made larger where it agrees in sign with its moving average, smaller where not.
+
+    .. math::
+        m_t &= \beta m_{t-1} + (1 - \beta) g_t \\
+        \theta_t &= \theta_{t-1} - \eta_t (\alpha^{\mathrm{sign}(g_t) \mathrm{sign}(m_t)} g_t + \lambda \theta_{t-1})
+
+    The internal decay of the exponent, which the paper tries too, is left out.
+
+    Args:
+        params: parameters, or dictionaries that describe groups of them.
+        lr: learning rate; the update grows with the gradient, so it is of SGD's size.
+        beta: factor of the moving average of the gradient.
+        alpha: base of the power, e in the paper.
+        weight_decay: coefficient of the decay, multiplied by the learning rate.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.1,
+        beta: float = 0.9,
+        alpha: float = math.e,
+        weight_decay: float = 0.0,
+    ) -> None:
+        check_at_least_zero(lr=lr, weight_decay=weight_decay)
+        check_factors("beta", [beta], 1)
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"alpha={alpha} must be a finite number above 0")
+        super().__init__(params, {"lr": lr, "beta": beta, "alpha": alpha, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters that have a gradient, and return what the closure returned."""
+        loss = evaluate(closure)
+        for group in self.param_groups:
+            for params, grads in with_gradients(group):
+                factor = _agreement(self, params, grads, group["beta"])
+                torch._foreach_mul_(factor, math.log(group["alpha"]))
+                torch._foreach_exp_(factor)
+                decay(params, group)
+                torch._foreach_addcmul_(params, factor, grads, -float(group["lr"]))
+        return loss
+
+
+class AddSign(Optimizer):
+    r"""A gradient is added to by its own size where it agrees in sign with its moving average, taken from where not.
+
+    .. math::
+        m_t &= \beta m_{t-1} + (1 - \beta) g_t \\
+        \theta_t &= \theta_{t-1} - \eta_t ((\alpha + \mathrm{sign}(g_t) \mathrm{sign}(m_t)) g_t + \lambda \theta_{t-1})
+
+    The internal decay of the signs' part, which the paper tries too, is left out.
+
+    Args:
+        params: parameters, or dictionaries that describe groups of them.
+        lr: learning rate; the update grows with the gradient, so it is of SGD's size.
+        beta: factor of the moving average of the gradient.
+        alpha: the gradient's own share, 1 in the paper.
+        weight_decay: coefficient of the decay, multiplied by the learning rate.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.1,
+        beta: float = 0.9,
+        alpha: float = 1.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        check_at_least_zero(lr=lr, alpha=alpha, weight_decay=weight_decay)
+        check_factors("beta", [beta], 1)
+        super().__init__(params, {"lr": lr, "beta": beta, "alpha": alpha, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters that have a gradient, and return what the closure returned."""
+        loss = evaluate(closure)
+        for group in self.param_groups:
+            for params, grads in with_gradients(group):
+                factor = _agreement(self, params, grads, group["beta"])
+                torch._foreach_add_(factor, group["alpha"])
+                decay(params, group)
+                torch._foreach_addcmul_(params, factor, grads, -float(group["lr"]))
+        return loss
+
+
+def _agreement(optimizer: Optimizer, params: list[Tensor], grads: list[Tensor], beta: float) -> list[Tensor]:
+    """Move the averages on and return 1 where gradient and average agree in sign, -1 where not, 0 where one is 0."""
+    means = [state_of(optimizer, p, "exp_avg")["exp_avg"] for p in params]
+    torch._foreach_lerp_(means, grads, 1 - beta)
+    agreement = torch._foreach_sign(means)
+    torch._foreach_mul_(agreement, torch._foreach_sign(grads))
+    return list(agreement)
