@@ -19,9 +19,9 @@ import pandas as pd
 
 STATUSES = ("completed", "diverged", "failed", "interrupted")
 GOALS = ("max", "min")
-TEXT = ["run_id", "status", "task", "optim", "variant", "scale", "metric", "goal"]
-TEXT += ["data", "data_fingerprint", "model", "tuned", "cause", "git_commit"]
-WHOLE = ["seed", "steps", "num_parameters", "optimizer_state_bytes", "diverged_step"]
+TEXT = ["run_id", "status", "task", "optim", "variant", "scale", "metric", "goal", "tuned", "cause", "git_commit"]
+FACTS = ["model", "model_args", "data", "data_fingerprint", "augment"]  # texts or structures, read as one text
+WHOLE = ["seed", "steps", "batch_size", "num_parameters", "optimizer_state_bytes", "diverged_step"]
 REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]
 ORDER = ["task", "scale", "optim", "variant", "lr", "weight_decay", "seed", "run_id"]
 NOT_RECORDS = {"checkpoint", "wandb"}  # folders inside a record, never looked into
@@ -38,8 +38,8 @@ class Records:
 def read_records(folders: Iterable[str | Path]) -> Records:
     """Read every run record at any depth under `folders`.
 
-    `runs` has a column for each key of TEXT, WHOLE and REAL (absent or null: missing) and `path`, the folder
-    of the record. Rows are sorted by what the runs are, so the order in which files are met does not matter.
+    `runs` has a column for each key of TEXT, FACTS, WHOLE and REAL (absent, null or empty: missing) and `path`,
+    the folder of the record. Rows are sorted by what the runs are, so the order in which files are met does not matter.
     A run found twice, as in two copies of one folder, is counted once; its most complete copy is kept.
     """
     rows: list[dict[str, Any]] = []
@@ -49,8 +49,8 @@ def read_records(folders: Iterable[str | Path]) -> Records:
             rows.append({**_read_summary(folder / "summary.json"), "path": str(folder)})
         except ValueError as error:
             problems.append(f"{folder / 'summary.json'}: {error}: left out")
-    runs = pd.DataFrame(rows, columns=[*TEXT, *WHOLE, *REAL, "path"])
-    runs = runs.astype({**dict.fromkeys(TEXT, "string"), **dict.fromkeys(WHOLE, "Int64")})
+    runs = pd.DataFrame(rows, columns=[*TEXT, *FACTS, *WHOLE, *REAL, "path"])
+    runs = runs.astype({**dict.fromkeys(TEXT + FACTS, "string"), **dict.fromkeys(WHOLE, "Int64")})
     runs = runs.astype({**dict.fromkeys(REAL, "float64"), "path": "string"})
     completeness = runs["status"].map({status: rank for rank, status in enumerate(STATUSES)})
     runs = runs.assign(completeness=completeness).sort_values([*ORDER, "completeness", "path"])
@@ -113,7 +113,9 @@ def _read_summary(path: Path) -> dict[str, Any]:
         raise ValueError("not the summary of a run (no status, task and optim)")
     row: dict[str, Any] = {}
     for key in TEXT:
-        row[key] = _checked(content, key, str, "text")
+        row[key] = _checked(content, key, str, "text") or None
+    for key in FACTS:
+        row[key] = _fact(content.get(key)) or None
     for key in WHOLE:
         row[key] = _whole(_checked(content, key, (int, float), "a number"), key)
     for key in REAL:
@@ -121,7 +123,8 @@ def _read_summary(path: Path) -> dict[str, Any]:
         row[key] = _number(value)
     if row["status"] not in STATUSES:
         raise ValueError(f"status is {row['status']!r}, not one of {', '.join(STATUSES)}")
-    if not row["task"] or not row["optim"]:
+    row["num_parameters"] = row["num_parameters"] or None  # a run that ended before it had a model
+    if row["task"] is None or row["optim"] is None:
         raise ValueError("task or optim is empty")
     if row["status"] == "completed" and (row["goal"] not in GOALS or not math.isfinite(row["final"])):
         raise ValueError("status is completed, but there is no goal (max or min) or no finite final value")
@@ -133,6 +136,15 @@ def _checked(content: dict[str, Any], key: str, kind: type | tuple[type, ...], w
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise ValueError(f"{key} is {str(value)[:40]!r}, not {words}")
     return value
+
+
+def _fact(value: Any) -> str:
+    """Write a text, or a structure such as {"depth": 4, "width": 96}, as one text: depth 4, width 96."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_fact(value[key])}" for key in sorted(value))
+    if isinstance(value, list):
+        return " ".join(map(_fact, value))
+    return "" if value is None else str(value)
 
 
 def _whole(value: float | None, key: str) -> int | None:

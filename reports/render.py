@@ -28,13 +28,15 @@ DIRECTION = {"max": "higher is better", "min": "lower is better"}
 def heading(table: Table) -> str:
     """Say in a line what the runs of a table have in common: scale, model, data, steps, metric."""
     c = table.comparison
-    direction = DIRECTION.get(c.goal or "", "direction unknown")
-    parameters = "unknown size" if c.num_parameters is None else f"{short_count(c.num_parameters)} parameters"
-    data = f"data {c.data or 'unknown'}" + (f" ({c.data_fingerprint[:12]})" if c.data_fingerprint else "")
+    model = f"model {c.model or 'unknown'}" + (f" ({c.model_args})" if c.model_args else "")
+    model += ", unknown size" if c.num_parameters is None else f", {short_count(c.num_parameters)} parameters"
+    fingerprint = re.sub(r"\b([0-9a-f]{6})[0-9a-f]+\b", r"\1", c.data_fingerprint or "")
+    data = f"data {c.data or 'unknown'}" + (f" ({fingerprint})" if fingerprint else "")
+    data += f", augment {c.augment}" if c.augment else ""
     steps = "unknown steps" if c.steps is None else f"{c.steps:,} steps"
-    metric = f"metric {c.metric or 'unknown'}, {direction}"
-    scale, model = f"scale {c.scale or 'unknown'}", f"model {c.model or 'unknown'}, {parameters}"
-    return " · ".join([scale, model, data, steps, metric])
+    steps += "" if c.batch_size is None else f" of {c.batch_size:,}"
+    metric = f"metric {c.metric or 'unknown'}, {DIRECTION.get(c.goal or '', 'direction unknown')}"
+    return " · ".join([f"scale {c.scale or 'unknown'}", model, data, steps, metric])
 
 
 def short_count(number: int) -> str:
@@ -89,7 +91,7 @@ def legend(table: Table) -> list[str]:
     elif not any(row.is_reference for row in rows):
         lines.append(f"No row is called {table.reference!r}, so no differences are shown.")
     lines.append(
-        "steps/s, optimizer step, optimizer state: medians over the row's runs, which may have shared a "
+        "steps/s, optimizer step, optimizer state: medians over the runs that completed or diverged, which may have shared a "
         "machine. 1 MB = 10⁶ bytes."
     )
     variants = sorted(f"{row.optim}: {row.variant}" for row in rows if row.variant not in ("", row.optim))

@@ -1,6 +1,6 @@
 """Put runs together that may be compared, and choose each optimizer's setting on validation.
 
-Two runs stand in one comparison when task, scale, model, data, number of steps and metric are the same.
+Two runs stand in one comparison when task, scale, model, data, batch, number of steps and metric are the same.
 Within it, each optimizer's setting (learning rate, weight decay) is the one with the best mean of the final
 validation value over seeds; the test value plays no part.
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-SAME = ["task", "scale", "model", "data", "data_fingerprint", "num_parameters", "steps", "metric", "goal"]
+SAME = ["task", "scale", "model", "model_args", "num_parameters", "data", "data_fingerprint", "augment"]
+SAME += ["batch_size", "steps", "metric", "goal"]
 SETTING = ["lr", "weight_decay"]
 
 
@@ -51,9 +52,12 @@ class Comparison:
     task: str
     scale: str | None
     model: str | None
+    model_args: str | None
+    num_parameters: int | None
     data: str | None
     data_fingerprint: str | None
-    num_parameters: int | None
+    augment: str | None
+    batch_size: int | None
     steps: int | None
     metric: str | None
     goal: str | None

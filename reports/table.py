@@ -22,7 +22,8 @@ class Row:
 
     `trials` are the settings that completed or diverged, `most_trials` those of the rival with most. `val_*`
     and `test_*` are over the `seeds` completed at the chosen setting, where `diverged_there` runs diverged
-    and `repeated` says that a seed was run more than once. Times and memory are medians over the row's runs.
+    and `repeated` says that a seed was run more than once. Times and memory are medians over the
+    runs that completed or diverged.
     `difference` is to the reference row, on the split that the table compares.
     """
 
@@ -100,7 +101,7 @@ def to_frame(tables: Sequence[Table]) -> pd.DataFrame:
         for table in tables
         for row in table.rows
     )
-    return frame.astype({"num_parameters": "Int64", "steps": "Int64"})
+    return frame.astype({"num_parameters": "Int64", "batch_size": "Int64", "steps": "Int64"})
 
 
 def _reference(contenders: Sequence[Contender], reference: str) -> Contender | None:
@@ -111,6 +112,7 @@ def _reference(contenders: Sequence[Contender], reference: str) -> Contender | N
 def _row(contender: Contender, base: Contender | None, split: str, goal: str, most_trials: int) -> Row:
     runs, chosen, settings = contender.runs, contender.chosen, contender.settings
     completed = contender.at_choice()
+    ended = runs[runs["status"].isin(["completed", "diverged"])]
     tuned = (runs if chosen is None else completed)["tuned"]
     val_mean, val_sd = mean_and_sd(contender.by_seed("final"))
     test_mean, test_sd = mean_and_sd(contender.by_seed("test"))
@@ -146,8 +148,8 @@ def _row(contender: Contender, base: Contender | None, split: str, goal: str, mo
         difference_high=difference.high,
         common_seeds=difference.seeds,
         verdict=difference.verdict(goal),
-        steps_per_second=float(runs["steps_per_second"].median()),
-        optimizer_step_ms=float(runs["optimizer_step_ms"].median()),
-        optimizer_state_bytes=float(runs["optimizer_state_bytes"].astype("float64").median()),
+        steps_per_second=float(ended["steps_per_second"].median()),
+        optimizer_step_ms=float(ended["optimizer_step_ms"].median()),
+        optimizer_state_bytes=float(ended["optimizer_state_bytes"].astype("float64").median()),
         run_ids=" ".join(sorted(completed["run_id"].dropna())),
     )

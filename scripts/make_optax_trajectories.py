@@ -123,7 +123,7 @@ def main() -> None:
         names = list(SHAPES) if optimizer.startswith("adafactor") else ["vector", "matrix"]
         for name, values in trajectory(rule, arrays, names).items():
             arrays[f"{optimizer}/{name}"] = values
-    np.savez_compressed(options.output, **arrays)
+    np.savez_compressed(options.output, allow_pickle=False, **arrays)
     print(f"{options.output}: {options.output.stat().st_size:,} bytes, {arrays['versions']}")
 
 

@@ -1,6 +1,5 @@
 """Lion against Algorithm 2 written again here, in exact fractions and in float64, over random programs of steps."""
 
-import itertools
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -58,6 +57,17 @@ class Group:
     theta: list[list[Fraction]] = field(default_factory=list)
     momentum: list[list[Fraction]] = field(default_factory=list)
 
+    def expect(self, i: int, gradient: list[Fraction], lr: Fraction) -> None:
+        """Take one step of Algorithm 2 with the `i`-th parameter."""
+        theta, momentum = self.theta[i], self.momentum[i]
+        beta1, beta2 = map(Fraction, self.betas)
+        if self.maximize:
+            gradient = [-g for g in gradient]
+        directions = [beta1 * m + (1 - beta1) * g for m, g in zip(momentum, gradient, strict=True)]
+        decay = Fraction(self.weight_decay)
+        self.theta[i] = [t - lr * (sign(c) + decay * t) for t, c in zip(theta, directions, strict=True)]
+        self.momentum[i] = [beta2 * m + (1 - beta2) * g for m, g in zip(momentum, gradient, strict=True)]
+
 
 @st.composite
 def groups(draw: st.DrawFn) -> Group:
@@ -109,36 +119,32 @@ def test_programs_of_steps_in_exact_fractions(program: list[Group], rates: list[
             }
         )
     optimizer = Lion(described)
-    for rate, (index, settings_) in itertools.product(rates, enumerate(optimizer.param_groups)):
-        group = program[index]
-        if isinstance(settings_["lr"], Tensor):
-            settings_["lr"].fill_(rate)
-        else:
-            settings_["lr"] = rate
-        for other in program:
-            for parameter in other.params:
-                parameter.grad = None
-        lr, decay = Fraction(rate), Fraction(group.weight_decay)
-        beta1, beta2 = map(Fraction, group.betas)
-        for i, parameter in enumerate(group.params):
-            if random.random() < 0.25:
-                continue
-            parameter.grad = laid_out(whole(tuple(parameter.shape)), str(random.choice(LAYOUTS)))
-            gradient = [-g if group.maximize else g for g in values(parameter.grad)]
-            theta, momentum = group.theta[i], group.momentum[i]
-            directions = [beta1 * m + (1 - beta1) * g for m, g in zip(momentum, gradient, strict=True)]
-            group.theta[i] = [t - lr * (sign(c) + decay * t) for t, c in zip(theta, directions, strict=True)]
-            group.momentum[i] = [beta2 * m + (1 - beta2) * g for m, g in zip(momentum, gradient, strict=True)]
-        kept = [None if p.grad is None else p.grad.clone() for p in group.params]
-        optimizer.step()
-        for i, parameter in enumerate(group.params):
-            assert values(parameter) == group.theta[i]
-            if parameter in optimizer.state:
-                assert values(optimizer.state[parameter]["exp_avg"]) == group.momentum[i]
+    for rate in rates:
+        for group, described_group in zip(program, optimizer.param_groups, strict=True):
+            own_rate = rate * float(random.choice([1.0, 0.5]))
+            if isinstance(described_group["lr"], Tensor):
+                described_group["lr"].fill_(own_rate)
             else:
-                assert not any(group.momentum[i])
-            if kept[i] is not None:
-                assert torch.equal(parameter.grad, kept[i]), "a step must not write into the gradient"
+                described_group["lr"] = own_rate
+            for i, parameter in enumerate(group.params):
+                parameter.grad = None
+                if random.random() < 0.25:
+                    continue
+                parameter.grad = laid_out(whole(tuple(parameter.shape)), str(random.choice(LAYOUTS)))
+                group.expect(i, values(parameter.grad), Fraction(own_rate))
+        parameters = [p for group in program for p in group.params]
+        gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
+        optimizer.step()
+        for group in program:
+            for i, parameter in enumerate(group.params):
+                assert values(parameter) == group.theta[i]
+                if parameter in optimizer.state:
+                    assert values(optimizer.state[parameter]["exp_avg"]) == group.momentum[i]
+                else:
+                    assert not any(group.momentum[i])
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                assert torch.equal(parameter.grad, gradient), "a step must not write into the gradient"
 
 
 def closed_form(

@@ -13,21 +13,17 @@ from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from recipes import dry_run
-from recipes.dry_run import (
+from recipes import footprint as tracing
+from recipes.dry_run import Footprint, devices_needed, estimate, parse_bytes, render
+from recipes.errors import ConfigError
+from recipes.footprint import (
     Activations,
     Batch,
-    Footprint,
     count_flops,
-    devices_needed,
-    estimate,
     kept_for_backward,
     optimizer_state,
-    parse_bytes,
-    render,
     trace_activations,
 )
-from recipes.errors import ConfigError
 
 GIB = 2**30
 PAPER = {"proj_drop_rate": 0.1, "pos_drop_rate": 0.1, "drop_path_rate": 0.1}
@@ -196,8 +192,8 @@ def test_a_contrastive_loss_grows_with_the_square_of_the_batch() -> None:
 def test_the_peak_of_a_step_is_covered(model_fn: Callable[[], nn.Module], dtype: torch.dtype | None) -> None:
     model, n = meta(model_fn), 256
     kept = trace_activations(model, classify, images, dtype, fused=False, device="cpu")
-    with dry_run._fake("cpu", dtype):
-        fake, batch = dry_run._copy(model, "cpu"), images(n, device="cpu")
+    with tracing._fake("cpu", dtype):
+        fake, batch = tracing._copy(model, "cpu"), images(n, device="cpu")
         tracker = MemTracker()
         tracker.track_external(fake, *batch.values())
         with tracker:

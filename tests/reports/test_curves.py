@@ -82,7 +82,7 @@ def test_axes_say_what_they_show(write_run, tables):
     assert left.get_xlabel() == "training step"
     assert right.get_xlabel() == "time since the start of the run (min)"
     title = figure.subfigs[0].get_suptitle()
-    for part in ("digits", "scale embedded", "model vit-4x64", "data mnist5k"):
+    for part in ("digits", "scale embedded", "model vit (depth 4, width 64)", "data mnist5k"):
         assert part in title
 
 

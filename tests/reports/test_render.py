@@ -86,7 +86,7 @@ def test_heading_says_what_the_runs_have_in_common(write_run, tables):
 
 
 def test_heading_of_a_run_that_recorded_nothing(write_run, tables):
-    nothing = dict.fromkeys(["scale", "model", "data", "data_fingerprint", "num_parameters", "steps", "metric"])
+    nothing = dict.fromkeys(["scale", "model", "model_args", "data", "data_fingerprint", "steps", "metric"])
     write_run(status="failed", goal=None, **nothing)
     assert "unknown" in heading(tables()[0])
     assert "| adamw" in to_markdown(tables())

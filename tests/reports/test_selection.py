@@ -100,8 +100,11 @@ def test_a_setting_without_weight_decay(write_run, compared):
     [
         {"steps": 200},
         {"data": "glyphs"},
-        {"data_fingerprint": "fedc"},
-        {"model": "vit-8x64"},
+        {"data_fingerprint": {"val": "fedc", "train": "0123"}},
+        {"model": "mixer"},
+        {"model_args": {"depth": 8, "width": 64}},
+        {"batch_size": 128},
+        {"augment": "mixup"},
         {"num_parameters": 500_000},
         {"metric": "loss", "goal": "min"},
         {"scale": "paper"},
@@ -116,9 +119,9 @@ def test_unlike_runs_are_never_put_together(write_run, compared, other):
 
 def test_a_run_that_ended_early_joins_the_comparison_it_belongs_to(write_run, compared):
     write_run()
-    write_run(optim="lion", status="failed", model=None, data_fingerprint=None, num_parameters=None)
+    write_run(optim="lion", status="failed", model=None, data_fingerprint={}, num_parameters=0)
     (comparison,) = compared()
-    assert comparison.model == "vit-4x64"
+    assert comparison.model == "vit"
     assert [contender.label for contender in comparison.contenders] == ["adamw", "lion"]
 
 
