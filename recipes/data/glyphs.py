@@ -69,14 +69,14 @@ TRAIN_FACES = (
 VAL_FACES = (
     Face("DejaVuSans-BoldOblique", "sans", "bold", "italic"),
     Face("cmtt10", "mono", unicode=False),
-    Face("cmb10", "serif", "bold", unicode=False),
+    Face("DejaVuSerif-BoldItalic", "serif", "bold", "italic"),
     Face("STIXGeneralItalic", "serif", "", "italic"),
 )
 TEST_FACES = (
     Face("cmss10", "sans", unicode=False),
     Face("DejaVuSansMono-Bold", "mono", "bold"),
     Face("cmr10", "serif", unicode=False),
-    Face("DejaVuSerif-BoldItalic", "serif", "bold", "italic"),
+    Face("cmb10", "serif", "bold", unicode=False),
     Face("STIXGeneralBol", "serif", "bold"),
     Face("cmmi10", "math", "", "italic", unicode=False),
 )

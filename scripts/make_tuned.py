@@ -1,0 +1,86 @@
+"""Write conf/tuned/paper/ from the paper's hyperparameters (reports/paper/hyperparameters.csv, its Table 12).
+
+    python scripts/make_tuned.py            # write the files
+    python scripts/make_tuned.py --check    # exit 1 where one differs from what is there
+
+The paper prints learning rate and weight decay for Lion and for AdamW (for Adafactor where that was its baseline).
+It tuned the other optimizers too and does not print what it found: they start from AdamW's numbers, the
+sign-based ones from Lion's, and their files say so.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "conf" / "tuned" / "paper"
+
+STRONG = "RandAug 2 15 + Mixup 0.5"
+# task, suffix that the augmentation adds to the file's name -> the row's task and augmentation
+ROWS = {
+    ("resnet50", ""): ("ImageNet ResNet-50", ""),
+    ("mixer_s16", ""): ("ImageNet Mixer-S/16", ""),
+    ("mixer_b16", ""): ("ImageNet Mixer-B/16", ""),
+    ("vit_s16", ""): ("ImageNet ViT-S/16", ""),
+    ("vit_s16", "_randaug_mixup"): ("ImageNet ViT-S/16", STRONG),
+    ("vit_b16", ""): ("ImageNet ViT-B/16", ""),
+    ("vit_b16", "_randaug_mixup"): ("ImageNet ViT-B/16", STRONG),
+    ("coatnet_1", ""): ("ImageNet CoAtNet-1", "RandAug 2 15 + Mixup 0.8"),
+    ("coatnet_3", ""): ("ImageNet CoAtNet-3", "RandAug 2 15 + Mixup 0.8"),
+    ("vit_b16_in21k", ""): ("ImageNet-21K ViT-B/16", ""),
+    ("vit_l16", ""): ("ImageNet-21K ViT-L/16", ""),
+    ("vit_h14", ""): ("JFT ViT-H/14", ""),
+    ("vit_g14", ""): ("JFT-3B ViT-g/14 and ViT-G/14", ""),
+    ("vit_gg14", ""): ("JFT-3B ViT-g/14 and ViT-G/14", ""),
+}
+PRINTED = {"AdamW": "adamw", "Adafactor": "adafactor", "Lion": "lion"}
+# Which optimizer's numbers the ones that the paper does not print start from.
+ADAPTIVE = ("adamw", "adafactor", "radam", "nadam", "nadam_torch", "adabelief", "amsgrad", "amsgrad_torch")
+SIGNS = ("powersign", "addsign", "signum", "signum_099")
+
+
+def files() -> dict[Path, str]:
+    """Every file's path and text."""
+    lines = (ROOT / "reports" / "paper" / "hyperparameters.csv").read_text().splitlines()
+    table = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    texts = {}
+    for (task, suffix), (name, augmentation) in ROWS.items():
+        rows = {PRINTED[r["optimizer"]]: r for r in table if r["task"] == name and r["augmentation"] == augmentation}
+        baseline = next(optim for optim in rows if optim != "lion")
+        for optim in (*ADAPTIVE, "lion", *SIGNS):
+            start = "lion" if optim in SIGNS or optim == "lion" else baseline
+            row = rows.get(optim, rows[start])
+            source = f"Lion paper, Table 12, {name}{f', {augmentation}' if augmentation else ''}"
+            if optim not in rows:
+                source += f": {row['optimizer']}'s numbers, since {optim}'s are not printed"
+            where = f"{task}/{optim}{suffix}"
+            texts[FOLDER / f"{where}.yaml"] = (
+                "# @package _global_\n"
+                f"# python run.py task={task} optim={optim} scale=paper"
+                f"{' augment=randaug_mixup' if suffix else ''} dry_run=true\n"
+                "# Written by scripts/make_tuned.py.\n"
+                f"optim:\n  lr: {row['lr']}\n  weight_decay: {row['weight_decay']}\n"
+                f'tuned:\n  file: paper/{where}\n  source: "{source}"\n'
+            )
+    return texts
+
+
+def main() -> int:
+    """Write or compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    check = parser.parse_args().check
+    differing = 0
+    for path, text in files().items():
+        if check:
+            differing += not path.exists() or path.read_text() != text
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    print(f"{differing} files differ" if check else f"{len(files())} files written to {FOLDER.relative_to(ROOT)}")
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
