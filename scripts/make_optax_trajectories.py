@@ -6,7 +6,7 @@ Needs jax and optax, which nothing else here does, so it runs in an environment 
     /tmp/optax/bin/python scripts/make_optax_trajectories.py
 
 The arithmetic is float64. The gradients are given, not computed, so a deviation at one step does not feed the next:
-small integers times a power of two for each element, from 1 to 2^-14, the spread that gradients of a network have;
+small integers times a power of two for each element, 2^-20 to 2^-7, so that they spread from 1e-6 to 1 in size;
 one in sixteen is zero, and the first element of each parameter never has any. The learning rate warms up for 5 steps
 and falls along a cosine. Every chain ends in Optax's decoupled decay, theta <- theta - lr * (update + decay * theta).
 

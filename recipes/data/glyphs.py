@@ -192,12 +192,13 @@ EM = 0.8  # side of the face's em square, in image sizes: capitals are then abou
 MIDDLE = 0.26  # height of the image's centre above the base line, in ems: half way from g's foot to d's head
 MARGIN = 0.04  # free border of the image, in image sizes
 
-# Half-widths of the uniform draws at distortion 1.
-ROTATION = np.deg2rad(15)
-SHEAR = 0.25
-SCALE = 0.2  # in log: 0.82 to 1.22
-STRETCH = 0.12  # in log, width against height
-SHIFT = 0.1  # in image sizes
+# Half-widths of the uniform draws at distortion 1, where a small ViT reaches about 57% in 1,000 steps of 64 images
+# and a small CNN 90%. At half of it they reach 85% and 95%, which leaves less to tell optimizers apart.
+ROTATION = np.deg2rad(10)
+SHEAR = 0.18
+SCALE = 0.14  # in log: 0.87 to 1.15
+STRETCH = 0.08  # in log, width against height
+SHIFT = 0.07  # in image sizes
 
 
 def _affine(draw: np.ndarray) -> np.ndarray:

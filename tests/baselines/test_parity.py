@@ -1,7 +1,7 @@
 """Fifty steps of every optimizer against Optax's, from the same start, with the same gradients, rates and decay.
 
 Deviations are in units of the peak learning rate, which is about what one step moves a parameter by; over the 50
-steps parameters move by some 25 of them. docs/baselines.md prints what these tests measure.
+steps the rates add up to 27 of them. docs/baselines.md prints what these tests measure.
 """
 
 from pathlib import Path
