@@ -32,8 +32,8 @@ OUTPUT = Path(__file__).parents[1] / "tests" / "baselines" / "optax_trajectories
 
 def transformations() -> dict[str, Any]:
     """Optax's rules, without decay and learning rate, at the settings of conf/optim."""
-    import jax.numpy as jnp  # type: ignore[import-not-found]
-    import optax  # type: ignore[import-not-found]
+    import jax.numpy as jnp
+    import optax
 
     def capped(step: Any, exponent: float) -> Any:
         return jnp.minimum(0.999, 1 - jnp.asarray(step + 1, jnp.float64) ** -exponent)

@@ -37,7 +37,7 @@ ROWS = {
 PRINTED = {"AdamW": "adamw", "Adafactor": "adafactor", "Lion": "lion"}
 # Which optimizer's numbers the ones that the paper does not print start from.
 ADAPTIVE = ("adamw", "adafactor", "radam", "nadam", "nadam_torch", "adabelief", "amsgrad", "amsgrad_torch")
-SIGNS = ("powersign", "addsign", "signum", "signum_099")
+SIGNS = ("powersign", "addsign", "signum")
 
 
 def files() -> dict[Path, str]:
