@@ -1,6 +1,7 @@
 """Between the command line and the runs: a user's mistake ends as one line, a run of a sweep ends alone."""
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -27,6 +28,13 @@ def guard(main: Callable[[], None]) -> None:
         if full_trace:
             raise
         sys.exit(f"error: {one_line(error)}")
+    except OSError as error:
+        if full_trace or error.errno != errno.ENOSPC:
+            raise
+        sys.exit(
+            f"error: no space left on the disk ({error.filename or 'a record'}); make room and start the same "
+            "command again: it goes on from its last checkpoint"
+        )
     except KeyboardInterrupt as error:
         print(f"\n{error or 'interrupted'}", file=sys.stderr)
         sys.exit(INTERRUPTED)

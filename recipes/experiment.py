@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from recipes import build, recipe, record, sweep
+from recipes.clock import Clock
 
 LIBRARIES = (
     "torch",
@@ -49,12 +50,11 @@ def run(cfg: DictConfig) -> str:
 
 
 def _run(cfg: DictConfig, folder: Path) -> str:
+    clock = Clock("startup")  # before the imports, which take seconds
     from recipes import devices, tracker
-    from recipes.clock import Clock
     from recipes.loop import Trainer
     from recipes.outcome import DivergedError, InterruptedRunError, Journal, Outcome
 
-    clock = Clock("startup")
     accelerator = devices.start(cfg)
     the_recipe = recipe.make(cfg)
     make_optimizer = build.optimizer_factory(cfg.optim)

@@ -103,7 +103,6 @@ class Trainer:
                     outcome.optimizer_state_bytes = devices.state_bytes(self.optimizer)
                     self._log(done, "time", {"steps_per_second": window.steps_per_second})
                     self._log(done, "optim", {"lr": self._rate(step) * self.peaks[0]})
-                    progress.update(done, window.loss, outcome.steps_per_second)
                 if measuring:
                     with clock.during("evaluation"):
                         value = self.evaluate("val", done)[outcome.metric]
@@ -113,6 +112,8 @@ class Trainer:
                     outcome.final = value
                     outcome.best = value if outcome.best is None else better(outcome.best, value)
                     progress.metric = f"val {outcome.metric} {value:.4f}"
+                if closing:
+                    progress.update(done, window.loss, meter.steps_per_second)
                 stopping = stop.asked(closing)
                 if done % cfg.checkpoint_every == 0 or done == cfg.steps or stopping:
                     with clock.during("checkpoint"):
