@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -15,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recipes import sweep
 from recipes.errors import ConfigError
 
+CONF = Path(__file__).resolve().parent.parent / "conf"
 INTERRUPTED = 130  # the shell's convention for a process that SIGINT ended
 
 
@@ -69,6 +71,9 @@ def one_line(error: BaseException) -> str:
         group, name = unknown.groups()
         known = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
         near = difflib.get_close_matches(name, known, n=1)
+        if group.startswith("setting/"):
+            known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            return f"task={name} has no setting at scale={group.split('/')[1]}; tasks that have: {', '.join(known)}"
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{group}={name} is unknown; known: {', '.join(known)}{hint}"
     return " ".join(str(error).split())

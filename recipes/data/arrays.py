@@ -45,7 +45,7 @@ class ImageArrays:
         digest = hashlib.sha256()
         for array in (self.images, self.labels.astype("<i8")):
             digest.update(repr(array.shape).encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
         for texts in (self.class_names, self.captions):
             digest.update(repr(texts).encode())
         return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ Run as a program (rank, rendezvous file, result file) this file is one of the tw
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,12 @@ pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="needs torch.distributed with gloo"
 )
 
-STEPS, RESUME = 8, 4
+STEPS, RESUME = 6, 3
 VARIANTS: dict[str, dict[str, Any]] = {
     "loop": {"foreach": False},
     "lists": {"foreach": True},
-    "default": {},
     "capturable": {"capturable": True},
-    "bfloat16": {"momentum_dtype": "bfloat16"},
-    "bfloat16 lists": {"momentum_dtype": "bfloat16", "foreach": True},
+    "bfloat16": {"momentum_dtype": "bfloat16", "foreach": True},
 }
 
 
@@ -95,9 +94,8 @@ def process(rank: int, rendezvous: str, result: str) -> None:
             assert isinstance(momentum, DTensor)
             assert momentum.placements == p.placements
             assert momentum.to_local().shape == p.to_local().shape
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        options = StateDictOptions(full_state_dict=True)
         weights, state = get_state_dict(model, optimizer, options=options)
-        # With full_state_dict and cpu_offload the first process alone holds it; loading hands it round.
         fit(model, optimizer, RESUME, STEPS, rank, 2)
         ends[name] = whole(model, optimizer)
 
@@ -112,7 +110,6 @@ def process(rank: int, rendezvous: str, result: str) -> None:
 
         again = sharded()
         resumed = optimizer_for(again, variant)
-        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
         set_state_dict(again, resumed, model_state_dict=weights, optim_state_dict=state, options=options)
         fit(again, resumed, RESUME, STEPS, rank, 2)
         ends[f"{name}, resumed from the whole"] = whole(again, resumed)
@@ -134,8 +131,14 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         root = Path(__file__).resolve().parents[2]
         processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=root))
         log.close()
+    deadline = time.monotonic() + 150
     try:
-        statuses = [started.wait(timeout=150) for started in processes]
+        # If one fails, the other waits for it for ever.
+        while any(started.poll() is None for started in processes) and time.monotonic() < deadline:
+            if any(started.poll() for started in processes):
+                break
+            time.sleep(0.05)
+        statuses = [started.poll() for started in processes]
     finally:
         for started in processes:
             started.kill()

@@ -237,7 +237,7 @@ def test_capturable_keeps_one_tensor_through_a_schedule() -> None:
 @pytest.mark.parametrize("capturable", [False, True])
 @pytest.mark.parametrize("given", [0.5, torch.tensor(0.5)])
 def test_groups_have_rates_of_their_own(capturable: bool, given: float | Tensor) -> None:
-    """One tensor given as the rate of two groups must not tie their schedules together, nor change itself."""
+    """One tensor given as the rate of two groups must not tie their schedules together."""
     lr = given.clone() if isinstance(given, Tensor) else given
     one, other = (torch.zeros(1, requires_grad=True) for _ in range(2))
     optimizer = Lion([{"params": [one]}, {"params": [other]}], lr=lr, capturable=capturable)

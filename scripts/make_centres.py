@@ -1,0 +1,111 @@
+"""Turn the records of a learning-rate sweep at scale=embedded into conf/tuned/embedded/ and a table to commit.
+
+    python run.py -m task=vit_b16 optim=adamw optim.lr=1e-3,3e-3,1e-2 optim.weight_decay=0.1 output_dir=outputs/centres
+    python scripts/make_centres.py outputs/centres     # read records, write the table, then the files
+    python scripts/make_centres.py                     # the files from the committed table alone
+
+Chosen is the best final validation metric; a test metric is never looked at. A task without a sweep of its own takes
+the numbers of the nearest one that has, and its files say so. The numbers are where a comparison's grid is centred;
+the comparison itself tunes every optimizer anew.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "reports" / "published" / "centres.csv"
+FOLDER = ROOT / "conf" / "tuned" / "embedded"
+COLUMNS = [
+    "task",
+    "optim",
+    "scale",
+    "model",
+    "data",
+    "metric",
+    "goal",
+    "steps",
+    "batch_size",
+    "seed",
+    "lr",
+    "weight_decay",
+    "status",
+    "diverged_step",
+    "final",
+    "git_commit",
+]
+# Tasks without a sweep of their own, and whose numbers they start from.
+NEAREST = {
+    "vit_l16": "vit_b16",
+    "vit_h14": "vit_b16",
+    "mixer_s16": "mixer_b16",
+    "coatnet_1": "vit_s16",
+    "coatnet_3": "vit_b16",
+}
+
+
+def read(folder: Path) -> list[dict[str, str]]:
+    """One row a record, in a fixed order."""
+    from recipes.record import read_summary
+
+    found = [read_summary(path.parent) for path in folder.rglob("summary.json")]
+    rows = [{name: "" if s.get(name) is None else str(s[name]) for name in COLUMNS} for s in found if s]
+    return sorted(rows, key=lambda row: (row["task"], row["optim"], float(row["lr"]), float(row["weight_decay"])))
+
+
+def files(rows: list[dict[str, str]]) -> dict[Path, str]:
+    """Every file's path and text."""
+    texts = {}
+    tasks = {row["task"] for row in rows}
+    for task in sorted(tasks | set(NEAREST)):
+        source_task = task if task in tasks else NEAREST[task]
+        for optim in sorted({row["optim"] for row in rows if row["task"] == source_task}):
+            trials = [row for row in rows if row["task"] == source_task and row["optim"] == optim]
+            ended = [row for row in trials if row["status"] == "completed"]
+            if not ended:
+                continue
+            sign = 1 if ended[0]["goal"] == "max" else -1
+            best = max(ended, key=lambda row: sign * float(row["final"]))
+            source = (
+                f"{len(trials)} trials of {best['steps']} steps on {source_task}, best validation {best['metric']} "
+                f"{float(best['final']):.3f} (reports/published/centres.csv)"
+            )
+            if source_task != task:
+                source += f"; {task} has no sweep of its own"
+            texts[FOLDER / task / f"{optim}.yaml"] = (
+                "# @package _global_\n"
+                f"# python run.py task={task} optim={optim}\n"
+                "# Written by scripts/make_centres.py.\n"
+                f"optim:\n  lr: {float(best['lr']):g}\n  weight_decay: {float(best['weight_decay']):g}\n"
+                f'tuned:\n  file: embedded/{task}/{optim}\n  source: "{source}"\n'
+            )
+    return texts
+
+
+def main() -> int:
+    """Write the table where records are given, then the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", nargs="?", type=Path, help="a folder of run records; without it the table is used")
+    records = parser.parse_args().records
+    if records is not None:
+        rows = read(records)
+        if not rows:
+            print(f"no run record (summary.json) under {records}", file=sys.stderr)
+            return 2
+        TABLE.parent.mkdir(parents=True, exist_ok=True)
+        with TABLE.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    with TABLE.open(newline="") as file:
+        texts = files(list(csv.DictReader(file)))
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    print(f"{len(texts)} files written to {FOLDER.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
