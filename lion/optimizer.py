@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+MOMENTUM_DTYPES = ("float64", "float32", "bfloat16", "float16")
+
 
 class Lion(Optimizer):
     r"""Moves every weight by the learning rate, in the direction of a sign.
@@ -83,15 +85,17 @@ class Lion(Optimizer):
         """Add a group of parameters after checking its settings."""
         group = self.defaults | param_group
         _check(group)
-        param_group["momentum_dtype"] = _floating_dtype(group["momentum_dtype"])
-        super().add_param_group(param_group)
+        param_group["momentum_dtype"] = _dtype_name(group["momentum_dtype"])
+        params = param_group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        if any(isinstance(p, Tensor) and p.is_complex() for p in params):
+            raise ValueError("Lion takes real parameters; view a complex one with torch.view_as_real")
+        super().add_param_group(param_group | {"params": params})
         added = self.param_groups[-1]
-        for parameter in added["params"]:
-            if parameter.is_complex():
-                raise ValueError("Lion takes real parameters; view a complex one with torch.view_as_real")
         if added["capturable"] and added["params"]:
-            device = added["params"][0].device
-            added["lr"] = torch.as_tensor(added["lr"], dtype=torch.float32).to(device)
+            added["lr"] = torch.as_tensor(added["lr"], dtype=torch.float32).to(added["params"][0].device)
+        if isinstance(added["lr"], Tensor):
+            added["lr"] = added["lr"].clone()  # a schedule sets each group's rate in place
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Fill in settings that older pickles and other Lions do not have."""
@@ -99,6 +103,7 @@ class Lion(Optimizer):
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+            group["momentum_dtype"] = _dtype_name(group["momentum_dtype"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, of this Lion or another that calls its momentum `exp_avg`.
@@ -107,13 +112,21 @@ class Lion(Optimizer):
         round a float32 momentum of bfloat16 parameters. Here it gets the type that its group names.
         """
         own = [{name: group[name] for name in self.defaults} for group in self.param_groups]
-        super().load_state_dict(state_dict)
-        for group, saved, settings in zip(self.param_groups, state_dict["param_groups"], own, strict=True):
-            # What another Lion's state does not say stays as this one was made.
+        given: dict[str, Any] = {}  # as hooks that run before loading have left it
+        handle = self.register_load_state_dict_pre_hook(lambda _, state: given.update(state))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
+        for group, saved, settings in zip(self.param_groups, given["param_groups"], own, strict=True):
+            # What another Lion's state does not say stays as this one was made, and so does a type asked for.
             group.update({name: value for name, value in settings.items() if name not in saved})
+            group["momentum_dtype"] = settings["momentum_dtype"] or group["momentum_dtype"]
+            if group["capturable"] and group["params"]:
+                group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(group["params"][0].device)
             for parameter, number in zip(group["params"], saved["params"], strict=True):
-                if state := state_dict["state"].get(number):
-                    dtype = group["momentum_dtype"] or parameter.dtype
+                if state := given["state"].get(number):
+                    dtype = _stored_dtype(group, parameter)
                     momentum = state["exp_avg"].to(device=parameter.device, dtype=dtype, copy=True)
                     self.state[parameter] = {"exp_avg": momentum}
 
@@ -133,11 +146,13 @@ class Lion(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
             grads = [_dense(p.grad) for p in params]
-            momenta = [self._momentum(p, group["momentum_dtype"]) for p in params]
+            momenta = [self._momentum(p, _stored_dtype(group, p)) for p in params]
             foreach = group["foreach"]
             if foreach is None:
-                foreach = bool(params) and all(p.device.type != "cpu" for p in params)
+                foreach = all(p.device.type != "cpu" for p in params)
             update = _update_lists if foreach else _update_each
             update(
                 params,
@@ -149,7 +164,7 @@ class Lion(Optimizer):
             )
         return loss
 
-    def _momentum(self, parameter: Tensor, dtype: torch.dtype | None) -> Tensor:
+    def _momentum(self, parameter: Tensor, dtype: torch.dtype) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["exp_avg"] = torch.zeros_like(parameter, dtype=dtype, memory_format=torch.preserve_format)
@@ -224,15 +239,22 @@ def _check(group: dict[str, Any]) -> None:
         raise ValueError(f"lr must be a number or a tensor without axes, not one of shape {tuple(lr.shape)}")
     if not math.isfinite(float(lr)) or float(lr) < 0:
         raise ValueError(f"lr must be a finite number of at least 0, not {lr}")
-    if len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
+    if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
         raise ValueError(f"betas must be two numbers in [0, 1), not {betas}")
     if not math.isfinite(decay) or decay < 0:
         raise ValueError(f"weight_decay must be a finite number of at least 0, not {decay}")
 
 
-def _floating_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """A dtype from itself or its name."""
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
-        raise ValueError(f"momentum_dtype must be a floating-point type such as bfloat16, not {dtype}")
-    return found
+def _dtype_name(dtype: torch.dtype | str | None) -> str | None:
+    """The name of a type to store momentum in: what a state dictionary of any kind can hold."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype is not None and name not in MOMENTUM_DTYPES:
+        raise ValueError(f"momentum_dtype must be None or one of {', '.join(MOMENTUM_DTYPES)}, not {dtype}")
+    return None if dtype is None else name
+
+
+def _stored_dtype(group: dict[str, Any], parameter: Tensor) -> torch.dtype:
+    """The type in which a parameter's momentum is stored."""
+    name = group["momentum_dtype"]
+    dtype: torch.dtype = parameter.dtype if name is None else getattr(torch, name)
+    return dtype

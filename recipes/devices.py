@@ -1,6 +1,5 @@
 """Processes and devices: accelerate starts them, replicas or shards hold the model."""
 
-import os
 from typing import Any
 
 import torch
@@ -46,11 +45,6 @@ def start(cfg: DictConfig) -> Accelerator:
     return accelerator
 
 
-def processes() -> int:
-    """How many processes the launcher started, known before torch is imported."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def shard(model: nn.Module, accelerator: Accelerator) -> None:
     """Split parameters, gradients and optimizer state over the processes (FSDP), block by block, in place."""
     from torch.distributed.device_mesh import init_device_mesh
@@ -88,6 +82,22 @@ def restore(
     else:
         model.load_state_dict(weights)
         optimizer.load_state_dict(state)
+
+
+def name_dtypes(optimizer: torch.optim.Optimizer) -> None:
+    """Have an optimizer's state dictionary name its groups' types: torch's sharded ones hold no torch.dtype."""
+
+    def named(_: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        for group in state["param_groups"]:
+            group.update({k: str(v) for k, v in group.items() if isinstance(v, torch.dtype)})
+
+    def typed(_: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        for group in state["param_groups"]:
+            names = {k: v for k, v in group.items() if isinstance(v, str) and v.startswith("torch.")}
+            group.update({k: getattr(torch, v.removeprefix("torch.")) for k, v in names.items()})
+
+    optimizer.register_state_dict_post_hook(named)
+    optimizer.register_load_state_dict_pre_hook(typed)
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:

@@ -67,6 +67,8 @@ class Trainer:
         if cfg.shard:
             devices.shard(self.model, accelerator)
         self.optimizer = make_optimizer(build.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay))
+        if cfg.shard:
+            devices.name_dtypes(self.optimizer)
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         self.first = self._resume()

@@ -60,7 +60,8 @@ def load_data(cfg: DictConfig) -> dict[str, Any]:
         ConfigError: an option is unknown to the module, or the data are missing.
     """
     module = importlib.import_module(f"recipes.data.{cfg.data.module}")
-    given = {key: cfg.data[key] for key in ("path", "hub") if cfg.data[key] is not None}
+    # A local folder goes before the hub's name that a data set's file may carry.
+    given = next(({key: cfg.data[key]} for key in ("path", "hub") if cfg.data[key] is not None), {})
     try:
         return module.load(**given, **cfg.data.options)
     except TypeError as error:

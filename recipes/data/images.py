@@ -16,9 +16,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -39,26 +40,6 @@ CORRUPT_SHARE = 0.01  # more unreadable images than this end the run
 CORRUPT_IN_A_ROW = 10  # and so do more of them side by side; as few in all are borne in any data set
 
 
-class Source(Protocol):
-    """Where encoded images lie."""
-
-    def name(self, row: int) -> str:
-        """What an error calls this image."""
-        ...
-
-    def names(self) -> list[str]:
-        """The file names of all images, as far as they are known."""
-        ...
-
-    def open(self, row: int) -> str | BytesIO:
-        """What PIL can open."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A hash that changes with the data, found without decoding them."""
-        ...
-
-
 class ImageExamples:
     """Images with labels, decoded when asked for.
 
@@ -77,7 +58,7 @@ class ImageExamples:
     """
 
     def __init__(
-        self, source: Source, rows: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], place: str
+        self, source: "Files | Table", rows: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], place: str
     ) -> None:
         self.source, self.rows, self.labels = source, rows, labels
         self.class_names, self.place = class_names, place
@@ -111,12 +92,16 @@ class ImageExamples:
 
     def fingerprint(self) -> str:
         """16 hex digits over the source's fingerprint, the rows, the labels and the class names."""
-        digest = hashlib.sha256(self.source.fingerprint().encode())
+        digest = hashlib.sha256(self.source.fingerprint.encode())
         for array in (self.rows, self.labels):
             digest.update(repr((array.shape, array.dtype.str)).encode())
             digest.update(array.tobytes())
         digest.update(repr(self.class_names).encode())
         return digest.hexdigest()[:16]
+
+    def part(self, mask: np.ndarray) -> "ImageExamples":
+        """The examples where the mask, bool [N], is true."""
+        return ImageExamples(self.source, self.rows[mask], self.labels[mask], self.class_names, self.place)
 
     def _name(self, index: int) -> str:
         return self.source.name(int(self.rows[index]))
@@ -130,7 +115,7 @@ class ImageExamples:
         if len(self.corrupt) > max(CORRUPT_IN_A_ROW, CORRUPT_SHARE * seen):
             raise ConfigError(
                 f"{self.place}: {len(self.corrupt)} images cannot be read, {self._name(index)} among them; "
-                f"at most {CORRUPT_SHARE:.0%} are left out: fetch or unpack the data again"
+                f"up to {CORRUPT_IN_A_ROW} or {CORRUPT_SHARE:.0%} are left out: fetch or unpack the data again"
             )
 
 
@@ -145,14 +130,14 @@ def load(
     val_size: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
-    real_labels: str | None = None,
-    v2_path: str | None = None,
+    real: str | None = None,
+    v2: str | None = None,
 ) -> dict[str, ImageExamples]:
     """The splits `train`, `val` and `test`, and where asked for the test sets `real` and `v2`.
 
     Args:
-        hub: a data set's name on the Hugging Face hub; or
-        path: a folder of class folders, or of one of the formats that Hugging Face datasets reads.
+        hub: a data set's name on the Hugging Face hub.
+        path: a folder of class folders, or of one of the formats that Hugging Face datasets reads; it goes first.
         subset: the configuration of a Hugging Face data set that has several.
         train_split: the split to learn from, from which `val` is held out.
         test_split: the split to report; by default the first there of validation, val and test.
@@ -160,25 +145,30 @@ def load(
         val_size: their number, where it is to be exact.
         image_column: of a Hugging Face data set; by default `image`, or else the only column of images.
         label_column: by default `label`, or else the only column of class labels.
-        real_labels: ImageNet-ReaL's `real.json`, new labels for the official validation images (Beyer et al. 2020).
-        v2_path: the folder of ImageNet-V2 with the class folders 0 to 999 (Recht et al. 2019).
+        real: ImageNet-ReaL's `real.json`, new labels for the official validation images (Beyer et al. 2020).
+        v2: the folder of ImageNet-V2 with the class folders 0 to 999 (Recht et al. 2019).
 
     Raises:
         ConfigError: data are missing or not what they have to be, or a setting is out of range.
     """
-    if (hub is None) == (path is None):
-        raise ConfigError(f"give the images as one of data.path and data.hub; data.path=FOLDER holds {FORMATS}")
-    given = f"data.path={path}" if hub is None else f"data.hub={hub}"
-    folder = None if path is None else Path(path).expanduser().absolute()
-    if folder is not None and not folder.is_dir():
-        raise ConfigError(f"{given} is no folder: set data.path to one that holds {FORMATS}")
+    tables: Mapping[str, Any] | None = None
+    if path is not None:
+        given, folder = f"data.path={path}", Path(path).expanduser().absolute()
+        if not folder.is_dir():
+            raise ConfigError(f"{given} is no folder: set data.path to one that holds {FORMATS}")
+        if subset is not None or not _holds_class_folders(folder / train_split):
+            tables = _from_disk(folder, subset, train_split, given)
+    elif hub is not None:
+        given = f"data.hub={hub}"
+        tables = _from_hub(hub, subset)
+    else:
+        raise ConfigError(f"set data.path or data.hub to say where the images are; data.path holds {FORMATS}")
 
-    if folder is not None and subset is None and _holds_class_folders(folder / train_split):
+    if tables is None:
         test_split = test_split or next((name for name in TEST_SPLITS if (folder / name).is_dir()), "val")
         train = _class_folders(folder / train_split, f"{given} ({train_split})")
         test = _class_folders(folder / test_split, f"{given} ({test_split})", train.class_names)
     else:
-        tables = _from_hub(hub, subset) if hub is not None else _from_disk(folder, subset, train_split, given)
         test_split = test_split or next((name for name in TEST_SPLITS if name in tables), "validation")
         columns = image_column, label_column
         train = _table(tables, train_split, columns, given)
@@ -192,11 +182,11 @@ def load(
     # Class folders follow each other, so that a slice at the end would be the last classes: take any images.
     held_out = np.zeros(len(train), bool)
     held_out[np.argsort(np.random.default_rng(0).random(len(train)), kind="stable")[:size]] = True
-    splits = {"train": _part(train, ~held_out, train.place), "val": _part(train, held_out, train.place), "test": test}
-    if real_labels is not None:
-        splits["real"] = _reassessed(test, Path(real_labels).expanduser())
-    if v2_path is not None:
-        splits["v2"] = _numbered_folders(Path(v2_path).expanduser().absolute(), train.class_names)
+    splits = {"train": train.part(~held_out), "val": train.part(held_out), "test": test}
+    if real is not None:
+        splits["real"] = _reassessed(test, Path(real).expanduser())
+    if v2 is not None:
+        splits["v2"] = _numbered_folders(Path(v2).expanduser().absolute(), train.class_names)
     return splits
 
 
@@ -205,10 +195,6 @@ def _rgb(file: str | BytesIO) -> Image.Image:
         if "transparency" in image.info:
             return image.convert("RGBA").convert("RGB")
         return image.convert("RGB")
-
-
-def _part(examples: ImageExamples, mask: np.ndarray, place: str) -> ImageExamples:
-    return ImageExamples(examples.source, examples.rows[mask], examples.labels[mask], examples.class_names, place)
 
 
 # Class folders
@@ -231,20 +217,19 @@ class Files:
         """The relative paths."""
         return [os.fsdecode(path) for path in self.paths]
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all relative paths and sizes."""
         digest = hashlib.sha256()
-        for row, name in enumerate(self.paths):
-            digest.update(b"%s %d\n" % (name, Path(self.name(row)).stat().st_size))
+        for row, path in enumerate(self.paths):
+            digest.update(b"%s %d\n" % (path, os.stat(self.name(row)).st_size))  # noqa: PTH116 (a million files)
         return digest.hexdigest()
 
 
 def _holds_class_folders(folder: Path) -> bool:
-    if not folder.is_dir() or (folder / "state.json").is_file():
+    if not folder.is_dir() or not _class_names(folder):
         return False
-    names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
-    tables = any(Path(name).suffix in TABLE_SUFFIXES or name.startswith("metadata.") for name in names)
-    return not tables and any(_class_names(folder))
+    return not (folder / "state.json").is_file() and not any(folder.glob("metadata.*"))
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -290,7 +275,7 @@ def _class_folders(folder: Path, place: str, expected: tuple[str, ...] | None = 
 
 def _numbered_folders(folder: Path, class_names: tuple[str, ...]) -> ImageExamples:
     """ImageNet-V2: its folders are named by the class's number, so that "10" sorts before "2"."""
-    place = f"data.options.v2_path={folder}"
+    place = f"data.options.v2={folder}"
     if not folder.is_dir():
         raise ConfigError(f"{place} is no folder: unpack imagenetv2-matched-frequency-format-val and give its path")
     found = _class_names(folder)
@@ -306,14 +291,13 @@ def _numbered_folders(folder: Path, class_names: tuple[str, ...]) -> ImageExampl
 
 def _reassessed(test: ImageExamples, file: Path) -> ImageExamples:
     """ImageNet-ReaL: a list of right labels for each official validation image; those without any are left out."""
-    place = f"data.options.real_labels={file}"
+    place = f"data.options.real={file}"
     try:
         answers: list[list[int]] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(
-            f"{place} is missing: get real.json from github.com/google-research/reassessed-imagenet"
-        ) from None
-    except ValueError as error:
+        where = "github.com/google-research/reassessed-imagenet"
+        raise ConfigError(f"{place} is missing: get real.json from {where}") from None
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{place} is no JSON file: {error}") from None
     matches = [re.search(r"ILSVRC2012_val_(\d{8})", name) for name in test.source.names()]
     order = np.array([int(match[1]) - 1 if match else -1 for match in matches])
@@ -324,8 +308,8 @@ def _reassessed(test: ImageExamples, file: Path) -> ImageExamples:
         )
     labels = np.zeros((len(answers), len(test.class_names)), bool)
     for image, right in enumerate(answers):
-        if any(not 0 <= label < len(test.class_names) for label in right):
-            raise ConfigError(f"{place} gives image {image + 1} the labels {right}, there are {len(test.class_names)}")
+        if not isinstance(right, list) or any(not 0 <= label < len(test.class_names) for label in right):
+            raise ConfigError(f"{place} gives image {image + 1} the labels {right}, not a list of known classes")
         labels[image, right] = True
     by_file = np.argsort(order)
     kept = labels.any(1)
@@ -341,7 +325,7 @@ class Table:
 
     images: Any  # datasets.Dataset of one column
     column: str
-    own_fingerprint: str
+    fingerprint: str  # the data set's own
 
     def name(self, row: int) -> str:
         """The file name that the data set keeps, or the row's number."""
@@ -350,8 +334,8 @@ class Table:
 
     def names(self) -> list[str]:
         """The file names that the data set keeps; reads no image."""
-        column = self.images.with_format("arrow")[:][self.column].combine_chunks()
-        return [path or "" for path in column.field("path").to_pylist()]
+        chunks = self.images.with_format("arrow")[:][self.column].chunks
+        return [path or "" for chunk in chunks for path in chunk.field("path").to_pylist()]
 
     def open(self, row: int) -> str | BytesIO:
         """The encoded bytes, or the path of the file that holds them."""
@@ -360,23 +344,14 @@ class Table:
             raise OSError("no image")
         return str(image["path"]) if image["bytes"] is None else BytesIO(image["bytes"])
 
-    def fingerprint(self) -> str:
-        """The data set's own."""
-        return self.own_fingerprint
 
-
-def _from_disk(folder: Path | None, subset: str | None, train_split: str, given: str) -> Mapping[str, Any]:
+def _from_disk(folder: Path, subset: str | None, train_split: str, given: str) -> Mapping[str, Any]:
     from datasets import load_dataset, load_from_disk
 
-    assert folder is not None
-    saved = {
-        entry.name: folder / entry.name
-        for entry in os.scandir(folder)
-        if (folder / entry.name / "state.json").is_file()
-    }
+    saved = {state.parent.name: str(state.parent) for state in folder.glob("*/state.json")}
     try:
         if saved:
-            return {name: load_from_disk(str(path)) for name, path in saved.items()}
+            return {name: load_from_disk(split) for name, split in saved.items()}
         places = [place for place in (folder, folder / "data", folder / train_split) if place.is_dir()]
         inside = [entry for place in places for entry in place.iterdir()]
         if subset is not None or any(e.suffix in TABLE_SUFFIXES or e.stem == "metadata" for e in inside):
@@ -441,8 +416,6 @@ def _table(
         option = "train_split" if expected is None else "test_split"
         raise ConfigError(f"{given} has no split {split}: set data.options.{option} to one of {', '.join(tables)}")
     table = tables[split]
-    if not len(table):
-        raise ConfigError(f"{place} is empty: it has to hold images with labels")
     image = _column(table.features, columns[0], "image", ImageFeature, place)
     label = _column(table.features, columns[1], "label", ClassLabel, place)
     values = table.select_columns([label]).with_format("numpy")[:][label]
@@ -482,14 +455,12 @@ def _column(features: Mapping[str, Any], chosen: str | None, usual: str, kind: t
     return name
 
 
-# Transforms
+# Transforms. Both return a function from a PIL image to float32 [3, size, size] in -1..1, big_vision's range.
 
-HALF = (0.5, 0.5, 0.5)  # mean and deviation that take 0..1 to -1..1, big_vision's range
+RANDAUGMENT = re.compile(r"rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?|-t[a-z0-9]+)*")
 
 
-def train_transform(
-    size: int, randaugment: str | None = None, *, mean: tuple[float, ...] = HALF, std: tuple[float, ...] = HALF
-) -> Any:
+def train_transform(size: int, randaugment: str | None = None) -> Any:
     """Inception crop (5 to 100% of the area) and flip, as in all the paper's ImageNet runs; then RandAugment.
 
     The paper's RandAugment has 2 layers of magnitude 15. In timm's notation that is `rand-m15-mmax15-n2-p1`: timm
@@ -498,56 +469,30 @@ def train_transform(
     Args:
         size: height and width of the result in pixels.
         randaugment: timm's notation, or None.
-        mean: per channel, of values in 0..1; subtracted.
-        std: per channel; divided by.
-
-    Returns:
-        A function from a PIL image to float32 [3, size, size], with the global generators' random numbers.
 
     Raises:
         ConfigError: timm does not know this RandAugment, or would cut its magnitude down.
     """
-    from timm.data import create_transform
-
     if randaugment is not None:
+        if not RANDAUGMENT.fullmatch(randaugment):
+            raise ConfigError(f"augment.randaugment={randaugment} is not in timm's notation, as rand-m9-n2-mstd0.5 is")
         parts = dict(re.findall(r"-([a-z]+)([\d.]+)", randaugment))
-        magnitude, limit = float(parts.get("m", 10)), float(parts.get("mmax", 10))
+        magnitude, limit = int(parts.get("m", 10)), int(parts.get("mmax", 10))
         if magnitude > limit:
             raise ConfigError(
-                f"augment.randaugment={randaugment}: timm would cut magnitude {magnitude:g} down to {limit:g}; "
-                f"add -mmax{magnitude:g}"
+                f"augment.randaugment={randaugment}: timm would cut magnitude {magnitude} down to {limit}; "
+                f"add -mmax{magnitude}"
             )
-    try:
-        return create_transform(
-            size,
-            is_training=True,
-            scale=(0.05, 1.0),
-            color_jitter=None,
-            auto_augment=randaugment,
-            interpolation="bilinear",
-            mean=mean,
-            std=std,
-        )
-    except (AssertionError, KeyError, ValueError) as error:
-        raise ConfigError(
-            f"augment.randaugment={randaugment} is not in timm's notation, such as rand-m15-mmax15-n2-p1 ({error})"
-        ) from None
+    return _transform(size, is_training=True, scale=(0.05, 1.0), color_jitter=None, auto_augment=randaugment)
 
 
-def eval_transform(
-    size: int, *, crop: float = 0.875, mean: tuple[float, ...] = HALF, std: tuple[float, ...] = HALF
-) -> Any:
-    """The smaller side resized to `size / crop` (256 for 224), then the central square.
+def eval_transform(size: int, *, crop: float = 0.875) -> Any:
+    """The smaller side resized to `size / crop` (256 for 224), then the central square of `size`."""
+    return _transform(size, crop_pct=crop)
 
-    Args:
-        size: height and width of the result in pixels.
-        crop: the square's share of the smaller side.
-        mean: per channel, of values in 0..1; subtracted.
-        std: per channel; divided by.
 
-    Returns:
-        A function from a PIL image to float32 [3, size, size].
-    """
+def _transform(size: int, **settings: Any) -> Any:
     from timm.data import create_transform
 
-    return create_transform(size, is_training=False, crop_pct=crop, interpolation="bilinear", mean=mean, std=std)
+    half = (0.5, 0.5, 0.5)
+    return create_transform(size, interpolation="bilinear", mean=half, std=half, **settings)

@@ -160,6 +160,19 @@ def test_settings_another_lion_does_not_know_stay(source: str) -> None:
     train(ours, 2, 4)
 
 
+def test_settings_of_one_group_stay_too() -> None:
+    """What lion-pytorch does not save is not taken from the defaults where a group had its own."""
+    theirs = lion_pytorch.Lion([{"params": [p]} for p in weights()], lr=0.02)
+    train(theirs, 0, 2)
+    first, second, third = copies(theirs)
+    own = {"maximize": True, "foreach": True, "momentum_dtype": "float64"}
+    ours = Lion([{"params": [first]}, {"params": [second], **own}, {"params": [third]}])
+    ours.load_state_dict(theirs.state_dict())
+    assert [group["maximize"] for group in ours.param_groups] == [False, True, False]
+    assert [group["foreach"] for group in ours.param_groups] == [None, True, None]
+    assert [m.dtype for m in momenta(ours)] == [torch.float32, torch.float64, torch.float32]
+
+
 def test_timm_continues_ours() -> None:
     """And the other way round."""
     ours = Lion(weights(), lr=0.02, weight_decay=0.3)

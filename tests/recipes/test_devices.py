@@ -1,0 +1,88 @@
+"""Shards on two processes: saved whole, loaded again, and trained on as if nothing had happened."""
+
+import io
+import os
+import socket
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from recipes import devices
+from recipes.build import optimizer_factory
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIMIZERS = ("adamw", "lion", "adafactor", "amsgrad", "radam")
+
+
+def _train(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    torch.manual_seed(seed)
+    model(torch.randn(4, 40)).square().sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _worker(rank: int, port: int, failures: str) -> None:
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    wrong = []
+    mesh = init_device_mesh("cpu", (2,))
+    for name in OPTIMIZERS:
+        config = OmegaConf.load(ROOT / "conf" / "optim" / f"{name}.yaml")
+        assert isinstance(config, DictConfig)
+
+        def make(config: DictConfig = config) -> tuple[nn.Module, torch.optim.Optimizer]:
+            torch.manual_seed(0)
+            model = nn.Linear(40, 36)
+            fully_shard(model, mesh=mesh)
+            optimizer = optimizer_factory(config)([{"params": list(model.parameters())}])
+            devices.name_dtypes(optimizer)
+            return model, optimizer
+
+        model, optimizer = make()
+        _train(model, optimizer, 1)
+        _train(model, optimizer, 2)
+        whole = list(devices.state_of(model, optimizer, sharded=True)) if rank == 0 else [None, None]
+        if rank != 0:
+            devices.state_of(model, optimizer, sharded=True)
+        dist.broadcast_object_list(whole)
+        file = io.BytesIO()
+        torch.save(whole[1], file)
+        file.seek(0)
+        again, its_optimizer = make()
+        devices.restore(again, its_optimizer, whole[0], torch.load(file, weights_only=True), sharded=True)
+        _train(model, optimizer, 3)
+        _train(again, its_optimizer, 3)
+        for one, other in zip(model.parameters(), again.parameters(), strict=True):
+            if not torch.equal(one.to_local(), other.to_local()):
+                wrong.append(f"{name} on process {rank}")
+        kinds = [{k: v.dtype for k, v in s.items() if hasattr(v, "dtype")} for s in its_optimizer.state.values()]
+        if kinds != [{k: v.dtype for k, v in s.items() if hasattr(v, "dtype")} for s in optimizer.state.values()]:
+            wrong.append(f"{name} on process {rank}: types {kinds}")
+    if wrong:
+        Path(f"{failures}-{rank}").write_text("\n".join(wrong))
+    dist.destroy_process_group()
+
+
+def test_sharded_state_is_saved_whole_and_loaded_again(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    failures = tmp_path / "failures"
+    mp.spawn(_worker, (port, str(failures)), nprocs=2)
+    assert not list(tmp_path.iterdir()), [path.read_text() for path in tmp_path.iterdir()]
+
+
+def test_state_bytes_count_tensors_and_no_step_counters() -> None:
+    weight = nn.Parameter(torch.ones(10, 10))
+    weight.grad = torch.ones(10, 10)
+    optimizer = torch.optim.AdamW([weight])
+    assert devices.state_bytes(optimizer) == 0
+    optimizer.step()
+    assert devices.state_bytes(optimizer) == 2 * 100 * 4
