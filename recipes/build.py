@@ -1,12 +1,13 @@
 """The one place where a config becomes objects."""
 
+import importlib
 import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -24,10 +25,10 @@ def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
     """The optimizer's class with its settings, waiting for parameters.
 
     Raises:
-        ConfigError: the class does not take an argument of that name, or refuses a value.
+        ConfigError: there is no such class, it does not take an argument of that name, or refuses a value.
     """
     arguments: Any = OmegaConf.to_container(optim, resolve=True)
-    known = inspect.signature(get_class(optim._target_)).parameters
+    known = inspect.signature(_class(optim)).parameters
     given = [name for name in arguments if name not in (*DESCRIPTION, "_target_", "_partial_")]
     if unknown := [name for name in given if name not in known]:
         allowed = ", ".join(name for name in known if name != "params")
@@ -42,6 +43,14 @@ def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
         return optimizer
 
     return make
+
+
+def _class(optim: DictConfig) -> type:
+    module, _, name = str(optim._target_).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"optim={optim.name}: _target_={optim._target_} cannot be imported: {error}") from None
 
 
 def parameter_groups(model: nn.Module, rule: str, weight_decay: float) -> list[dict[str, Any]]:
@@ -95,7 +104,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"device={cfg.device} is unknown; known: auto, cpu")
     if cfg.decay not in DECAY_RULES:
         raise ConfigError(f"decay={cfg.decay} is unknown; known: {', '.join(DECAY_RULES)}")
-    if cfg.clip_norm is not None and cfg.clip_norm <= 0:
+    if cfg.clip_norm is not None and not cfg.clip_norm > 0:
         raise ConfigError(f"clip_norm={cfg.clip_norm} must be above 0, or null for no clipping")
     if cfg.ema_decay is not None and not 0 < cfg.ema_decay < 1:
         raise ConfigError(f"ema_decay={cfg.ema_decay} must lie between 0 and 1, or be null for no averaging")

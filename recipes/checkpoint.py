@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recipes.errors import ConfigError
@@ -80,10 +81,7 @@ def save(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
             shutil.rmtree(final)
         temporary.rename(final)
         sync_folder(folder)
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # torch.save and safetensors raise their own kinds on a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk comes as each of them
         shutil.rmtree(temporary, ignore_errors=True)
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
         reason = "no space left on the disk" if full else str(error).splitlines()[0]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes import sweep
@@ -18,62 +18,86 @@ from recipes.errors import ConfigError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 INTERRUPTED = 130  # the shell's convention for a process that SIGINT ended
+FULL_TRACE = "HYDRA_FULL_ERROR" in os.environ  # read before guard() sets it
 
 
 def guard(main: Callable[[], None]) -> None:
     """Call a Hydra main function; turn users' mistakes into one line on standard error and status 1."""
-    full_trace = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us whole; what is shown is decided here
     try:
         main()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        if full_trace:
+    except Exception as error:
+        line = mistake(error)
+        if FULL_TRACE or line is None:
             raise
-        sys.exit(f"error: {one_line(error)}")
-    except OSError as error:
-        if full_trace or error.errno != errno.ENOSPC:
-            raise
-        sys.exit(
-            f"error: no space left on the disk ({error.filename or 'a record'}); make room and start the same "
-            "command again: it goes on from its last checkpoint"
-        )
+        sys.exit(f"error: {line}")
     except KeyboardInterrupt as error:
         print(f"\n{error or 'interrupted'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 def run(cfg: DictConfig) -> None:
-    """Do one run. In a sweep, a failure is noted and the next run begins."""
+    """Do one run. In a sweep, its end is noted, and after a failure the next run begins."""
     from recipes import experiment, record
 
     try:
-        status = experiment.run(cfg)
-        if status == "skipped":
-            sweep.note(status, record.folder_of(cfg))
+        status, cause = experiment.run(cfg), None
     except Exception as error:
+        line = mistake(error)
         if not sweep.active():
-            raise
-        if isinstance(error, ConfigError):
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            sweep.note("failed", record.folder_of(cfg), one_line(error))
-        else:
+            if FULL_TRACE or line is None:
+                raise
+            sys.exit(f"error: {line}")  # an exception would have Hydra print a line of its own
+        if line is None:
             traceback.print_exc()
+        else:
+            print(f"error: {line}", file=sys.stderr)
+        status, cause = "failed", line or f"{type(error).__name__}: {error}".splitlines()[0]
+    if sweep.active():
+        sweep.note(status, record.folder_of(cfg), cause)
+
+
+def mistake(error: Exception) -> str | None:
+    """What to tell the user in one line, or None where the mistake may be ours and the trace is due."""
+    if isinstance(error, ConfigError | HydraException | OmegaConfBaseException):
+        return one_line(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return (
+            f"no space left on the disk ({error.filename or 'a record'}); make room and start the same "
+            "command again: it goes on from its last checkpoint"
+        )
+    return None
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line; a name that Hydra does not know gets the known ones beside it."""
-    cause = error
-    while isinstance(cause.__cause__, HydraException | OmegaConfBaseException | ConfigError):
-        cause = cause.__cause__
-    text = str(error) if isinstance(error, ConfigError) else f"{error}"
-    unknown = re.search(r"Could not find '([\w@./]+)/([^/']+)'", text)
-    if unknown:
+    """An exception's message in one line; a name or key that is not known gets the known ones beside it."""
+    text = str(error)
+    if unknown := re.search(r"Could not find '([\w@./]+)/([^/']+)'", text):
         group, name = unknown.groups()
         known = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-        near = difflib.get_close_matches(name, known, n=1)
         if group.startswith("setting/"):
             known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
             return f"task={name} has no setting at scale={group.split('/')[1]}; tasks that have: {', '.join(known)}"
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{group}={name} is unknown; known: {', '.join(known)}{hint}"
-    return " ".join(str(error).split())
+        return f"{group}={name} is unknown; known: {', '.join(known)}{_hint(name, known)}"
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        if text.startswith("Could not override") and isinstance(cause.parent_node, DictConfig):
+            known = sorted(str(key) for key in cause.parent_node if key != "hydra")
+            below = f" below {parent}" if (parent := str(cause.full_key).rpartition(".")[0]) else ""
+            return (
+                f"{cause.full_key} is unknown; known{below}: {', '.join(known) or 'none'}"
+                f"{_adding(cause.parent_node, text)}{_hint(str(cause.key), known)}"
+            )
+        text = f"{text}: {str(cause).splitlines()[0]}"
+    return " ".join(text.split())
+
+
+def _adding(node: DictConfig, text: str) -> str:
+    """Hydra's advice to add a key with +, where the schema leaves the keys open."""
+    advice = re.search(r"\+\S.*", text)
+    return f"; to add it: {advice[0]}" if advice and OmegaConf.get_type(node) is dict else ""
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -53,7 +53,7 @@ class Augment:
 
     name: str = "none"
     shift: int = 0  # embedded images: random translation of up to so many pixels, the counterpart of crops
-    randaugment: str | None = None  # timm's notation, e.g. rand-m15-n2-mmax15
+    randaugment: str | None = None  # timm's notation, e.g. rand-m15-mmax15-n2-p1
     mixup: float = 0.0  # alpha of the Beta distribution that draws the mixing weight
 
 

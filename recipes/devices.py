@@ -1,9 +1,12 @@
 """Processes and devices: accelerate starts them, replicas or shards hold the model."""
 
+import os
+import sys
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from omegaconf import DictConfig
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
@@ -27,6 +30,14 @@ def start(cfg: DictConfig) -> Accelerator:
     """
     if cfg.scale.threads is not None:
         torch.set_num_threads(cfg.scale.threads)
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
+    if launched and "RANK" not in os.environ:
+        print(
+            "accelerate started one process where several were asked for: without a GPU it needs "
+            "accelerate launch --multi_gpu --num_processes N, or use torchrun --nproc_per_node N",
+            file=sys.stderr,
+        )
+    AcceleratorState._reset_state()  # a sweep's runs share a process and may differ in precision
     accelerator = Accelerator(
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",

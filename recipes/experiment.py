@@ -1,5 +1,6 @@
 """One run from its config to its summary: nothing done twice, nothing lost, every end recorded."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, recipe, record, sweep
+from recipes import build, recipe, record
 from recipes.clock import Clock
 
 LIBRARIES = (
@@ -29,7 +30,7 @@ def run(cfg: DictConfig) -> str:
     """Do one run, or go on with it, or skip it because its record is complete.
 
     Returns:
-        How it ended: completed, diverged or skipped.
+        How it ended: completed, diverged, skipped or dry run.
 
     Raises:
         ConfigError: a user's mistake, found before any work is lost.
@@ -51,10 +52,13 @@ def run(cfg: DictConfig) -> str:
 
 def _run(cfg: DictConfig, folder: Path) -> str:
     clock = Clock("startup")  # before the imports, which take seconds
+    from accelerate.state import AcceleratorState
+
     from recipes import devices, tracker
     from recipes.loop import Trainer
     from recipes.outcome import DivergedError, InterruptedRunError, Journal, Outcome
 
+    AcceleratorState._reset_state()  # a sweep's earlier run in this process may have had another precision
     accelerator = devices.start(cfg)
     the_recipe = recipe.make(cfg)
     make_optimizer = build.optimizer_factory(cfg.optim)
@@ -90,7 +94,6 @@ def _run(cfg: DictConfig, folder: Path) -> str:
                 from recipes import checkpoint
 
                 checkpoint.trim(folder / "checkpoint")
-            sweep.note(status, folder, cause)
     accelerator.end_training()
     if accelerator.is_main_process:
         _say(f"{status}{f' ({cause} at step {diverged_step})' if cause else ''}: {_figures(summary)}")
@@ -136,6 +139,7 @@ def _summary(
         "data_fingerprint": outcome.data_fingerprint,
         "seconds": {name: round(value, 3) for name, value in sorted(outcome.seconds.items())},
         "versions": versions(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "machine": f"{platform.machine()} {platform.system()}",
         "git_commit": git_commit(),
     }

@@ -71,7 +71,8 @@ class Trainer:
             devices.name_dtypes(self.optimizer)
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
-        self.first = self._resume()
+        self.first, losses = self._resume()
+        self.meter = Meter(self.first, cfg.log_every, accelerator, losses)
 
     def train(self) -> None:
         """Train from the first step, or from the newest checkpoint, to the last, then test.
@@ -82,13 +83,13 @@ class Trainer:
         """
         cfg, clock, outcome = self.cfg, self.clock, self.outcome
         feed = self._feed()
-        meter = Meter(self.first, cfg.log_every, self.accelerator)
+        meter = self.meter
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
         with StopRequests(self.accelerator) as stop, progress:
             clock.switch("data")
             for step in range(self.first, cfg.steps):
-                extra = self._step(step, feed, meter)
+                extra = self._step(step, feed)
                 done = step + 1
                 measuring = done % cfg.eval_every == 0 or done == cfg.steps
                 closing = measuring or done - meter.start == cfg.log_every
@@ -127,9 +128,9 @@ class Trainer:
             for split in sorted(set(self.examples) - {"train", "val"}):
                 outcome.test[split] = self.evaluate(split, cfg.steps)[outcome.metric]
 
-    def _step(self, step: int, feed: Iterator[Batch], meter: Meter) -> dict[str, torch.Tensor]:
+    def _step(self, step: int, feed: Iterator[Batch]) -> dict[str, torch.Tensor]:
         """One optimizer step; returns what the recipe and the clipping measured beside the loss."""
-        cfg, clock, accelerator = self.cfg, self.clock, self.accelerator
+        cfg, clock, accelerator, meter = self.cfg, self.clock, self.accelerator, self.meter
         # A device works in the background: the parts of a step can be told apart only by waiting for it, which
         # costs speed. One step a window is timed so. The CPU does as it is told.
         background = accelerator.device.type != "cpu"
@@ -202,20 +203,26 @@ class Trainer:
     def save(self, step: int) -> None:
         """Write a checkpoint after a step."""
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
+        losses = self.meter.losses(step)
         if self.accelerator.is_main_process:
             outcome = self.outcome
             state = {
                 "best": outcome.best,
                 "final": outcome.final,
                 "seconds": dict(self.clock.seconds),
+                "losses": losses,
                 "data_fingerprint": outcome.data_fingerprint,
             }
             average = None if self.average is None else self.average.state_dict()
             whole = Checkpoint(step, weights, average, optimizer, state)
             checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
 
-    def _resume(self) -> int:
-        """Go on where the newest checkpoint stands; all that is random follows from (seed, step)."""
+    def _resume(self) -> tuple[int, list[float]]:
+        """Go on where the newest checkpoint stands; all that is random follows from (seed, step).
+
+        Returns:
+            The steps that are done, and the losses of those that are not in the record yet.
+        """
         saved = checkpoint.load_newest(self.folder / "checkpoint", self.folder.name)
         if saved is not None:
             if saved.state["data_fingerprint"] != self.outcome.data_fingerprint:
@@ -229,9 +236,9 @@ class Trainer:
             for part, seconds in saved.state["seconds"].items():
                 self.clock.seconds[part] += seconds
             self.accelerator.print(f"going on from step {saved.step}")
-        first = 0 if saved is None else saved.step
+        first, losses = (0, []) if saved is None else (saved.step, saved.state["losses"])
         self.journal.begin(first)
-        return first
+        return first, losses
 
     def _feed(self) -> Iterator[Batch]:
         """The training batches of this process from the first step on."""

@@ -24,16 +24,21 @@ class Meter:
     Args:
         first: the step that the run starts or goes on from.
         most: steps in a window at most.
+        accelerator: of the processes whose mean is taken.
+        losses: those of the window's steps before `first`, where a checkpoint fell into it.
     """
 
-    def __init__(self, first: int, most: int, accelerator: Accelerator) -> None:
-        self.first, self.start, self.most = first, first, most
+    def __init__(self, first: int, most: int, accelerator: Accelerator, losses: list[float] | None = None) -> None:
+        losses = losses or []
+        self.first, self.start = first, first - len(losses)
+        self._timed = first  # the clock's part of the window begins here
         self.rates: list[float] = []
         self.optimizer_seconds: list[float] = []
         self._seconds = 0.0
         self._warming = False
         self._accelerator = accelerator
-        self._losses = torch.zeros(most, device=accelerator.device)
+        self._losses = torch.zeros(max(most, len(losses)), device=accelerator.device)
+        self._losses[: len(losses)] = torch.tensor(losses)
 
     def add_loss(self, step: int, loss: torch.Tensor) -> None:
         """Add a micro-batch's share of the loss of a step (0-based)."""
@@ -43,22 +48,26 @@ class Meter:
         """Add time that training took: evaluation, logging and checkpoints are nobody's speed."""
         self._seconds += seconds
 
+    def losses(self, done: int) -> list[float]:
+        """The loss of each step of the window so far, after `done` steps of the run: means over all processes."""
+        found: list[float] = self._accelerator.reduce(self._losses[: done - self.start].clone(), "mean").tolist()
+        return found
+
     def close(self, done: int) -> Window:
-        """End the window after `done` steps of the run, over all processes, and begin the next."""
-        count = done - self.start
-        losses = self._accelerator.reduce(self._losses[:count].clone(), reduction="mean").tolist()
+        """End the window after `done` steps of the run, and begin the next."""
+        losses = self.losses(done)
         bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
         good = losses[:bad]
-        rate = count / self._seconds
+        rate = (done - self._timed) / self._seconds
         if len(self.rates) == 1 and self._warming:
             self.rates.clear()  # the first window warms caches up; it counts only where there is no other
-        self._warming = self.start == self.first
+        self._warming = self._timed == self.first
         self.rates.append(rate)
-        self.start, self._seconds = done, 0.0
+        self.start, self._timed, self._seconds = done, done, 0.0
         self._losses.zero_()
         return Window(
             loss=statistics.fmean(good) if good else None,
-            bad_step=None if bad is None else done - count + bad + 1,
+            bad_step=None if bad is None else done - len(losses) + bad + 1,
             bad_loss=None if bad is None else losses[bad],
             steps_per_second=rate,
         )

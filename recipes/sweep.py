@@ -1,5 +1,6 @@
 """Counting what a sweep's runs came to. One that fails or diverges does not end the others."""
 
+import atexit
 import json
 import os
 import sys
@@ -34,8 +35,13 @@ class Count(Callback):
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Open the list."""
+        try:
+            Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # before Hydra does, which would trace
+        except OSError as error:
+            sys.exit(f"error: output_dir={config.output_dir}: cannot be written ({error.strerror}); choose another")
         handle, path = tempfile.mkstemp(prefix="lion-bench-sweep-", suffix=".jsonl")
         os.close(handle)
+        atexit.register(Path(path).unlink, missing_ok=True)  # where the sweep is interrupted
         os.environ[VARIABLE] = path
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:

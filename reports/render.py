@@ -91,8 +91,8 @@ def legend(table: Table) -> list[str]:
     elif not any(row.is_reference for row in rows):
         lines.append(f"No row is called {table.reference!r}, so no differences are shown.")
     lines.append(
-        "steps/s, optimizer step, optimizer state: medians over the runs that completed or diverged, which may have shared a "
-        "machine. 1 MB = 10⁶ bytes."
+        "steps/s, optimizer step, optimizer state: medians over the runs that completed or diverged, which may "
+        "have shared a machine. 1 MB = 10⁶ bytes."
     )
     variants = sorted(f"{row.optim}: {row.variant}" for row in rows if row.variant not in ("", row.optim))
     markers: list[tuple[str, str, Callable[[Row], bool]]] = [

@@ -130,8 +130,8 @@ def load(
     val_size: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
-    real: str | None = None,
-    v2: str | None = None,
+    real_labels: str | None = None,
+    v2_path: str | None = None,
 ) -> dict[str, ImageExamples]:
     """The splits `train`, `val` and `test`, and where asked for the test sets `real` and `v2`.
 
@@ -145,8 +145,8 @@ def load(
         val_size: their number, where it is to be exact.
         image_column: of a Hugging Face data set; by default `image`, or else the only column of images.
         label_column: by default `label`, or else the only column of class labels.
-        real: ImageNet-ReaL's `real.json`, new labels for the official validation images (Beyer et al. 2020).
-        v2: the folder of ImageNet-V2 with the class folders 0 to 999 (Recht et al. 2019).
+        real_labels: ImageNet-ReaL's `real.json`, new labels for the official validation images (Beyer et al. 2020).
+        v2_path: the folder of ImageNet-V2 with the class folders 0 to 999 (Recht et al. 2019).
 
     Raises:
         ConfigError: data are missing or not what they have to be, or a setting is out of range.
@@ -177,16 +177,16 @@ def load(
     size = round(len(train) * val_fraction) if val_size is None else val_size
     if not 0 < size < len(train):
         raise ConfigError(
-            f"{given}: val would hold {size} of {len(train)} training images; set data.options.val_size between"
+            f"{given}: val would hold {size} of {len(train)} training images: set +data.options.val_size to a part"
         )
     # Class folders follow each other, so that a slice at the end would be the last classes: take any images.
     held_out = np.zeros(len(train), bool)
     held_out[np.argsort(np.random.default_rng(0).random(len(train)), kind="stable")[:size]] = True
     splits = {"train": train.part(~held_out), "val": train.part(held_out), "test": test}
-    if real is not None:
-        splits["real"] = _reassessed(test, Path(real).expanduser())
-    if v2 is not None:
-        splits["v2"] = _numbered_folders(Path(v2).expanduser().absolute(), train.class_names)
+    if real_labels is not None:
+        splits["real"] = _reassessed(test, Path(real_labels).expanduser())
+    if v2_path is not None:
+        splits["v2"] = _numbered_folders(Path(v2_path).expanduser().absolute(), train.class_names)
     return splits
 
 
@@ -250,7 +250,7 @@ def _image_files(folder: Path) -> list[bytes]:
 def _class_folders(folder: Path, place: str, expected: tuple[str, ...] | None = None) -> ImageExamples:
     """All images of a split; the classes are the sorted names of its folders, or those expected."""
     if not folder.is_dir():
-        raise ConfigError(f"{place}: {folder} is missing: put its class folders there, or set data.options.test_split")
+        raise ConfigError(f"{place}: {folder} is missing: put its class folders there, or set +data.options.test_split")
     class_names = tuple(_class_names(folder))
     if not class_names:
         raise ConfigError(f"{place}: {folder} holds no class folders: sort its images into {folder}/<class>/")
@@ -275,7 +275,7 @@ def _class_folders(folder: Path, place: str, expected: tuple[str, ...] | None = 
 
 def _numbered_folders(folder: Path, class_names: tuple[str, ...]) -> ImageExamples:
     """ImageNet-V2: its folders are named by the class's number, so that "10" sorts before "2"."""
-    place = f"data.options.v2={folder}"
+    place = f"+data.options.v2_path={folder}"
     if not folder.is_dir():
         raise ConfigError(f"{place} is no folder: unpack imagenetv2-matched-frequency-format-val and give its path")
     found = _class_names(folder)
@@ -291,7 +291,7 @@ def _numbered_folders(folder: Path, class_names: tuple[str, ...]) -> ImageExampl
 
 def _reassessed(test: ImageExamples, file: Path) -> ImageExamples:
     """ImageNet-ReaL: a list of right labels for each official validation image; those without any are left out."""
-    place = f"data.options.real={file}"
+    place = f"+data.options.real_labels={file}"
     try:
         answers: list[list[int]] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -348,6 +348,8 @@ class Table:
 def _from_disk(folder: Path, subset: str | None, train_split: str, given: str) -> Mapping[str, Any]:
     from datasets import load_dataset, load_from_disk
 
+    if (folder / "state.json").is_file():
+        raise ConfigError(f"{given} is a single split: save a DatasetDict with train and validation, and give its path")
     saved = {state.parent.name: str(state.parent) for state in folder.glob("*/state.json")}
     try:
         if saved:
@@ -414,7 +416,7 @@ def _table(
     place = f"{given} ({split})"
     if split not in tables:
         option = "train_split" if expected is None else "test_split"
-        raise ConfigError(f"{given} has no split {split}: set data.options.{option} to one of {', '.join(tables)}")
+        raise ConfigError(f"{given} has no split {split}: set +data.options.{option} to one of {', '.join(tables)}")
     table = tables[split]
     image = _column(table.features, columns[0], "image", ImageFeature, place)
     label = _column(table.features, columns[1], "label", ClassLabel, place)
@@ -434,7 +436,7 @@ def _table(
     if not 0 <= values.min() <= values.max() < len(class_names):
         raise ConfigError(
             f"{place}: some images have no label of the {len(class_names)} classes of training: set "
-            "data.options.test_split to a split with labels"
+            "+data.options.test_split to a split with labels"
         )
     try:
         encoded = table.select_columns([image]).cast_column(image, ImageFeature(decode=False))
@@ -450,7 +452,7 @@ def _column(features: Mapping[str, Any], chosen: str | None, usual: str, kind: t
     name = chosen or (of_kind[0] if usual not in features and len(of_kind) == 1 else usual)
     if name not in features:
         raise ConfigError(
-            f"{place} has no column {name}: set data.options.{usual}_column to one of {', '.join(features)}"
+            f"{place} has no column {name}: set +data.options.{usual}_column to one of {', '.join(features)}"
         )
     return name
 

@@ -71,9 +71,9 @@ def test_strong_augmentation_takes_the_place_of_dropout() -> None:
     plain, strong = composed("task=vit_b16"), composed("task=vit_b16", "augment=randaug_mixup")
     assert (plain.model.args.drop_path_rate, plain.model.args.proj_drop_rate, plain.augment.mixup) == (0.1, 0.1, 0.0)
     assert (strong.model.args.drop_path_rate, strong.model.args.proj_drop_rate) == (0.0, 0.0)
-    assert (strong.augment.mixup, strong.augment.randaugment) == (0.5, "rand-m15-n2-mmax15")
+    assert (strong.augment.mixup, strong.augment.randaugment) == (0.5, "rand-m15-mmax15-n2-p1")
     coatnet = composed("task=coatnet_1")
-    assert (coatnet.augment.mixup, coatnet.augment.randaugment) == (0.8, "rand-m15-n2-mmax15")
+    assert (coatnet.augment.mixup, coatnet.augment.randaugment) == (0.8, "rand-m15-mmax15-n2-p1")
 
 
 @pytest.mark.parametrize("script", ["make_tuned.py"])

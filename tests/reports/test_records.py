@@ -164,3 +164,11 @@ def test_2000_records_with_500_measurements_each_take_less_than_10_seconds(write
     measured = pd.concat(read_metrics(path, "val", "accuracy") for path in runs["path"])
     assert len(measured) == 1_000_000
     print(f"table {taken:.1f} s, all measurements {time.perf_counter() - start:.1f} s")
+
+
+def test_structures_are_read_as_one_text_and_empty_values_as_missing(write_run, outputs):
+    write_run(model_args={"width": 64, "depth": 4, "inner": {"a": [1, 2]}}, data_fingerprint={}, num_parameters=0)
+    (run,) = read_records([outputs]).runs.to_dict("records")
+    assert run["model_args"] == "depth 4, inner a 1 2, width 64"
+    assert pd.isna(run["data_fingerprint"])
+    assert pd.isna(run["num_parameters"])

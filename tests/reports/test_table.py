@@ -119,3 +119,10 @@ def test_numbers_of_all_tables_in_one_frame(write_run, outputs):
         ["digits", 100, 0.9],
         ["digits", 200, 0.9],
     ]
+
+
+def test_costs_are_of_runs_that_ended(write_run, rows):
+    write_run(optimizer_state_bytes=100, steps_per_second=10.0)
+    write_run(seed=1, status="failed", optimizer_state_bytes=0, steps_per_second=1.0)
+    row = rows()["adamw"]
+    assert (row.optimizer_state_bytes, row.steps_per_second) == (100, 10.0)

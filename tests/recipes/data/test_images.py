@@ -99,7 +99,7 @@ def test_val_fraction_is_one_percent_by_default(tmp_path):
 def test_val_size_out_of_range_is_refused(folders, size):
     with pytest.raises(ConfigError, match=f"val would hold {size} of 36 training images") as error:
         load(folders, val_size=size)
-    assert "data.options.val_size" in one_line(error)
+    assert "+data.options.val_size" in one_line(error)
 
 
 def test_other_files_are_no_images_and_folders_may_nest(folders):
@@ -117,7 +117,7 @@ def test_other_files_are_no_images_and_folders_may_nest(folders):
 def test_the_test_split_can_be_named(folders):
     (folders / "val").rename(folders / "held")
     assert len(load(folders, test_split="held")["test"]) == 12
-    with pytest.raises(ConfigError, match=r"/val is missing: .* data.options.test_split") as error:
+    with pytest.raises(ConfigError, match=r"/val is missing: .* \+data\.options\.test_split") as error:
         load(folders)
     one_line(error)
 
@@ -355,7 +355,9 @@ def test_images_described_by_a_metadata_file(tmp_path):
 def test_columns_by_their_kind_or_by_name(tmp_path):
     path = saved(tmp_path, image="img", label="fine_label")
     assert len(load(path)["test"]) == 6
-    with pytest.raises(ConfigError, match=r"no column pixels: set data\.options\.image_column to one of img") as error:
+    with pytest.raises(
+        ConfigError, match=r"no column pixels: set \+data\.options\.image_column to one of img"
+    ) as error:
         load(path, image_column="pixels")
     one_line(error)
     with pytest.raises(ConfigError, match="column fine_label holds no encoded images") as error:
@@ -367,7 +369,7 @@ def test_columns_that_cannot_be_guessed_are_asked_for(tmp_path):
     path = saved(
         tmp_path, features=datasets.Features({"image": datasets.Image(), "kind": datasets.Value("int32")}), label="kind"
     )
-    with pytest.raises(ConfigError, match=r"no column label: set data\.options\.label_column to one of image, kind"):
+    with pytest.raises(ConfigError, match=r"no column label: set \+data\.options\.label_column to one of image, kind"):
         load(path)
     splits = load(path, label_column="kind")
     assert splits["test"].class_names == ("0", "1", "2")
@@ -390,7 +392,7 @@ def test_labels_as_texts(tmp_path):
 def test_hidden_labels_are_refused(tmp_path):
     hidden = table(TEST_VALUES, labels=[-1] * 6)
     datasets.DatasetDict(train=table(TRAIN_VALUES), test=hidden).save_to_disk(str(tmp_path / "a"))
-    with pytest.raises(ConfigError, match=r"set data\.options\.test_split to a split with labels"):
+    with pytest.raises(ConfigError, match=r"set \+data\.options\.test_split to a split with labels"):
         load(tmp_path / "a")
 
 
@@ -410,9 +412,9 @@ def test_different_classes_are_refused(tmp_path):
 
 def test_an_unknown_split_lists_the_known(tmp_path):
     path = saved(tmp_path)
-    with pytest.raises(ConfigError, match=r"no split val: set data\.options\.test_split to one of train, validation"):
+    with pytest.raises(ConfigError, match=r"no split val: set \+data\.options\.test_split to one of train, validation"):
         load(path, test_split="val")
-    with pytest.raises(ConfigError, match=r"no split full: set data\.options\.train_split"):
+    with pytest.raises(ConfigError, match=r"no split full: set \+data\.options\.train_split"):
         load(path, train_split="full")
 
 
@@ -421,6 +423,13 @@ def test_an_empty_split_is_refused(tmp_path):
     table([]).to_parquet(str(tmp_path / "test.parquet"))
     with pytest.raises(ConfigError, match=r"cannot be read as a Hugging Face data set: .*test.* no data") as error:
         load(tmp_path)
+    one_line(error)
+
+
+def test_a_split_saved_alone_is_refused(tmp_path):
+    table(TRAIN_VALUES).save_to_disk(str(tmp_path / "a"))
+    with pytest.raises(ConfigError, match=r"data\.path=.*/a is a single split: save a DatasetDict") as error:
+        load(tmp_path / "a")
     one_line(error)
 
 
@@ -541,7 +550,7 @@ ANSWERS = [[0], [1, 2], [], [2], [0, 1], [2], [], [1], [2], [0], [1], []]
 
 def test_real_labels_follow_the_file_names(folders, tmp_path):
     (tmp_path / "real.json").write_text(json.dumps(ANSWERS))
-    splits = load(official(folders), real=str(tmp_path / "real.json"))
+    splits = load(official(folders), real_labels=str(tmp_path / "real.json"))
     real = splits["real"]
     assert list(splits) == ["train", "val", "test", "real"]
     assert len(real) == 9
@@ -565,7 +574,7 @@ def test_real_labels_for_a_table(tmp_path):
     test = datasets.Dataset.from_dict({"image": cells, "label": [0, 1, 2, 0, 1, 2]}, features=test.features)
     datasets.DatasetDict(train=table(TRAIN_VALUES), validation=test).save_to_disk(str(tmp_path / "a"))
     (tmp_path / "real.json").write_text(json.dumps([[0], [1], [2], [], [1], [0]]))
-    real = load(tmp_path / "a", real=str(tmp_path / "real.json"))["real"]
+    real = load(tmp_path / "a", real_labels=str(tmp_path / "real.json"))["real"]
     assert [np.flatnonzero(label).tolist() for _, label in real] == [[0], [1], [2], [1], [0]]
     expected = [TEST_VALUES[order.index(number)] for number in (1, 2, 3, 5, 6)]
     assert [value_of(image) for image, _ in real] == pytest.approx(expected, abs=1)
@@ -585,14 +594,14 @@ def test_real_labels_that_do_not_fit(folders, tmp_path, content, words):
     if content is not None:
         (tmp_path / "real.json").write_text(content)
     with pytest.raises(ConfigError, match=words) as error:
-        load(official(folders), real=str(tmp_path / "real.json"))
-    assert "data.options.real=" in one_line(error)
+        load(official(folders), real_labels=str(tmp_path / "real.json"))
+    assert "+data.options.real_labels=" in one_line(error)
 
 
 def test_real_labels_need_the_official_names(folders, tmp_path):
     (tmp_path / "real.json").write_text(json.dumps(ANSWERS))
     with pytest.raises(ConfigError, match="use the official validation files"):
-        load(folders, real=str(tmp_path / "real.json"))
+        load(folders, real_labels=str(tmp_path / "real.json"))
 
 
 def test_v2_folders_are_numbers_not_words(tmp_path):
@@ -602,7 +611,7 @@ def test_v2_folders_are_numbers_not_words(tmp_path):
     for number in range(12):
         (v2 / str(number)).mkdir(parents=True)
         (v2 / str(number) / "a.jpeg").write_bytes(jpeg(10 * number))
-    examples = load(root, v2=str(v2), val_size=2)["v2"]
+    examples = load(root, v2_path=str(v2), val_size=2)["v2"]
     assert len(examples) == 12
     assert examples.class_names == classes
     assert sorted(label for _, label in examples) == list(range(12))
@@ -615,13 +624,13 @@ def test_v2_folders_that_do_not_fit(folders, tmp_path, names):
     for name in names:
         (tmp_path / "v2" / name).mkdir()
     with pytest.raises(ConfigError, match="expected are the numbers 0 to 2") as error:
-        load(folders, v2=str(tmp_path / "v2"))
-    assert "data.options.v2=" in one_line(error)
+        load(folders, v2_path=str(tmp_path / "v2"))
+    assert "+data.options.v2_path=" in one_line(error)
 
 
 def test_a_missing_v2_folder_is_named(folders, tmp_path):
     with pytest.raises(ConfigError, match="unpack imagenetv2-matched-frequency-format-val"):
-        load(folders, v2=str(tmp_path / "v2"))
+        load(folders, v2_path=str(tmp_path / "v2"))
 
 
 # Transforms

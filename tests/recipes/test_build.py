@@ -1,0 +1,177 @@
+"""Where a config becomes objects: which parameters decay, which optimizer is made, which values are refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from recipes import build
+from recipes.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optim").glob("*.yaml"))
+DECAY = 0.3
+
+
+class Tokens(nn.Module):
+    """What a vision transformer has of every kind: matrices, biases, norms, a class token, positions, a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, 4, 2)
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 3)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 5, 4))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def no_weight_decay(self) -> set[str]:
+        return {"cls_token", "pos_embed"}
+
+
+def decaying(model: nn.Module, groups: list[dict[str, Any]]) -> set[str]:
+    """The names of the parameters that decay; each trainable one is in one group, once."""
+    held = [id(p) for group in groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    assert {group["weight_decay"] for group in groups} <= {DECAY, 0.0}
+    chosen = {id(p) for group in groups if group["weight_decay"] == DECAY for p in group["params"]}
+    return {name for name, p in model.named_parameters() if id(p) in chosen}
+
+
+def test_matrices_decay_and_biases_norms_positions_and_class_token_do_not() -> None:
+    model = Tokens()
+    assert decaying(model, build.parameter_groups(model, "matrices", DECAY)) == {"embed.weight", "head.weight"}
+
+
+def test_everything_decays_where_asked() -> None:
+    model = Tokens()
+    groups = build.parameter_groups(model, "all", DECAY)
+    assert len(groups) == 1
+    assert decaying(model, groups) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("rule", build.DECAY_RULES)
+def test_frozen_parameters_are_left_out(rule: str) -> None:
+    model = Tokens()
+    model.head.requires_grad_(False)
+    assert "head.weight" not in decaying(model, build.parameter_groups(model, rule, DECAY))
+
+
+def test_a_group_without_parameters_is_left_out() -> None:
+    assert len(build.parameter_groups(nn.Linear(3, 2, bias=False), "matrices", DECAY)) == 1
+
+
+@pytest.mark.parametrize("task", ["vit_b16", "mixer_b16", "resnet50"])
+def test_the_models_own_biases_norms_and_tokens_do_not_decay(tiny: Callable[..., DictConfig], task: str) -> None:
+    from recipes import recipe
+
+    # The other models take other arguments than the tiny transformer.
+    cfg = tiny() if task == "vit_b16" else None
+    if cfg is None:
+        from hydra import compose, initialize_config_dir
+
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("config", overrides=[f"task={task}", "tracker=none"])
+    with torch.device("meta"):
+        model = recipe.make(cfg).model()
+    names = decaying(model, build.parameter_groups(model, "matrices", DECAY))
+    assert names
+    assert not [
+        name for name in names if name.endswith(".bias") or "norm" in name or name in ("pos_embed", "cls_token")
+    ]
+    weights = {n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    assert {f"{name}.weight" for name in weights} <= names
+
+
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_every_optimizer_is_built_and_steps(tiny: Callable[..., DictConfig], optim: str) -> None:
+    cfg = tiny(f"optim={optim}")
+    build.check(cfg)
+    torch.manual_seed(0)
+    model = Tokens()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    groups = build.parameter_groups(model, "matrices", cfg.optim.weight_decay)
+    optimizer = build.optimizer_factory(cfg.optim)(groups)
+    module, name = type(optimizer).__module__, type(optimizer).__name__
+    assert cfg.optim._target_.rpartition(".")[2] == name, module
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [cfg.optim.weight_decay, 0.0]
+    assert {float(group["lr"]) for group in optimizer.param_groups} == {cfg.optim.lr}
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for name, p in model.named_parameters():
+        assert torch.isfinite(p).all()
+        assert not torch.equal(p, before[name]), name
+
+
+def test_what_is_said_of_an_optimizer_is_no_argument_of_it(tiny: Callable[..., DictConfig]) -> None:
+    cfg = tiny("optim.name=other", "optim.variant=words")
+    assert type(build.optimizer_factory(cfg.optim)([{"params": [nn.Parameter(torch.ones(2))]}])).__name__ == "Lion"
+
+
+def test_an_argument_that_the_class_does_not_take_is_refused_with_those_it_takes(
+    tiny: Callable[..., DictConfig],
+) -> None:
+    with pytest.raises(ConfigError, match=r"optim=lion has no argument beta; it takes lr, betas, .*weight_decay"):
+        build.optimizer_factory(tiny("+optim.beta=0.9").optim)
+
+
+@pytest.mark.parametrize("override", ["optim.betas=[0.9,1.5]", "optim.betas=[0.9]", "optim.betas=3"])
+def test_a_value_that_the_class_refuses_is_the_users_mistake(tiny: Callable[..., DictConfig], override: str) -> None:
+    make = build.optimizer_factory(tiny(override).optim)
+    with pytest.raises(ConfigError, match=r"^optim=lion: "):
+        make([{"params": [nn.Parameter(torch.ones(2))]}])
+
+
+def test_a_class_that_cannot_be_imported_is_the_users_mistake(tiny: Callable[..., DictConfig]) -> None:
+    for target in ("lion.Tiger", "nowhere.Lion", "Lion"):
+        with pytest.raises(ConfigError, match=f"optim=lion: _target_={target} cannot be imported"):
+            build.optimizer_factory(tiny(f"optim._target_={target}").optim)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        *[(f"{key}=0", f"{key}=0 must be at least 1") for key in ("steps", "batch_size", "accumulate", "eval_every")],
+        *[(f"{key}=-2", f"{key}=-2 must") for key in ("eval_batch_size", "log_every", "checkpoint_every")],
+        ("seed=-1", "seed=-1 must be at least 0"),
+        ("optim.lr=-1e-3", "optim.lr=-0.001 must be a finite number of at least 0"),
+        ("optim.lr=null", "optim.lr=None must be"),
+        ("optim.lr=true", "optim.lr=True must be"),
+        ("optim.lr=nan", "optim.lr=nan must be"),
+        ("optim.lr=abc", "optim.lr=abc must be"),
+        ("optim.weight_decay=inf", "optim.weight_decay=inf must be"),
+        ("~optim.weight_decay", "optim.weight_decay=None must be"),
+        ("precision=fp8", "precision=fp8 is unknown; known: fp32, bf16"),
+        ("device=tpu", "device=tpu is unknown; known: auto, cpu"),
+        ("decay=none", "decay=none is unknown; known: matrices, all"),
+        ("clip_norm=0", "clip_norm=0.0 must be above 0, or null"),
+        ("clip_norm=nan", "clip_norm=nan must be above 0, or null"),
+        ("ema_decay=1", "ema_decay=1.0 must lie between 0 and 1"),
+        ("schedule.name=foo", "foo is unknown"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(tiny: Callable[..., DictConfig], override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build.check(tiny(override))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["optim.lr=0", "optim.lr=1", "clip_norm=null", "clip_norm=1", "ema_decay=0.99", "seed=7", "decay=all"]
+)
+def test_a_value_in_range_is_taken(tiny: Callable[..., DictConfig], override: str) -> None:
+    build.check(tiny(override))
+
+
+def test_the_config_is_left_as_it_was(tiny: Callable[..., DictConfig]) -> None:
+    cfg = tiny()
+    before = OmegaConf.to_yaml(cfg)
+    build.check(cfg)
+    build.optimizer_factory(cfg.optim)
+    assert OmegaConf.to_yaml(cfg) == before

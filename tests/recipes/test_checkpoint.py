@@ -1,0 +1,172 @@
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipes import checkpoint
+from recipes.checkpoint import Checkpoint
+from recipes.errors import ConfigError
+
+
+def made(step: int, size: int = 8) -> Checkpoint:
+    generator = torch.Generator().manual_seed(step)
+    weight = torch.randn(size, size, generator=generator)
+    return Checkpoint(
+        step=step,
+        model={"weight": weight, "tied": weight, "count": torch.tensor(step)},
+        average={"weight": weight / 2},
+        optimizer={"state": {0: {"exp_avg": weight.bfloat16()}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        state={"best": 0.5, "final": None},
+    )
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    return (
+        one.step == other.step
+        and all(torch.equal(one.model[name], other.model[name]) for name in one.model)
+        and one.average is not None
+        and other.average is not None
+        and torch.equal(one.average["weight"], other.average["weight"])
+        and torch.equal(one.optimizer["state"][0]["exp_avg"], other.optimizer["state"][0]["exp_avg"])
+        and one.optimizer["state"][0]["exp_avg"].dtype == other.optimizer["state"][0]["exp_avg"].dtype
+        and one.state == other.state
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "run", made(7))
+    found = checkpoint.load_newest(tmp_path, "run")
+    assert found is not None
+    assert same(found, made(7))
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert checkpoint.load_newest(tmp_path / "absent", "run") is None
+
+
+def test_two_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 15, 20):
+        checkpoint.save(tmp_path, "run", made(step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000015", "step-00000020"]
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "average.safetensors", "optimizer.pt", "state.json"])
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
+def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path: Path, capsys, name: str, damage) -> None:
+    checkpoint.save(tmp_path, "run", made(5))
+    checkpoint.save(tmp_path, "run", made(10))
+    if (name, damage) == ("state.json", flip):
+        (tmp_path / "step-00000010" / name).write_text('{"run_id": "run"}')
+    else:
+        damage(tmp_path / "step-00000010" / name)
+    found = checkpoint.load_newest(tmp_path, "run")
+    assert found is not None
+    assert same(found, made(5))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "step-00000010 passed over" in line
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "one", made(5))
+    with pytest.raises(ConfigError, match="belongs to run one, not to other"):
+        checkpoint.load_newest(tmp_path, "other")
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "run", made(5))
+    half = tmp_path / ".step-00000010.tmp"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    found = checkpoint.load_newest(tmp_path, "run")
+    assert found is not None
+    assert found.step == 5
+    assert not half.exists()
+
+
+def test_the_same_step_can_be_written_again(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "run", made(5))
+    checkpoint.save(tmp_path, "run", made(5))
+    found = checkpoint.load_newest(tmp_path, "run")
+    assert found is not None
+    assert same(found, made(5))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 256 KiB, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user cannot mount a small file system")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_ends_in_one_line_and_keeps_the_checkpoint_before(small_disk: Path) -> None:
+    checkpoint.save(small_disk, "run", made(5))
+    with pytest.raises(ConfigError, match=r"step 10 could not be written.*no space left") as error:
+        checkpoint.save(small_disk, "run", made(10, size=500))
+    assert "\n" not in str(error.value)
+    assert [path.name for path in small_disk.iterdir()] == ["step-00000005"]
+    found = checkpoint.load_newest(small_disk, "run")
+    assert found is not None
+    assert same(found, made(5))
+
+
+@pytest.mark.parametrize("failing", ["save_file", "torch.save"])
+def test_a_disk_that_fills_up_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    checkpoint.save(tmp_path, "run", made(5))
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((checkpoint, "save_file") if failing == "save_file" else (torch, "save")), refuse)
+    with pytest.raises(ConfigError, match="no space left"):
+        checkpoint.save(tmp_path, "run", made(10))
+    monkeypatch.undo()
+    found = checkpoint.load_newest(tmp_path, "run")
+    assert found is not None
+    assert same(found, made(5))
+
+
+def test_a_finished_run_keeps_only_its_weights(tmp_path: Path) -> None:
+    for step in (5, 10):
+        checkpoint.save(tmp_path / "checkpoint", "run", made(step))
+    checkpoint.trim(tmp_path / "checkpoint")
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["step-00000010"]
+    names = {path.name for path in (tmp_path / "checkpoint" / "step-00000010").iterdir()}
+    assert names == {"model.safetensors", "average.safetensors", "state.json"}
+    # Another run starts from the average, where there is one.
+    assert torch.equal(checkpoint.load_weights(tmp_path)["weight"], made(10).model["weight"] / 2)
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        checkpoint.load_weights(tmp_path)
+    with pytest.raises(ConfigError, match="does not exist"):
+        checkpoint.load_weights(tmp_path / "absent.safetensors")
+    (tmp_path / "bad.safetensors").write_text("no weights")
+    with pytest.raises(ConfigError, match="no readable safetensors file"):
+        checkpoint.load_weights(tmp_path / "bad.safetensors")
+
+
+def test_nothing_but_plain_values_is_pickled(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "run", made(5))
+    torch.load(tmp_path / "step-00000005" / "optimizer.pt", weights_only=True)
+    json.loads((tmp_path / "step-00000005" / "state.json").read_text())

@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from recipes import files
+from recipes.errors import ConfigError
+from recipes.record import Record, folder_of, read_metrics, read_summary, run_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "optim.lr=.5",
+        "optim.weight_decay=.5",
+        "optim.betas=[.8,.9]",
+        "seed=1",
+        "steps=21",
+        "batch_size=32",
+        "optim=adamw",
+        "data=glyphs",
+        "precision=bf16",
+        "model.args.depth=2",
+        "schedule=linear",
+        "augment.shift=2",
+    ],
+)
+def test_the_id_changes_with_what_decides_the_result(tiny, change: str) -> None:
+    assert run_id(tiny()) != run_id(tiny(change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "output_dir=/elsewhere",
+        "tracker=wandb",
+        "log_every=7",
+        "checkpoint_every=3",
+        "data.workers=2",
+        "device=cpu",
+        "device_memory=80GB",
+        "optim.variant=other",
+    ],
+)
+def test_the_id_does_not_change_with_where_a_run_is_watched(tiny, change: str) -> None:
+    assert run_id(tiny()) == run_id(tiny(change))
+
+
+def test_the_id_is_the_same_in_every_process() -> None:
+    cfg = OmegaConf.create({"optim": {"name": "o", "lr": 1e-3}, "data": {"name": "d"}, "task": {"name": "t"}})
+    assert run_id(cfg) == "156f1a641402"
+
+
+def test_measurements_are_on_disk_at_once_and_read_back(tiny) -> None:
+    record = Record(tiny())
+    assert record.begin(0) == []
+    record.log(3, "train", {"loss": 0.5}, 1.23456)
+    expected = [{"step": 3, "split": "train", "name": "loss", "value": 0.5, "seconds": 1.235}]
+    assert read_metrics(record.folder / "metrics.jsonl") == expected
+    record.close()
+
+
+def test_a_resumed_record_drops_what_came_after_the_checkpoint(tiny) -> None:
+    cfg = tiny()
+    record = Record(cfg)
+    record.begin(0)
+    for step in (5, 10, 15):
+        record.log(step, "train", {"loss": float(step)}, float(step))
+    record.close()
+    with (record.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 20, "split": "tra')  # torn by a kill
+    again = Record(cfg)
+    assert [line["step"] for line in again.begin(10)] == [5, 10]
+    again.log(15, "train", {"loss": 1.0}, 15.0)
+    again.close()
+    assert [line["step"] for line in read_metrics(again.folder / "metrics.jsonl")] == [5, 10, 15]
+
+
+def test_a_second_writer_is_refused(tiny) -> None:
+    cfg = tiny()
+    first = Record(cfg)
+    with pytest.raises(ConfigError, match="being written by another process"):
+        Record(cfg)
+    first.close()
+    Record(cfg).close()
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tiny, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"output_dir=.*cannot write"):
+        Record(tiny(f"output_dir={tmp_path / 'file'}"))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "summary.json"
+    files.write_json(path, {"status": "completed"})
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space"):
+        files.write_json(path, {"status": "failed"})
+    assert json.loads(path.read_text()) == {"status": "completed"}
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"status": "comp'])
+def test_a_torn_summary_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "summary.json").write_text(text)
+    assert read_summary(tmp_path) is None
+
+
+def test_the_folder_is_task_optimizer_and_id(tiny) -> None:
+    cfg = tiny("optim=adamw")
+    assert folder_of(cfg) == Path(cfg.output_dir) / "vit_b16" / "adamw" / run_id(cfg)

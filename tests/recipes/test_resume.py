@@ -1,0 +1,221 @@
+"""A run that was killed goes on to the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recipes import checkpoint, experiment, loading
+from recipes.record import folder_of, read_metrics, read_summary
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Everything that is random or has state: bfloat16 momentum, Adam's counters, an average, dropout, mixing, workers.
+VARIANTS = {
+    "lion": ["optim=lion"],
+    "adamw-average": ["optim=adamw", "ema_decay=0.9", "clip_norm=1.0"],
+    "dropout-mixing": ["optim=lion", "+model.args.proj_drop_rate=0.2", "augment=randaug_mixup", "augment.shift=2"],
+    "accumulation-bf16": ["optim=adafactor", "accumulate=2", "precision=bf16"],
+}
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing in the suite may catch it and clean up after it."""
+
+
+def final(folder: Path) -> dict[str, torch.Tensor]:
+    (newest,) = (folder / "checkpoint").glob("step-*")
+    weights = load_file(newest / "model.safetensors")
+    if (newest / "average.safetensors").exists():
+        weights |= {f"average.{k}": v for k, v in load_file(newest / "average.safetensors").items()}
+    return weights
+
+
+def measured(folder: Path) -> list[tuple[int, str, str, float]]:
+    lines = read_metrics(folder / "metrics.jsonl")
+    return [(li["step"], li["split"], li["name"], li["value"]) for li in lines if li["split"] != "time"]
+
+
+def assert_same_result(one: Path, other: Path) -> None:
+    weights, others = final(one), final(other)
+    assert weights.keys() == others.keys()
+    for name, value in weights.items():
+        assert torch.equal(value, others[name]), name
+    assert measured(one) == measured(other)
+    for key in ("final", "best", "test", "status"):
+        summary, expected = read_summary(one), read_summary(other)
+        assert summary is not None
+        assert expected is not None
+        assert summary[key] == expected[key]
+
+
+@pytest.mark.parametrize("overrides", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("step", [5, 12])
+def test_a_run_cut_after_a_step_goes_on_to_the_same_bits(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, overrides: list[str], step: int
+) -> None:
+    whole = tiny(*overrides, f"output_dir={tmp_path / 'whole'}")
+    assert experiment.run(whole) == "completed"
+    cut = tiny(*overrides, f"output_dir={tmp_path / 'cut'}")
+    seed_all = loading.seed_all
+
+    def die_at(*key: int) -> None:
+        if len(key) == 3 and key[1] == step:  # (seed, step, process): the beginning of a step
+            raise KilledError
+        seed_all(*key)
+
+    monkeypatch.setattr(loading, "seed_all", die_at)
+    with pytest.raises(KilledError):
+        experiment.run(cut)
+    monkeypatch.undo()
+    assert experiment.run(cut) == "completed"
+    assert f"going on from step {step // 5 * 5}" in capsys.readouterr().out
+    assert_same_result(folder_of(cut), folder_of(whole))
+
+
+def arguments(folder: Path) -> list[str]:
+    from tests.recipes.conftest import TINY
+
+    return [*TINY, "optim=lion", "steps=60", "checkpoint_every=10", f"output_dir={folder}"]
+
+
+def start(folder: Path, *before: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *(before or ("run.py",)), *arguments(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
+    while not list(folder.glob("*/*/*/checkpoint/step-*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    process = start(folder)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    return next(folder.glob("*/*/*"))
+
+
+def test_sigkill_and_again(tmp_path: Path, uninterrupted: Path) -> None:
+    process = start(tmp_path)
+    wait_for_checkpoint(tmp_path, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (folder,) = tmp_path.glob("*/*/*")
+    summary = read_summary(folder)
+    assert summary is not None
+    assert summary["status"] == "interrupted"
+    again = start(tmp_path)
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert "going on from step" in out
+    assert_same_result(folder, uninterrupted)
+
+
+# run.py, killed in the middle of writing its second checkpoint: the weights are there, the rest is not.
+DIE_WRITING = """
+import os, runpy, signal, sys, torch
+save, calls = torch.save, []
+def die(*arguments):
+    calls.append(1)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(*arguments)
+torch.save = die
+sys.argv[0] = sys.argv.pop(1)
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_sigkill_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Path) -> None:
+    script = tmp_path / "die.py"
+    script.write_text(DIE_WRITING)
+    process = start(tmp_path, str(script), str(ROOT / "run.py"))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL, err
+    (folder,) = tmp_path.glob("*/*/*")
+    left = sorted(path.name for path in (folder / "checkpoint").iterdir())
+    assert left == [".step-00000020.tmp", "step-00000010"]
+    again = start(tmp_path)
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert "going on from step 10" in out
+    assert_same_result(folder, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on(
+    tmp_path: Path, uninterrupted: Path, number: signal.Signals
+) -> None:
+    process = start(tmp_path)
+    wait_for_checkpoint(tmp_path, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130, err
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    (folder,) = tmp_path.glob("*/*/*")
+    summary = read_summary(folder)
+    assert summary is not None
+    assert summary["status"] == "interrupted"
+    again = start(tmp_path)
+    _out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert_same_result(folder, uninterrupted)
+
+
+def test_a_complete_run_is_not_done_again(tiny, capsys) -> None:
+    cfg = tiny()
+    assert experiment.run(cfg) == "completed"
+    folder = folder_of(cfg)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert experiment.run(cfg) == "skipped"
+    assert "is completed already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_torn_checkpoint_costs_only_the_way_from_the_one_before(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    whole, cut = tiny(f"output_dir={tmp_path / 'whole'}"), tiny(f"output_dir={tmp_path / 'cut'}")
+    experiment.run(whole)
+    monkeypatch.setattr(checkpoint, "trim", lambda _: None)
+    experiment.run(cut)
+    folder = folder_of(cut)
+    newest = max((folder / "checkpoint").glob("step-*")) / "model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:100])
+    (folder / "summary.json").write_text(json.dumps({"status": "interrupted"}))
+    monkeypatch.undo()
+    assert experiment.run(cut) == "completed"
+    captured = capsys.readouterr()
+    assert "passed over" in captured.err
+    assert "going on from step 15" in captured.out
+    checkpoint.trim(folder / "checkpoint")
+    assert_same_result(folder, folder_of(whole))
+
+
+def test_data_that_changed_since_are_refused(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recipes.classification import TensorImages
+    from recipes.errors import ConfigError
+
+    cfg = tiny()
+    monkeypatch.setattr(checkpoint, "trim", lambda _: None)
+    experiment.run(cfg)
+    (folder_of(cfg) / "summary.json").unlink()
+    monkeypatch.setattr(TensorImages, "fingerprint", lambda _: "another")
+    with pytest.raises(ConfigError, match="has changed since"):
+        experiment.run(cfg)

@@ -1,0 +1,175 @@
+"""The scripts: each says what it is for, and does the part of it that needs no network and no minutes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+CENTRES = ROOT / "reports" / "published" / "centres.csv"
+HELP_SECONDS = 10.0
+TINY = ["task=vit_b16", "batch_size=8", "model.args.depth=1", "model.args.embed_dim=16", "model.args.num_heads=2"]
+
+# Stands in for wandb: keeps what it is sent in a file, and knows at the next init how far a run has got.
+FAKE_WANDB = """
+import json
+from pathlib import Path
+
+KEPT = Path(__file__).parent / "kept.json"
+
+
+class Settings:
+    def __init__(self, **values):
+        pass
+
+
+class Run:
+    def __init__(self, given):
+        kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+        known = kept.get(given["id"], {"steps": {}, "summary": {}})
+        self.id, self.given, self.steps, self.summary = given["id"], given, known["steps"], known["summary"]
+        self.sent = []
+
+    @property
+    def step(self):
+        return max(map(int, self.steps)) + 1 if self.steps else 0
+
+    def log(self, values, step):
+        assert step >= self.step, "wandb drops steps that are not ahead"
+        self.steps[str(step)] = values
+        self.sent.append(step)
+
+    def finish(self, exit_code=0):
+        kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+        given = {k: v for k, v in self.given.items() if k != "settings"}
+        kept[self.id] = {"steps": self.steps, "summary": dict(self.summary), "sent": self.sent, "given": given}
+        KEPT.write_text(json.dumps(kept))
+
+
+def init(**given):
+    return Run(given)
+"""
+
+
+def run(*command: object, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | env
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_help_says_what_a_script_is_for(script: Path) -> None:
+    start = time.perf_counter()
+    done = run(script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < HELP_SECONDS
+    assert done.stdout.startswith("usage: ")
+    assert f"python scripts/{script.name}" in done.stdout
+    assert len(done.stdout.splitlines()) > 5
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not CENTRES.exists(), reason="reports/published/centres.csv is not there")
+def test_centres_are_what_the_committed_table_says() -> None:
+    folder = ROOT / "conf" / "tuned" / "embedded"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    try:
+        done = run(ROOT / "scripts" / "make_centres.py")
+        after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    finally:
+        for path in folder.rglob("*.yaml"):  # a test leaves the tree as it was
+            if path not in before:
+                path.unlink()
+            elif path.read_bytes() != before[path]:
+                path.write_bytes(before[path])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{len(before)} files written to conf/tuned/embedded\n"
+    assert after == before
+
+
+def test_a_folder_without_records_is_said_to_be_one(tmp_path: Path) -> None:
+    for name in ("make_centres.py", "sync_wandb.py", "compare.py"):
+        table = CENTRES.read_bytes() if CENTRES.exists() else None
+        done = run(ROOT / "scripts" / name, tmp_path)
+        assert done.returncode == 2, name
+        assert len(done.stderr.splitlines()) == 1
+        assert str(tmp_path) in done.stderr
+        assert (CENTRES.read_bytes() if CENTRES.exists() else None) == table
+
+
+def test_papers_numbers_are_what_the_committed_table_says() -> None:
+    done = run(ROOT / "scripts" / "make_tuned.py", "--check")
+    assert (done.returncode, done.stdout) == (0, "0 files differ\n")
+
+
+def write_record(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        "task: {name: vit_b16}\nscale: {name: embedded}\nseed: 3\noptim: {name: lion, lr: 0.001, weight_decay: 1.0}\n"
+    )
+    (folder / "metrics.jsonl").write_text(
+        '{"step": 2, "split": "train", "name": "loss", "value": 2.5, "seconds": 0.1}\n'
+        '{"step": 4, "split": "train", "name": "loss", "value": 2.0, "seconds": 0.2}\n'
+        '{"step": 4, "split": "val", "name": "accuracy", "value": 0.5, "seconds": 0.3}\n'
+        '{"step": 6, "split": "tr'  # a killed process left it so
+    )
+    (folder / "summary.json").write_text('{"status": "completed", "final": 0.5}\n')
+
+
+def test_a_record_is_uploaded_once(tmp_path: Path) -> None:
+    (tmp_path / "modules" / "wandb").mkdir(parents=True)
+    (tmp_path / "modules" / "wandb" / "__init__.py").write_text(FAKE_WANDB)
+    kept = tmp_path / "modules" / "wandb" / "kept.json"
+    folder = tmp_path / "outputs" / "vit_b16" / "lion" / "0123456789ab"
+    write_record(folder)
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "modules"), str(ROOT)]),
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_MODE": "",
+    }
+    command = (ROOT / "scripts" / "sync_wandb.py", tmp_path / "outputs", "--project", "mine", "--entity", "team")
+
+    first = run(*command, **environment)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == f"1/1 {folder}: 2 steps sent\n"
+    sent = json.loads(kept.read_text())["0123456789ab"]
+    assert sent["steps"] == {"2": {"train/loss": 2.5}, "4": {"train/loss": 2.0, "val/accuracy": 0.5}}
+    assert sent["summary"] == {"status": "completed", "final": 0.5}
+    given = sent["given"]
+    assert (given["project"], given["entity"], given["mode"], given["resume"]) == ("mine", "team", "online", "allow")
+    assert given["tags"] == ["vit_b16", "lion", "embedded"]
+    assert given["name"] == "lion-lr0.001-wd1-s3"
+
+    again = run(*command, **environment)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == f"1/1 {folder}: 0 steps sent\n"
+    assert json.loads(kept.read_text())["0123456789ab"]["sent"] == []
+
+    with (folder / "metrics.jsonl").open("a") as file:  # the run went on
+        text = (folder / "metrics.jsonl").read_text().rpartition("\n")[0]
+        file.truncate(0)
+        file.write(text + '\n{"step": 6, "split": "train", "name": "loss", "value": 1.5, "seconds": 0.4}\n')
+    assert run(*command, **environment).stdout == f"1/1 {folder}: 1 steps sent\n"
+
+
+def test_nothing_is_uploaded_without_a_login(tmp_path: Path) -> None:
+    write_record(tmp_path / "outputs" / "vit_b16" / "lion" / "0123456789ab")
+    done = run(ROOT / "scripts" / "sync_wandb.py", tmp_path, WANDB_MODE="offline")
+    assert done.returncode == 1
+    assert "wandb login" in done.stderr
+    assert "--offline" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_overhead_is_measured() -> None:
+    done = run(ROOT / "scripts" / "overhead.py", "--rounds", 1, "--steps", 5, *TINY)
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()
+    assert first.startswith("round 1: bare ")
+    assert last.startswith("vit_b16 lion: the suite keeps ")

@@ -1,0 +1,213 @@
+"""What a user's mistake looks like at the command line: one line that helps, and nothing else."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import hydra
+import pytest
+
+from recipes import cli, config
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = ROOT / "run.py"
+SECONDS = 6.0  # on a busy machine; an idle one takes one
+TINY = [
+    "tracker=none",
+    "steps=2",
+    "eval_every=2",
+    "batch_size=8",
+    "model.args.depth=1",
+    "model.args.embed_dim=16",
+    "model.args.num_heads=2",
+]
+# Run instead of run.py where the test asks what was imported: says so on the last line of standard output.
+WATCHED = f"""
+import atexit, runpy, sys
+atexit.register(lambda: print("torch" in sys.modules))
+sys.argv[0] = {str(RUN)!r}
+runpy.run_path({str(RUN)!r}, run_name="__main__")
+"""
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Invoke = Callable[..., Result]
+
+
+def refusal(result: Result) -> str:
+    """The one line on standard error of a command that failed as it should."""
+    assert result.status == 1, result
+    assert "Traceback" not in result.err + result.out
+    assert "error" not in result.out.lower()
+    lines = result.err.splitlines()
+    assert len(lines) == 1, result.err
+    assert lines[0].startswith("error: ")
+    return lines[0].removeprefix("error: ")
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Invoke:
+    """Do what `python run.py ...` does, in this process: the same function, guarded in the same way."""
+
+    config.register()
+    main = hydra.main(config_path=str(ROOT / "conf"), config_name="config", version_base="1.3")(cli.run)
+
+    def invoked(*overrides: str) -> Result:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(RUN), *overrides])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # guard() sets it; so it is taken back
+        monkeypatch.setattr(cli, "FULL_TRACE", False)
+        capfd.readouterr()
+        status: object = 0
+        try:
+            cli.guard(main)
+        except SystemExit as end:
+            status = end.code
+        out, err = capfd.readouterr()
+        if isinstance(status, str):  # as the interpreter does with it
+            status, err = 1, f"{err}{status}\n"
+        assert isinstance(status, int)
+        return Result(status, out, err)
+
+    return invoked
+
+
+COMPOSITION = {
+    "task=vit_b61": r"task=vit_b61 is unknown; known: coatnet_1, .*vit_b16, .*did you mean vit_b16\?$",
+    "optim=lyon": r"optim=lyon is unknown; known: .*adamw, .*did you mean lion\?$",
+    "scale=papr": r"scale=papr is unknown; known: embedded, paper; did you mean paper\?$",
+    "task=vit_g14": r"task=vit_g14 has no setting at scale=embedded; tasks that have: .*vit_b16",
+    "stesp=3": r"stesp is unknown; known: .*steps.*did you mean steps\?$",
+    "optim.beta=0.9": r"optim\.beta is unknown; known .*betas.*add it: \+optim\.beta=0\.9; did you mean betas\?$",
+    "schedule.warmup=3": r"schedule\.warmup is unknown; known below schedule: .*warmup_steps.*did you mean warmup_",
+    "steps=many": r"steps=many: Value 'many' .*could not be converted to Integer$",
+    "optim.lr=[1": r"\[1",
+}
+
+
+@pytest.mark.parametrize("override", COMPOSITION)
+def test_what_cannot_be_composed_is_refused(invoke: Invoke, tmp_path: Path, override: str) -> None:
+    result = invoke(override, "tracker=none")
+    assert re.search(COMPOSITION[override], refusal(result))
+    assert result.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+VALUES = {
+    "optim.lr=-1": r"optim\.lr=-1(\.0)? must be a finite number of at least 0",
+    "optim.lr=abc": r"optim\.lr=abc must be a finite number of at least 0",
+    "optim.lr=nan": r"optim\.lr=nan must be a finite number of at least 0",
+    "optim.weight_decay=inf": r"optim\.weight_decay=inf must be",
+    "+optim.beta=0.9": r"optim=lion has no argument beta; it takes .*betas",
+    "optim.betas=[0.9,1.5]": r"optim=lion: .*1\.5",
+    "steps=0": r"steps=0 must be at least 1",
+    "batch_size=0": r"batch_size=0 must be at least 1",
+    "seed=-1": r"seed=-1 must be at least 0",
+    "precision=fp8": r"precision=fp8 is unknown; known: fp32, bf16",
+    "schedule.name=foo": r"schedule(\.name)?=foo is unknown; known: .*cosine",
+    "output_dir=/dev/null/x": r"output_dir=/dev/null/x: cannot write .*output_dir=",
+    "init_from=/nowhere": r"init_from=/nowhere does not exist",
+    "+data.options.foo=1": r"data=mnist5k: .*foo",
+    "scale=paper data.path=/nowhere": r"/nowhere",
+    "tracker=wandb tracker.mode=foo": r"tracker\.mode=foo is unknown; known: auto, online, offline",
+}
+
+
+@pytest.mark.parametrize("overrides", VALUES)
+def test_a_value_that_cannot_be_is_refused(invoke: Invoke, overrides: str) -> None:
+    chosen = overrides.split()
+    small = [] if "scale=paper" in chosen else TINY
+    result = invoke("tracker=none", *small, *chosen)
+    assert re.search(VALUES[overrides], refusal(result))
+
+
+def test_a_sweep_to_where_nothing_can_be_written_is_refused(invoke: Invoke) -> None:
+    assert "output_dir=/dev/null/x" in refusal(invoke("-m", "seed=0,1", "output_dir=/dev/null/x", "tracker=none"))
+
+
+def test_a_mistake_that_is_not_the_users_keeps_its_trace(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(cfg: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("recipes.experiment.run", broken)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        invoke("tracker=none")
+
+
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(cfg: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/disk/metrics.jsonl")
+
+    monkeypatch.setattr("recipes.experiment.run", full)
+    line = refusal(invoke("tracker=none"))
+    assert "no space left" in line
+    assert "/disk/metrics.jsonl" in line
+
+
+def test_an_interrupted_run_leaves_with_130_and_one_line(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(cfg: object) -> None:
+        raise KeyboardInterrupt("stopped at step 3; the same command goes on from there")
+
+    monkeypatch.setattr("recipes.experiment.run", interrupted)
+    result = invoke("tracker=none")
+    assert result.status == 130
+    assert result.err.split("\n") == ["", "stopped at step 3; the same command goes on from there", ""]
+
+
+def process(*overrides: str, cwd: Path, **env: str) -> tuple[Result, float]:
+    """Run the real thing; the last line of its standard output says whether torch was imported."""
+    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *overrides],
+        cwd=cwd,
+        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return Result(done.returncode, done.stdout, done.stderr), time.perf_counter() - start
+
+
+@pytest.mark.parametrize("override", ["task=vit_b61", "optim.beta=0.9"])
+def test_a_misspelling_is_answered_at_once(tmp_path: Path, override: str) -> None:
+    result, seconds = process(override, cwd=tmp_path)
+    assert re.search(COMPOSITION[override], refusal(result))
+    assert result.out == "False\n"
+    assert seconds < SECONDS
+
+
+def test_help_names_every_choice_at_once(tmp_path: Path) -> None:
+    result, seconds = process("--help", cwd=tmp_path)
+    assert result.status == 0
+    assert result.err == ""
+    words = set(re.findall(r"[\w.]+", result.out))
+    for group in ("task", "optim", "data", "scale", "augment", "schedule", "tracker"):
+        names = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+        assert names
+        assert names <= words, f"{group}: --help leaves out {sorted(names - words)}"
+    assert result.out.endswith("False\n"), "torch was imported"
+    assert seconds < SECONDS
+
+
+def test_a_mistake_found_by_the_run_itself_is_one_line_in_a_process_of_its_own(tmp_path: Path) -> None:
+    result, _ = process("optim.lr=-1", "tracker=none", cwd=tmp_path)
+    assert "optim.lr=-1" in refusal(result)
+
+
+def test_the_trace_is_shown_to_who_asks_for_it(tmp_path: Path) -> None:
+    result, _ = process("optim=lyon", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert result.status == 1
+    assert "Traceback" in result.err
+    assert "lyon" in result.err
