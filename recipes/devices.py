@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from omegaconf import DictConfig
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
@@ -37,7 +36,6 @@ def start(cfg: DictConfig) -> Accelerator:
             "accelerate launch --multi_gpu --num_processes N, or use torchrun --nproc_per_node N",
             file=sys.stderr,
         )
-    AcceleratorState._reset_state()  # a sweep's runs share a process and may differ in precision
     accelerator = Accelerator(
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",

@@ -122,6 +122,7 @@ def _summary(
         "seed": cfg.seed,
         "steps": cfg.steps,
         "batch_size": cfg.batch_size,
+        "conditions": record.conditions(cfg),
         "metric": outcome.metric or recipe_class.metric,
         "goal": recipe_class.goal,
         "final": outcome.final,

@@ -25,15 +25,25 @@ FINISHED = ("completed", "diverged")
 
 def run_id(cfg: DictConfig) -> str:
     """A hash of every setting that decides the result: the same run has the same name everywhere."""
-    values = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    assert isinstance(values, dict)
+    return _hash(_deciding(cfg))
+
+
+def conditions(cfg: DictConfig) -> str:
+    """A hash of what decides the result beside optimizer and seed: runs that may be compared have it in common."""
+    return _hash({key: value for key, value in _deciding(cfg).items() if key not in ("optim", "seed")})
+
+
+def _deciding(cfg: DictConfig) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     for key in UNHASHED:
         values.pop(key, None)
-    # Loader processes prepare the same batches, however many they are.
-    values["data"].pop("workers", None)
+    values["data"].pop("workers", None)  # they prepare the same batches, however many they are
     values["optim"].pop("variant", None)
-    text = json.dumps(values, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return dict(values)
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def folder_of(cfg: DictConfig) -> Path:

@@ -19,7 +19,8 @@ import pandas as pd
 
 STATUSES = ("completed", "diverged", "failed", "interrupted")
 GOALS = ("max", "min")
-TEXT = ["run_id", "status", "task", "optim", "variant", "scale", "metric", "goal", "tuned", "cause", "git_commit"]
+TEXT = ["run_id", "status", "task", "optim", "variant", "scale", "conditions", "metric", "goal", "tuned", "cause"]
+TEXT += ["git_commit"]
 FACTS = ["model", "model_args", "data", "data_fingerprint", "augment"]  # texts or structures, read as one text
 WHOLE = ["seed", "steps", "batch_size", "num_parameters", "optimizer_state_bytes", "diverged_step"]
 REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]

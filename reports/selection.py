@@ -1,6 +1,7 @@
 """Put runs together that may be compared, and choose each optimizer's setting on validation.
 
-Two runs stand in one comparison when task, scale, model, data, batch, number of steps and metric are the same.
+Two runs stand in one comparison when task, scale, model, data, batch, number of steps and metric are the same, and
+so are the conditions: the hash that a record holds of everything else but optimizer and seed.
 Within it, each optimizer's setting (learning rate, weight decay) is the one with the best mean of the final
 validation value over seeds; the test value plays no part.
 """
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 SAME = ["task", "scale", "model", "model_args", "num_parameters", "data", "data_fingerprint", "augment"]
-SAME += ["batch_size", "steps", "metric", "goal"]
+SAME += ["conditions", "batch_size", "steps", "metric", "goal"]
 SETTING = ["lr", "weight_decay"]
 
 
@@ -57,6 +58,7 @@ class Comparison:
     data: str | None
     data_fingerprint: str | None
     augment: str | None
+    conditions: str | None
     batch_size: int | None
     steps: int | None
     metric: str | None

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from recipes import files
 from recipes.errors import ConfigError
-from recipes.record import Record, folder_of, read_metrics, read_summary, run_id
+from recipes.record import Record, conditions, folder_of, read_metrics, read_summary, run_id
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,13 @@ def test_a_torn_summary_counts_as_none(tmp_path: Path, text: str) -> None:
 def test_the_folder_is_task_optimizer_and_id(tiny) -> None:
     cfg = tiny("optim=adamw")
     assert folder_of(cfg) == Path(cfg.output_dir) / "vit_b16" / "adamw" / run_id(cfg)
+
+
+@pytest.mark.parametrize("change", ["optim.lr=.5", "optim=adamw", "seed=3", "tracker=wandb"])
+def test_runs_that_differ_in_optimizer_and_seed_share_their_conditions(tiny, change: str) -> None:
+    assert conditions(tiny()) == conditions(tiny(change))
+
+
+@pytest.mark.parametrize("change", ["steps=21", "clip_norm=1", "precision=bf16", "schedule=linear", "decay=all"])
+def test_runs_under_other_conditions_do_not(tiny, change: str) -> None:
+    assert conditions(tiny()) != conditions(tiny(change))
