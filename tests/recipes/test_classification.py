@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+
+from recipes import recipe
+from recipes.classification import AugmentedArrays, TensorImages, normalised, offsets, shifted
+from recipes.data import mnist5k
+from recipes.errors import ConfigError
+
+
+def keys(first: int, count: int) -> list[tuple[int, int]]:
+    return [(position, position % 100) for position in range(first, first + count)]
+
+
+def test_offsets_cover_their_range_evenly() -> None:
+    drawn = offsets(keys(0, 20_000), 2, seed=3)
+    for axis in (0, 1):
+        counts = torch.bincount(drawn[:, axis], minlength=5)
+        assert counts.shape == (5,)
+        assert counts.min() > 3_700  # 4,000 expected, standard deviation 57
+        assert counts.max() < 4_300
+    together = torch.bincount(drawn[:, 0] * 5 + drawn[:, 1], minlength=25)
+    assert together.min() > 650  # 800 expected, standard deviation 28: rows and columns do not hang together
+
+
+def test_offsets_follow_seed_and_position_however_a_batch_is_split() -> None:
+    whole = offsets(keys(0, 64), 3, seed=1)
+    assert torch.equal(torch.cat([offsets(keys(0, 10), 3, 1), offsets(keys(10, 54), 3, 1)]), whole)
+    assert not torch.equal(offsets(keys(0, 64), 3, seed=2), whole)
+
+
+def test_shifting_is_cutting_from_a_bordered_image() -> None:
+    torch.manual_seed(0)
+    image, offset = torch.rand(5, 2, 6, 7), torch.randint(0, 5, (5, 2))
+    moved = shifted(image, offset, 2)
+    for n in range(5):
+        down, right = offset[n].tolist()
+        for row in range(6):
+            for column in range(7):
+                y, x = row + down - 2, column + right - 2
+                inside = 0 <= y < 6 and 0 <= x < 7
+                expected = image[n, :, y, x] if inside else torch.tensor([-1.0, -1.0])
+                assert torch.equal(moved[n, :, row, column], expected)
+
+
+def test_pixels_lie_in_the_paper_s_value_range() -> None:
+    tensor = normalised(np.array([0, 51, 255], dtype=np.uint8).reshape(1, 1, 3, 1))
+    assert tensor.shape == (1, 1, 1, 3)
+    assert tensor.flatten().tolist() == pytest.approx([-1.0, -0.6, 1.0])
+
+
+def test_augmentation_follows_the_position_however_a_batch_is_split(tiny) -> None:
+    cfg = tiny("augment=randaug_mixup", "augment.shift=1")
+    augmented = AugmentedArrays(mnist5k.load()["train"], cfg.augment, seed=0)
+    whole = augmented.__getitems__(keys(0, 12))["image"]
+    parts = [augmented.__getitems__(keys(0, 5))["image"], augmented.__getitems__(keys(5, 7))["image"]]
+    assert torch.equal(torch.cat(parts), whole)
+    # Another position of the same example is another picture.
+    again = augmented.__getitems__([(position + 100, index) for position, index in keys(0, 12)])["image"]
+    assert not torch.equal(again, whole)
+    plain = TensorImages(mnist5k.load()["train"]).__getitems__(keys(0, 12))["image"]
+    assert not torch.equal(whole, plain)
+
+
+def test_small_images_get_a_black_border(tiny) -> None:
+    examples = recipe.make(tiny("model.args.img_size=35")).examples()["val"]
+    image = examples.__getitems__([(0, 0)])["image"]
+    original = recipe.make(tiny()).examples()["val"].__getitems__([(0, 0)])["image"]
+    assert image.shape == (1, 1, 35, 35)
+    assert torch.equal(image[:, :, 3:31, 3:31], original)
+    image[:, :, 3:31, 3:31] = -1
+    assert (image == -1).all()
+
+
+def test_another_resolution_starts_from_resampled_positions(tiny) -> None:
+    small = recipe.make(tiny()).model()
+    maker = recipe.make(tiny("model.args.img_size=42", "init_from=elsewhere"))
+    large = maker.model()
+    maker.initialise(large, small.state_dict())
+    assert large.pos_embed.shape[1] == 6 * 6 + 1
+    assert torch.equal(large.pos_embed[:, :1], small.pos_embed[:, :1])  # the class token's is no place in the image
+    assert torch.equal(large.blocks[0].attn.qkv.weight, small.blocks[0].attn.qkv.weight)
+    # Averages of the resampled map and the original agree: it is the same map on a finer grid.
+    assert large.pos_embed[:, 1:].mean().item() == pytest.approx(small.pos_embed[:, 1:].mean().item(), abs=2e-3)
+    assert large(torch.zeros(1, 1, 42, 42)).shape == (1, 10)
+
+
+def test_other_classes_draw_the_head_anew(tiny) -> None:
+    maker = recipe.make(tiny("data=glyphs", "model.args.num_classes=62"))
+    many, ten = maker.model(), recipe.make(tiny()).model()
+    before = many.head.weight.clone()
+    maker.initialise(many, ten.state_dict())
+    assert torch.equal(many.head.weight, before)
+    assert torch.equal(many.patch_embed.proj.weight, ten.patch_embed.proj.weight)
+
+
+def test_another_model_is_refused_in_one_line(tiny) -> None:
+    deeper = recipe.make(tiny("model.args.depth=2")).model()
+    maker = recipe.make(tiny("init_from=elsewhere"))
+    with pytest.raises(
+        ConfigError, match=r"is of another model than vit_base_patch16_224: \d+ tensors differ"
+    ) as error:
+        maker.initialise(maker.model(), deeper.state_dict())
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_model_is_refused_with_near_ones(tiny) -> None:
+    with pytest.raises(ConfigError, match="vit_base_patch16_224"):
+        recipe.make(tiny("model.name=vit_base_patch16_225")).model()
+
+
+def test_classes_must_be_the_data_s(tiny) -> None:
+    with pytest.raises(ConfigError, match="has 62 classes, model.args.num_classes=10"):
+        recipe.make(tiny("data=glyphs")).examples()
+
+
+def test_any_of_several_labels_is_right(tiny) -> None:
+    maker = recipe.make(tiny())
+    logits = torch.randn(50, 10, generator=torch.Generator().manual_seed(0))
+    accepted = torch.rand(50, 10, generator=torch.Generator().manual_seed(1)) < 0.3
+
+    class Answers(torch.nn.Module):
+        def forward(self, _: torch.Tensor) -> torch.Tensor:
+            return logits
+
+    figures = maker.evaluate(Answers(), {"image": torch.zeros(50), "label": accepted})
+    expected = sum(bool(accepted[n, int(logits[n].argmax())]) for n in range(50)) / 50
+    assert maker.metrics(figures) == {"accuracy": pytest.approx(expected)}
+    assert 0 < expected < 1
