@@ -236,7 +236,7 @@ class Trainer:
             for part, seconds in saved.state["seconds"].items():
                 self.clock.seconds[part] += seconds
             self.accelerator.print(f"going on from step {saved.step}")
-        first, losses = (0, []) if saved is None else (saved.step, saved.state["losses"])
+        first, losses = (0, []) if saved is None else (saved.step, saved.state.get("losses", []))
         self.journal.begin(first)
         return first, losses
 

@@ -35,8 +35,9 @@ class Progress:
         if not self.shown or (now - self._printed < self._every and step < self.steps):
             return
         self._printed = now
+        shown_loss = math.nan if loss is None else loss
         line = (
-            f"step {step:>{len(str(self.steps))}}/{self.steps}  loss {loss or math.nan:.4f}  {self.metric}  "
+            f"step {step:>{len(str(self.steps))}}/{self.steps}  loss {shown_loss:.4f}  {self.metric}  "
             f"{rate:.1f} steps/s  {duration((self.steps - step) / rate)} left"
         )
         if self._terminal:

@@ -110,7 +110,7 @@ def test_an_unknown_model_is_refused_with_near_ones(tiny) -> None:
 
 
 def test_classes_must_be_the_data_s(tiny) -> None:
-    with pytest.raises(ConfigError, match="has 62 classes, model.args.num_classes=10"):
+    with pytest.raises(ConfigError, match=r"has 62 classes, model\.args\.num_classes=10"):
         recipe.make(tiny("data=glyphs")).examples()
 
 

@@ -1,0 +1,216 @@
+"""The mirror in Weights & Biases, read back from the file that an offline run leaves."""
+
+import json
+import struct
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recipes import tracker
+from recipes.config import Tracker
+from recipes.errors import ConfigError
+
+CONFIG = {
+    "task": {"name": "vit_b16"},
+    "optim": {"name": "lion", "lr": 3e-4, "weight_decay": 1.0},
+    "scale": {"name": "embedded"},
+    "seed": 7,
+}
+BLOCK, HEADER = 32768, 7  # of a LevelDB log, which is what a .wandb file is
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home without a key: what the machine's user has set up must not matter."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    return home
+
+
+def lines(curve: dict[int, float], split: str = "train", name: str = "loss") -> list[dict[str, Any]]:
+    return [{"step": step, "split": split, "name": name, "value": value} for step, value in curve.items()]
+
+
+def read(path: Path) -> list[Any]:
+    """The messages in a .wandb file: records may be split over blocks, the first block begins with 7 more bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    content = path.read_bytes()
+    assert content[:4] == b":W&B"
+    messages, parts, at = [], b"", HEADER
+    while at + HEADER <= len(content):
+        if BLOCK - at % BLOCK < HEADER:  # the rest of a block that is too short for a header
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + HEADER])
+        if at + HEADER + length > len(content):  # still being written
+            break
+        parts += content[at + HEADER : at + HEADER + length]
+        at += HEADER + length
+        if kind in (1, 4):  # whole, or the last part
+            message = wandb_internal_pb2.Record()
+            message.ParseFromString(parts)
+            messages.append(message)
+            parts = b""
+    return messages
+
+
+def read_when_closed(path: Path) -> list[Any]:
+    """The messages once the last one is there: wandb's own process writes them, and may end after `finish` returns."""
+    deadline = time.monotonic() + 20
+    while True:
+        messages = read(path)
+        if any(message.HasField("exit") for message in messages) or time.monotonic() > deadline:
+            return messages
+        time.sleep(0.05)
+
+
+def items(entries: Iterable[Any]) -> dict[str, Any]:
+    return {entry.key or "/".join(entry.nested_key): json.loads(entry.value_json) for entry in entries}
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("completed", 0), ("interrupted", 1)])
+def test_an_offline_run_holds_identity_config_curves_and_summary(tmp_path: Path, status: str, exit_code: int) -> None:
+    folder = tmp_path / "0123abcd"
+    folder.mkdir()
+    train = {step: 2 / step for step in range(1, 1001)}  # more than one block of the file
+    evaluated = {500: 0.5, 1000: 0.75}
+    mirror = tracker.make(Tracker("wandb", project="mine", entity="team", mode="offline"), folder, CONFIG)
+    for step in range(100, 1001, 100):
+        mirror.log(lines({at: train[at] for at in range(step - 99, step + 1)}))
+        if step in evaluated:
+            mirror.log(lines({step: evaluated[step]}, "val", "accuracy"))
+    mirror.finish({"status": status, "best": 0.75, "best_step": 1000, "test": {"test": 0.7}})
+
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    messages = read_when_closed(file)
+    (run,) = [message.run for message in messages if message.HasField("run")]
+    assert (run.run_id, run.project, run.entity, run.run_group) == ("0123abcd", "mine", "team", "vit_b16")
+    assert run.display_name == "lion-lr0.0003-wd1-s7"
+    assert set(run.tags) == {"vit_b16", "lion", "embedded"}
+    config = items(run.config.update)
+    assert {key: config[key] for key in CONFIG} == CONFIG
+
+    found: dict[str, dict[int, float]] = {"train/loss": {}, "val/accuracy": {}}
+    rows = [items(message.history.item) for message in messages if message.HasField("history")]
+    for row in rows:
+        for name, curve in found.items():
+            if name in row:
+                curve[row["_step"]] = row[name]
+    assert found["train/loss"] == pytest.approx(train)
+    assert found["val/accuracy"] == evaluated
+
+    summary: dict[str, Any] = {}
+    for message in messages:
+        if message.HasField("summary"):
+            summary.update(items(message.summary.update))
+    assert summary["status"] == status
+    assert (summary["best"], summary["best_step"]) == (0.75, 1000)
+    assert summary["test"] == {"test": 0.7}
+    assert [message.exit.exit_code for message in messages if message.HasField("exit")] == [exit_code]
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "expected"),
+    [
+        ("auto", None, "offline"),
+        ("auto", "k" * 40, "online"),
+        ("offline", "k" * 40, "offline"),
+        ("online", None, "online"),
+    ],
+)
+def test_auto_is_online_only_with_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, key: str | None, expected: str
+) -> None:
+    import wandb
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(wandb, "init", lambda **arguments: asked.update(arguments))
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    tracker.make(Tracker("wandb", mode=mode), tmp_path, CONFIG)
+    assert asked["mode"] == expected
+    assert asked["dir"] == str(tmp_path)
+
+
+def test_without_a_tracker_nothing_is_written(tmp_path: Path) -> None:
+    silent = tracker.make(Tracker("none"), tmp_path, CONFIG)
+    silent.log(lines({1: 2.0}))
+    silent.finish({"status": "completed"})
+    assert isinstance(silent, tracker.Silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("cfg", "words"),
+    [
+        (Tracker("tensorboard"), ("tracker=tensorboard", "none, wandb")),
+        (Tracker("wandb", mode="of-line"), ("tracker.mode=of-line", "auto, online, offline")),
+    ],
+)
+def test_unknown_names_and_modes_are_refused_in_one_line(tmp_path: Path, cfg: Tracker, words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        tracker.make(cfg, tmp_path, CONFIG)
+    assert all(word in str(refused.value) for word in words)
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logged_in_by_a_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not tracker.logged_in()
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert tracker.logged_in()
+    for mode in ("offline", "disabled", "dryrun"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert not tracker.logged_in()
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert tracker.logged_in()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("machine api.wandb.ai\n  login user\n  password kkkk\n", True),
+        ("machine example.org\n  login user\n  password kkkk\n", False),
+        ("what is this\n", False),
+    ],
+)
+def test_logged_in_by_what_wandb_login_writes(
+    no_account: Path, monkeypatch: pytest.MonkeyPatch, content: str, expected: bool
+) -> None:
+    file = no_account / ".netrc"
+    file.write_text(content)
+    file.chmod(0o600)
+    assert tracker.logged_in() is expected
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert not tracker.logged_in()
+
+
+def test_logged_in_by_a_file_that_netrc_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys"
+    file.write_text("machine api.wandb.ai login user password kkkk\n")
+    monkeypatch.setenv("NETRC", str(file))
+    assert tracker.logged_in()
+    monkeypatch.setenv("NETRC", str(tmp_path / "missing"))
+    assert not tracker.logged_in()
+
+
+def test_measurements_of_a_step_are_one_row_and_steps_rise() -> None:
+    mixed = [
+        *lines({3: 0.3, 1: 0.1}),
+        *lines({3: 0.9}, "val", "accuracy"),
+        *lines({1: 50.0}, "time", "steps_per_second"),
+        *lines({2: 0.2}),
+    ]
+    assert tracker.by_step(mixed) == [
+        (1, {"train/loss": 0.1, "time/steps_per_second": 50.0}),
+        (2, {"train/loss": 0.2}),
+        (3, {"train/loss": 0.3, "val/accuracy": 0.9}),
+    ]
+    assert tracker.by_step([]) == []
