@@ -13,6 +13,7 @@ import timm.optim.lion
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lion.optimizer
 from lion import Lion
@@ -203,7 +204,73 @@ def test_one_buffer_a_parameter() -> None:
         assert state["exp_avg"].nbytes == 2 * parameter.numel()
 
 
+@pytest.mark.parametrize(
+    ("device", "given", "lists"),
+    [
+        ("cpu", {}, False),
+        ("cpu", {"foreach": True}, True),
+        ("cpu", {"foreach": True, "lr": torch.tensor(0.1)}, True),
+        ("meta", {}, True),
+        ("meta", {"foreach": False}, False),
+        ("meta", {"lr": torch.tensor(0.1)}, False),
+        ("meta", {"foreach": True, "lr": 0.1}, True),
+    ],
+    ids=str,
+)
+def test_where_lists_are_used(device: str, given: dict[str, Any], lists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meta tensors stand for any device but the CPU. A tensor lr that is not capturable takes the loop, as in Adam."""
+    used = []
+    for name in ("_update_each", "_update_lists"):
+        plain = getattr(lion.optimizer, name)
+        spy = lambda *args, name=name, plain=plain: (used.append(name), plain(*args))  # noqa: E731
+        monkeypatch.setattr(lion.optimizer, name, spy)
+    weight = torch.zeros(3, device=device, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    Lion([weight], **given).step()
+    assert used == ["_update_lists" if lists else "_update_each"]
+
+
+def test_refuses_lists_with_a_loose_tensor_lr_off_the_cpu() -> None:
+    weight = torch.zeros(3, device="meta", requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    with pytest.raises(ValueError, match=r"tensor lr.*capturable=True") as error:
+        Lion([weight], lr=torch.tensor(0.1), foreach=True).step()
+    assert "\n" not in str(error.value)
+
+
 # Learning rates
+
+
+class Reads(TorchDispatchMode):
+    """Fails where a tensor is read out as a Python number, for which an accelerator would have to wait."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a tensor was read"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("given", [{}, {"capturable": True}, {"foreach": True, "capturable": True}], ids=str)
+def test_tensor_lr_is_never_read(given: dict[str, Any]) -> None:
+    optimizer = Lion(parameters(), torch.tensor(0.01), weight_decay=0.1, **given)
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.grad = torch.ones_like(parameter)
+    with Reads():
+        optimizer.step()
+        optimizer.step()
+    with pytest.raises(AssertionError, match="a tensor was read"), Reads():
+        optimizer.param_groups[0]["lr"].item()
+
+
+def test_a_group_copies_a_tensor_lr() -> None:
+    """What the caller does with the tensor afterwards is not the optimizer's rate; writing to the group's is."""
+    given = torch.tensor(0.5)
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = Lion([weight], lr=given)
+    given.fill_(100.0)
+    optimizer.param_groups[0]["lr"].mul_(0.5)
+    weight.grad = -torch.ones(1)
+    optimizer.step()
+    assert weight.item() == 0.25
 
 
 @pytest.mark.parametrize("foreach", [False, True])
@@ -410,6 +477,10 @@ def test_compiled_step_equals_eager(foreach: bool, momentum_dtype: str | None) -
         ({"betas": (0.9,)}, ["betas", "(0.9,)", "two"]),
         ({"betas": (0.9, 0.99, 0.999)}, ["betas", "0.999", "two"]),
         ({"betas": 0.9}, ["betas", "0.9", "two"]),
+        ({"betas": "ab"}, ["betas", "'ab'", "two"]),
+        ({"lr": "1e-4"}, ["lr", "'1e-4'", "finite number"]),
+        ({"weight_decay": "0.1"}, ["weight_decay", "'0.1'", "finite number"]),
+        ({"weight_decay": None}, ["weight_decay", "None", "finite number"]),
         ({"weight_decay": NAN}, ["weight_decay", "nan", "finite"]),
         ({"weight_decay": INF}, ["weight_decay", "inf", "finite"]),
         ({"weight_decay": -0.1}, ["weight_decay", "-0.1", "at least 0"]),

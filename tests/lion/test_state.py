@@ -5,10 +5,13 @@ import io
 import pickle
 from typing import Any
 
+import hydra.utils
 import lion_pytorch
+import numpy as np
 import pytest
 import timm.optim.lion
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from lion import Lion
@@ -274,6 +277,75 @@ def test_pickle_and_deepcopy(momentum_dtype: str | None, way: str) -> None:
         assert torch.equal(m, n)
     train(optimizer, 3, 6)
     assert_same(optimizer, other)
+
+
+def test_hooks_after_loading_see_the_final_state() -> None:
+    """A hook that moves the state elsewhere, or looks at it, finds the type that stays; and its change stays too."""
+    saved = Lion(weights(), momentum_dtype="bfloat16")
+    train(saved, 0, 3)
+    loaded = Lion(weights(), momentum_dtype="bfloat16")
+    seen = []
+
+    def double(optimizer: torch.optim.Optimizer) -> None:
+        seen.extend(m.dtype for m in momenta(optimizer))
+        for m in momenta(optimizer):
+            m.mul_(2)
+
+    loaded.register_load_state_dict_post_hook(double)
+    for _ in range(2):
+        loaded.load_state_dict(saved.state_dict())
+        for m, n in zip(momenta(saved), momenta(loaded), strict=True):
+            assert torch.equal(2 * m, n)
+    assert seen == [torch.bfloat16] * 6
+    assert len(loaded._optimizer_load_state_dict_post_hooks) == 1
+    assert not loaded._optimizer_load_state_dict_pre_hooks
+
+
+def test_a_refused_checkpoint_leaves_no_hooks() -> None:
+    loaded = Lion(weights())
+    with pytest.raises(ValueError, match="size"):
+        loaded.load_state_dict(Lion(weights()[:1]).state_dict())
+    assert not loaded._optimizer_load_state_dict_pre_hooks
+    assert not loaded._optimizer_load_state_dict_post_hooks
+
+
+def test_pickles_from_before_any_option_existed() -> None:
+    """Neither the groups nor the defaults have them; a group added later finds them as well."""
+    optimizer = Lion(weights(), lr=0.01)
+    for settings in (optimizer.defaults, *optimizer.param_groups):
+        for option in ("maximize", "foreach", "capturable", "momentum_dtype"):
+            del settings[option]
+    old = pickle.loads(pickle.dumps(optimizer))
+    old.add_param_group({"params": weights()})
+    fresh = Lion([{"params": weights()}, {"params": weights()}], lr=0.01)
+    for each in (old, fresh):
+        train(each, 0, 3)
+    assert_same(old, fresh)
+    for group, other in zip(old.param_groups, fresh.param_groups, strict=True):
+        for name in fresh.defaults:
+            assert group[name] == other[name]
+
+
+def test_pickles_that_hold_a_torch_dtype() -> None:
+    """The type's name is what is kept today."""
+    optimizer = Lion(weights(), lr=0.01, momentum_dtype="bfloat16")
+    optimizer.param_groups[0]["momentum_dtype"] = torch.bfloat16
+    old = pickle.loads(pickle.dumps(optimizer))
+    train(old, 0, 2)
+    assert old.param_groups[0]["momentum_dtype"] == "bfloat16"
+    assert {m.dtype for m in momenta(old)} == {torch.bfloat16}
+
+
+def test_settings_from_hydra_become_plain() -> None:
+    """A partial of a YAML file brings ListConfig betas, numpy brings its own numbers: a safe load knows neither."""
+    config = OmegaConf.create({"_target_": "lion.Lion", "_partial_": True, "betas": [0.95, 0.98], "lr": 0.02})
+    config.momentum_dtype = "bfloat16"
+    optimizer = hydra.utils.instantiate(config)(weights(), weight_decay=np.float32(0.5))
+    train(optimizer, 0, 1)
+    group = through_a_file(optimizer.state_dict())["param_groups"][0]
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.02, (0.95, 0.98), 0.5)
+    assert type(group["betas"]) is tuple
+    assert {type(group[name]) for name in ("lr", "weight_decay")} == {float}
 
 
 @pytest.mark.parametrize("missing", ["maximize", "foreach", "capturable", "momentum_dtype"])
