@@ -92,8 +92,15 @@ def check(cfg: DictConfig) -> None:
     ):
         if cfg[key] < 1:
             raise ConfigError(f"{key}={cfg[key]} must be at least 1")
-    if cfg.seed < 0:
-        raise ConfigError(f"seed={cfg.seed} must be at least 0")
+    for name, least, value in (
+        ("seed", 0, cfg.seed),
+        ("data.workers", 0, cfg.data.workers),
+        ("scale.threads", 1, 1 if cfg.scale.threads is None else cfg.scale.threads),
+        ("augment.shift", 0, cfg.augment.shift),
+        ("augment.mixup", 0, cfg.augment.mixup),
+    ):
+        if not value >= least:
+            raise ConfigError(f"{name}={value} must be at least {least}")
     for key in ("lr", "weight_decay"):
         value = cfg.optim.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:

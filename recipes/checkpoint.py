@@ -4,7 +4,7 @@ checkpoint/step-00000200/
     model.safetensors     weights and buffers
     average.safetensors   their Polyak average, where there is one
     optimizer.pt          the optimizer's state, loadable with weights_only=True
-    state.json            run id, step, clocks, and every file's size and checksum
+    state.json            run id, step, clocks, every file's size and checksum, and its own
 """
 
 import errno
@@ -66,31 +66,46 @@ def save(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
         save_file(_storable(checkpoint.model), temporary / "model.safetensors")
         if checkpoint.average is not None:
             save_file(_storable(checkpoint.average), temporary / "average.safetensors")
-        torch.save(checkpoint.optimizer, temporary / "optimizer.pt")
+        with (temporary / "optimizer.pt").open("wb") as file:  # given a path, torch does not say that it is full
+            torch.save(checkpoint.optimizer, file)
         files = {}
         for path in sorted(temporary.iterdir()):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             files[path.name] = {"bytes": path.stat().st_size, "crc32": checksum(path)}
         state = {"run_id": run_id, "step": checkpoint.step, "state": checkpoint.state, "files": files}
-        with (temporary / "state.json").open("w") as file:
-            json.dump(state, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
+        with (temporary / "state.json").open("w") as text:
+            json.dump({"crc32": _seal(state), **state}, text, indent=2)
+            text.flush()
+            os.fsync(text.fileno())
         if final.exists():  # the same step again, after a resume from the one before
             shutil.rmtree(final)
         temporary.rename(final)
         sync_folder(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk comes as each of them
         shutil.rmtree(temporary, ignore_errors=True)
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        reason = "no space left on the disk" if full else str(error).splitlines()[0]
+        reason = "no space left on the disk" if _is_full(error) else str(error).splitlines()[0]
         raise ConfigError(
             f"checkpoint at step {checkpoint.step} could not be written to {folder} ({reason}); "
             "the one before is kept: make room and start the same command again"
         ) from None
-    for old in _named(folder)[KEEP:]:
+    found = _named(folder)
+    for old in [*found[: found.index(final)], *found[found.index(final) + KEEP :]]:  # newer ones were passed over
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error; torch's own, about its archive, hides the system's."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return True
+        error = error.__context__
+    return False
+
+
+def _seal(state: dict[str, Any]) -> int:
+    """CRC-32 of plain values, however JSON lays them out."""
+    return zlib.crc32(json.dumps(state, sort_keys=True).encode())
 
 
 def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
@@ -119,8 +134,10 @@ class _TornError(Exception):
 def _load(path: Path, run_id: str) -> Checkpoint:
     try:
         state = json.loads((path / "state.json").read_text())
+        if state.pop("crc32") != _seal(state):
+            raise ValueError("it does not match its checksum")
         owner, step, files = state["run_id"], state["step"], state["files"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _TornError(f"state.json cannot be read ({error})") from None
     if owner != run_id:
         raise ConfigError(f"{path} belongs to run {owner}, not to {run_id}; remove it or choose another output_dir=")
@@ -168,9 +185,12 @@ def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
     if not path.exists():
         raise ConfigError(f"init_from={source} does not exist; expected a run's folder or a .safetensors file")
     try:
-        return load_file(path)
+        weights: dict[str, torch.Tensor] = load_file(path)
     except Exception as error:
         raise ConfigError(f"init_from={source}: {path} is no readable safetensors file ({error})") from None
+    if "n_averaged" in weights:  # torch's AveragedModel holds the model under a name of its own
+        weights = {name.removeprefix("module."): value for name, value in weights.items() if name != "n_averaged"}
+    return weights
 
 
 def _storable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

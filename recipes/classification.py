@@ -6,6 +6,7 @@ cross-entropy, with Mixup's soft targets where it is on. Metric: top-1 accuracy 
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 import timm
 import torch
 from omegaconf import DictConfig, OmegaConf
+from timm.data.auto_augment import rand_augment_transform
 from timm.data.mixup import Mixup
 from timm.layers import resample_abs_pos_embed
 from torch import nn
@@ -39,9 +41,23 @@ class Recipe:
         self.mixup = None
         if cfg.augment.mixup > 0:
             self.mixup = Mixup(mixup_alpha=cfg.augment.mixup, num_classes=self.args["num_classes"])
+        if cfg.augment.randaugment:
+            try:
+                rand_augment_transform(cfg.augment.randaugment, {})
+            except (AssertionError, KeyError, ValueError):
+                raise ConfigError(
+                    f"augment.randaugment={cfg.augment.randaugment} cannot be read; expected timm's notation, "
+                    "such as rand-m15-mmax15-n2-p1"
+                ) from None
 
     def examples(self) -> dict[str, Examples]:
         """Tensors in memory for arrays, decoded and transformed images for files."""
+        together = self.cfg.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+        if self.mixup is not None and self.cfg.batch_size // together % 2:
+            raise ConfigError(
+                f"batch_size={self.cfg.batch_size} gives each process {self.cfg.batch_size // together} images at a "
+                f"time; augment.mixup mixes pairs: choose a multiple of {2 * together}"
+            )
         splits = load_data(self.cfg)
         classes = len(splits[TRAIN].class_names)
         if classes != self.args["num_classes"]:
@@ -71,12 +87,15 @@ class Recipe:
     def model(self) -> nn.Module:
         """A timm model without pretrained weights: a registered name, or a class of timm.models with all arguments."""
         name = self.cfg.model.name
-        if timm.is_model(name):
-            return timm.create_model(name, pretrained=False, **self.args)
-        if not hasattr(timm.models, name):
+        if not timm.is_model(name) and not hasattr(timm.models, name):
             near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3)) or "see timm.list_models()"
             raise ConfigError(f"model.name={name} is no timm model; near it: {near}")
-        model: nn.Module = getattr(timm.models, name)(**self.args)
+        try:
+            if timm.is_model(name):
+                return timm.create_model(name, pretrained=False, **self.args)
+            model: nn.Module = getattr(timm.models, name)(**self.args)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise ConfigError(f"model.name={name} does not take these model.args: {error}") from None
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -111,7 +130,7 @@ class Recipe:
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean softmax cross-entropy."""
         image, label = batch["image"], batch["label"]
-        if self.mixup is not None and len(image) % 2 == 0:
+        if self.mixup is not None and len(image) % 2 == 0:  # odd ones come from the dry run alone
             image, label = self.mixup(image, label)
         return {"loss": F.cross_entropy(model(image), label)}
 
@@ -207,8 +226,6 @@ class AugmentedArrays(TensorImages):
     """Arrays under RandAugment, drawn anew for each position in the run."""
 
     def __init__(self, arrays: ImageArrays, augment: DictConfig, seed: int) -> None:
-        from timm.data.auto_augment import rand_augment_transform
-
         super().__init__(arrays, augment.shift, seed)
         self.images = arrays.images
         self.transform = rand_augment_transform(augment.randaugment, {"img_mean": (0, 0, 0)})

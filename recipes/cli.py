@@ -61,7 +61,7 @@ def mistake(error: Exception) -> str | None:
     """What to tell the user in one line, or None where the mistake may be ours and the trace is due."""
     if isinstance(error, ConfigError | HydraException | OmegaConfBaseException):
         return one_line(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"no space left on the disk ({error.filename or 'a record'}); make room and start the same "
             "command again: it goes on from its last checkpoint"

@@ -42,10 +42,11 @@ def start(cfg: DictConfig) -> Accelerator:
     )
     parts = accelerator.num_processes * cfg.accumulate
     if cfg.batch_size % parts:
+        fewer = cfg.batch_size // parts * parts
+        nearest = ", ".join(str(size) for size in (fewer, fewer + parts) if size)
         raise ConfigError(
             f"batch_size={cfg.batch_size} is not divisible by {accelerator.num_processes} processes x "
-            f"accumulate={cfg.accumulate}; the nearest that are: {cfg.batch_size // parts * parts or parts}, "
-            f"{(cfg.batch_size // parts + 1) * parts}"
+            f"accumulate={cfg.accumulate}; the nearest that are: {nearest}"
         )
     if cfg.shard and accelerator.num_processes == 1:
         raise ConfigError("shard=true needs several processes: accelerate launch --num_processes N run.py ...")
@@ -60,7 +61,7 @@ def shard(model: nn.Module, accelerator: Accelerator) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for module in model.modules():
+    for module in reversed(list(model.modules())):  # what lies within a block goes before it
         if isinstance(module, nn.ModuleList | nn.Sequential):
             for block in module:
                 if len(list(block.parameters())) > 2:  # a transformer block or a stage, not a single layer

@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> str:
         return "dry run"
     folder = record.folder_of(cfg)
     done = record.read_summary(folder)
-    if done is not None and done["status"] in record.FINISHED:
+    if done is not None and done.get("status") in record.FINISHED:
         _say(f"{folder} is {done['status']} already: {_figures(done)}")
         return "skipped"
     return _run(cfg, folder)
@@ -87,13 +87,15 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         outcome.seconds = dict(clock.seconds)
         if journal.record is not None and journal.tracker is not None:
             summary = _summary(cfg, outcome, status, cause=cause, diverged_step=diverged_step)
-            journal.tracker.finish(summary)
-            journal.record.summarise(summary)
-            journal.record.close()
-            if status == "completed":
-                from recipes import checkpoint
+            try:
+                journal.record.summarise(summary)
+                if status == "completed":
+                    from recipes import checkpoint
 
-                checkpoint.trim(folder / "checkpoint")
+                    checkpoint.trim(folder / "checkpoint")
+            finally:
+                journal.record.close()
+                journal.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
     accelerator.end_training()
     if accelerator.is_main_process:
         _say(f"{status}{f' ({cause} at step {diverged_step})' if cause else ''}: {_figures(summary)}")

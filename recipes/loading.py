@@ -5,6 +5,7 @@ step, and any number of processes and loader workers sees the same global batche
 """
 
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -109,6 +110,7 @@ def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int
         collate_fn=_as_is,
         num_workers=workers,
         pin_memory=pin,
+        worker_init_fn=_leave_signals,
         persistent_workers=False,
     )
 
@@ -117,22 +119,36 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
+def _leave_signals(_: int) -> None:
+    """Let the training process alone decide what Ctrl-C or a job's end means: it still needs batches until it stops."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def seed_all(*key: int) -> None:
     """Seed python's, numpy's and torch's global generators from a key such as (seed, step, rank).
 
     Done before every step, so that no generator's state has to be saved: dropout and mixing of step n are the
     same in a run that was killed and one that was not.
     """
+    torch.manual_seed(_seed_cpu(*key))  # the devices' too
+
+
+def _seed_cpu(*key: int) -> int:
     word = int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0])
     random.seed(word)
     np.random.seed(word)
-    torch.manual_seed(word)
+    torch.default_generator.manual_seed(word)
+    return word
 
 
 def draw(function: Callable[[Any], Any], example: Any, *key: int) -> Any:
-    """Apply a randomised function with generators seeded by a key, and leave the global ones as they were."""
+    """Apply a randomised function with generators seeded by a key, and leave the global ones as they were.
+
+    The devices' generators are not touched: dropout there must not hang on which process prepared a batch.
+    """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seed_all(*key)
+    _seed_cpu(*key)
     try:
         return function(example)
     finally:

@@ -23,6 +23,8 @@ from recipes.progress import Progress
 from recipes.recipe import Recipe
 from recipes.signals import StopRequests
 
+FIGURES = ("steps_per_second", "optimizer_step_ms", "optimizer_state_bytes")  # of the outcome, measured by the window
+
 
 class Trainer:
     """One run: a recipe's model on its data with one optimizer.
@@ -78,7 +80,7 @@ class Trainer:
         """Train from the first step, or from the newest checkpoint, to the last, then test.
 
         Raises:
-            DivergedError: the loss or the validation metric is not finite.
+            DivergedError: the loss or a validation metric is not finite.
             InterruptedRunError: a signal asked the run to stop.
         """
         cfg, clock, outcome = self.cfg, self.clock, self.outcome
@@ -89,10 +91,10 @@ class Trainer:
         with StopRequests(self.accelerator) as stop, progress:
             clock.switch("data")
             for step in range(self.first, cfg.steps):
-                extra = self._step(step, feed)
                 done = step + 1
                 measuring = done % cfg.eval_every == 0 or done == cfg.steps
-                closing = measuring or done - meter.start == cfg.log_every
+                closing = measuring or done - meter.start >= cfg.log_every
+                extra = self._step(step, feed, closing)
                 if closing:
                     window = meter.close(done)
                     if window.loss is not None:
@@ -108,9 +110,11 @@ class Trainer:
                     self._log(done, "optim", {"lr": self._rate(step) * self.peaks[0]})
                 if measuring:
                     with clock.during("evaluation"):
-                        value = self.evaluate("val", done)[outcome.metric]
-                    if not math.isfinite(value):
-                        raise DivergedError(done, f"validation {outcome.metric} is {value}")
+                        values = self.evaluate("val", done)
+                    for name, value in values.items():
+                        if not math.isfinite(value):
+                            raise DivergedError(done, f"validation {name} is {value}")
+                    value = values[outcome.metric]
                     better = max if self.recipe.goal == "max" else min
                     outcome.final = value
                     outcome.best = value if outcome.best is None else better(outcome.best, value)
@@ -128,8 +132,8 @@ class Trainer:
             for split in sorted(set(self.examples) - {"train", "val"}):
                 outcome.test[split] = self.evaluate(split, cfg.steps)[outcome.metric]
 
-    def _step(self, step: int, feed: Iterator[Batch]) -> dict[str, torch.Tensor]:
-        """One optimizer step; returns what the recipe and the clipping measured beside the loss."""
+    def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
+        """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""
         cfg, clock, accelerator, meter = self.cfg, self.clock, self.accelerator, self.meter
         # A device works in the background: the parts of a step can be told apart only by waiting for it, which
         # costs speed. One step a window is timed so. The CPU does as it is told.
@@ -162,7 +166,7 @@ class Trainer:
         meter.add_seconds(stretch)
         if timed:
             meter.optimizer_seconds.append(stretch)
-        if background and step + 1 - meter.start == cfg.log_every:
+        if background and closing:
             torch.accelerator.synchronize()  # the window's last work belongs to its time
             meter.add_seconds(clock.switch("logging"))
         return values
@@ -211,6 +215,7 @@ class Trainer:
                 "final": outcome.final,
                 "seconds": dict(self.clock.seconds),
                 "losses": losses,
+                "figures": {name: getattr(outcome, name) for name in FIGURES},
                 "data_fingerprint": outcome.data_fingerprint,
             }
             average = None if self.average is None else self.average.state_dict()
@@ -233,11 +238,13 @@ class Trainer:
             if self.average is not None and saved.average is not None:
                 self.average.load_state_dict(saved.average)
             self.outcome.best, self.outcome.final = saved.state["best"], saved.state["final"]
+            for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
+                setattr(self.outcome, name, value)
             for part, seconds in saved.state["seconds"].items():
                 self.clock.seconds[part] += seconds
             self.accelerator.print(f"going on from step {saved.step}")
         first, losses = (0, []) if saved is None else (saved.step, saved.state.get("losses", []))
-        self.journal.begin(first)
+        self.journal.begin(first, redone=set(self.examples) - {"train", "val"})
         return first, losses
 
     def _feed(self) -> Iterator[Batch]:

@@ -37,7 +37,7 @@ class Meter:
         self._seconds = 0.0
         self._warming = False
         self._accelerator = accelerator
-        self._losses = torch.zeros(max(most, len(losses)), device=accelerator.device)
+        self._losses = torch.zeros(max(most, len(losses) + 1), device=accelerator.device)
         self._losses[: len(losses)] = torch.tensor(losses)
 
     def add_loss(self, step: int, loss: torch.Tensor) -> None:

@@ -1,5 +1,6 @@
 """What a run comes to, how it may end, and where it says so."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from recipes.record import Record
@@ -25,10 +26,10 @@ class Journal:
     record: Record | None = None
     tracker: Tracker | None = None
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, redone: Collection[str] = ()) -> None:
         """Keep what was measured up to the step that the run goes on from."""
         if self.record is not None and self.tracker is not None:
-            self.tracker.log(self.record.begin(step))
+            self.tracker.log(self.record.begin(step, redone))
 
     def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> None:
         """Record measurements of one step."""

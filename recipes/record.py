@@ -11,6 +11,8 @@ import fcntl
 import hashlib
 import json
 import os
+import weakref
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +41,9 @@ def _deciding(cfg: DictConfig) -> dict[str, Any]:
         values.pop(key, None)
     values["data"].pop("workers", None)  # they prepare the same batches, however many they are
     values["optim"].pop("variant", None)
+    for key in ("lr", "weight_decay"):
+        if isinstance(values["optim"].get(key), int):
+            values["optim"][key] = float(values["optim"][key])  # optim.lr=1 is optim.lr=1.0
     return dict(values)
 
 
@@ -60,6 +65,18 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+_open: "weakref.WeakSet[Record]" = weakref.WeakSet()
+
+
+def _unlock_forks() -> None:
+    """Loader processes outlive a killed run by seconds: they must not hold its lock against the next."""
+    for record in _open:
+        record._lock.close()
+
+
+os.register_at_fork(after_in_child=_unlock_forks)
+
+
 class Record:
     """One run's record, open for writing by one process.
 
@@ -73,6 +90,7 @@ class Record:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / ".lock").open("w")
+            _open.add(self)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"{self.folder} is being written by another process; wait for it or stop it") from None
@@ -84,14 +102,19 @@ class Record:
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         self._metrics: IO[str] | None = None
 
-    def begin(self, step: int) -> list[dict[str, Any]]:
+    def begin(self, step: int, redone: Collection[str] = ()) -> list[dict[str, Any]]:
         """Open the measurements, keep those up to `step`, drop what a killed run wrote after its last checkpoint.
+
+        Args:
+            step: that the run goes on from.
+            redone: splits that are measured after the last checkpoint, so again.
 
         Returns:
             The measurements kept, in order.
         """
         path = self.folder / "metrics.jsonl"
-        kept = [line for line in read_metrics(path) if line["step"] <= step] if step else []
+        lines = read_metrics(path) if step else []
+        kept = [line for line in lines if line["step"] <= step and line["split"] not in redone]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = path.open("a", encoding="utf-8")
         return kept
@@ -130,7 +153,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         for text in file:
             try:
                 line = json.loads(text)
-                line["step"], line["name"], line["value"]
+                line["step"], line["split"], line["name"], line["value"]
             except (ValueError, TypeError, KeyError):
                 break
             lines.append(line)

@@ -2,9 +2,10 @@
 
 import netrc
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from recipes.config import Tracker as TrackerConfig
 from recipes.errors import ConfigError
@@ -39,19 +40,33 @@ class Wandb:
 
     Offline runs cannot be resumed by wandb, so a resumed run hands in all its earlier measurements again: each
     offline folder is complete by itself. `scripts/sync_wandb.py` uploads a record instead, at any later time.
+
+    Raises:
+        ConfigError: the mode is online and wandb cannot be reached; in the mode auto the run goes on offline.
     """
 
     def __init__(self, cfg: TrackerConfig, folder: Path, config: dict[str, Any]) -> None:
         import wandb
 
-        # Where wandb is quiet, the run's own progress line stays readable.
-        self._run = wandb.init(
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-            dir=str(folder),
-            mode="online" if cfg.mode == "online" or (cfg.mode == "auto" and logged_in()) else "offline",
-            config=config,
-            **identity(cfg.project, cfg.entity, config, folder.name),
-        )
+        def start(mode: Literal["online", "offline"]) -> Any:
+            return wandb.init(
+                # Where wandb is quiet, the run's own progress line stays readable.
+                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+                dir=str(folder),
+                mode=mode,
+                config=config,
+                **identity(cfg.project, cfg.entity, config, folder.name),
+            )
+
+        try:
+            self._run = start("online" if cfg.mode == "online" or (cfg.mode == "auto" and logged_in()) else "offline")
+        except wandb.Error as error:
+            reason = str(error).splitlines()[0]
+            if cfg.mode != "auto":
+                raise ConfigError(f"tracker.mode={cfg.mode}: {reason}; tracker=none goes without wandb") from None
+            print(f"wandb cannot be reached, this run is mirrored offline ({reason})", file=sys.stderr)
+            wandb.teardown()  # its own process still holds the id
+            self._run = start("offline")
 
     def log(self, lines: Iterable[Line]) -> None:
         """Mirror measurements, one wandb step a training step."""

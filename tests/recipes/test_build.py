@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from recipes import build
+from recipes import build, checkpoint
 from recipes.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +108,40 @@ def test_every_optimizer_is_built_and_steps(tiny: Callable[..., DictConfig], opt
         assert not torch.equal(p, before[name]), name
 
 
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_every_optimizer_goes_on_from_what_a_checkpoint_holds(
+    tiny: Callable[..., DictConfig], tmp_path: Path, optim: str
+) -> None:
+    cfg = tiny(f"optim={optim}")
+
+    def made() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = Tokens()
+        groups = build.parameter_groups(model, "matrices", cfg.optim.weight_decay)
+        return model, build.optimizer_factory(cfg.optim)(groups)
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
+        generator = torch.Generator().manual_seed(number)
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        optimizer.step()
+
+    model, optimizer = made()
+    for number in range(3):
+        step(model, optimizer, number)
+    checkpoint.save(tmp_path, "run", checkpoint.Checkpoint(3, model.state_dict(), None, optimizer.state_dict(), {}))
+    saved = checkpoint.load_newest(tmp_path, "run")
+    assert saved is not None
+    again, another = made()
+    again.load_state_dict(saved.model)
+    another.load_state_dict(saved.optimizer)
+    for number in range(3, 5):
+        step(model, optimizer, number)
+        step(again, another, number)
+    for (name, one), other in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
 def test_what_is_said_of_an_optimizer_is_no_argument_of_it(tiny: Callable[..., DictConfig]) -> None:
     cfg = tiny("optim.name=other", "optim.variant=words")
     assert type(build.optimizer_factory(cfg.optim)([{"params": [nn.Parameter(torch.ones(2))]}])).__name__ == "Lion"
@@ -139,6 +173,10 @@ def test_a_class_that_cannot_be_imported_is_the_users_mistake(tiny: Callable[...
         *[(f"{key}=0", f"{key}=0 must be at least 1") for key in ("steps", "batch_size", "accumulate", "eval_every")],
         *[(f"{key}=-2", f"{key}=-2 must") for key in ("eval_batch_size", "log_every", "checkpoint_every")],
         ("seed=-1", "seed=-1 must be at least 0"),
+        ("data.workers=-1", "data.workers=-1 must be at least 0"),
+        ("scale.threads=0", "scale.threads=0 must be at least 1"),
+        ("augment.shift=-1", "augment.shift=-1 must be at least 0"),
+        ("augment.mixup=-1", "augment.mixup=-1.0 must be at least 0"),
         ("optim.lr=-1e-3", "optim.lr=-0.001 must be a finite number of at least 0"),
         ("optim.lr=null", "optim.lr=None must be"),
         ("optim.lr=true", "optim.lr=True must be"),

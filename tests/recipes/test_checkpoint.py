@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from torch.optim.swa_utils import AveragedModel
 
 from recipes import checkpoint
 from recipes.checkpoint import Checkpoint
@@ -70,15 +72,44 @@ def flip(file: Path) -> None:
 def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path: Path, capsys, name: str, damage) -> None:
     checkpoint.save(tmp_path, "run", made(5))
     checkpoint.save(tmp_path, "run", made(10))
-    if (name, damage) == ("state.json", flip):
-        (tmp_path / "step-00000010" / name).write_text('{"run_id": "run"}')
-    else:
-        damage(tmp_path / "step-00000010" / name)
+    damage(tmp_path / "step-00000010" / name)
     found = checkpoint.load_newest(tmp_path, "run")
     assert found is not None
     assert same(found, made(5))
     (line,) = capsys.readouterr().err.splitlines()
     assert "step-00000010 passed over" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"null", b"{}", b"\xff", b'{"run_id": "run"}'])
+def test_one_whose_state_is_garbage_is_passed_over(tmp_path: Path, capsys, content: bytes) -> None:
+    checkpoint.save(tmp_path, "run", made(5))
+    checkpoint.save(tmp_path, "run", made(10))
+    (tmp_path / "step-00000010" / "state.json").write_bytes(content)
+    found = checkpoint.load_newest(tmp_path, "run")
+    assert found is not None
+    assert same(found, made(5))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("old", ["10", "12"])
+def test_a_step_that_is_not_the_written_one_is_no_step_to_go_on_from(tmp_path: Path, old: str) -> None:
+    """A damaged digit is still JSON: only a checksum tells."""
+    checkpoint.save(tmp_path, "run", made(10))
+    file = tmp_path / "step-00000010" / "state.json"
+    changed = file.read_text().replace('"step": 10', f'"step": {old}')
+    file.write_text(changed)
+    found = checkpoint.load_newest(tmp_path, "run")
+    assert (found is None) == (old != "10")
+
+
+def test_damaged_ones_do_not_push_out_those_written_after_them(tmp_path: Path) -> None:
+    for step in (20, 25):
+        checkpoint.save(tmp_path, "run", made(step))
+        truncate(tmp_path / f"step-{step:08d}" / "state.json")
+    assert checkpoint.load_newest(tmp_path, "run") is None
+    for step in (5, 10, 15):
+        checkpoint.save(tmp_path, "run", made(step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000015"]
 
 
 def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -129,12 +160,30 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_checkpoint_before(small_disk
     assert same(found, made(5))
 
 
+def test_a_disk_that_is_full_when_the_optimizers_state_is_written(small_disk: Path) -> None:
+    checkpoint.save(small_disk, "run", made(5))
+    large = made(10)
+    large.optimizer["state"][0]["exp_avg"] = torch.zeros(100_000)
+    with pytest.raises(ConfigError, match=r"step 10 could not be written.*no space left"):
+        checkpoint.save(small_disk, "run", large)
+    assert [path.name for path in small_disk.iterdir()] == ["step-00000005"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)"'),
+    ],
+)
 @pytest.mark.parametrize("failing", ["save_file", "torch.save"])
-def test_a_disk_that_fills_up_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_a_disk_that_fills_up_while_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: Exception
+) -> None:
     checkpoint.save(tmp_path, "run", made(5))
 
     def refuse(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(*((checkpoint, "save_file") if failing == "save_file" else (torch, "save")), refuse)
     with pytest.raises(ConfigError, match="no space left"):
@@ -154,6 +203,20 @@ def test_a_finished_run_keeps_only_its_weights(tmp_path: Path) -> None:
     assert names == {"model.safetensors", "average.safetensors", "state.json"}
     # Another run starts from the average, where there is one.
     assert torch.equal(checkpoint.load_weights(tmp_path)["weight"], made(10).model["weight"] / 2)
+
+
+def test_an_average_is_taken_under_the_models_own_names(tmp_path: Path) -> None:
+    model = torch.nn.Linear(3, 2)
+    average = AveragedModel(model)
+    average.update_parameters(model)
+    with torch.no_grad():
+        model.weight += 1
+    average.update_parameters(model)
+    whole = Checkpoint(5, model.state_dict(), average.state_dict(), {}, {})
+    checkpoint.save(tmp_path / "checkpoint", "run", whole)
+    another = torch.nn.Linear(3, 2)
+    another.load_state_dict(checkpoint.load_weights(tmp_path))
+    torch.testing.assert_close(another.weight, model.weight - 0.5)
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:

@@ -109,6 +109,25 @@ def test_an_unknown_model_is_refused_with_near_ones(tiny) -> None:
         recipe.make(tiny("model.name=vit_base_patch16_225")).model()
 
 
+@pytest.mark.parametrize("override", ["+model.args.foo=1", "model.args.num_heads=3"])
+def test_arguments_that_a_model_does_not_take_are_refused(tiny, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"vit_base_patch16_224 does not take these model\.args: .*(foo|divisible)"):
+        recipe.make(tiny(override)).model()
+
+
+def test_a_notation_of_augmentation_that_cannot_be_read_is_refused(tiny) -> None:
+    with pytest.raises(ConfigError, match=r"augment\.randaugment=randaug-15 cannot be read; expected timm's notation"):
+        recipe.make(tiny("augment.randaugment=randaug-15"))
+
+
+@pytest.mark.parametrize(("batch", "accumulate", "least"), [(15, 1, 2), (20, 4, 8)])
+def test_images_that_cannot_be_mixed_in_pairs_are_refused(tiny, batch: int, accumulate: int, least: int) -> None:
+    maker = recipe.make(tiny("augment.mixup=0.5", f"batch_size={batch}", f"accumulate={accumulate}"))
+    with pytest.raises(ConfigError, match=rf"batch_size={batch} .* a multiple of {least}$"):
+        maker.examples()
+    assert recipe.make(tiny(f"batch_size={batch}", f"accumulate={accumulate}")).examples()
+
+
 def test_classes_must_be_the_data_s(tiny) -> None:
     with pytest.raises(ConfigError, match=r"has 62 classes, model\.args\.num_classes=10"):
         recipe.make(tiny("data=glyphs")).examples()

@@ -2,12 +2,16 @@
 
 import io
 import os
+import re
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -15,6 +19,7 @@ from torch.distributed.fsdp import fully_shard
 
 from recipes import devices
 from recipes.build import optimizer_factory
+from recipes.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIMIZERS = ("adamw", "lion", "adafactor", "amsgrad", "radam")
@@ -65,6 +70,13 @@ def _worker(rank: int, port: int, failures: str) -> None:
         kinds = [{k: v.dtype for k, v in s.items() if hasattr(v, "dtype")} for s in its_optimizer.state.values()]
         if kinds != [{k: v.dtype for k, v in s.items() if hasattr(v, "dtype")} for s in optimizer.state.values()]:
             wrong.append(f"{name} on process {rank}: types {kinds}")
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)) for _ in range(4)]
+    stages = nn.Sequential(nn.Sequential(*blocks[:2]), nn.Sequential(*blocks[2:]))
+    expected = stages(torch.ones(2, 8)).sum().item()
+    devices.shard(stages, Accelerator(cpu=True))  # blocks within stages, as in CoAtNet
+    if not torch.isclose(stages(torch.ones(2, 8)).sum(), torch.tensor(expected)):
+        wrong.append(f"nested blocks on process {rank}")
     if wrong:
         Path(f"{failures}-{rank}").write_text("\n".join(wrong))
     dist.destroy_process_group()
@@ -77,6 +89,26 @@ def test_sharded_state_is_saved_whole_and_loaded_again(tmp_path: Path) -> None:
     failures = tmp_path / "failures"
     mp.spawn(_worker, (port, str(failures)), nprocs=2)
     assert not list(tmp_path.iterdir()), [path.read_text() for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("processes", "overrides", "said"),
+    [
+        (3, (), "batch_size=16 is not divisible by 3 processes x accumulate=1; the nearest that are: 15, 18"),
+        (4, ("accumulate=8",), "not divisible by 4 processes x accumulate=8; the nearest that are: 32"),
+        (1, ("shard=true",), "shard=true needs several processes"),
+        (2, ("shard=true", "ema_decay=0.9"), "shard=true does not keep a Polyak average"),
+    ],
+)
+def test_what_so_many_processes_cannot_do_is_refused(
+    tiny, monkeypatch: pytest.MonkeyPatch, processes: int, overrides: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=processes))
+    with pytest.raises(ConfigError) as refused:
+        devices.start(tiny(*overrides))
+    assert re.search(rf"{re.escape(said)}(?!,)", str(refused.value))
+    monkeypatch.setattr(devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=2))
+    assert devices.start(tiny()).num_processes == 2
 
 
 def test_state_bytes_count_tensors_and_no_step_counters() -> None:

@@ -75,6 +75,16 @@ def test_a_draw_leaves_the_global_generators_alone() -> None:
     assert one == same != other
 
 
+def test_a_draw_leaves_the_devices_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else dropout on a device would hang on whether loader processes or the training process prepare a batch."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    seed_all(7)
+    assert len(seeded) == 1
+    draw(lambda _: drawn(), None, 5)
+    assert len(seeded) == 1
+
+
 def test_a_draw_that_fails_leaves_them_alone_too() -> None:
     seed_all(7)
     expected = drawn()

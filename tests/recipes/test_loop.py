@@ -155,6 +155,59 @@ def test_a_diverged_run_is_a_result_with_its_step_and_curve(tiny, capsys) -> Non
     assert experiment.run(cfg) == "skipped"
 
 
+@pytest.mark.parametrize("log_every", [1, 4, 20])
+@pytest.mark.parametrize("step", [1, 7, 10])
+def test_the_step_whose_loss_is_not_finite_is_named(
+    tiny, monkeypatch: pytest.MonkeyPatch, step: int, log_every: int
+) -> None:
+    from recipes.classification import Recipe
+
+    loss, calls = Recipe.loss, []
+
+    def poisoned(self, model, batch):
+        calls.append(1)
+        value = loss(self, model, batch)
+        return {"loss": value["loss"] * (math.nan if len(calls) == step else 1)}
+
+    monkeypatch.setattr(Recipe, "loss", poisoned)
+    cfg = tiny(f"log_every={log_every}")
+    assert experiment.run(cfg) == "diverged"
+    summary = read_summary(folder_of(cfg))
+    assert summary is not None
+    assert (summary["diverged_step"], summary["cause"]) == (step, "training loss is nan")
+    assert all(math.isfinite(value) for value in losses(folder_of(cfg)))
+    assert bool(losses(folder_of(cfg))) == (step > 1)
+
+
+def test_weights_that_are_not_finite_after_the_last_step_are_no_result(tiny) -> None:
+    cfg = tiny("optim=sgd", "optim.lr=1e30", "steps=1")
+    assert experiment.run(cfg) == "diverged"
+    summary = read_summary(folder_of(cfg))
+    assert summary is not None
+    assert (summary["diverged_step"], summary["cause"]) == (1, "validation loss is nan")
+    assert summary["final"] is None
+
+
+def test_bfloat16_rounds_and_trains(tiny) -> None:
+    full, half = tiny("augment.shift=0"), tiny("augment.shift=0", "precision=bf16")
+    for cfg in (full, half):
+        assert experiment.run(cfg) == "completed"
+    one, other = losses(folder_of(full)), losses(folder_of(half))
+    assert one != other
+    assert other == pytest.approx(one, rel=0.02)
+    assert all(value.dtype == torch.float32 for value in weights(folder_of(half)).values())
+
+
+def test_a_run_goes_on_from_anothers_average(tiny) -> None:
+    first = tiny("ema_decay=0.9")
+    experiment.run(first)
+    second = tiny(f"init_from={folder_of(first)}", "optim.lr=0", "optim.weight_decay=0", "steps=1")
+    assert experiment.run(second) == "completed"
+    averaged = weights(folder_of(first), "average")
+    for name, value in weights(folder_of(second)).items():
+        assert torch.equal(value, averaged[f"module.{name}"])
+
+
 def test_clocks_add_up_to_the_wall_time(tiny) -> None:
     cfg = tiny("steps=60")
     start = time.monotonic()

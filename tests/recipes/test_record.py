@@ -1,4 +1,6 @@
+import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,11 @@ def test_the_id_does_not_change_with_where_a_run_is_watched(tiny, change: str) -
     assert run_id(tiny()) == run_id(tiny(change))
 
 
+@pytest.mark.parametrize("key", ["lr", "weight_decay"])
+def test_the_id_does_not_change_with_how_a_number_is_written(tiny, key: str) -> None:
+    assert run_id(tiny(f"optim.{key}=1")) == run_id(tiny(f"optim.{key}=1.0")) == run_id(tiny(f"optim.{key}=10e-1"))
+
+
 def test_the_id_is_the_same_in_every_process() -> None:
     cfg = OmegaConf.create({"optim": {"name": "o", "lr": 1e-3}, "data": {"name": "d"}, "task": {"name": "t"}})
     assert run_id(cfg) == "156f1a641402"
@@ -77,6 +84,40 @@ def test_a_resumed_record_drops_what_came_after_the_checkpoint(tiny) -> None:
     assert [line["step"] for line in read_metrics(again.folder / "metrics.jsonl")] == [5, 10, 15]
 
 
+def test_what_is_measured_after_the_last_checkpoint_is_dropped_where_it_is_measured_again(tiny) -> None:
+    cfg = tiny()
+    record = Record(cfg)
+    record.begin(0)
+    for split in ("train", "val", "test", "real"):
+        record.log(20, split, {"loss": 1.0}, 1.0)
+    record.close()
+    again = Record(cfg)
+    assert [line["split"] for line in again.begin(20, redone={"test", "real"})] == ["train", "val"]
+    again.close()
+
+
+def test_a_process_forked_from_a_killed_run_does_not_lock_the_next_one_out(tiny) -> None:
+    record = Record(tiny())
+    reader, writer = os.pipe()
+    begun, begin = os.pipe()
+    child = os.fork()
+    if child == 0:  # as a loader process does, which notices seconds later that its parent is gone
+        os.close(writer)
+        os.write(begin, b"1")
+        os.read(reader, 1)
+        os._exit(0)
+    os.close(reader)
+    try:
+        assert os.read(begun, 1) == b"1"
+        record.close()
+        with (record.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for end in (writer, begun, begin):
+            os.close(end)
+        os.waitpid(child, 0)
+
+
 def test_a_second_writer_is_refused(tiny) -> None:
     cfg = tiny()
     first = Record(cfg)
@@ -92,16 +133,20 @@ def test_an_output_folder_that_cannot_be_written_is_refused(tiny, tmp_path: Path
         Record(tiny(f"output_dir={tmp_path / 'file'}"))
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("owner", "call"), [(os, "fsync"), (Path, "replace"), (Path, "write_text")])
+def test_a_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str
+) -> None:
     path = tmp_path / "summary.json"
     files.write_json(path, {"status": "completed"})
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", refuse)
+    monkeypatch.setattr(owner, call, refuse)
     with pytest.raises(OSError, match="No space"):
         files.write_json(path, {"status": "failed"})
+    monkeypatch.undo()
     assert json.loads(path.read_text()) == {"status": "completed"}
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from recipes import checkpoint, experiment, loading
+from recipes.loop import Trainer
 from recipes.record import folder_of, read_metrics, read_summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,11 +87,17 @@ def arguments(folder: Path) -> list[str]:
     return [*TINY, "optim=lion", "steps=60", "checkpoint_every=10", f"output_dir={folder}"]
 
 
-def start(folder: Path, *before: str) -> subprocess.Popen[str]:
-    command = [sys.executable, *(before or ("run.py",)), *arguments(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def start(folder: Path, *before: str, workers: int = 0) -> subprocess.Popen[str]:
+    """A process group of its own, as a shell makes for a command."""
+    command = [sys.executable, *(before or ("run.py",)), *arguments(folder), f"data.workers={workers}"]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -110,10 +117,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sigkill_and_again(tmp_path: Path, uninterrupted: Path) -> None:
-    process = start(tmp_path)
+    process = start(tmp_path, workers=2)
     wait_for_checkpoint(tmp_path, process)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()  # the loader processes are left behind for some seconds
     (folder,) = tmp_path.glob("*/*/*")
     summary = read_summary(folder)
     assert summary is not None
@@ -161,9 +168,10 @@ def test_sigkill_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Pa
 def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on(
     tmp_path: Path, uninterrupted: Path, number: signal.Signals
 ) -> None:
-    process = start(tmp_path)
+    """Ctrl-C and the end of a job reach every process of the group, the loaders too."""
+    process = start(tmp_path, workers=2)
     wait_for_checkpoint(tmp_path, process)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "the same command goes on from there" in err
@@ -176,6 +184,69 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on(
     _out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
     assert_same_result(folder, uninterrupted)
+
+
+@pytest.mark.parametrize("overrides", [["ema_decay=0.9"], ["eval_every=7"]])
+def test_a_run_killed_while_it_is_tested_measures_nothing_twice(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+) -> None:
+    whole, cut = (tiny(*overrides, f"output_dir={tmp_path / name}") for name in ("whole", "cut"))
+    experiment.run(whole)
+    evaluate = Trainer.evaluate
+
+    def die_after(self: Trainer, split: str, step: int) -> dict[str, float]:
+        values = evaluate(self, split, step)
+        if split == "test":
+            raise KilledError
+        return values
+
+    monkeypatch.setattr(Trainer, "evaluate", die_after)
+    with pytest.raises(KilledError):
+        experiment.run(cut)
+    monkeypatch.undo()
+    killed = read_summary(folder_of(cut))
+    assert experiment.run(cut) == "completed"
+    assert_same_result(folder_of(cut), folder_of(whole))
+    summary, expected = read_summary(folder_of(cut)), read_summary(folder_of(whole))
+    assert killed is not None
+    assert summary is not None
+    assert expected is not None
+    for figure in ("steps_per_second", "optimizer_step_ms", "optimizer_state_bytes"):
+        assert summary[figure] == killed[figure] > 0
+    assert summary["optimizer_state_bytes"] == expected["optimizer_state_bytes"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(20, 3), (4, 20)])
+def test_windows_of_another_length_after_a_resume(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, after: int
+) -> None:
+    """How often a run is looked at does not decide what it is: it may change when it goes on."""
+    whole = tiny("log_every=1", "checkpoint_every=7", f"output_dir={tmp_path / 'whole'}")
+    experiment.run(whole)
+    cut = [
+        tiny(f"log_every={every}", "checkpoint_every=7", f"output_dir={tmp_path / 'cut'}") for every in (before, after)
+    ]
+    seed_all = loading.seed_all
+
+    def die_at(*key: int) -> None:
+        if len(key) == 3 and key[1] == 8:
+            raise KilledError
+        seed_all(*key)
+
+    monkeypatch.setattr(loading, "seed_all", die_at)
+    with pytest.raises(KilledError):
+        experiment.run(cut[0])
+    monkeypatch.undo()
+    assert experiment.run(cut[1]) == "completed"
+    each = {step: value for step, _, name, value in measured(folder_of(whole)) if name == "loss" and _ == "train"}
+    seen, last = 0, 0
+    for step, split, name, value in measured(folder_of(cut[1])):
+        if (split, name) == ("train", "loss"):
+            assert value == pytest.approx(sum(each[n] for n in range(last + 1, step + 1)) / (step - last), rel=1e-5)
+            seen, last = seen + 1, step
+    assert (seen > 1, last) == (True, 20)
+    weights, others = final(folder_of(whole)), final(folder_of(cut[1]))
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
 def test_a_complete_run_is_not_done_again(tiny, capsys) -> None:

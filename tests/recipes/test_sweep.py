@@ -143,6 +143,31 @@ def test_an_interrupted_sweep_leaves_no_list_behind_and_can_go_on(tmp_path: Path
     assert list(tmp_path.rglob("*.safetensors"))
 
 
+def test_a_killed_sweep_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    three = ["optim=lion,adamw,sgd", "steps=200", "eval_every=200", "checkpoint_every=20"]
+    process = subprocess.Popen(**command(tmp_path, *three), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not list(tmp_path.glob("out/*/adamw/*/checkpoint/step-*")):
+            assert process.poll() is None
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert {optim: s["status"] for optim, s in summaries(tmp_path).items()} == {
+        "lion": "completed",
+        "adamw": "interrupted",
+    }
+    (first,) = tmp_path.glob("out/*/lion/*/metrics.jsonl")
+    before = first.stat().st_mtime_ns
+    done = run(tmp_path, *three)
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines()[-1] == "sweep of 3 runs: 2 completed, 1 skipped"
+    assert "going on from step" in done.stdout
+    assert first.stat().st_mtime_ns == before
+    assert {s["status"] for s in summaries(tmp_path).values()} == {"completed"}
+
+
 class Listed:
     """A sweep's list in this process: what each run is noted as."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recipes import tracker
+from recipes import experiment, loading, record, tracker
 from recipes.config import Tracker
 from recipes.errors import ConfigError
 
@@ -137,6 +137,104 @@ def test_auto_is_online_only_with_a_key(
     tracker.make(Tracker("wandb", mode=mode), tmp_path, CONFIG)
     assert asked["mode"] == expected
     assert asked["dir"] == str(tmp_path)
+
+
+def unreachable(calls: list[str], mirror: Any) -> Any:
+    """wandb.init where there is no network."""
+    import wandb
+
+    def init(mode: str, **_: Any) -> Any:
+        calls.append(mode)
+        if mode == "online":
+            raise wandb.errors.CommError("Timed out while retrying: connection refused\nConsider something")
+        return mirror
+
+    return init
+
+
+def test_auto_goes_on_offline_where_wandb_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    calls: list[str] = []
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setattr(wandb, "init", unreachable(calls, object()))
+    tracker.make(Tracker("wandb"), tmp_path, CONFIG)
+    assert calls == ["online", "offline"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "offline" in line
+    assert "connection refused" in line
+
+
+def test_online_is_refused_in_one_line_where_wandb_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    calls: list[str] = []
+    monkeypatch.setattr(wandb, "init", unreachable(calls, object()))
+    with pytest.raises(ConfigError, match=r"tracker\.mode=online: Timed out .*tracker=none") as refused:
+        tracker.make(Tracker("wandb", mode="online"), tmp_path, CONFIG)
+    assert "\n" not in str(refused.value)
+    assert calls == ["online"]
+
+
+def mirrored(file: Path) -> tuple[dict[str, dict[int, float]], list[int]]:
+    """The curves in a .wandb file and the exit codes that it notes."""
+    messages = read_when_closed(file)
+    curves: dict[str, dict[int, float]] = {}
+    for message in messages:
+        if message.HasField("history"):
+            row = items(message.history.item)
+            for name in row.keys() - {"_step", "_runtime", "_timestamp"}:
+                curves.setdefault(name, {})[row["_step"]] = row[name]
+    return curves, [message.exit.exit_code for message in messages if message.HasField("exit")]
+
+
+def test_the_mirror_of_a_run_that_failed_and_went_on_is_complete(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = tiny("tracker=wandb", "tracker.mode=offline")
+    folder = record.folder_of(cfg)
+    seed_all = loading.seed_all
+
+    def fail_at(*key: int) -> None:
+        if len(key) == 3 and key[1] == 12:
+            raise ZeroDivisionError("no such thing")
+        seed_all(*key)
+
+    monkeypatch.setattr(loading, "seed_all", fail_at)
+    with pytest.raises(ZeroDivisionError):
+        experiment.run(cfg)
+    monkeypatch.undo()
+    (failed,) = folder.glob("wandb/offline-run-*/*.wandb")
+    curves, codes = mirrored(failed)
+    assert codes == [1]
+    assert set(curves["train/loss"]) == {5, 10}
+    time.sleep(1.1)  # wandb names folders by the second
+    assert experiment.run(cfg) == "completed"
+    (whole,) = set(folder.glob("wandb/offline-run-*/*.wandb")) - {failed}
+    curves, codes = mirrored(whole)
+    assert codes == [0]
+    expected: dict[str, dict[int, float]] = {}
+    for line in record.read_metrics(folder / "metrics.jsonl"):
+        expected.setdefault(f"{line['split']}/{line['name']}", {})[line["step"]] = line["value"]
+    assert curves == expected
+    assert set(curves) >= {"train/loss", "val/accuracy", "test/accuracy", "time/steps_per_second", "optim/lr"}
+    assert set(curves["train/loss"]) == {5, 10, 15, 20}
+
+
+def test_a_mirror_that_breaks_at_the_end_leaves_the_record_whole(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: tracker.Silent, summary: dict[str, Any]) -> None:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(tracker.Silent, "finish", broken)
+    cfg = tiny()
+    with pytest.raises(ConnectionError):
+        experiment.run(cfg)
+    summary = record.read_summary(record.folder_of(cfg))
+    assert summary is not None
+    assert summary["status"] == "completed"
+    record.Record(cfg).close()  # and unlocked
 
 
 def test_without_a_tracker_nothing_is_written(tmp_path: Path) -> None:
