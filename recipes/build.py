@@ -45,6 +45,13 @@ def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
     return make
 
 
+def further_arguments(optim: DictConfig) -> dict[str, Any]:
+    """An optimizer's settings other than learning rate and weight decay, as they stand in its record."""
+    arguments: Any = OmegaConf.to_container(optim, resolve=True)
+    left_out = (*DESCRIPTION, "_target_", "_partial_", "lr", "weight_decay")
+    return {name: value for name, value in sorted(arguments.items()) if name not in left_out}
+
+
 def _class(optim: DictConfig) -> type:
     module, _, name = str(optim._target_).rpartition(".")
     try:

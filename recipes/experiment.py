@@ -133,6 +133,7 @@ def _summary(
         "further_tests": tests,
         "lr": cfg.optim.lr,
         "weight_decay": cfg.optim.weight_decay,
+        "optim_args": build.further_arguments(cfg.optim),
         "tuned": cfg.tuned.file,
         "tuned_source": cfg.tuned.source,
         "steps_per_second": outcome.steps_per_second,

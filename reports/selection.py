@@ -16,6 +16,7 @@ import pandas as pd
 SAME = ["task", "scale", "model", "model_args", "num_parameters", "data", "data_fingerprint", "augment"]
 SAME += ["conditions", "batch_size", "steps", "metric", "goal"]
 SETTING = ["lr", "weight_decay"]
+TRIAL_SEEDS_FROM = 1000  # runs with such seeds serve to choose a setting, and never stand in a mean
 
 
 @dataclass(frozen=True)

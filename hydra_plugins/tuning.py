@@ -1,0 +1,267 @@
+"""Hydra sweeper `tuning`: the same number of trials for every optimizer, then the winners on fresh seeds.
+
+scripts/tune.py is its command line. Each combination of the swept values (task, optim, batch_size, ...) is tuned by
+itself: `trials` points of a grid around the centre that its config holds, all with the seed `trial_seed`, chosen on
+validation; then the chosen point on `seeds` other seeds, whose figures are the ones that reports show. Runs go through
+Hydra's launcher, and a run whose record is complete is not done again.
+
+Hydra imports this module at every start, so heavy imports wait for the sweep.
+"""
+
+import itertools
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+CHOSEN_HERE = ("seed", "optim.lr", "optim.weight_decay")  # what the protocol varies
+Point = tuple[float, float]
+
+
+@dataclass
+class Study:
+    """One optimizer on one task: what was swept to get here, its centre and its points."""
+
+    overrides: list[str]
+    cfg: DictConfig
+    points: list[Point] = field(default_factory=list)
+    best: Point | None = None
+
+    @property
+    def name(self) -> str:
+        """The task and the optimizer, with what else was swept."""
+        more = [text for text in self.overrides if not text.startswith(("task=", "optim=", "output_dir=", "tracker="))]
+        return " ".join([self.cfg.task.name, self.cfg.optim.name, *more])
+
+    @property
+    def centre(self) -> Point:
+        """Learning rate and weight decay of the config."""
+        return float(self.cfg.optim.lr), float(self.cfg.optim.weight_decay)
+
+    def job(self, point: Point, seed: int) -> list[str]:
+        """The overrides of one run."""
+        return [*self.overrides, f"optim.lr={point[0]!r}", f"optim.weight_decay={point[1]!r}", f"seed={seed}"]
+
+    def folder(self, point: Point, seed: int) -> Path:
+        """Where that run's record lies."""
+        from recipes.record import folder_of
+
+        cfg = self.cfg.copy()
+        cfg.optim.lr, cfg.optim.weight_decay, cfg.seed = *point, seed
+        return folder_of(cfg)
+
+
+class TuningSweeper(Sweeper):
+    """Tune every combination of the swept values by one protocol.
+
+    Args:
+        trials: points of the grid for each.
+        seeds: fresh seeds of the winner: `first_seed` and those after it.
+        trial_seed: seed of every trial; reports take the figures of such runs for choosing only.
+        extend: further points for each, around its winner, once one winner lies on the edge of its grid.
+        plan: print what would be done, and stop.
+    """
+
+    def __init__(
+        self,
+        trials: int,
+        seeds: int,
+        first_seed: int,
+        trial_seed: int,
+        extend: int,
+        plan: bool,
+    ) -> None:
+        self.trials, self.seeds, self.extend, self.plan_only = trials, seeds, extend, plan
+        self.trial_seed, self.fresh = trial_seed, range(first_seed, first_seed + seeds)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra hands to a sweeper."""
+        self.context, self.config = hydra_context, config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        self.launched = 0
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the protocol; `arguments` are the overrides of the command line."""
+        from recipes.errors import ConfigError
+
+        self._check()
+        try:
+            studies = [self._study(overrides) for overrides in self._combinations(arguments)]
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self._announce(studies)
+        if self.plan_only:
+            return
+        self._run((study, point, self.trial_seed) for study in studies for point in study.points)
+        on_edge = self._choose(studies)
+        if on_edge and self.extend:
+            self._extend(studies)
+            on_edge = self._choose(studies)
+        self._run((study, study.best, seed) for study in studies if study.best for seed in self.fresh)
+        self._conclude(studies, on_edge)
+
+    def _check(self) -> None:
+        from recipes.errors import ConfigError
+        from reports.selection import TRIAL_SEEDS_FROM
+
+        for name, value, least in (("trials", self.trials, 1), ("seeds", self.seeds, 0), ("extend", self.extend, 0)):
+            if value < least:
+                raise ConfigError(f"{name}={value} must be at least {least}")
+        if self.trial_seed < TRIAL_SEEDS_FROM or (self.fresh and not 0 <= self.fresh[0] <= self.fresh[-1]):
+            raise ConfigError(
+                f"trial_seed={self.trial_seed} must be at least {TRIAL_SEEDS_FROM}, first_seed at least 0"
+            )
+        if self.fresh and self.fresh[-1] >= TRIAL_SEEDS_FROM:
+            raise ConfigError(f"seeds from {TRIAL_SEEDS_FROM} on are kept for trials; choose a lower first_seed")
+
+    def _combinations(self, arguments: list[str]) -> list[list[str]]:
+        """Every combination of the swept overrides."""
+        from recipes.errors import ConfigError
+
+        lists = []
+        for override in OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments):
+            key = override.get_key_element()
+            if key == "seed" or (key in CHOSEN_HERE and override.is_sweep_override()):
+                raise ConfigError(
+                    f"{key}= is set by the protocol: seeds= and first_seed= say which seeds are run, "
+                    "optim.lr= and optim.weight_decay= with one value each move the grid's centre"
+                )
+            if override.is_sweep_override():
+                values = list(override.sweep_string_iterator())
+            else:
+                values = [override.get_value_element_as_str()]
+            lists.append([f"{key}={value}" for value in values])
+        return [list(combination) for combination in itertools.product(*lists)]
+
+    def _study(self, overrides: list[str]) -> Study:
+        from recipes import build
+        from recipes.grid import around
+
+        cfg = self.context.config_loader.load_sweep_config(self.config, overrides)
+        OmegaConf.set_struct(cfg, False)
+        cfg.pop("hydra")
+        build.check(cfg)
+        study = Study(overrides, cfg)
+        study.points = around(study.centre, self.trials)
+        return study
+
+    def _announce(self, studies: Sequence[Study]) -> None:
+        """Say how many runs there are to do, and about how long they take."""
+        runs = [(study, point, self.trial_seed) for study in studies for point in study.points]
+        trials = self._open(runs)
+        fresh = len(studies) * self.seeds
+        say(
+            f"{len(studies)} studies (task and optimizer) of {self.trials} trials with seed {self.trial_seed} and "
+            f"{self.seeds} fresh seeds each: {len(runs)} trials, {len(runs) - len(trials)} of them done; "
+            f"then {fresh} runs of the winners"
+            + (f"; {self.extend} more trials each if a winner is on an edge" if self.extend else "")
+        )
+        workers = int(self.config.hydra.launcher.get("n_jobs") or 1)
+        seconds = [run_seconds(study.cfg) for study, _, _ in trials]
+        seconds += [run_seconds(study.cfg) for study in studies] * self.seeds
+        if None in seconds:
+            say("how long that takes is not known: no finished run of some of these tasks to judge by")
+        else:
+            total = sum(s for s in seconds if s is not None) / max(workers, 1)
+            say(f"about {total / 60:.0f} minutes with {workers} at a time, judged by earlier runs of these tasks")
+        for study in studies:
+            lrs, decays = (sorted({point[axis] for point in study.points}) for axis in (0, 1))
+            say(f"  {study.name}: lr {words(lrs)}; weight decay {words(decays)} (centre from {study.cfg.tuned.file})")
+
+    def _open(self, runs: Iterable[tuple[Study, Point, int]]) -> list[tuple[Study, Point, int]]:
+        """Those runs whose records are not complete."""
+        from recipes.record import FINISHED, read_summary
+
+        return [run for run in runs if (read_summary(run[0].folder(*run[1:])) or {}).get("status") not in FINISHED]
+
+    def _run(self, runs: Iterable[tuple[Study, Point, int]]) -> None:
+        """Do those runs that are not done; all must end."""
+        from recipes.errors import ConfigError
+
+        runs = list(runs)
+        jobs = [study.job(point, seed) for study, point, seed in self._open(runs)]
+        if jobs:
+            for result in self.launcher.launch(jobs, initial_job_idx=self.launched):
+                _ = result.return_value  # raises what the run raised
+            self.launched += len(jobs)
+        if unfinished := self._open(runs):
+            raise ConfigError(
+                f"{len(unfinished)} of {len(runs)} runs failed, so that nothing can be chosen fairly; "
+                "the same command goes on once the cause is mended"
+            )
+
+    def _choose(self, studies: Iterable[Study]) -> list[str]:
+        """Choose each study's point on validation; returns the names of those on the edge of what was tried."""
+        from reports.records import read_records
+        from reports.selection import choose, on_border, settings_of
+
+        on_edge = []
+        for study in studies:
+            runs = read_records(study.folder(point, self.trial_seed) for point in study.points).runs
+            settings = settings_of(runs)
+            goal = runs["goal"].dropna()
+            chosen = choose(settings, str(goal.iloc[0]) if len(goal) else None)
+            study.best = None
+            if chosen is None:
+                say(f"{study.name}: none of {len(runs)} trials completed, so there is no winner to run again")
+                continue
+            study.best = float(chosen["lr"]), float(chosen["weight_decay"])
+            edges = [axis for axis in ("lr", "weight_decay") if on_border(settings, chosen, axis)]
+            diverged = int(settings["diverged"].sum())
+            say(
+                f"{study.name}: best of {len(runs)} trials lr {study.best[0]:g}, weight decay {study.best[1]:g}, "
+                f"validation {runs['metric'].iloc[0]} {chosen['final']:.4g}"
+                + (f", {diverged} diverged" if diverged else "")
+                + (f", on the edge of the {' and '.join(edges)} tried" if edges else "")
+            )
+            on_edge += [study.name] if edges else []
+        return on_edge
+
+    def _extend(self, studies: Sequence[Study]) -> None:
+        from recipes.grid import extended
+
+        for study in studies:
+            study.points += extended(study.centre, study.points, study.best or study.centre, self.extend)
+        self._run((study, point, self.trial_seed) for study in studies for point in study.points)
+
+    def _conclude(self, studies: Sequence[Study], on_edge: Sequence[str]) -> None:
+        if on_edge:
+            say(
+                f"{len(on_edge)} of {len(studies)} winners lie on the edge of what was tried; extend={self.extend + 3} "
+                "gives every optimizer as many more trials around its winner"
+            )
+        say(f"tables and figures: python scripts/compare.py {studies[0].cfg.output_dir}")
+
+
+def run_seconds(cfg: DictConfig) -> float | None:
+    """About how long a run takes, by earlier runs of its task and scale, of its optimizer where there are any."""
+    from reports.records import read_records
+
+    folders = [Path(cfg.output_dir) / cfg.task.name / cfg.optim.name, Path(cfg.output_dir) / cfg.task.name]
+    for folder in folders:
+        runs = read_records([folder]).runs
+        speeds = runs.loc[(runs["scale"] == cfg.scale.name) & (runs["status"] == "completed"), "steps_per_second"]
+        if len(speeds := speeds.dropna()):
+            return 3 + 1.1 * int(cfg.steps) / float(speeds.median())  # start-up, and evaluation's share
+    return None
+
+
+def words(values: Iterable[float]) -> str:
+    """Values with commas between them."""
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def say(line: str) -> None:
+    """Print a line at once: what follows may take hours."""
+    print(line)
+    sys.stdout.flush()

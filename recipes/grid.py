@@ -1,0 +1,67 @@
+"""The points at which an optimizer is tried: a logarithmic grid of learning rate and weight decay around a centre.
+
+Neighbouring values differ by half a decade and are written as people write them (1, 3, 10, 30, ...). Cells are
+taken in a fixed order from the centre outwards, so that the first 9 are the 3 by 3 block around it, a larger budget
+only adds cells, and every optimizer's grid has the same shape.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable
+
+Point = tuple[float, float]  # learning rate, weight decay
+Cell = tuple[int, int]  # half decades from the centre
+
+
+def around(centre: Point, trials: int) -> list[Point]:
+    """The `trials` points nearest to a centre, the centre first.
+
+    Raises:
+        ValueError: the centre's learning rate is not above 0, or its weight decay is negative.
+    """
+    return _points(centre, _cells(centre, trials, (0, 0), ()))
+
+
+def extended(centre: Point, tried: Iterable[Point], best: Point, trials: int) -> list[Point]:
+    """The `trials` points of the same grid nearest to `best` that were not tried, such as those beyond its edge."""
+    at = {point: cell for cell, point in _neighbourhood(centre)}
+    done = {at[point] for point in tried}
+    return _points(centre, _cells(centre, trials, at[best], done))
+
+
+def _cells(centre: Point, trials: int, middle: Cell, done: Iterable[Cell]) -> list[Cell]:
+    """Cells in rings around `middle`; within a ring, those that differ in one value come first."""
+    lr, weight_decay = centre
+    if not lr > 0 or weight_decay < 0:
+        raise ValueError(f"a grid needs lr above 0 and weight_decay of at least 0, not {lr:g} and {weight_decay:g}")
+    reach = range(-trials, trials + 1)
+    cells = itertools.product(reach, reach if weight_decay > 0 else (0,))
+    free = ((middle[0] + i, middle[1] + j) for i, j in sorted(cells, key=_distance))
+    return list(itertools.islice((cell for cell in free if cell not in set(done)), trials))
+
+
+def _distance(cell: Cell) -> tuple[int, int, Cell]:
+    i, j = abs(cell[0]), abs(cell[1])
+    return max(i, j), i + j, cell
+
+
+def _points(centre: Point, cells: Iterable[Cell]) -> list[Point]:
+    return [(moved(centre[0], i), moved(centre[1], j)) for i, j in cells]
+
+
+def _neighbourhood(centre: Point, reach: int = 40) -> Iterable[tuple[Cell, Point]]:
+    across = range(-reach, reach + 1)
+    for i, j in itertools.product(across, across if centre[1] > 0 else (0,)):
+        yield (i, j), (moved(centre[0], i), moved(centre[1], j))
+
+
+def moved(value: float, half_decades: int) -> float:
+    """A value times 10 ** (half_decades / 2), two digits of it; from 1 or 3 times a power of ten one gets such again."""
+    if value == 0 or half_decades == 0:
+        return value
+    exponent = math.floor(math.log10(value) + 1e-9)
+    mantissa = round(value / 10.0**exponent, 9)
+    if mantissa in (1.0, 3.0):
+        steps = 2 * exponent + (mantissa == 3.0) + half_decades
+        return float(f"{(1, 3)[steps % 2]}e{steps // 2}")
+    return float(f"{value * 10 ** (half_decades / 2):.1e}")

@@ -1,0 +1,60 @@
+"""Tune optimizers by one protocol: equal trials for each, chosen on validation, the winners run on fresh seeds.
+
+python scripts/tune.py task=vit_b16 optim=all trials=9 seeds=3
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+RUN = Path(__file__).resolve().parent.parent / "run.py"
+HELP = """\
+usage: tune.py task=<names> optim=<names or all> [name=value ...]
+
+Tune optimizers by one protocol: the same number of trials for each on a logarithmic grid of learning rate and weight
+decay around its centre (conf/tuned), chosen on validation, the winner run again on fresh seeds. Prints first how many
+runs that is and about how long they take. A run that is done is not done again: the same command goes on after a stop.
+
+  trials=9         points of the grid for each optimizer; neighbours differ by half a decade, the first 9 are 3 by 3
+  seeds=3          fresh seeds for each winner, from first_seed=0 on; reports show only these
+  trial_seed=1000  seed of all trials; seeds from 1000 on serve for choosing and never stand in a mean
+  extend=0         so many more trials for each, around its winner, if any winner lies on the edge of its grid
+  plan=false       true: print what would be done, and stop
+  launcher=basic   basic: one run after the other; parallel: two at a time on this machine
+                   (hydra.launcher.n_jobs= for more); slurm: as jobs (hydra.launcher.partition=...)
+
+Everything else goes to run.py: task=, optim=, scale=, output_dir=, batch_size=, steps=, ...; several values, with
+commas between them, are tuned each by itself. optim.lr= and optim.weight_decay= move the centre of the grid.
+optim=all is lion and the six optimizers that it is held against: adamw adafactor radam nadam adabelief amsgrad.
+
+examples:
+  python scripts/tune.py task=vit_b16 optim=all launcher=parallel
+  python scripts/tune.py task=vit_b16,resnet50 optim=lion,adamw trials=12 extend=3 plan=true
+  python scripts/tune.py task=vit_b16 optim=lion,adamw batch_size=16,64,256 launcher=parallel
+"""
+ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
+PROTOCOL = ("trials", "seeds", "first_seed", "trial_seed", "extend", "plan")
+
+
+def main(arguments: list[str]) -> int:
+    """Hand the arguments on to run.py; returns its exit status."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP, end="")
+        return 0
+    overrides = ["hydra/sweeper=tuning"]
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if argument == "optim=all":
+            overrides.append(f"optim={ALL}")
+        elif name == "launcher":
+            overrides.append(f"hydra/launcher={value}")
+        else:
+            overrides.append(f"hydra.sweeper.{argument}" if name in PROTOCOL else argument)
+    try:
+        return subprocess.run([sys.executable, str(RUN), "-m", *overrides], check=False).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
