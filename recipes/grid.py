@@ -56,7 +56,7 @@ def _neighbourhood(centre: Point, reach: int = 40) -> Iterable[tuple[Cell, Point
 
 
 def moved(value: float, half_decades: int) -> float:
-    """A value times 10 ** (half_decades / 2), two digits of it; from 1 or 3 times a power of ten one gets such again."""
+    """A value times 10 ** (half_decades / 2), two digits of it; 1 and 3 times powers of ten stay such."""
     if value == 0 or half_decades == 0:
         return value
     exponent = math.floor(math.log10(value) + 1e-9)
