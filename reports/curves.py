@@ -8,40 +8,24 @@ thin, to a cross where it stopped. The same records give the same bytes.
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from reports import drawing
+from reports.drawing import Style, styles_of
 from reports.render import DIRECTION, heading
 from reports.table import Table
 from reports.trajectories import Curve, read_curve
 
-# Okabe and Ito's palette, which all kinds of colour vision tell apart. Vermilion is kept for the highlighted
-# optimizer and black for the reference; yellow, faint on white, comes last.
-HIGHLIGHT, REFERENCE = "#D55E00", "#000000"
-OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F", "#F0E442")
-DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
-PARAMETERS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E8E8E8",
-    "grid.linewidth": 0.6,
-    "svg.hashsalt": "curves",  # without it, the names inside an SVG are drawn by lot
-}
 NOTE = (
     "Line: mean over seeds at the chosen setting. Band: smallest to largest seed. "
     "Cross: a run diverged here; on the frame, before its first measurement."
@@ -50,34 +34,19 @@ LOG_FROM = 20.0  # a metric to be lowered that spans more than this factor gets 
 TIME_UNITS = ((3 * 3600.0, 3600.0, "h"), (600.0, 60.0, "min"), (0.0, 1.0, "s"))  # from, divisor, name
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one optimizer is drawn, the same in every figure."""
-
-    colour: str
-    dashes: Literal["-", "--", ":", "-."]
-    width: float = 1.3
-
-
 def write_curves(tables: Sequence[Table], folder: Path, names: Iterable[str], highlight: str = "") -> list[Path]:
     """Write `curves-<task>.png` and `.svg` for each task among the tables; returns their paths.
 
     `names` are all optimizers of the records, so that each keeps its colour from one task to another;
     `highlight` is the one that stands out.
     """
-    names, written = list(names), []
+    names = list(names)
     by_task: dict[str, list[Table]] = {}
     for table in tables:
         by_task.setdefault(table.comparison.task, []).append(table)
+    written = []
     for task, of_task in by_task.items():
-        stem = "curves-" + re.sub(r"[^A-Za-z0-9_.-]", "_", task)
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(PARAMETERS)
-            figure = draw_curves(of_task, names, highlight)
-            for suffix, blank in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                written.append(folder / f"{stem}.{suffix}")
-                figure.savefig(written[-1], dpi=200, metadata=blank)
+        written += drawing.save(partial(draw_curves, of_task, names, highlight), folder, f"curves-{task}")
     return written
 
 
@@ -92,15 +61,6 @@ def draw_curves(tables: Sequence[Table], names: Iterable[str], highlight: str = 
         _draw_row(row, table, styles)
     rows[-1].supxlabel(NOTE, x=0.01, ha="left", fontsize=7, color="#555555")
     return figure
-
-
-def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str, Style]:
-    """Give each optimizer its style by its place among the sorted names."""
-    styles = {
-        name: Style(OTHERS[place % len(OTHERS)], DASHES[place // len(OTHERS) % len(DASHES)])
-        for place, name in enumerate(sorted(set(names) - {reference, highlight}))
-    }
-    return {**styles, reference: Style(REFERENCE, "-"), highlight: Style(HIGHLIGHT, "-", width=2.2)}
 
 
 def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style]) -> None:

@@ -17,14 +17,23 @@ from typing import Any
 
 import pandas as pd
 
+from reports import archive
+
 STATUSES = ("completed", "diverged", "failed", "interrupted")
 GOALS = ("max", "min")
 TEXT = ["run_id", "status", "task", "optim", "variant", "scale", "conditions", "metric", "goal", "tuned", "cause"]
 TEXT += ["git_commit"]
-FACTS = ["model", "model_args", "data", "data_fingerprint", "augment"]  # texts or structures, read as one text
+FACTS = [
+    "model",
+    "model_args",
+    "data",
+    "data_fingerprint",
+    "augment",
+    "optim_args",
+]  # texts or structures, read as one text
 WHOLE = ["seed", "steps", "batch_size", "num_parameters", "optimizer_state_bytes", "diverged_step"]
 REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]
-ORDER = ["task", "scale", "optim", "variant", "lr", "weight_decay", "seed", "run_id"]
+ORDER = ["task", "scale", "optim", "variant", "optim_args", "lr", "weight_decay", "seed", "run_id"]
 NOT_RECORDS = {"checkpoint", "wandb"}  # folders inside a record, never looked into
 
 
@@ -37,19 +46,25 @@ class Records:
 
 
 def read_records(folders: Iterable[str | Path]) -> Records:
-    """Read every run record at any depth under `folders`.
+    """Read every run record at any depth under `folders`, those inside archives (*.runs.jsonl) too.
 
     `runs` has a column for each key of TEXT, FACTS, WHOLE and REAL (absent, null or empty: missing) and `path`,
-    the folder of the record. Rows are sorted by what the runs are, so the order in which files are met does not matter.
+    the folder of the record or its place in an archive. Rows are sorted by what the runs are, so the order in which
+    files are met does not matter.
     A run found twice, as in two copies of one folder, is counted once; its most complete copy is kept.
     """
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
-    for folder in _record_folders(folders):
+    for place in _places(folders):
+        if place.name.endswith(archive.SUFFIX):
+            found, torn = _read_archive(place)
+            rows += found
+            problems += torn
+            continue
         try:
-            rows.append({**_read_summary(folder / "summary.json"), "path": str(folder)})
+            rows.append({**_read_summary(place / "summary.json"), "path": str(place)})
         except ValueError as error:
-            problems.append(f"{folder / 'summary.json'}: {error}: left out")
+            problems.append(f"{place / 'summary.json'}: {error}: left out")
     runs = pd.DataFrame(rows, columns=[*TEXT, *FACTS, *WHOLE, *REAL, "path"])
     runs = runs.astype({**dict.fromkeys(TEXT + FACTS, "string"), **dict.fromkeys(WHOLE, "Int64")})
     runs = runs.astype({**dict.fromkeys(REAL, "float64"), "path": "string"})
@@ -67,6 +82,10 @@ def read_metrics(folder: str | Path, split: str | None = None, name: str | None 
     that went on from its checkpoint measured a step again, the later measurement counts.
     """
     found: dict[tuple[int, str, str], tuple[float, float]] = {}
+    if archive.is_archived(str(folder)):
+        for key, series in archive.measured_of(str(folder)).items():
+            if split in (None, key[0]) and name in (None, key[1]):
+                found.update({(step, *key): (value, at) for step, value, at in zip(*series, strict=True)})
     path = Path(folder) / "metrics.jsonl"
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as lines:
@@ -87,17 +106,53 @@ def read_metrics(folder: str | Path, split: str | None = None, name: str | None 
     return measured.sort_values(["split", "name", "step"], ignore_index=True)
 
 
-def _record_folders(folders: Iterable[str | Path]) -> Iterator[Path]:
-    """Yield each folder that holds, or should hold, a summary; once, however the given folders overlap."""
+def raw_record(path: str | Path) -> tuple[dict[str, Any], archive.Measured]:
+    """Return a record's summary as it stands in its file, and all of its measurements: what an archive keeps."""
+    if archive.is_archived(str(path)):
+        return archive.summary_of(str(path)), archive.measured_of(str(path))
+    measured: archive.Measured = {}
+    for key, series in read_metrics(path).groupby(["split", "name"]):
+        columns = (series[column].tolist() for column in ("step", "value", "seconds"))
+        measured[(str(key[0]), str(key[1]))] = next(columns), next(columns), next(columns)
+    return json.loads((Path(path) / "summary.json").read_text(encoding="utf-8")), measured
+
+
+def _places(tops: Iterable[str | Path]) -> Iterator[Path]:
+    """Yield each folder that holds, or should hold, a summary, and each archive; once, however the tops overlap."""
     seen: set[str] = set()
-    for top in folders:
+    for place in _walk(tops):
+        if (real := os.path.realpath(place)) not in seen:
+            seen.add(real)
+            yield place
+
+
+def _walk(tops: Iterable[str | Path]) -> Iterator[Path]:
+    for top in tops:
+        if str(top).endswith(archive.SUFFIX) and Path(top).is_file():
+            yield Path(top)
         for folder, inner, files in os.walk(top):
             inner[:] = sorted(name for name in inner if name not in NOT_RECORDS and not name.startswith("."))
             if "summary.json" in files or "metrics.jsonl" in files:
-                real = os.path.realpath(folder)
-                if real not in seen:
-                    seen.add(real)
-                    yield Path(folder)
+                yield Path(folder)
+            yield from (Path(folder) / name for name in sorted(files) if name.endswith(archive.SUFFIX))
+
+
+def _read_archive(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read the summaries in an archive, and what was wrong with it."""
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    try:
+        found = archive.entries(path)
+    except (OSError, ValueError) as error:
+        return [], [f"{path}: cannot be read ({error}): left out"]
+    for place, content in found:
+        try:
+            if content is None:
+                raise ValueError("torn, not whole JSON")
+            rows.append({**_checked_summary(content["summary"]), "path": place})
+        except ValueError as error:
+            problems.append(f"{place}: {error}: left out")
+    return rows, problems
 
 
 def _read_summary(path: Path) -> dict[str, Any]:
@@ -110,6 +165,11 @@ def _read_summary(path: Path) -> dict[str, Any]:
         raise ValueError(error.strerror or "cannot be read") from None
     except (ValueError, RecursionError):
         raise ValueError("torn, not whole JSON") from None
+    return _checked_summary(content)
+
+
+def _checked_summary(content: Any) -> dict[str, Any]:
+    """Turn a summary into plain values; raises ValueError with one line that says what is wrong."""
     if not isinstance(content, dict) or not {"status", "task", "optim"} <= content.keys():
         raise ValueError("not the summary of a run (no status, task and optim)")
     row: dict[str, Any] = {}
@@ -161,5 +221,6 @@ def _number(value: float | None) -> float:
 
 
 def missing_folders(folders: Sequence[str | Path]) -> list[str]:
-    """Name those of `folders` that are no folders."""
-    return [str(folder) for folder in folders if not Path(folder).is_dir()]
+    """Name those of `folders` that are neither a folder nor an archive."""
+    archives = [folder for folder in folders if str(folder).endswith(archive.SUFFIX) and Path(folder).is_file()]
+    return [str(folder) for folder in folders if not Path(folder).is_dir() and folder not in archives]

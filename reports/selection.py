@@ -3,7 +3,9 @@
 Two runs stand in one comparison when task, scale, model, data, batch, number of steps and metric are the same, and
 so are the conditions: the hash that a record holds of everything else but optimizer and seed.
 Within it, each optimizer's setting (learning rate, weight decay) is the one with the best mean of the final
-validation value over seeds; the test value plays no part.
+validation value over seeds; the test value plays no part. Where an optimizer has trials, runs with seeds that are kept
+for choosing (TRIAL_SEEDS_FROM and above), its setting is chosen by these alone, and its figures are those of the other
+seeds at that setting: nothing stands in a mean that took part in the choice.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import pandas as pd
 SAME = ["task", "scale", "model", "model_args", "num_parameters", "data", "data_fingerprint", "augment"]
 SAME += ["conditions", "batch_size", "steps", "metric", "goal"]
 SETTING = ["lr", "weight_decay"]
+KIND = ["variant", "optim_args"]  # what makes two rows of one optimizer's runs
 TRIAL_SEEDS_FROM = 1000  # runs with such seeds serve to choose a setting, and never stand in a mean
 
 
@@ -23,23 +26,30 @@ TRIAL_SEEDS_FROM = 1000  # runs with such seeds serve to choose a setting, and n
 class Contender:
     """One optimizer, or one variant of it, in one comparison: its runs and the setting chosen for it.
 
-    `settings` has a row a setting that ran to an end (completed or diverged): lr, weight_decay, seeds
-    (completed ones), diverged (runs) and final (mean over seeds). `chosen` is a row of it, or None if no run
-    completed.
+    `settings` has a row a setting that took part in the choice and ran to an end (completed or diverged): lr,
+    weight_decay, seeds (completed ones), diverged (runs) and final (mean over seeds). `chosen` is a row of it, or None
+    if no run completed. `fresh` says whether the choice was made on trials, so that figures are of other seeds.
     """
 
     label: str
     runs: pd.DataFrame
     settings: pd.DataFrame
     chosen: pd.Series[Any] | None
+    fresh: bool = False
 
     def with_status(self, status: str) -> pd.DataFrame:
         """Return this contender's runs that ended in this way."""
         return self.runs[self.runs["status"] == status]
 
+    @property
+    def trials(self) -> pd.DataFrame:
+        """The runs that the setting is chosen by."""
+        return self.runs[is_trial(self.runs)] if self.fresh else self.runs
+
     def at_choice(self, status: str = "completed") -> pd.DataFrame:
-        """Return the runs at the chosen setting that ended in this way."""
+        """Return the runs at the chosen setting that ended in this way, without trials."""
         runs = self.with_status(status)
+        runs = runs[~is_trial(runs)] if self.fresh else runs
         return runs.iloc[:0] if self.chosen is None else runs[at_setting(runs, self.chosen)]
 
     def by_seed(self, column: str) -> pd.Series[float]:
@@ -132,16 +142,42 @@ def on_border(settings: pd.DataFrame, chosen: pd.Series[Any], axis: str) -> bool
     return tried.nunique() > 1 and chosen[axis] in (tried.min(), tried.max())
 
 
+def is_trial(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Say of each run whether its seed is kept for choosing a setting."""
+    return (runs["seed"] >= TRIAL_SEEDS_FROM).fillna(False).astype(bool)
+
+
 def _contenders(runs: pd.DataFrame, goal: str | None) -> list[Contender]:
     found = []
     for optim, of_optim in runs.groupby("optim"):
-        names = of_optim["variant"].dropna().unique()
-        variants = of_optim.groupby(of_optim["variant"].fillna(names[0] if len(names) == 1 else ""))
-        for variant, of_variant in variants:
-            label = f"{optim} ({variant or 'unnamed'})" if len(variants) > 1 else str(optim)
-            settings = settings_of(of_variant)
-            found.append(Contender(label, of_variant, settings, choose(settings, goal)))
+        kinds = [_filled(of_optim[column]) for column in KIND]
+        groups = list(of_optim.groupby(kinds))
+        names = _names([kind for kind, _ in groups])
+        for (_, group), name in zip(groups, names, strict=True):
+            trials = group[is_trial(group)]
+            settings = settings_of(group if trials.empty else trials)
+            label = f"{optim} ({name})" if len(groups) > 1 else str(optim)
+            found.append(Contender(label, group, settings, choose(settings, goal), fresh=not trials.empty))
     return found
+
+
+def _filled(values: pd.Series[str]) -> pd.Series[str]:
+    """Take runs that ended before they said which kind they are for the only kind there is."""
+    known = values.dropna().unique()
+    return values.fillna(known[0] if len(known) == 1 else "")
+
+
+def _names(kinds: list[tuple[str, str]]) -> list[str]:
+    """Name the kinds of one optimizer by what tells them apart: the variant, or the arguments that differ."""
+    if len({variant for variant, _ in kinds}) == len(kinds):
+        return [variant or "unnamed" for variant, _ in kinds]
+    common = set.intersection(*(set(arguments.split(", ")) for _, arguments in kinds))
+    several = len({variant for variant, _ in kinds}) > 1
+    names = []
+    for variant, arguments in kinds:
+        differing = [part for part in arguments.split(", ") if part and part not in common]
+        names.append(", ".join([variant or "unnamed"] * several + (differing or ["defaults"])))
+    return names
 
 
 def _fills(full: tuple[Any, ...], part: tuple[Any, ...]) -> bool:

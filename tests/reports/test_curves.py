@@ -3,7 +3,8 @@ import math
 import matplotlib as mpl
 import pytest
 
-from reports.curves import HIGHLIGHT, REFERENCE, draw_curves, styles_of, write_curves
+from reports.curves import draw_curves, write_curves
+from reports.drawing import HIGHLIGHT, REFERENCE, styles_of
 from reports.records import read_records
 from reports.selection import comparisons
 from reports.table import build_tables

@@ -1,0 +1,60 @@
+"""How every figure looks, and how it is written: colours by optimizer, and the same bytes for the same records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which all kinds of colour vision tell apart. Vermilion is kept for the highlighted
+# optimizer and black for the reference; yellow, faint on white, comes last.
+HIGHLIGHT, REFERENCE = "#D55E00", "#000000"
+OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F", "#F0E442")
+DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+PARAMETERS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E8E8E8",
+    "grid.linewidth": 0.6,
+    "svg.hashsalt": "lion-bench",  # without it, the names inside an SVG are drawn by lot
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one optimizer is drawn, the same in every figure."""
+
+    colour: str
+    dashes: Literal["-", "--", ":", "-."]
+    width: float = 1.3
+
+
+def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str, Style]:
+    """Give each optimizer its style by its place among the sorted names."""
+    styles = {
+        name: Style(OTHERS[place % len(OTHERS)], DASHES[place // len(OTHERS) % len(DASHES)])
+        for place, name in enumerate(sorted(set(names) - {reference, highlight}))
+    }
+    return {**styles, reference: Style(REFERENCE, "-"), highlight: Style(HIGHLIGHT, "-", width=2.2)}
+
+
+def save(draw: Callable[[], Figure], folder: Path, stem: str) -> list[Path]:
+    """Draw under our settings and no others, and write `<stem>.png` and `<stem>.svg`; returns their paths."""
+    written = []
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(PARAMETERS)
+        figure = draw()
+        for suffix, blank in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            written.append(folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', stem)}.{suffix}")
+            figure.savefig(written[-1], dpi=200, metadata=blank)
+    return written

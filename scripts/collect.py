@@ -1,0 +1,48 @@
+"""Pack run records into archives that are small enough to commit: one text file a task, a line a run.
+
+python scripts/collect.py outputs/tuning reports/published/records
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+EPILOG = """\
+Runs that are in the folder's archives already are kept; a run found again replaces its line. Runs that have not
+completed or diverged are left out and counted. scripts/compare.py and `make reports` read archives as they read folders.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Pack; returns the exit status."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("records", nargs="+", type=Path, help="folders of run records")
+    parser.add_argument("into", type=Path, help="folder of the archives")
+    options = parser.parse_args(arguments)
+
+    from recipes.files import write_text
+    from reports.archive import pack
+    from reports.records import missing_folders, raw_record, read_records
+
+    if missing := missing_folders(options.records):
+        print(f"collect.py: {missing[0]}: no such folder", file=sys.stderr)
+        return 2
+    runs = read_records([*options.records, *([options.into] if options.into.is_dir() else [])]).runs
+    ended = runs[runs["status"].isin(["completed", "diverged"])]
+    if ended.empty:
+        print(f"collect.py: no finished run in {', '.join(map(str, options.records))}", file=sys.stderr)
+        return 2
+    options.into.mkdir(parents=True, exist_ok=True)
+    for name, text in pack(raw_record(path) for path in ended["path"]).items():
+        write_text(options.into / name, text)
+        print(f"{options.into / name}: {text.count(chr(10))} runs, {len(text) / 1e6:.2f} MB")
+    if unfinished := len(runs) - len(ended):
+        print(f"{unfinished} runs that have not ended were left out")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
