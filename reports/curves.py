@@ -34,8 +34,14 @@ LOG_FROM = 20.0  # a metric to be lowered that spans more than this factor gets 
 TIME_UNITS = ((3 * 3600.0, 3600.0, "h"), (600.0, 60.0, "min"), (0.0, 1.0, "s"))  # from, divisor, name
 
 
-def write_curves(tables: Sequence[Table], folder: Path, names: Iterable[str], highlight: str = "") -> list[Path]:
-    """Write `curves-<task>.png` and `.svg` for each task among the tables; returns their paths.
+def write_curves(
+    tables: Sequence[Table],
+    folder: Path,
+    names: Iterable[str],
+    highlight: str = "",
+    formats: Sequence[str] = ("png", "svg"),
+) -> list[Path]:
+    """Write `curves-<task>.<format>` for each task among the tables; returns their paths.
 
     `names` are all optimizers of the records, so that each keeps its colour from one task to another;
     `highlight` is the one that stands out.
@@ -46,7 +52,7 @@ def write_curves(tables: Sequence[Table], folder: Path, names: Iterable[str], hi
         by_task.setdefault(table.comparison.task, []).append(table)
     written = []
     for task, of_task in by_task.items():
-        written += drawing.save(partial(draw_curves, of_task, names, highlight), folder, f"curves-{task}")
+        written += drawing.save(partial(draw_curves, of_task, names, highlight), folder, f"curves-{task}", formats)
     return written
 
 

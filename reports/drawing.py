@@ -29,6 +29,9 @@ PARAMETERS: dict[Any, Any] = {
 }
 
 
+TIMELESS: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+
+
 @dataclass(frozen=True)
 class Style:
     """How one optimizer is drawn, the same in every figure."""
@@ -47,14 +50,14 @@ def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str,
     return {**styles, reference: Style(REFERENCE, "-"), highlight: Style(HIGHLIGHT, "-", width=2.2)}
 
 
-def save(draw: Callable[[], Figure], folder: Path, stem: str) -> list[Path]:
-    """Draw under our settings and no others, and write `<stem>.png` and `<stem>.svg`; returns their paths."""
+def save(draw: Callable[[], Figure], folder: Path, stem: str, formats: Iterable[str] = ("svg",)) -> list[Path]:
+    """Draw under our settings and no others, and write `<stem>.<format>` for each of svg and png; returns the paths."""
     written = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(PARAMETERS)
         figure = draw()
-        for suffix, blank in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-            written.append(folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', stem)}.{suffix}")
-            figure.savefig(written[-1], dpi=200, metadata=blank)
+        for name in formats:
+            written.append(folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', stem)}.{name}")
+            figure.savefig(written[-1], dpi=200, metadata=TIMELESS[name])
     return written

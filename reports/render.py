@@ -17,11 +17,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from reports.selection import SETTING
+from reports.selection import SETTING, TRIAL_SEEDS_FROM
 from reports.statistics import NO_DIFFERENCE
 from reports.table import Row, Table, to_frame
+from reports.wording import NONE, fixed, places, short_count, short_number
 
-NONE = "-"
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
 
 
@@ -39,36 +39,26 @@ def heading(table: Table) -> str:
     return " · ".join([f"scale {c.scale or 'unknown'}", model, data, steps, metric])
 
 
-def short_count(number: int) -> str:
-    """Write a count with three figures: 410k, 86.6M."""
-    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return str(number)
-
-
-def short_number(value: float) -> str:
-    """Write a number with three figures: 0.0003, 1.5e-05, 1234; a dash where there is none."""
-    return NONE if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
 def cells(table: Table) -> pd.DataFrame:
     """Return the table as the texts that a reader sees, markers included."""
-    val = _places(row.val_mean for row in table.rows)
-    test = _places(row.test_mean for row in table.rows)
-    compared = test if table.split == "test" else val
+    digits = {split: places(row.compared(split)[0] for row in table.rows) for split in ("val", "test")}
+    timed = any(not math.isnan(row.speed_ratio) for row in table.rows)
     return pd.DataFrame(
         {
             "optimizer": row.optim + (" untuned" if row.untuned else ""),
+            "test": _mean(*row.compared("test"), digits["test"]),
+            f"{table.split} minus {table.reference}": _difference(row, digits[table.split]),
+            "val": _mean(*row.compared("val"), digits["val"]),
             "lr": short_number(row.lr) + _mark(row.lr_on_border, "†"),
             "weight decay": short_number(row.weight_decay) + _mark(row.weight_decay_on_border, "†"),
-            "settings tried": f"{row.trials}" + _mark(row.trials < row.most_trials, f"<{row.most_trials}"),
+            "seeds": f"{row.seeds}"
+            + _mark(not row.fresh and row.trials > 1, "◊")
+            + _mark(row.repeated, "‡")
+            + _mark(row.diverged_there > 0, "✗"),
+            "trials": f"{row.trials}" + _mark(row.trials < row.most_trials, f"<{row.most_trials}"),
             "runs": _runs(row),
-            "seeds": f"{row.seeds}" + _mark(row.repeated, "‡") + _mark(row.diverged_there > 0, "✗"),
-            "val": _mean(row.val_mean, row.val_sd, val),
-            "test": _mean(row.test_mean, row.test_sd, test),
-            f"{table.split} minus {table.reference}": _difference(row, compared),
-            "steps/s": short_number(row.steps_per_second),
+            f"steps to {table.reference}'s val": _target(row, table),
+            "steps/s": _speed(row, table) if timed else short_number(row.steps_per_second),
             "optimizer step, ms": short_number(row.optimizer_step_ms),
             "optimizer state, MB": short_number(row.optimizer_state_bytes / 1e6),
         }
@@ -79,26 +69,39 @@ def cells(table: Table) -> pd.DataFrame:
 def legend(table: Table) -> list[str]:
     """Explain the columns, and each marker that occurs in the table."""
     rows, best = table.rows, {"max": "highest", "min": "lowest"}.get(table.comparison.goal or "", "best")
+    kept = f"trials (seeds from {TRIAL_SEEDS_FROM} on)" if any(row.fresh for row in rows) else "seeds"
     lines = [
-        f"lr and weight decay: the setting with the {best} mean val over seeds, whatever its test value. "
-        "val, test: mean ± standard deviation over the seeds at that setting.",
+        f"lr and weight decay: the setting with the {best} mean val over {kept}, whatever its test value. "
+        "val, test: mean over the seeds at that setting [95% interval, Student's t over seeds].",
     ]
     if any(not math.isnan(row.difference) for row in rows):
+        k = max(row.comparisons for row in rows)
         lines.append(
-            f"{table.split} minus {table.reference}: mean over common seeds [95% interval, paired t test; "
-            f"{NONE} below two common seeds], not corrected for the number of comparisons."
+            f"{table.split} minus {table.reference}: mean over common seeds [95% interval of a paired t test"
+            + (f", simultaneous over the table's {k} comparisons by Bonferroni" if k > 1 else "")
+            + f"; {NONE} below two common seeds]."
         )
     elif not any(row.is_reference for row in rows):
         lines.append(f"No row is called {table.reference!r}, so no differences are shown.")
+    if not math.isnan(table.target):
+        lines.append(
+            f"steps to {table.reference}'s val: where the mean validation curve first reaches {table.reference}'s "
+            f"final {fixed(table.target, 4)}, between evaluations on a straight line (times fewer than "
+            f"{table.reference}'s); every run has the same length."
+        )
+    timed = any(not math.isnan(row.speed_ratio) for row in rows)
     lines.append(
-        "steps/s, optimizer step, optimizer state: medians over the runs that completed or diverged, which may "
-        "have shared a machine. 1 MB = 10⁶ bytes."
+        (f"steps/s: over {table.reference}'s [quartiles], timed in turn in one process. " if timed else "")
+        + ("optimizer step" if timed else "steps/s, optimizer step")
+        + ", optimizer state: medians over the runs that completed or diverged, which may have shared a machine. "
+        "1 MB = 10⁶ bytes."
     )
     variants = sorted(f"{row.optim}: {row.variant}" for row in rows if row.variant not in ("", row.optim))
     markers: list[tuple[str, str, Callable[[Row], bool]]] = [
         ("†", "the smallest or largest value tried; a better one may lie beyond", _on_border),
         ("n<k", "n settings tried, where a rival got k", lambda r: r.trials < r.most_trials),
         ("untuned", "runs that used no file of tuned hyperparameters", lambda r: r.untuned),
+        ("◊", "the setting was chosen on the same seeds, which flatters val", lambda r: not r.fresh and r.trials > 1),
         ("✗", "runs at this setting diverged; the mean is over the others", lambda r: r.diverged_there > 0),
         ("‡", "a seed was run more than once with other options; averaged by seed", lambda r: r.repeated),
         (NO_DIFFERENCE, "the interval contains zero", lambda r: r.verdict == NO_DIFFERENCE),
@@ -129,8 +132,8 @@ def to_markdown(tables: Sequence[Table]) -> str:
     """Return the tables as one Markdown page, with the runs behind each row."""
     parts = ["# Comparison of optimizers"]
     for table in tables:
-        parts += [f"## {table.comparison.task}", _plain(heading(table))]
-        shown = cells(table).map(_plain)
+        parts += [f"## {table.comparison.task}", plain(heading(table))]
+        shown = cells(table).map(plain)
         parts.append(tabulate(shown, headers="keys", showindex=False, tablefmt="pipe", disable_numparse=True))
         parts.append(_list(legend(table)))
         if lines := stopped(table):
@@ -138,6 +141,20 @@ def to_markdown(tables: Sequence[Table]) -> str:
         if behind := [f"{row.optim}: {row.run_ids}" for row in table.rows if row.run_ids]:
             parts += ["Runs behind each row, by run id:", _list(behind)]
     return "\n\n".join(parts) + "\n"
+
+
+def to_latex(tables: Sequence[Table]) -> str:
+    """Return the tables as LaTeX for the package booktabs, each in a table environment with its caption."""
+    parts = []
+    for table in tables:
+        grid = tabulate(cells(table), headers="keys", showindex=False, tablefmt="latex_booktabs", disable_numparse=True)
+        caption = _latex(f"{table.comparison.task}. {heading(table)}. {' '.join(legend(table))}")
+        parts.append(
+            "\\begin{table}\n\\centering\\footnotesize\n"
+            + _latex_signs(grid)
+            + f"\n\\caption{{{caption}}}\n\\end{{table}}\n"
+        )
+    return "% Needs \\usepackage{booktabs}.\n" + "\n".join(parts)
 
 
 def to_csv(tables: Sequence[Table]) -> str:
@@ -167,32 +184,38 @@ def _on_border(row: Row) -> bool:
     return row.lr_on_border or row.weight_decay_on_border
 
 
-def _places(means: Iterable[float]) -> int:
-    """Choose the decimals that show four figures of the largest value."""
-    largest = max((abs(mean) for mean in means if math.isfinite(mean)), default=0.0)
-    return min(max(3 - math.floor(math.log10(largest)), 0), 8) if largest > 0 else 4
-
-
-def _mean(mean: float, sd: float, places: int) -> str:
+def _mean(mean: float, low: float, high: float, digits: int) -> str:
     if math.isnan(mean):
         return NONE
-    return _fixed(mean, places) + ("" if math.isnan(sd) else f" ± {_fixed(sd, places)}")
+    return fixed(mean, digits) + ("" if math.isnan(low) else f" [{fixed(low, digits)}, {fixed(high, digits)}]")
 
 
-def _fixed(value: float, places: int, sign: str = "") -> str:
-    return f"{value:{sign}.{places}f}" if abs(value) < 1e7 else f"{value:{sign}.4g}"
+def _target(row: Row, table: Table) -> str:
+    if math.isnan(row.target_step):
+        return NONE
+    if math.isinf(row.target_step):
+        return "not reached"
+    return f"{row.target_step:,.0f}" + ("" if row.is_reference else f" ({row.speedup:.2f}×)")
 
 
-def _difference(row: Row, places: int) -> str:
+def _speed(row: Row, table: Table) -> str:
+    if math.isnan(row.speed_ratio):
+        return NONE
+    if row.is_reference:
+        return "1"
+    return f"{row.speed_ratio:.3f} [{row.speed_low:.3f}, {row.speed_high:.3f}]"
+
+
+def _difference(row: Row, digits: int) -> str:
     if row.is_reference:
         return "reference"
     if math.isnan(row.difference):
         return NONE
-    value = _fixed(row.difference, places, "+")
+    value = fixed(row.difference, digits, "+")
     if not row.verdict:
         return f"{value} [{NONE}]"
     verdict = row.verdict if row.verdict == NO_DIFFERENCE else f"{value} {row.verdict}"
-    return f"{verdict} [{_fixed(row.difference_low, places, '+')}, {_fixed(row.difference_high, places, '+')}]"
+    return f"{verdict} [{fixed(row.difference_low, digits, '+')}, {fixed(row.difference_high, digits, '+')}]"
 
 
 def _runs(row: Row) -> str:
@@ -210,10 +233,23 @@ def _stacked(text: str) -> str:
     return re.sub(r" (?=[\[(]\S)|(?<=[a-z],) (?=\d)", "\n", text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep a text from being read as Markdown."""
     return re.sub(r"([|*_`\\]|<(?=[A-Za-z/!]))", r"\\\1", text)
 
 
+def _latex(text: str) -> str:
+    """Keep a text from being read as LaTeX."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return _latex_signs("".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text))
+
+
+def _latex_signs(text: str) -> str:
+    """Write the marks that LaTeX's fonts lack as commands that they have."""
+    signs = {"†": r"$\dagger$", "‡": r"$\ddagger$", "◊": r"$\diamond$", "✗": r"$\times$", "×": r"$\times$"}
+    signs |= {"·": r"$\cdot$", "⁶": "$^6$", "<": "$<$"}
+    return "".join(signs.get(character, character) for character in text)
+
+
 def _list(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {_plain(line)}" for line in lines)
+    return "\n".join(f"- {plain(line)}" for line in lines)

@@ -12,19 +12,25 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from reports.scoring import speedup
 from reports.selection import SAME, Comparison, Contender, comparisons, on_border
-from reports.statistics import Difference, mean_and_sd, paired_difference
+from reports.statistics import mean_and_sd, mean_interval, paired_difference
+from reports.trajectories import read_curve
 
 
 @dataclass(frozen=True)
 class Row:
     """One optimizer's row. Numbers that do not exist, such as the mean of no runs, are nan.
 
-    `trials` are the settings that completed or diverged, `most_trials` those of the rival with most. `val_*`
-    and `test_*` are over the `seeds` completed at the chosen setting, where `diverged_there` runs diverged
-    and `repeated` says that a seed was run more than once. Times and memory are medians over the
-    runs that completed or diverged.
-    `difference` is to the reference row, on the split that the table compares.
+    `trials` are the settings that took part in the choice and completed or diverged, `most_trials` those of the rival
+    with most. `val_*` and `test_*` are over the `seeds` completed at the chosen setting (`*_low` and `*_high`: 95%
+    interval of Student's t), where `diverged_there` runs diverged and `repeated` says that a seed was run more than
+    once; `fresh` says that these seeds had no part in the choice. Times and memory are medians over the runs that
+    completed or diverged. `difference` is to the reference row, on the split that the table compares; its interval is
+    simultaneous over the table's `comparisons` (Bonferroni). `target_step` is where the mean validation curve first
+    reaches the reference's final value, `speedup` the reference's step over it;
+    inf and 0 where it never does, nan where that is unknown. `speed_ratio` is its
+    steps per second over the reference's where both were timed in turn in one process, with the quartiles.
     """
 
     optim: str
@@ -45,38 +51,61 @@ class Row:
     seeds: int
     diverged_there: int
     repeated: bool
+    fresh: bool
     val_mean: float
     val_sd: float
+    val_low: float
+    val_high: float
     test_mean: float
     test_sd: float
+    test_low: float
+    test_high: float
     difference: float
     difference_low: float
     difference_high: float
     common_seeds: int
+    comparisons: int
     verdict: str
+    target_step: float
+    speedup: float
+    speed_ratio: float
+    speed_low: float
+    speed_high: float
     steps_per_second: float
     optimizer_step_ms: float
     optimizer_state_bytes: float
     run_ids: str
 
+    def compared(self, split: str) -> tuple[float, float, float]:
+        """Return mean, low and high of a split."""
+        if split == "test":
+            return self.test_mean, self.test_low, self.test_high
+        return self.val_mean, self.val_low, self.val_high
+
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one comparison, the reference first; `split` is the one whose values are compared."""
+    """The rows of one comparison, the reference first; `split` is the one whose values are compared.
+
+    `target` is the reference's final validation value, that speed-ups are measured to; nan where there is none.
+    """
 
     comparison: Comparison
     reference: str
     split: str
     rows: list[Row]
+    target: float = math.nan
 
 
-def build_tables(runs: pd.DataFrame, reference: str) -> list[Table]:
+def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None = None) -> list[Table]:
     """Build a table for each comparison among the runs, as read by `read_records`."""
-    return [build_table(comparison, reference) for comparison in comparisons(runs)]
+    return [build_table(comparison, reference, speeds) for comparison in comparisons(runs)]
 
 
-def build_table(comparison: Comparison, reference: str) -> Table:
+def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:
     """Build the table of one comparison; `reference` names the optimizer that the others are held against.
+
+    `speeds` are those of `reports.speeds.read_speeds`; the ones of this task, scale, model and batch are taken.
 
     Differences are of test values where any chosen setting has them, and else of validation values.
     """
@@ -84,9 +113,11 @@ def build_table(comparison: Comparison, reference: str) -> Table:
     split = "test" if any(c.at_choice()["test"].notna().any() for c in contenders) else "val"
     base = _reference(contenders, reference)
     most = max(len(c.settings) for c in contenders)
-    rows = [_row(c, base, split, comparison.goal or "max", most) for c in contenders]
+    ratios = _ratios(comparison, reference, speeds)
+    rows = [_row(c, base, split, comparison, most, ratios) for c in contenders]
     rows.sort(key=lambda row: (not row.is_reference, row.optim))
-    return Table(comparison, reference, split, rows)
+    target = mean_interval(base.by_seed("final"))[0] if base is not None else math.nan
+    return Table(comparison, reference, split, rows, target)
 
 
 def to_frame(tables: Sequence[Table]) -> pd.DataFrame:
@@ -109,17 +140,40 @@ def _reference(contenders: Sequence[Contender], reference: str) -> Contender | N
     return next((contender for contender in contenders if contender.label == reference), None)
 
 
-def _row(contender: Contender, base: Contender | None, split: str, goal: str, most_trials: int) -> Row:
+def _ratios(
+    comparison: Comparison, reference: str, speeds: pd.DataFrame | None
+) -> dict[str, tuple[float, float, float]]:
+    """Return each optimizer's speed over the reference's, with quartiles, where it was timed in these conditions."""
+    if speeds is None:
+        return {}
+    same = speeds["reference"] == reference
+    for column in ("task", "scale", "model", "batch_size"):
+        same &= speeds[column] == getattr(comparison, column)
+    return {row.optim: (row.ratio, row.low, row.high) for row in speeds[same].itertuples(index=False)}
+
+
+def _row(
+    contender: Contender,
+    base: Contender | None,
+    split: str,
+    comparison: Comparison,
+    most_trials: int,
+    ratios: dict[str, tuple[float, float, float]],
+) -> Row:
+    goal, metric = comparison.goal or "max", comparison.metric or ""
+    ratio, quarter, three_quarters = ratios.get(contender.label, (math.nan, math.nan, math.nan))
     runs, chosen, settings = contender.runs, contender.chosen, contender.settings
     completed = contender.at_choice()
     ended = runs[runs["status"].isin(["completed", "diverged"])]
     tuned = (runs if chosen is None else completed)["tuned"]
-    val_mean, val_sd = mean_and_sd(contender.by_seed("final"))
-    test_mean, test_sd = mean_and_sd(contender.by_seed("test"))
+    val, test = contender.by_seed("final"), contender.by_seed("test")
     column = "test" if split == "test" else "final"
-    difference = Difference(math.nan, math.nan, math.nan, 0)
+    difference, comparisons, faster = None, 0, None
     if base is not None and base is not contender:
-        difference = paired_difference(contender.by_seed(column), base.by_seed(column))
+        comparisons = sum(len(c.by_seed(column).dropna()) > 0 for c in comparison.contenders if c is not base)
+        difference = paired_difference(contender.by_seed(column), base.by_seed(column), comparisons=max(comparisons, 1))
+    if base is not None:
+        faster = speedup(read_curve(base, metric).mean, read_curve(contender, metric).mean, goal)
     return Row(
         optim=contender.label,
         variant=", ".join(sorted(runs["variant"].dropna().unique())),
@@ -139,17 +193,27 @@ def _row(contender: Contender, base: Contender | None, split: str, goal: str, mo
         seeds=completed["seed"].nunique(dropna=False),
         diverged_there=len(contender.at_choice("diverged")),
         repeated=bool(completed["seed"].duplicated().any()),
-        val_mean=val_mean,
-        val_sd=val_sd,
-        test_mean=test_mean,
-        test_sd=test_sd,
-        difference=difference.value,
-        difference_low=difference.low,
-        difference_high=difference.high,
-        common_seeds=difference.seeds,
-        verdict=difference.verdict(goal),
+        fresh=contender.fresh,
+        **_moments("val", val),
+        **_moments("test", test),
+        difference=difference.value if difference else math.nan,
+        difference_low=difference.low if difference else math.nan,
+        difference_high=difference.high if difference else math.nan,
+        common_seeds=difference.seeds if difference else 0,
+        comparisons=comparisons,
+        verdict=difference.verdict(goal) if difference else "",
+        target_step=faster.step if faster else math.nan,
+        speedup=faster.factor if faster else math.nan,
+        speed_ratio=ratio,
+        speed_low=quarter,
+        speed_high=three_quarters,
         steps_per_second=float(ended["steps_per_second"].median()),
         optimizer_step_ms=float(ended["optimizer_step_ms"].median()),
         optimizer_state_bytes=float(ended["optimizer_state_bytes"].astype("float64").median()),
         run_ids=" ".join(sorted(completed["run_id"].dropna())),
     )
+
+
+def _moments(split: str, values: pd.Series[float]) -> dict[str, float]:
+    mean, low, high = mean_interval(values)
+    return {f"{split}_mean": mean, f"{split}_sd": mean_and_sd(values)[1], f"{split}_low": low, f"{split}_high": high}

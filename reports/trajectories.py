@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.records import read_metrics
-from reports.render import short_number
 from reports.selection import SETTING, Contender, at_setting
+from reports.wording import short_number
 
 DRAWABLE = 1e100
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 EPILOG = """\
-Runs that are in the folder's archives already are kept; a run found again replaces its line. Runs that have not
-completed or diverged are left out and counted. scripts/compare.py and `make reports` read archives as they read folders.
+Runs that are in the folder's archives already are kept. Runs that have not completed or diverged are left out and
+counted. scripts/compare.py and `make reports` read archives as they read folders.
 """
 
 

@@ -14,6 +14,7 @@ from reports.render import (
     short_count,
     short_number,
     to_csv,
+    to_latex,
     to_markdown,
 )
 from reports.table import build_tables
@@ -43,14 +44,15 @@ def test_cells_and_markers(write_run, tables):
     shown = cells(table).set_index("optimizer")
     assert list(shown.index) == ["adamw", "lion untuned", "radam", "sgd"]
     assert shown.loc["adamw", "lr"] == "0.001"
-    assert shown.loc["adamw", "val"] == "0.9100 ± 0.0100"
+    # mean 0.91, sd 0.01: half-width 4.303 * 0.01 / sqrt(3)
+    assert shown.loc["adamw", "val"] == "0.9100 [0.8852, 0.9348]"
     assert shown.loc["adamw", "runs"] == "5 (1 diverged)"
     assert shown.loc["adamw", "test minus adamw"] == "reference"
-    assert shown.loc["lion untuned", "settings tried"] == "1<3"
+    assert shown.loc["lion untuned", "trials"] == "1<3"
     assert shown.loc["lion untuned", "seeds"] == "3✗"
     assert shown.loc["lion untuned", "test minus adamw"].startswith("no difference shown [-0.0")
     assert shown.loc["radam", "runs"] == "1 (1 failed)"
-    assert shown.loc["radam", ["lr", "val", "test", "test minus adamw"]].tolist() == ["-"] * 4
+    assert shown.loc["radam", ["lr", "val", "test", "test minus adamw", "steps to adamw's val"]].tolist() == ["-"] * 5
     assert shown.loc["sgd", "seeds"] == "3‡"
     assert shown.loc["sgd", "test minus adamw"].startswith("-0.4000 worse [-0.")
     assert shown.loc["sgd", "optimizer state, MB"] == "3.2"
@@ -59,7 +61,7 @@ def test_cells_and_markers(write_run, tables):
 def test_legend_explains_the_markers_that_occur_and_no_others(write_run, tables):
     write_run()
     plain = "\n".join(legend(tables()[0]))
-    assert not any(mark in plain for mark in "†✗‡")
+    assert not any(mark in plain for mark in "†✗‡◊")
     assert "untuned" not in plain
     assert "n<k" not in plain
     a_bit_of_everything(write_run)
@@ -126,7 +128,7 @@ def test_the_terminal_loses_nothing(write_run, tables, width):
     assert "…" not in text
     assert all(len(line) <= width for line in text.splitlines())
     if width == 160:
-        for part in ("lion untuned", "0.9100 ± 0.0100", "(1 diverged)", "no difference shown", "1<3"):
+        for part in ("lion untuned", "0.9100", "(1 diverged)", "no difference shown", "1<3"):
             assert part in text
 
 
@@ -150,4 +152,39 @@ def test_short_forms():
 def test_values_on_their_way_to_infinity_stay_short(write_run, tables):
     for seed, value in enumerate((1e300, 3e300)):
         write_run(seed=seed, final=value, test=value, goal="min", metric="loss")
-    assert cells(tables()[0])["val"].item() == "2e+300 ± inf"
+    assert cells(tables()[0])["val"].item() == "2e+300 [-inf, inf]"
+
+
+def test_steps_to_the_references_figure(write_run, tables):
+    write_run(curve=[(10, 1.0, 0.5), (20, 2.0, 0.9)])
+    write_run(optim="fast", curve=[(10, 1.0, 0.8), (20, 2.0, 1.0)])
+    write_run(optim="slow", curve=[(10, 1.0, 0.1), (20, 2.0, 0.2)])
+    shown = cells(tables()[0]).set_index("optimizer")["steps to adamw's val"]
+    assert shown.to_dict() == {"adamw": "20", "fast": "15 (1.33×)", "slow": "not reached"}
+
+
+def test_intervals_are_wider_with_more_rivals(write_run, tables):
+    for seed, value in enumerate([0.90, 0.92, 0.91]):
+        write_run(seed=seed, test=value)
+        write_run(seed=seed, optim="lion", test=value + 0.02 + seed / 1000)
+    alone = tables()[0].rows[1]
+    for seed in range(3):
+        write_run(seed=seed, optim="sgd", test=0.5 + seed / 10)
+    (table,) = tables()
+    beside = table.rows[1]
+    # Student's t with 2 degrees of freedom at 0.975 and at 0.9875: 4.3027 and 6.2053
+    width = (beside.difference_high - beside.difference_low) / (alone.difference_high - alone.difference_low)
+    assert width == pytest.approx(6.2053 / 4.3027, rel=1e-4)
+    assert any("simultaneous over the table's 2 comparisons" in line for line in legend(table))
+
+
+def test_latex_compiles_in_words(write_run, tables):
+    a_bit_of_everything(write_run)
+    text = to_latex(tables())
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 1
+    assert "\\toprule" in text
+    rows = [line for line in text.splitlines() if line.endswith("\\\\")]
+    assert len({line.replace("\\&", "").count("&") for line in rows}) == 1
+    assert not set("†‡✗◊×·⁶_%#") & set(
+        text.replace("\\_", "").replace("\\%", "").replace("\\#", "").replace("% Needs", "")
+    )

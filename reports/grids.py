@@ -1,0 +1,185 @@
+"""Tables beyond the comparison of one task: the paper beside us, ranks over tasks, survival, speed and memory.
+
+A grid is texts for a reader; Markdown and the page are made from the same grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from tabulate import tabulate
+
+from reports.beside import Beside
+from reports.claims import Verdict
+from reports.render import plain
+from reports.scoring import mean_ranks, profile_scores
+from reports.statistics import NO_DIFFERENCE
+from reports.survival import survival
+from reports.table import Row, Table
+from reports.wording import NONE, fixed, short_number
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Texts in rows and columns with a caption above and notes below."""
+
+    caption: str
+    cells: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+
+def to_markdown(grid: Grid) -> str:
+    """Return a grid as Markdown."""
+    shown = grid.cells.map(plain)
+    body = tabulate(shown, headers="keys", showindex=False, tablefmt="pipe", disable_numparse=True)
+    notes = "\n".join(f"- {plain(note)}" for note in grid.notes)
+    return "\n\n".join(part for part in (f"### {plain(grid.caption)}", body, notes) if part) + "\n"
+
+
+def beside_grid(entry: Beside) -> Grid:
+    """Put the paper's figures beside ours, a row an optimizer on a model."""
+    scales = sorted({table.comparison.scale or "unknown" for table in entry.tables}) or ["not run"]
+    ours = f"ours (scale {', '.join(scales)})"
+    rows = []
+    for pair in entry.pairs:
+        row = pair.row
+        interval = ""
+        if row is not None and not math.isnan(row.difference_low):
+            low, high = (fixed(entry.ours_times * end, 2, "+") for end in (row.difference_low, row.difference_high))
+            interval = f" [{low}, {high}]"
+        gain = NONE
+        if row is not None and not row.is_reference and not math.isnan(row.difference):
+            gain = fixed(entry.ours_times * row.difference, 2, "+") + interval
+        rows.append(
+            {
+                "model": pair.model,
+                "optimizer": pair.optimizer,
+                "paper": fixed(pair.paper, 2),
+                "paper, minus AdamW": NONE if math.isnan(pair.paper_gain) else fixed(pair.paper_gain, 2, "+"),
+                "our task": pair.task or NONE,
+                ours: "not run" if math.isnan(pair.ours) else fixed(pair.ours, 2),
+                f"{ours}, minus adamw": gain,
+                "verdict of ours": (row.verdict if row is not None else "") or NONE,
+            }
+        )
+    notes = [f"Paper: {entry.unit}, scale paper. Ours: small models on small data, named in their own tables."]
+    notes += [
+        f"{table.comparison.task}: {table.comparison.data}, test {table.comparison.metric}" for table in entry.tables
+    ]
+    return Grid(f"{entry.heading}: the paper beside scale {', '.join(scales)}", pd.DataFrame(rows), notes)
+
+
+def ranks_grid(tables: Sequence[Table]) -> Grid | None:
+    """Rank optimizers over several tasks; None where there are fewer than two tasks."""
+    if len(tables) < 2:
+        return None
+    finals = pd.DataFrame({t.comparison.task: {r.optim: r.compared(t.split)[0] for r in t.rows} for t in tables}).T
+    goals = {table.comparison.task: table.comparison.goal or "max" for table in tables}
+    times = pd.DataFrame({t.comparison.task: {row.optim: row.target_step for row in t.rows} for t in tables}).T
+    ranks, scores = mean_ranks(finals, goals), profile_scores(times)
+    best = {table.comparison.task: _best(table) for table in tables}
+    rows = [
+        {
+            "optimizer": optim,
+            "mean rank": f"{ranks[optim]:.2f}",
+            "score to the reference's figure": f"{scores[optim]:.3f}",
+            "best on": ", ".join(task for task, name in best.items() if name == optim) or NONE,
+        }
+        for optim in sorted(ranks.index, key=lambda optim: (ranks[optim], optim))
+    ]
+    notes = [
+        "mean rank: over tasks, by the mean figure that each task compares; ties share their ranks.",
+        f"score: area under the performance profile of steps to {tables[0].reference}'s final validation figure, from "
+        "1 to 4 times the fastest's, as AlgoPerf scores; never reached counts as infinitely long.",
+        "Tasks: " + ", ".join(goals) + ". So few tasks say little about others.",
+    ]
+    return Grid(f"Ranks over {len(tables)} tasks", pd.DataFrame(rows), notes)
+
+
+def survival_grid(table: Table) -> Grid:
+    """Show how many runs survived at each learning rate, where any diverged, and that none did where none did."""
+    runs = pd.concat([c.runs.assign(optim=c.label) for c in table.comparison.contenders])
+    found = survival(runs)
+    diverged = found[found["diverged"] > 0]
+    caption = f"{table.comparison.task}: runs that diverged"
+    if diverged.empty:
+        return Grid(caption, pd.DataFrame([{"optimizer": "all", "diverged": f"none of {len(runs)} runs"}]))
+    rows = [
+        {
+            "optimizer": row.optim,
+            "lr": short_number(row.lr),
+            "runs": str(row.runs),
+            "diverged": str(row.diverged),
+            "first bad step": short_number(float(row.first_step)),
+            "cause": str(row.causes),
+        }
+        for row in diverged.itertuples(index=False)
+    ]
+    return Grid(caption, pd.DataFrame(rows), [f"{len(runs)} runs in all; the others survived."])
+
+
+def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
+    """Show steps per second over the reference's, and the bytes of state a parameter."""
+    if speeds.empty:
+        return None
+    parameters = {table.comparison.task: table.comparison.num_parameters for table in tables}
+    rows = []
+    for speed in speeds.sort_values(["task", "ratio"], ascending=[True, False]).itertuples(index=False):
+        count = parameters.get(speed.task)
+        rows.append(
+            {
+                "task": speed.task,
+                "optimizer": speed.optim,
+                f"steps/s over {speed.reference}'s": f"{speed.ratio:.3f}",
+                "quartiles": f"{speed.low:.3f} to {speed.high:.3f}",
+                "optimizer step, ms": f"{speed.optimizer_step_ms:.2f}",
+                "state, bytes a parameter": f"{speed.state_bytes / count:.2f}" if count else NONE,
+            }
+        )
+    notes = [
+        "Timed in turn in one process, one thread: scripts/speed.py. Processor: " + speeds["processor"].iloc[0] + "."
+    ]
+    return Grid("Speed and memory of the plain PyTorch steps", pd.DataFrame(rows), notes)
+
+
+def claims_grid(verdicts: Sequence[Verdict]) -> Grid:
+    """Show each claim with its verdict and evidence."""
+    rows = [
+        {"claim": v.claim, "source": v.source, "verdict": v.verdict, "evidence": v.evidence, "experiment": v.experiment}
+        for v in verdicts
+    ]
+    return Grid("Claims of the paper and its critics", pd.DataFrame(rows))
+
+
+def summary_lines(tables: Sequence[Table], optim: str) -> list[str]:
+    """Say in a line a task how one optimizer came out against the reference."""
+    lines = []
+    for table in tables:
+        row = next((row for row in table.rows if row.optim == optim), None)
+        base = next((row for row in table.rows if row.is_reference), None)
+        if row is None or base is None:
+            continue
+        lines.append(f"{table.comparison.task} on {table.comparison.data}: {_sentence(row, base, table)}")
+    return lines
+
+
+def _sentence(row: Row, base: Row, table: Table) -> str:
+    if row.seeds == 0 or base.seeds == 0:
+        return f"{row.optim} or {base.optim} has no completed run at its chosen setting"
+    ours, theirs = (fixed(r.compared(table.split)[0], 4) for r in (row, base))
+    low, high = fixed(row.difference_low, 4, "+"), fixed(row.difference_high, 4, "+")
+    words = {"better": f"{row.optim} is better", "worse": f"{row.optim} is worse"}.get(row.verdict, NO_DIFFERENCE)
+    between = "" if math.isnan(row.difference_low) else f" [{low}, {high}]"
+    return (
+        f"{table.split} {table.comparison.metric} {row.optim} {ours}, {base.optim} {theirs}, "
+        f"difference {fixed(row.difference, 4, '+')}{between} over {row.common_seeds} seeds: {words}"
+    )
+
+
+def _best(table: Table) -> str:
+    sign = -1 if table.comparison.goal == "max" else 1
+    able = [row for row in table.rows if not math.isnan(row.compared(table.split)[0])]
+    return min(able, key=lambda row: sign * row.compared(table.split)[0]).optim if able else ""

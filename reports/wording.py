@@ -1,0 +1,30 @@
+"""How numbers are written, in tables, figures and pages alike."""
+
+import math
+from collections.abc import Iterable
+
+NONE = "-"
+
+
+def short_count(number: int) -> str:
+    """Write a count with three figures: 410k, 86.6M."""
+    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return str(number)
+
+
+def short_number(value: float) -> str:
+    """Write a number with three figures: 0.0003, 1.5e-05, 1234; a dash where there is none."""
+    return NONE if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def places(means: Iterable[float]) -> int:
+    """Choose the decimals that show four figures of the largest value."""
+    largest = max((abs(mean) for mean in means if math.isfinite(mean)), default=0.0)
+    return min(max(3 - math.floor(math.log10(largest)), 0), 8) if largest > 0 else 4
+
+
+def fixed(value: float, places: int, sign: str = "") -> str:
+    """Write a number with so many decimals; a huge one, such as the loss of a run on its way out, in short."""
+    return f"{value:{sign}.{places}f}" if abs(value) < 1e7 else f"{value:{sign}.4g}"

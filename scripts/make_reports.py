@@ -1,0 +1,48 @@
+"""Write the published tables, figures and page from the committed records: the same records give the same bytes.
+
+python scripts/make_reports.py            # write reports/published
+python scripts/make_reports.py --check    # exit 1 where a file differs from what is there
+python scripts/make_reports.py --folder outputs/mine   # records/, speed/ and about.yaml of another folder
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+PUBLISHED = Path(__file__).resolve().parent.parent / "reports" / "published"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=PUBLISHED, help="where records/ lies and files are written")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file would change")
+    options = parser.parse_args(arguments)
+    if not (options.folder / "records").is_dir():
+        print(f"make_reports.py: {options.folder}/records: no such folder; see scripts/collect.py", file=sys.stderr)
+        return 2
+
+    from reports.publish import read_results, write_all
+
+    results = read_results(options.folder)
+    for problem in results.problems:
+        print(f"make_reports.py: {problem}", file=sys.stderr)
+    if not options.check:
+        for path in write_all(results, options.folder):
+            print(path)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        made = {path.relative_to(folder): path.read_bytes() for path in write_all(results, Path(folder))}
+    changed = [name for name, content in made.items() if _content(options.folder / name) != content]
+    for name in changed:
+        print(f"make_reports.py: {options.folder / name} is not what the records give", file=sys.stderr)
+    return 1 if changed else 0
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

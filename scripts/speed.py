@@ -1,0 +1,175 @@
+"""Steps per second of several optimizers, timed in turn in one process, so that the machine's moods hit all alike.
+
+    python scripts/speed.py task=vit_b16
+    python scripts/speed.py task=vit_b16 optim=lion,adamw --rounds 31 --out reports/published/speed
+
+Every optimizer trains its own copy of the same model on the same batches. A round gives each, in an order that changes
+from round to round, a block of steps; what is reported is the median over rounds of its speed over the reference's in
+the same round, with the quartiles. Writes <out>/<task>.speed.json, which the tables read.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
+
+
+class Contender:
+    """One optimizer with its own model and its own place in the common stream of batches."""
+
+    def __init__(self, cfg: Any) -> None:
+        import torch
+
+        from recipes import build, recipe
+        from recipes.loading import seed_all
+
+        self.cfg, self.recipe = cfg, recipe.make(cfg)
+        self.train = self.recipe.examples()["train"]
+        seed_all(cfg.seed)
+        self.model = self.recipe.model().train()
+        groups = build.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
+        self.optimizer = build.optimizer_factory(cfg.optim)(groups)
+        generator = torch.Generator().manual_seed(cfg.seed)
+        self.order = torch.randint(len(self.train), (64, cfg.batch_size), generator=generator).tolist()
+        self.done = 0
+
+    def steps(self, number: int) -> tuple[float, float]:
+        """Train for a block of steps; returns the seconds it took, and those inside the optimizer."""
+        import torch
+
+        inside, start = 0.0, time.perf_counter()
+        for _ in range(number):
+            indices = self.order[self.done % len(self.order)]
+            batch = self.train.__getitems__([(self.done * len(indices) + i, index) for i, index in enumerate(indices)])
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.cfg.precision == "bf16"):
+                loss = self.recipe.loss(self.model, batch)["loss"]
+            loss.backward()
+            if self.cfg.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_norm)
+            before = time.perf_counter()
+            self.optimizer.step()
+            inside += time.perf_counter() - before
+            self.optimizer.zero_grad()
+            self.done += 1
+        return time.perf_counter() - start, inside
+
+    def state_bytes(self) -> int:
+        """Bytes of the optimizer's state, scalars such as step counts left out."""
+        import torch
+
+        states = (value for state in self.optimizer.state.values() for value in state.values())
+        return sum(v.numel() * v.element_size() for v in states if isinstance(v, torch.Tensor) and v.ndim)
+
+
+def measure(contenders: dict[str, Contender], reference: str, rounds: int, block: int) -> dict[str, dict[str, float]]:
+    """Time all contenders in turn."""
+    names = list(contenders)
+    for contender in contenders.values():
+        contender.steps(block)  # state is made and caches are warm
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for number in range(rounds):
+        for place in range(len(names)):
+            name = names[(number + place) % len(names)]
+            taken[name].append(contenders[name].steps(block))
+    found = {}
+    for name, contender in contenders.items():
+        ratios = [theirs[0] / ours[0] for ours, theirs in zip(taken[name], taken[reference], strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4)
+        found[name] = {
+            "ratio": round(median, 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+            "steps_per_second": round(block / statistics.median(total for total, _ in taken[name]), 2),
+            "optimizer_step_ms": round(1e3 * statistics.median(inside for _, inside in taken[name]) / block, 4),
+            "state_bytes": contender.state_bytes(),
+        }
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compose the configs, time, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--block", type=int, default=10, help="steps of each optimizer in a round (%(default)s)")
+    parser.add_argument("--reference", default="adamw", help="whose speed is 1 (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/speed"), help="folder to write to (%(default)s)")
+    parser.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion,adamw ...")
+    options = parser.parse_args(arguments)
+    if options.rounds < 2 or options.block < 1:
+        parser.error("--rounds must be at least 2 and --block at least 1")
+
+    from hydra import compose, initialize_config_dir
+
+    from recipes import cli, config
+    from recipes.experiment import versions
+    from recipes.files import write_json
+
+    config.register()
+    given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
+    names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")
+    rest = [text for text in options.overrides if text != given]
+    names = [options.reference, *(name for name in names if name != options.reference)]
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            configs = {name: compose("config", overrides=[*rest, f"optim={name}"]) for name in names}
+        first = configs[options.reference]
+        import torch
+
+        if first.scale.threads:
+            torch.set_num_threads(first.scale.threads)
+        found = measure(
+            {n: Contender(cfg) for n, cfg in configs.items()}, options.reference, options.rounds, options.block
+        )
+    except Exception as error:
+        if (line := cli.mistake(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+    result = {
+        "task": first.task.name,
+        "scale": first.scale.name,
+        "model": first.model.name,
+        "batch_size": first.batch_size,
+        "threads": torch.get_num_threads(),
+        "reference": options.reference,
+        "rounds": options.rounds,
+        "block": options.block,
+        "processor": processor(),
+        "versions": versions(),
+        "optimizers": found,
+    }
+    print(
+        f"{result['task']} at scale {result['scale']}, batch {result['batch_size']}, "
+        f"{options.rounds} rounds of {options.block} steps"
+    )
+    print(f"{'optimizer':<12}{'steps/s':>9}{'ratio':>8}{'quartiles':>18}{'step, ms':>10}{'state, MB':>11}")
+    for name, f in found.items():
+        quartiles = f"{f['low']:.3f} to {f['high']:.3f}"
+        print(
+            f"{name:<12}{f['steps_per_second']:>9.1f}{f['ratio']:>8.3f}{quartiles:>18}"
+            f"{f['optimizer_step_ms']:>10.2f}{f['state_bytes'] / 1e6:>11.2f}"
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_json(options.out / f"{first.task.name}.speed.json", result)
+    print(options.out / f"{first.task.name}.speed.json")
+    return 0
+
+
+def processor() -> str:
+    """The processor's name, as the kernel gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports import archive
+from reports.records import raw_record, read_metrics, read_records
+from scripts import collect
+
+CURVE = [(10, 1.25, 0.5), (20, 2.5, 0.6123456789), (30, 3.75, 0.7)]
+
+
+def packed(folder, into):
+    assert collect.main([str(folder), str(into)]) == 0
+    return read_records([into])
+
+
+def test_an_archive_reads_as_the_folders_did(write_run, outputs, tmp_path):
+    write_run(curve=CURVE)
+    write_run(optim="lion", seed=1, status="diverged", diverged_step=12, cause="loss is nan")
+    write_run(task="letters", goal="min", metric="loss", final=2.0)
+    before = read_records([outputs])
+    after = packed(outputs, tmp_path / "records")
+    assert after.problems == []
+    columns = [column for column in before.runs if column != "path"]
+    assert after.runs[columns].equals(before.runs[columns])
+    path = after.runs.loc[(after.runs["optim"] == "adamw") & (after.runs["task"] == "digits"), "path"].iloc[0]
+    measured = read_metrics(path, "val", "accuracy")
+    assert measured["step"].tolist() == [10, 20, 30]
+    assert measured["value"].tolist() == pytest.approx([0.5, 0.612346, 0.7], abs=5e-7)
+    assert read_metrics(path, "train").empty
+
+
+def test_packing_again_changes_no_byte_and_keeps_what_is_gone_from_the_folder(write_run, outputs, tmp_path):
+    first = write_run(curve=CURVE)
+    write_run(seed=1)
+    packed(outputs, tmp_path / "records")
+    text = (tmp_path / "records" / "digits.runs.jsonl").read_bytes()
+    for file in first.iterdir():
+        file.unlink()
+    packed(outputs, tmp_path / "records")
+    assert (tmp_path / "records" / "digits.runs.jsonl").read_bytes() == text
+    write_run(seed=2)
+    assert len(packed(outputs, tmp_path / "records").runs) == 3
+
+
+def test_unfinished_runs_are_left_out_and_said(write_run, outputs, tmp_path, capsys):
+    write_run()
+    write_run(seed=1, status="interrupted")
+    assert len(packed(outputs, tmp_path / "records").runs) == 1
+    assert "1 runs that have not ended were left out" in capsys.readouterr().out
+
+
+def test_nothing_to_pack(write_run, outputs, tmp_path, capsys):
+    assert collect.main([str(tmp_path / "nowhere"), str(tmp_path / "records")]) == 2
+    write_run(status="failed")
+    assert collect.main([str(outputs), str(tmp_path / "records")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert "no such folder" in errors[0]
+    assert "no finished run" in errors[1]
+
+
+def test_a_torn_line_is_named_and_the_others_are_read(write_run, outputs, tmp_path):
+    write_run()
+    write_run(seed=1)
+    packed(outputs, tmp_path / "records")
+    file = tmp_path / "records" / "digits.runs.jsonl"
+    file.write_text(file.read_text()[:-40])
+    found = read_records([file])
+    assert len(found.runs) == 1
+    assert found.problems == [f"{file}#line 2: torn, not whole JSON: left out"]
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=5))
+def test_values_come_back_with_six_digits(values):
+    steps = list(range(len(values)))
+    line = archive.line_of({"task": "t"}, {("val", "x"): (steps, values, [0.0] * len(values))})
+    ((_, _, again, read, _),) = json.loads(line)["measured"]
+    assert again == steps
+    for value, back in zip(values, read, strict=True):
+        assert (math.isnan(value) and math.isnan(back)) or back == pytest.approx(value, rel=5e-6)
+
+
+def test_a_record_is_packed_with_its_whole_summary(write_run):
+    folder = write_run(curve=CURVE, further_tests={"v2": 0.8})
+    summary, measured = raw_record(folder)
+    assert summary == json.loads((folder / "summary.json").read_text())
+    assert measured[("val", "accuracy")] == ([10, 20, 30], [0.5, 0.6123456789, 0.7], [1.25, 2.5, 3.75])

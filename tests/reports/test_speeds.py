@@ -1,0 +1,51 @@
+import json
+import math
+
+import pytest
+
+from reports.records import read_records
+from reports.speeds import read_speeds
+from reports.table import build_tables
+
+FIGURES = {
+    "ratio": 1.1,
+    "low": 1.05,
+    "high": 1.15,
+    "steps_per_second": 50.0,
+    "optimizer_step_ms": 1.0,
+    "state_bytes": 8,
+}
+FILE = {"task": "digits", "scale": "embedded", "model": "vit", "batch_size": 64, "reference": "adamw"}
+FILE |= {"processor": "a processor", "optimizers": {"adamw": FIGURES | {"ratio": 1.0}, "lion": FIGURES}}
+
+
+def write(folder, name, **changed):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.speed.json").write_text(json.dumps(FILE | changed))
+
+
+def test_ratios_reach_the_table_of_the_same_conditions_only(write_run, outputs, tmp_path):
+    write_run()
+    write_run(optim="lion")
+    write_run(optim="sgd")
+    for name, changed, expected in [
+        ("same", {}, 1.1),
+        ("task", {"task": "letters"}, math.nan),
+        ("batch", {"batch_size": 32}, math.nan),
+        ("model", {"model": "mixer"}, math.nan),
+        ("reference", {"reference": "sgd"}, math.nan),
+    ]:
+        write(tmp_path / name, name, **changed)
+        (table,) = build_tables(read_records([outputs]).runs, "adamw", read_speeds([tmp_path / name]))
+        rows = {row.optim: row for row in table.rows}
+        assert rows["lion"].speed_ratio == pytest.approx(expected, nan_ok=True), name
+        assert math.isnan(rows["sgd"].speed_ratio)
+
+
+def test_files_that_are_no_timings_are_passed_over(tmp_path):
+    write(tmp_path, "good")
+    (tmp_path / "torn.speed.json").write_text("{")
+    (tmp_path / "list.speed.json").write_text("[]")
+    (tmp_path / "empty.speed.json").write_text(json.dumps(FILE | {"optimizers": {"adamw": {}}}))
+    assert read_speeds([tmp_path])["optim"].tolist() == ["adamw", "lion"]
+    assert read_speeds([tmp_path / "nowhere"]).empty
