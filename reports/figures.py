@@ -41,13 +41,12 @@ def write_heatmaps(table: Table, folder: Path, stem: str) -> list[Path]:
 def grid_of(contender: Contender) -> tuple[list[float], list[float], np.ndarray, np.ndarray]:
     """Return learning rates, weight decays, and [decay, rate] arrays of final values (nan) and of diverged trials."""
     settings = contender.settings
-    rates, decays = (sorted(settings[axis].dropna().unique()) for axis in ("lr", "weight_decay"))
+    rates, decays = (sorted(settings[axis].dropna().unique().tolist()) for axis in ("lr", "weight_decay"))
     values = np.full((len(decays), len(rates)), math.nan)
     diverged = np.zeros(values.shape, dtype=bool)
-    for setting in settings.itertuples(index=False):
-        if not (math.isnan(setting.lr) or math.isnan(setting.weight_decay)):
-            place = decays.index(setting.weight_decay), rates.index(setting.lr)
-            values[place], diverged[place] = setting.final, setting.diverged > 0
+    for setting in settings.dropna(subset=["lr", "weight_decay"]).to_dict("records"):
+        place = decays.index(setting["weight_decay"]), rates.index(setting["lr"])
+        values[place], diverged[place] = setting["final"], setting["diverged"] > 0
     return rates, decays, values, diverged
 
 
@@ -81,7 +80,7 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
             if diverged[row, column]:
                 panel.text(column, row, "×", ha="center", va="center", fontsize=12, color="#D55E00")
             elif math.isfinite(values[row, column]):
-                value = values[row, column]
+                value = float(values[row, column])
                 colour = "white" if dark(value) else "black"
                 text = f"{value:.3f}" if abs(value) < 10 else short_number(value)
                 panel.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
@@ -149,7 +148,7 @@ def write_batch_sizes(
         styles = styles_of({*names, *labels}, group[0].reference, highlight)
         for label in labels:
             rows = [(t.comparison.batch_size, row) for t in group for row in t.rows if row.optim == label]
-            sizes = [size for size, _ in rows]
+            sizes = [size or 0 for size, _ in rows]
             values = [row.compared(group[0].split) for _, row in rows]
             means = [mean for mean, _, _ in values]
             error = np.nan_to_num([[mean - low for mean, low, _ in values], [high - mean for mean, _, high in values]])
@@ -185,14 +184,18 @@ def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: 
         panels: list[Axes] = list(figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0])
         styles = styles_of(frame["optim"].unique(), reference, highlight)
         for panel, task in zip(panels, tasks, strict=True):
-            for row in frame[frame["task"] == task].itertuples(index=False):
-                error = [[row.ratio - row.low], [row.high - row.ratio]]
-                colour = styles[row.optim].colour
+            for row in frame[frame["task"] == task].to_dict("records"):
+                error = [[row["ratio"] - row["low"]], [row["high"] - row["ratio"]]]
+                colour = styles[row["optim"]].colour
                 panel.errorbar(
-                    row.bytes_per_parameter, row.ratio, yerr=error, color=colour, marker="o", ms=4, capsize=2
+                    row["bytes_per_parameter"], row["ratio"], yerr=error, color=colour, marker="o", ms=4, capsize=2
                 )
                 panel.annotate(
-                    row.optim, (row.bytes_per_parameter, row.ratio), (5, 3), textcoords="offset points", fontsize=7
+                    row["optim"],
+                    (row["bytes_per_parameter"], row["ratio"]),
+                    (5, 3),
+                    textcoords="offset points",
+                    fontsize=7,
                 )
             panel.axhline(1.0, color="#999999", lw=0.8)
             panel.set_title(task, fontsize=8)

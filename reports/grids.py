@@ -109,14 +109,14 @@ def survival_grid(table: Table) -> Grid:
         return Grid(caption, pd.DataFrame([{"optimizer": "all", "diverged": f"none of {len(runs)} runs"}]))
     rows = [
         {
-            "optimizer": row.optim,
-            "lr": short_number(row.lr),
-            "runs": str(row.runs),
-            "diverged": str(row.diverged),
-            "first bad step": short_number(float(row.first_step)),
-            "cause": str(row.causes),
+            "optimizer": str(row["optim"]),
+            "lr": short_number(row["lr"]),
+            "runs": str(row["runs"]),
+            "diverged": str(row["diverged"]),
+            "first bad step": short_number(float(row["first_step"])),
+            "cause": str(row["causes"]),
         }
-        for row in diverged.itertuples(index=False)
+        for row in diverged.to_dict("records")
     ]
     return Grid(caption, pd.DataFrame(rows), [f"{len(runs)} runs in all; the others survived."])
 
@@ -127,16 +127,16 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
         return None
     parameters = {table.comparison.task: table.comparison.num_parameters for table in tables}
     rows = []
-    for speed in speeds.sort_values(["task", "ratio"], ascending=[True, False]).itertuples(index=False):
-        count = parameters.get(speed.task)
+    for speed in speeds.sort_values(["task", "ratio"], ascending=[True, False]).to_dict("records"):
+        count = parameters.get(speed["task"])
         rows.append(
             {
-                "task": speed.task,
-                "optimizer": speed.optim,
-                f"steps/s over {speed.reference}'s": f"{speed.ratio:.3f}",
-                "quartiles": f"{speed.low:.3f} to {speed.high:.3f}",
-                "optimizer step, ms": f"{speed.optimizer_step_ms:.2f}",
-                "state, bytes a parameter": f"{speed.state_bytes / count:.2f}" if count else NONE,
+                "task": speed["task"],
+                "optimizer": speed["optim"],
+                "steps/s over " + speed["reference"] + "'s": f"{speed['ratio']:.3f}",
+                "quartiles": f"{speed['low']:.3f} to {speed['high']:.3f}",
+                "optimizer step, ms": f"{speed['optimizer_step_ms']:.2f}",
+                "state, bytes a parameter": f"{speed['state_bytes'] / count:.2f}" if count else NONE,
             }
         )
     notes = [

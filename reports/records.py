@@ -83,9 +83,10 @@ def read_metrics(folder: str | Path, split: str | None = None, name: str | None 
     """
     found: dict[tuple[int, str, str], tuple[float, float]] = {}
     if archive.is_archived(str(folder)):
-        for key, series in archive.measured_of(str(folder)).items():
-            if split in (None, key[0]) and name in (None, key[1]):
-                found.update({(step, *key): (value, at) for step, value, at in zip(*series, strict=True)})
+        for (its_split, its_name), series in archive.measured_of(str(folder)).items():
+            if split in (None, its_split) and name in (None, its_name):
+                steps = zip(*series, strict=True)
+                found.update({(step, its_split, its_name): (value, at) for step, value, at in steps})
     path = Path(folder) / "metrics.jsonl"
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as lines:

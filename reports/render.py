@@ -104,7 +104,11 @@ def legend(table: Table) -> list[str]:
         ("◊", "the setting was chosen on the same seeds, which flatters val", lambda r: not r.fresh and r.trials > 1),
         ("✗", "runs at this setting diverged; the mean is over the others", lambda r: r.diverged_there > 0),
         ("‡", "a seed was run more than once with other options; averaged by seed", lambda r: r.repeated),
-        (NO_DIFFERENCE, "the interval contains zero", lambda r: r.verdict == NO_DIFFERENCE),
+        (
+            NO_DIFFERENCE,
+            "the interval contains zero, or all seeds differ by just as much",
+            lambda r: r.verdict == NO_DIFFERENCE,
+        ),
     ]
     if variants:
         lines.append("Variants: " + "; ".join(variants) + ".")

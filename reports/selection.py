@@ -152,7 +152,7 @@ def _contenders(runs: pd.DataFrame, goal: str | None) -> list[Contender]:
     for optim, of_optim in runs.groupby("optim"):
         kinds = [_filled(of_optim[column]) for column in KIND]
         groups = list(of_optim.groupby(kinds))
-        names = _names([kind for kind, _ in groups])
+        names = _names([(str(variant), str(arguments)) for (variant, arguments), _ in groups])
         for (_, group), name in zip(groups, names, strict=True):
             trials = group[is_trial(group)]
             settings = settings_of(group if trials.empty else trials)

@@ -82,7 +82,9 @@ def _task(table: Table, results: Results) -> page.Section:
 def _table(table: Table, caption: str) -> page.TableBlock:
     shown = cells(table)
     getters = [next((get for start, get in NUMBERS.items() if _is(name, start)), None) for name in shown.columns]
-    columns = [page.Column(name, "text" if get is None else "number") for name, get in zip(shown, getters, strict=True)]
+    columns = [
+        page.Column(str(name), "text" if get is None else "number") for name, get in zip(shown, getters, strict=True)
+    ]
     rows = []
     for row, texts in zip(table.rows, shown.itertuples(index=False), strict=True):
         made = []
@@ -119,7 +121,7 @@ def _curves(table: Table) -> page.CurveBlock:
     return page.CurveBlock(caption, f"validation {metric}", views, y_log=bool(log), target=target)
 
 
-def _series(curve: Curve, task: str, column: Literal["step", "seconds"]) -> page.Series:
+def _series(curve: Curve, task: str, column: str) -> page.Series:
     mean = curve.mean.sort_values(column)
     points = list(zip(mean[column].astype(float), mean["mean"].astype(float), strict=True))
     stops = []

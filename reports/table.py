@@ -149,7 +149,8 @@ def _ratios(
     same = speeds["reference"] == reference
     for column in ("task", "scale", "model", "batch_size"):
         same &= speeds[column] == getattr(comparison, column)
-    return {row.optim: (row.ratio, row.low, row.high) for row in speeds[same].itertuples(index=False)}
+    rows = speeds[same].to_dict("records")
+    return {str(row["optim"]): (float(row["ratio"]), float(row["low"]), float(row["high"])) for row in rows}
 
 
 def _row(

@@ -1,0 +1,130 @@
+"""Scores over time and over tasks: steps to a target, performance profiles, mean ranks.
+
+A task's figures decide alone what is first on it, so no task counts more because its numbers are larger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+TAU_MAX = 4.0  # AlgoPerf's: whoever takes more than four times as long as the fastest gets nothing for the task
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times fewer steps an optimizer needs to reach the `target`, the reference's own final figure.
+
+    `factor` is `reference_step` over `step`: 2 is twice as fast. Where the target is not `reached`, `step` is inf and
+    `factor` 0; where a curve is empty, so that nothing can be said, both are nan.
+    """
+
+    target: float
+    reference_step: float
+    step: float
+    factor: float
+    reached: bool
+
+
+def time_to_target(curve: pd.DataFrame, target: float, goal: str) -> tuple[float, float] | None:
+    """Return the step and the seconds at which a curve first reaches `target`, or None if it never does.
+
+    Args:
+        curve: Columns step, seconds and mean: a metric measured along training, rising in step. A value that is not
+            finite is passed over.
+        target: The value to reach; a measurement of just this value has reached it.
+        goal: max or min.
+
+    Between two measurements the curve is taken for a straight line. A target reached at the first measurement is
+    given the first measurement's time, since nothing is known of what was before.
+    """
+    known = curve[np.isfinite(curve["mean"])]
+    values = known["mean"].to_numpy(dtype=float)
+    reached = values >= target if goal == "max" else values <= target
+    if not reached.any():
+        return None
+    after = int(reached.argmax())
+    times = known[["step", "seconds"]].to_numpy(dtype=float)
+    if after == 0:
+        return float(times[0, 0]), float(times[0, 1])
+    before = after - 1
+    share = (target - values[before]) / (values[after] - values[before])
+    step, seconds = (1 - share) * times[before] + share * times[after]
+    return float(step), float(seconds)
+
+
+def speedup(reference_curve: pd.DataFrame, other_curve: pd.DataFrame, goal: str) -> Speedup:
+    """Hold one optimizer's curve against the reference's, as the paper's figures do: steps to the same figure.
+
+    The target is the last value of the reference's curve; its own step is where it first was that good, which on a
+    curve that wavers is before the end, for both alike.
+    """
+    known = reference_curve.loc[np.isfinite(reference_curve["mean"]), "mean"]
+    target = float(known.iloc[-1]) if len(known) else math.nan
+    reference = time_to_target(reference_curve, target, goal)
+    reference_step = reference[0] if reference else math.nan
+    if reference is None or not np.isfinite(other_curve["mean"]).any():
+        return Speedup(target, reference_step, math.nan, math.nan, False)
+    other = time_to_target(other_curve, target, goal)
+    if other is None:
+        return Speedup(target, reference_step, math.inf, 0.0, False)
+    step = other[0]
+    factor = 1.0 if step == reference_step else reference_step / step if step else math.inf
+    return Speedup(target, reference_step, step, factor, True)
+
+
+def ratios_to_best(times: pd.DataFrame) -> pd.DataFrame:
+    """Divide each time by the best of its task: 1 for the fastest, inf where the target was not reached.
+
+    Args:
+        times: Time to target, a row a task, a column an optimizer; inf or nan where it was not reached.
+
+    Raises:
+        ValueError: A time is not above zero.
+    """
+    if (times <= 0).any(axis=None):
+        raise ValueError("a time to target is not above zero, so no ratio to it can be formed")
+    reached = times.astype(float).fillna(math.inf)
+    return reached.div(reached.min(axis=1), axis=0).where(np.isfinite(reached), math.inf)
+
+
+def performance_profiles(times: pd.DataFrame, taus: Sequence[float]) -> pd.DataFrame:
+    """Return each optimizer's performance profile (Dolan and Moré, 2002), a row a tau, a column an optimizer.
+
+    rho(tau) is the share of tasks whose target an optimizer reached within tau times the best optimizer's time. A task
+    that nobody reached counts among the tasks: it lowers all profiles alike, so one meets 1 only if every target is
+    within reach of somebody. Without any task the profiles are nan. Arguments as for `ratios_to_best`.
+    """
+    within = ratios_to_best(times).to_numpy() <= np.asarray(taus, dtype=float)[:, None, None]  # tau, task, optimizer
+    shares = within.sum(axis=1) / (len(times) or math.nan)
+    return pd.DataFrame(shares, index=pd.Index(taus, name="tau", dtype=float), columns=times.columns)
+
+
+def profile_scores(times: pd.DataFrame, tau_max: float = TAU_MAX) -> pd.Series[float]:
+    """Return the normalised integral of each profile from 1 to `tau_max`, AlgoPerf's score (Dahl et al., 2023).
+
+    1 is for the fastest on every task, 0 for reaching no target within tau_max times the best. The profile is a
+    staircase, a step up a task, so the integral is exact: (tau_max - ratio) / (tau_max - 1) a task, at least 0, then
+    the mean over tasks. Tasks that nobody reached give 0 to all.
+    """
+    ratios = ratios_to_best(times)
+    return ((tau_max - ratios) / (tau_max - 1)).clip(lower=0).mean()
+
+
+def mean_ranks(finals: pd.DataFrame, goals: Mapping[str, str]) -> pd.Series[float]:
+    """Return each optimizer's rank (1 the best) as a mean over tasks; ties share the mean of their ranks.
+
+    Args:
+        finals: Final values, a row a task, a column an optimizer; nan where there is none, as where all runs diverged:
+            the worst rank of the task, shared among all that have none.
+        goals: max or min for each task.
+    """
+    sign = np.array([-1.0 if goals[task] == "max" else 1.0 for task in finals.index])
+    badness = sign[:, None] * finals.to_numpy(dtype=float)
+    ranks = stats.rankdata(np.where(np.isnan(badness), math.inf, badness), axis=1)
+    return pd.DataFrame(ranks, columns=finals.columns).mean()
