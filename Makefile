@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint format compare clean
+.PHONY: run test test-slow lint format compare reports clean
 
 run: $(VENV)/.recipes
 	$(BIN)/python run.py task=vit_b16 optim=lion
@@ -26,6 +26,9 @@ format: $(VENV)/.test
 
 compare: $(VENV)/.recipes
 	$(BIN)/python scripts/compare.py outputs
+
+reports: $(VENV)/.recipes
+	$(BIN)/python scripts/make_reports.py
 
 # An installation is as old as the files that describe it: the second time takes seconds.
 $(VENV)/.recipes: pyproject.toml constraints.txt

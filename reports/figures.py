@@ -32,10 +32,10 @@ HEATMAP_NOTE = (
 COLUMNS = 4  # panels in a row
 
 
-def write_heatmaps(table: Table, folder: Path, stem: str) -> list[Path]:
+def write_heatmaps(table: Table, folder: Path, stem: str, formats: Sequence[str] = ("svg",)) -> list[Path]:
     """Write heatmaps of one comparison side by side, as the paper's Figure 8; none where nothing was swept."""
     swept = [c for c in table.comparison.contenders if len(c.settings) > 1]
-    return drawing.save(partial(draw_heatmaps, table, swept), folder, stem) if swept else []
+    return drawing.save(partial(draw_heatmaps, table, swept), folder, stem, formats) if swept else []
 
 
 def grid_of(contender: Contender) -> tuple[list[float], list[float], np.ndarray, np.ndarray]:
@@ -137,7 +137,12 @@ def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
 
 
 def write_batch_sizes(
-    group: Sequence[Table], folder: Path, stem: str, names: Iterable[str], highlight: str
+    group: Sequence[Table],
+    folder: Path,
+    stem: str,
+    names: Iterable[str],
+    highlight: str,
+    formats: Sequence[str] = ("svg",),
 ) -> list[Path]:
     """Write test (or validation) metric against batch size, as the paper's Figure 8 left, with 95% intervals."""
 
@@ -169,7 +174,7 @@ def write_batch_sizes(
         )
         return figure
 
-    return drawing.save(draw, folder, stem)
+    return drawing.save(draw, folder, stem, formats)
 
 
 def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: str, highlight: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Results:
 
     runs: pd.DataFrame
     speeds: pd.DataFrame
+    reference: str
     tables: list[Table]
     main: list[Table]  # one a task, that of most optimizers
     verdicts: list[claims.Verdict]
@@ -38,43 +40,67 @@ class Results:
 def read_results(folder: Path) -> Results:
     """Read the records, timings and facts under a folder."""
     records = read_records([folder / "records"])
-    speeds = read_speeds([folder / "speed"])
-    tables = build_tables(records.runs, REFERENCE, speeds)
     about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
-    verdicts = claims.evaluate(tables, records.runs, speeds)
-    return Results(records.runs, speeds, tables, main_tables(tables), verdicts, about, records.problems)
+    return compared(records.runs, read_speeds([folder / "speed"]), REFERENCE, about, records.problems)
+
+
+def compared(
+    runs: pd.DataFrame,
+    speeds: pd.DataFrame,
+    reference: str,
+    about: dict[str, Any] | None = None,
+    problems: Sequence[str] = (),
+) -> Results:
+    """Compare runs; `about` has a title, text (lines) and facts (names and values)."""
+    tables = build_tables(runs, reference, speeds)
+    verdicts = claims.evaluate(tables, runs, speeds)
+    about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
+    return Results(runs, speeds, reference, tables, main_tables(tables), verdicts, about, list(problems))
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:
-    """Write every file under `folder`; returns their paths."""
+    """Write every published file under `folder`; returns their paths."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     texts = {
         "README.md": readme(results),
         "tables.md": to_markdown(results.tables),
         "tables.csv": to_csv(results.tables),
         "tables.tex": to_latex(results.tables),
-        "index.html": render_page(site.build(results)),
     }
-    written = []
     for name, text in texts.items():
-        written.append(folder / name)
-        written[-1].write_text(text, encoding="utf-8", newline="\n")
-    return written + write_figures(results, folder / "figures")
-
-
-def write_figures(results: Results, folder: Path) -> list[Path]:
-    """Write the figures as SVG."""
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    written = [*(folder / name for name in texts), write_page(results, folder)]
     names = sorted(results.runs["optim"].unique())
-    written = curves.write_curves(results.main, folder, names, HIGHLIGHT, formats=("svg",))
+    written += write_pictures(results, folder / "figures", names, HIGHLIGHT, formats=("svg",))
     for table in results.main:
-        task = table.comparison.task
-        written += figures.write_heatmaps(table, folder, f"heatmaps-{task}")
-        written += figures.write_tuning_curves(table, tuning_curves(table), folder, f"trials-{task}", names, HIGHLIGHT)
-    for group in figures.batch_groups(results.tables):
-        task = group[0].comparison.task
-        written += figures.write_batch_sizes(group, folder, f"batch-size-{task}", names, HIGHLIGHT)
+        stem = f"trials-{table.comparison.task}"
+        written += figures.write_tuning_curves(table, tuning_curves(table), folder / "figures", stem, names, HIGHLIGHT)
     memory = speed_memory(results)
-    return written + figures.write_speed_memory(memory, folder, "speed-memory", REFERENCE, HIGHLIGHT)
+    return written + figures.write_speed_memory(memory, folder / "figures", "speed-memory", REFERENCE, HIGHLIGHT)
+
+
+def write_page(results: Results, folder: Path) -> Path:
+    """Write the page."""
+    path = folder / "index.html"
+    path.write_text(render_page(site.build(results)), encoding="utf-8", newline="\n")
+    return path
+
+
+def write_pictures(
+    results: Results, folder: Path, names: Iterable[str], highlight: str, formats: Sequence[str] = ("png", "svg")
+) -> list[Path]:
+    """Write curves and heatmaps of each task, and metric against batch size where several were run.
+
+    `names` are all optimizers of the records, so that each keeps its colour from one figure to another.
+    """
+    names = list(names)
+    written = curves.write_curves(results.tables, folder, names, highlight, formats)
+    for table in results.main:
+        written += figures.write_heatmaps(table, folder, f"heatmaps-{table.comparison.task}", formats)
+    for group in figures.batch_groups(results.tables):
+        stem = f"batch-size-{group[0].comparison.task}"
+        written += figures.write_batch_sizes(group, folder, stem, names, highlight, formats)
+    return written
 
 
 def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:

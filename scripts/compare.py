@@ -17,8 +17,9 @@ examples:
   python scripts/compare.py outputs /other/outputs --out page  two folders as one, written to page/
   python scripts/compare.py outputs --reference sgd          differences to another optimizer
 
-A folder is searched at any depth for run records. Settings are chosen on validation, never on test.
-Written are table.md, table.csv and, for each task, curves-<task>.png and curves-<task>.svg.
+A folder is searched at any depth for run records, and archives of them (*.runs.jsonl), and timings (*.speed.json).
+Settings are chosen on validation, never on test. Written are table.md, table.csv, table.tex, index.html (one page to
+open in a browser) and, for each task, curves-<task> and heatmaps-<task> as .png and .svg.
 """
 SHOWN_PROBLEMS = 5
 PIPE_WIDTH = 160  # columns, where no terminal says how many it has
@@ -52,10 +53,10 @@ def compare(folders: list[Path], out: Path | None, reference: str, highlight: st
     """Read, print, write; the heavy libraries are imported here so that --help answers at once."""
     from rich.console import Console
 
-    from reports.curves import write_curves
+    from reports.publish import compared, write_page, write_pictures
     from reports.records import missing_folders, read_records
-    from reports.render import print_tables, to_csv, to_markdown
-    from reports.table import build_tables
+    from reports.render import print_tables, to_csv, to_latex, to_markdown
+    from reports.speeds import read_speeds
 
     records = read_records(folders)
     for problem in records.problems[:SHOWN_PROBLEMS]:
@@ -76,19 +77,21 @@ def compare(folders: list[Path], out: Path | None, reference: str, highlight: st
     if unknown := sorted(set(tasks or []) - set(known)):
         say(f"no runs of task {', '.join(unknown)}; there are runs of: {', '.join(known)}")
         return 2
-    tables = build_tables(runs, reference)
+    results = compared(runs, read_speeds(folders), reference)
     out = out or folders[0] / "report"
+    texts = {"table.md": to_markdown, "table.csv": to_csv, "table.tex": to_latex}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        written = [out / "table.md", out / "table.csv"]
-        written[0].write_text(to_markdown(tables), encoding="utf-8", newline="\n")
-        written[1].write_text(to_csv(tables), encoding="utf-8", newline="\n")
-        written += write_curves(tables, out, records.runs["optim"].unique(), highlight)
+        for name, render in texts.items():
+            (out / name).write_text(render(results.tables), encoding="utf-8", newline="\n")
+        names = records.runs["optim"].unique()
+        written = [*(out / name for name in texts), write_page(results, out)]
+        written += write_pictures(results, out, names, highlight)
     except OSError as error:
         say(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
         return 1
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    print_tables(tables, console)
+    print_tables(results.tables, console)
     for path in written:
         print(path)
     return 0
