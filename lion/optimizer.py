@@ -1,6 +1,7 @@
 """Lion: evolved sign momentum (Chen et al. 2023, arXiv:2302.06675, Algorithm 2)."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lion.kernels import cpu
+
 MOMENTUM_DTYPES = ("float64", "float32", "bfloat16", "float16")
-OPTIONS = {"maximize": False, "foreach": None, "capturable": False, "momentum_dtype": None}
+OPTIONS = {"maximize": False, "foreach": None, "capturable": False, "momentum_dtype": None, "fused": None}
 Tensors = list[Tensor]
 Group = dict[str, Any]
 
@@ -42,6 +45,9 @@ class Lion(Optimizer):
             `capturable`. (ViT-S/16, one CPU thread, float32, in turn: the loop 20 ms a step, lists 51 ms.)
         capturable: keep lr in a tensor on the parameters' device, for a captured CUDA graph to see what a schedule sets
             (default False). Off the CPU, lists with a tensor lr need it, as in torch's Adam.
+        fused: the step in one pass over memory, with the same bits as the others. None, the default: on the CPU, for
+            float32 and bfloat16, where a C compiler is at hand (the first step compiles once, in about a second).
+            True: the same, and a warning says why where it cannot be. False: never.
         momentum_dtype: how the momentum is stored, a torch.dtype or its name (default None: as the parameter; the
             paper: bfloat16). Arithmetic is in the wider of the two types, rounded on storing.
 
@@ -69,8 +75,10 @@ class Lion(Optimizer):
         foreach: bool | None = None,
         capturable: bool = False,
         momentum_dtype: torch.dtype | str | None = None,
+        fused: bool | None = None,
     ) -> None:
         options = {"maximize": maximize, "foreach": foreach, "capturable": capturable, "momentum_dtype": momentum_dtype}
+        options |= {"fused": fused}
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, **options})
 
     def add_param_group(self, param_group: Group) -> None:
@@ -123,13 +131,17 @@ class Lion(Optimizer):
                         dtype = getattr(torch, group["momentum_dtype"] or "", p.dtype)
                         self.state[p]["exp_avg"] = torch.zeros_like(p, dtype=dtype)
                 momenta = [self.state[p]["exp_avg"] for p in params]
-                update = _chosen(group, params)
-                update(params, [g.neg() for g in grads] if group["maximize"] else grads, momenta, group)
+                _chosen(group, params, grads)(params, grads, momenta, group)
         return loss
 
 
-def _chosen(group: Group, params: Tensors) -> Callable[[Tensors, Tensors, Tensors, Group], None]:
+def _chosen(group: Group, params: Tensors, grads: Tensors) -> Callable[[Tensors, Tensors, Tensors, Group], None]:
     """The update that suits a group: the one place that names them all."""
+    if group["fused"] or (group["fused"] is None and not group["foreach"]):
+        if (reason := cpu.refusal(params, grads, group)) is None:
+            return _update_fused
+        if group["fused"]:
+            warnings.warn(f"Lion(fused=True): {reason}; the plain step is taken", stacklevel=4)
     on_cpu = any(p.device.type == "cpu" for p in params)
     loose_lr = isinstance(group["lr"], Tensor) and not group["capturable"]
     if group["foreach"] and loose_lr and not on_cpu:
@@ -138,12 +150,21 @@ def _chosen(group: Group, params: Tensors) -> Callable[[Tensors, Tensors, Tensor
     return _update_lists if foreach else _update_each
 
 
+def _update_fused(params: Tensors, grads: Tensors, momenta: Tensors, group: Group) -> None:
+    """Algorithm 2 in one pass; a tensor whose gradient lies otherwise in memory than itself is stepped plainly."""
+    rest = cpu.update(params, grads, momenta, group)
+    torch.autograd.graph.increment_version(params)  # as every operation in place does
+    if rest:
+        params, grads, momenta = ([tensors[place] for place in rest] for tensors in (params, grads, momenta))
+        _update_each(params, grads, momenta, group)
+
+
 def _update_each(params: Tensors, grads: Tensors, momenta: Tensors, group: Group) -> None:
     """Algorithm 2, one tensor after the other."""
     lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
     for theta, g, m in zip(params, grads, momenta, strict=True):
         momentum = m.to(torch.promote_types(theta.dtype, m.dtype))
-        gradient = g.to(momentum.dtype)
+        gradient = (g.neg() if group["maximize"] else g).to(momentum.dtype)
         c = momentum.lerp(gradient, 1 - beta1).sign_()
         if decay:
             theta.mul_(1 - lr * decay)
@@ -158,6 +179,8 @@ def _update_lists(params: Tensors, grads: Tensors, momenta: Tensors, group: Grou
     lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
     widened = [m.to(torch.promote_types(theta.dtype, m.dtype)) for theta, m in zip(params, momenta, strict=True)]
     gradients = [g.to(m.dtype) for g, m in zip(grads, widened, strict=True)]
+    if group["maximize"]:
+        gradients = list(torch._foreach_neg(gradients))
     c = torch._foreach_lerp(widened, gradients, 1 - beta1)
     torch._foreach_sign_(c)
     if decay:

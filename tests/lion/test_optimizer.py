@@ -101,6 +101,7 @@ def test_defaults_are_the_papers() -> None:
         "foreach": None,
         "capturable": False,
         "momentum_dtype": None,
+        "fused": None,
     }
     kinds = {name: parameter.kind for name, parameter in inspect.signature(Lion).parameters.items()}
     assert [name for name, kind in kinds.items() if kind is inspect.Parameter.KEYWORD_ONLY] == [
@@ -108,6 +109,7 @@ def test_defaults_are_the_papers() -> None:
         "foreach",
         "capturable",
         "momentum_dtype",
+        "fused",
     ]
 
 
@@ -226,7 +228,7 @@ def test_where_lists_are_used(device: str, given: dict[str, Any], lists: bool, m
         monkeypatch.setattr(lion.optimizer, name, spy)
     weight = torch.zeros(3, device=device, requires_grad=True)
     weight.grad = torch.zeros_like(weight)
-    Lion([weight], **given).step()
+    Lion([weight], fused=False, **given).step()
     assert used == ["_update_lists" if lists else "_update_each"]
 
 

@@ -1,0 +1,128 @@
+"""Lay out the results page as one HTML file: template, style and scripts inlined, the content beside them as JSON.
+
+The tables, heatmaps and verdicts are plain HTML, readable without JavaScript; the scripts sort, filter and draw the
+curves from the JSON. The same content gives the same bytes, and the file asks nothing of any network.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from reports.drawing import DASHES, Style, styles_of
+from reports.page.content import CurveBlock, Heatmap, HeatmapBlock, Page, Series, TableBlock
+from reports.wording import fixed, short_number
+
+HERE = Path(__file__).parent
+REFERENCE, HIGHLIGHT = "adamw", "lion"
+STROKES = dict(zip(DASHES, ("none", "7 4", "2 3", "7 3 2 3"), strict=True))  # as SVG's stroke-dasharray
+BORDERS = dict(zip(DASHES, ("solid", "dashed", "dotted", "double"), strict=True))  # as CSS's border-style
+CURVE_DIGITS = 7  # of each number in a curve's JSON: far below a pixel, and half the bytes
+
+
+def render_page(page: Page) -> str:
+    """Return the page as one HTML file."""
+    optimizers, tasks = _names(page, "optim"), _names(page, "task")
+    styles = styles_of(optimizers, REFERENCE, HIGHLIGHT)
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    environment.policies["json.dumps_kwargs"] = {
+        "ensure_ascii": False,
+        "allow_nan": False,
+        "separators": (",", ":"),
+    }
+    environment.filters |= {"prose": _prose, "interval": _interval, "number": short_number}
+    return environment.get_template("template.html").render(
+        page=page,
+        optimizers=optimizers,
+        tasks=tasks,
+        looks=[_look(styles[name]) for name in optimizers],
+        content=_plain({"optimizers": optimizers, "tasks": tasks, "page": page}),
+        heat=_heat,
+        limits=_limits,
+        source=lambda name: Markup((HERE / name).read_text(encoding="utf-8")),
+    )
+
+
+def _names(page: Page, name: str) -> list[str]:
+    """Return the optimizers ("optim") or tasks ("task") of the page: the reference first, then by the alphabet."""
+    found = {getattr(item, name) for item in _items(page)} - {""}
+    return sorted(found, key=lambda text: (text != REFERENCE, text != HIGHLIGHT, text))
+
+
+def _items(page: Page) -> Iterator[Any]:
+    """Yield everything that has an optimizer and a task."""
+    for section in page.sections:
+        for block in section.blocks:
+            match block:
+                case TableBlock():
+                    yield from block.rows
+                case CurveBlock():
+                    yield from (series for view in block.views for series in view.series)
+                case HeatmapBlock():
+                    yield from block.panels
+
+
+def _look(style: Style) -> dict[str, str]:
+    """Return an optimizer's colour and dashes as CSS; the reference is black on white and white on black."""
+    colour = f"light-dark({style.colour}, #FFFFFF)" if style.colour == "#000000" else style.colour
+    width = "2.4" if style.width > 2 else "1.6"
+    return {"colour": colour, "stroke": STROKES[style.dashes], "border": BORDERS[style.dashes], "width": width}
+
+
+def _plain(value: Any, digits: int = 17) -> Any:
+    """Return the content as what JSON knows: lists, objects with their `kind`, and null for what is no number."""
+    if is_dataclass(value):
+        digits = CURVE_DIGITS if isinstance(value, Series) else digits
+        plain = {each.name: _plain(getattr(value, each.name), digits) for each in fields(value)}
+        return {"kind": value.kind, **plain} if hasattr(value, "kind") and "kind" not in plain else plain
+    if isinstance(value, dict):
+        return {key: _plain(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, digits) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value
+
+
+def _prose(text: str) -> Markup:
+    """Escape a text, and set what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _interval(text: str) -> Markup:
+    """Set an interval or remark that ends a number's text on a second line."""
+    parts = re.fullmatch(r"([^\[(]*\S) ([\[(].*[\])])", text)
+    return escape(text) if parts is None else Markup("{} <small>{}</small>").format(*parts.groups())
+
+
+def _limits(block: HeatmapBlock) -> tuple[float, float] | None:
+    """Return the values at the ends of a block's colour scale, None where it has no values."""
+    values = [x for panel in block.panels for row in panel.values for x in row if x is not None and math.isfinite(x)]
+    return block.limits or ((min(values), max(values)) if values else None)
+
+
+def _heat(
+    block: HeatmapBlock, limits: tuple[float, float] | None, panel: Heatmap, row: int, column: int
+) -> dict[str, Any]:
+    """Return how a heatmap's cell looks: its text, and its place on the colour scale in percent or None."""
+    value = panel.values[row][column]
+    chosen, diverged = panel.chosen == (row, column), (row, column) in panel.diverged
+    if value is None or not math.isfinite(value) or limits is None:
+        return {"text": "", "percent": None, "chosen": chosen, "diverged": diverged}
+    share = min(max((value - limits[0]) / (limits[1] - limits[0] or 1.0), 0.0), 1.0)
+    percent = round(100 * (share if block.goal == "max" else 1 - share))
+    return {"text": fixed(value, block.digits), "percent": percent, "chosen": chosen, "diverged": diverged}
