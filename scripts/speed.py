@@ -6,6 +6,9 @@
 Every optimizer trains its own copy of the same model on the same batches. A round gives each, in an order that changes
 from round to round, a block of steps; what is reported is the median over rounds of its speed over the reference's in
 the same round, with the quartiles. Writes <out>/<task>.speed.json, which the tables read.
+
+Lion and AdamW have a fused step each; like is held against like: rows by an optimizer's name are plain PyTorch steps,
+"lion (fused)" and "adamw (fused)" stand beside them.
 """
 
 import argparse
@@ -16,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
+ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad,adamw (fused),lion (fused)"
+OPTIONS = {
+    "lion": ["optim=lion", "+optim.fused=false"],
+    "lion (fused)": ["optim=lion", "+optim.fused=true"],
+    "adamw (fused)": ["optim=adamw", "+optim.fused=true"],
+}
 
 
 class Contender:
@@ -116,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = [options.reference, *(name for name in names if name != options.reference)]
     try:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            configs = {name: compose("config", overrides=[*rest, f"optim={name}"]) for name in names}
+            configs = {n: compose("config", overrides=[*rest, *OPTIONS.get(n, [f"optim={n}"])]) for n in names}
         first = configs[options.reference]
         import torch
 
@@ -147,11 +155,11 @@ def main(arguments: list[str] | None = None) -> int:
         f"{result['task']} at scale {result['scale']}, batch {result['batch_size']}, "
         f"{options.rounds} rounds of {options.block} steps"
     )
-    print(f"{'optimizer':<12}{'steps/s':>9}{'ratio':>8}{'quartiles':>18}{'step, ms':>10}{'state, MB':>11}")
+    print(f"{'optimizer':<15}{'steps/s':>9}{'ratio':>8}{'quartiles':>18}{'step, ms':>10}{'state, MB':>11}")
     for name, f in found.items():
         quartiles = f"{f['low']:.3f} to {f['high']:.3f}"
         print(
-            f"{name:<12}{f['steps_per_second']:>9.1f}{f['ratio']:>8.3f}{quartiles:>18}"
+            f"{name:<15}{f['steps_per_second']:>9.1f}{f['ratio']:>8.3f}{quartiles:>18}"
             f"{f['optimizer_step_ms']:>10.2f}{f['state_bytes'] / 1e6:>11.2f}"
         )
     options.out.mkdir(parents=True, exist_ok=True)
