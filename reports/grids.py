@@ -148,7 +148,7 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
 def claims_grid(verdicts: Sequence[Verdict]) -> Grid:
     """Show each claim with its verdict and evidence."""
     rows = [
-        {"claim": v.claim, "source": v.source, "verdict": v.verdict, "evidence": v.evidence, "experiment": v.experiment}
+        {"claim": v.claim, "source": v.source, "verdict": v.verdict, "evidence": v.evidence or NONE, "rule": v.rule}
         for v in verdicts
     ]
     return Grid("Claims of the paper and its critics", pd.DataFrame(rows))

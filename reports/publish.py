@@ -53,7 +53,7 @@ def compared(
 ) -> Results:
     """Compare runs; `about` has a title, text (lines) and facts (names and values)."""
     tables = build_tables(runs, reference, speeds)
-    verdicts = claims.evaluate(tables, runs, speeds)
+    verdicts = claims.evaluate(tables, speeds)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     return Results(runs, speeds, reference, tables, main_tables(tables), verdicts, about, list(problems))
 
