@@ -10,11 +10,13 @@ Hydra imports this module at every start, so heavy imports wait for the sweep.
 
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -37,7 +39,8 @@ class Study:
     @property
     def name(self) -> str:
         """The task and the optimizer, with what else was swept."""
-        more = [text for text in self.overrides if not text.startswith(("task=", "optim=", "output_dir=", "tracker="))]
+        silent = ("task=", "optim=", "output_dir=", "tracker=", "+experiment=")
+        more = [text for text in self.overrides if not text.startswith(silent)]
         return " ".join([self.cfg.task.name, self.cfg.optim.name, *more])
 
     @property
@@ -62,32 +65,47 @@ class TuningSweeper(Sweeper):
     """Tune every combination of the swept values by one protocol.
 
     Args:
-        trials: points of the grid for each.
+        trials: points of the grid for each, or a number for each scale. With none, the centre is taken as it is.
         seeds: fresh seeds of the winner: `first_seed` and those after it.
         trial_seed: seed of every trial; reports take the figures of such runs for choosing only.
         extend: further points for each, around its winner, once one winner lies on the edge of its grid.
         plan: print what would be done, and stop.
+        params: values to sweep, as on the command line, which wins over them.
+        conditions: alternatives to go through, each some overrides with spaces between them; or those of each scale.
     """
 
     def __init__(
         self,
-        trials: int,
+        trials: int | Mapping[str, int],
         seeds: int,
         first_seed: int,
         trial_seed: int,
         extend: int,
         plan: bool,
+        params: Mapping[str, Any] | None = None,
+        conditions: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.trials, self.seeds, self.extend, self.plan_only = trials, seeds, extend, plan
+        self.all_trials, self.seeds, self.extend, self.plan_only = trials, seeds, extend, plan
+        self.params, self.all_conditions = dict(params or {}), conditions
         self.trial_seed, self.fresh = trial_seed, range(first_seed, first_seed + seeds)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra hands to a sweeper."""
-        self.context, self.config = hydra_context, config
+        self.context = hydra_context
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        self.launched = 0
+        self.prepare(config)
+
+    def prepare(self, config: DictConfig) -> None:
+        """Settle what depends on the scale that the command line names."""
+        self.base, self.launched = config, 0
+        self.trials = int(self._at_scale(self.all_trials))
+        self.conditions = [str(line) for line in self._at_scale(self.all_conditions) or [""]]
+
+    def _at_scale(self, value: Any) -> Any:
+        """What is given for the scale of the command line, where it differs by scale."""
+        return value[self.base.scale.name] if isinstance(value, Mapping) else value
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the protocol; `arguments` are the overrides of the command line."""
@@ -98,11 +116,14 @@ class TuningSweeper(Sweeper):
             studies = [self._study(overrides) for overrides in self._combinations(arguments)]
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        if self.base.dry_run:
+            self.launcher.launch([study.overrides for study in studies], initial_job_idx=0)
+            return
         self._announce(studies)
         if self.plan_only:
             return
         self._run((study, point, self.trial_seed) for study in studies for point in study.points)
-        on_edge = self._choose(studies)
+        on_edge = self._choose(studies) if self.trials else []
         if on_edge and self.extend:
             self._extend(studies)
             on_edge = self._choose(studies)
@@ -113,7 +134,7 @@ class TuningSweeper(Sweeper):
         from recipes.errors import ConfigError
         from reports.selection import TRIAL_SEEDS_FROM
 
-        for name, value, least in (("trials", self.trials, 1), ("seeds", self.seeds, 0), ("extend", self.extend, 0)):
+        for name, value, least in (("trials", self.trials, 0), ("seeds", self.seeds, 0), ("extend", self.extend, 0)):
             if value < least:
                 raise ConfigError(f"{name}={value} must be at least {least}")
         if self.trial_seed < TRIAL_SEEDS_FROM or (self.fresh and not 0 <= self.fresh[0] <= self.fresh[-1]):
@@ -124,34 +145,50 @@ class TuningSweeper(Sweeper):
             raise ConfigError(f"seeds from {TRIAL_SEEDS_FROM} on are kept for trials; choose a lower first_seed")
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
-        """Every combination of the swept overrides."""
+        """Every combination of the swept overrides: of the experiment's, each of its conditions, the command line's."""
+        found: list[list[str]] = []
+        typed = {override.get_key_element() for override in self._parsed(arguments)}
+        for condition in self.conditions:
+            also = [text for text in condition.split() if text.partition("=")[0].lstrip("+") not in typed]
+            own = {text.partition("=")[0] for text in also}
+            swept = [f"{key}={value}" for key, value in self.params.items() if key not in typed | own]
+            lists = []
+            for override in self._parsed([*arguments, *swept, *also]):
+                key = str(override.input_line).partition("=")[0]  # with its +, where it adds
+                if override.is_sweep_override():
+                    lists.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+                else:
+                    lists.append([f"{key}={override.get_value_element_as_str()}"])
+            found += [list(combination) for combination in itertools.product(*lists)]
+        return [list(each) for each in dict.fromkeys(map(tuple, found))]
+
+    def _parsed(self, overrides: list[str]) -> list[Override]:
+        """Overrides as Hydra reads them; those refused that the protocol sets."""
         from recipes.errors import ConfigError
 
-        lists = []
-        for override in OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments):
+        parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(overrides)
+        for override in parsed:
             key = override.get_key_element()
             if key == "seed" or (key in CHOSEN_HERE and override.is_sweep_override()):
                 raise ConfigError(
                     f"{key}= is set by the protocol: seeds= and first_seed= say which seeds are run, "
                     "optim.lr= and optim.weight_decay= with one value each move the grid's centre"
                 )
-            if override.is_sweep_override():
-                values = list(override.sweep_string_iterator())
-            else:
-                values = [override.get_value_element_as_str()]
-            lists.append([f"{key}={value}" for value in values])
-        return [list(combination) for combination in itertools.product(*lists)]
+        return parsed
 
     def _study(self, overrides: list[str]) -> Study:
         from recipes import build
         from recipes.grid import around
 
-        cfg = self.context.config_loader.load_sweep_config(self.config, overrides)
+        cfg = self.context.config_loader.load_sweep_config(self.base, overrides)
         OmegaConf.set_struct(cfg, False)
         cfg.pop("hydra")
         build.check(cfg)
         study = Study(overrides, cfg)
-        study.points = around(study.centre, self.trials)
+        if self.trials:
+            study.points = around(study.centre, self.trials)
+        else:
+            study.best = study.centre
         return study
 
     def _announce(self, studies: Sequence[Study]) -> None:
@@ -165,7 +202,7 @@ class TuningSweeper(Sweeper):
             f"then {fresh} runs of the winners"
             + (f"; {self.extend} more trials each if a winner is on an edge" if self.extend else "")
         )
-        workers = int(self.config.hydra.launcher.get("n_jobs") or 1)
+        workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
         seconds = [run_seconds(study.cfg) for study, _, _ in trials]
         seconds += [run_seconds(study.cfg) for study in studies] * self.seeds
         if None in seconds:
@@ -174,7 +211,8 @@ class TuningSweeper(Sweeper):
             total = sum(s for s in seconds if s is not None) / max(workers, 1)
             say(f"about {total / 60:.0f} minutes with {workers} at a time, judged by earlier runs of these tasks")
         for study in studies:
-            lrs, decays = (sorted({point[axis] for point in study.points}) for axis in (0, 1))
+            points = study.points or [study.centre]
+            lrs, decays = (sorted({point[axis] for point in points}) for axis in (0, 1))
             say(f"  {study.name}: lr {words(lrs)}; weight decay {words(decays)} (centre from {study.cfg.tuned.file})")
 
     def _open(self, runs: Iterable[tuple[Study, Point, int]]) -> list[tuple[Study, Point, int]]:

@@ -7,7 +7,7 @@ only adds cells, and every optimizer's grid has the same shape.
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 Point = tuple[float, float]  # learning rate, weight decay
 Cell = tuple[int, int]  # half decades from the centre
@@ -29,15 +29,15 @@ def extended(centre: Point, tried: Iterable[Point], best: Point, trials: int) ->
     return _points(centre, _cells(centre, trials, at[best], done))
 
 
-def _cells(centre: Point, trials: int, middle: Cell, done: Iterable[Cell]) -> list[Cell]:
+def _cells(centre: Point, trials: int, middle: Cell, done: Collection[Cell]) -> list[Cell]:
     """Cells in rings around `middle`; within a ring, those that differ in one value come first."""
     lr, weight_decay = centre
     if not lr > 0 or weight_decay < 0:
         raise ValueError(f"a grid needs lr above 0 and weight_decay of at least 0, not {lr:g} and {weight_decay:g}")
-    reach = range(-trials, trials + 1)
+    reach = range(-trials - len(done), trials + len(done) + 1)
     cells = itertools.product(reach, reach if weight_decay > 0 else (0,))
     free = ((middle[0] + i, middle[1] + j) for i, j in sorted(cells, key=_distance))
-    return list(itertools.islice((cell for cell in free if cell not in set(done)), trials))
+    return list(itertools.islice((cell for cell in free if cell not in done), trials))
 
 
 def _distance(cell: Cell) -> tuple[int, int, Cell]:

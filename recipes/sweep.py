@@ -49,6 +49,8 @@ class Count(Callback):
         path = Path(os.environ.pop(VARIABLE))
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         path.unlink()
+        if not lines:  # a sweep that was only planned
+            return
         counts = Counter(line["status"] for line in lines)
         print(f"sweep of {len(lines)} runs: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
         failed = [line for line in lines if line["status"] == "failed"]

@@ -1,0 +1,181 @@
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recipes.errors import ConfigError
+from reports.records import read_records
+from reports.selection import TRIAL_SEEDS_FROM, comparisons
+from tests.hydra_plugins.conftest import near
+
+ROOT = Path(__file__).resolve().parents[2]
+TRIAL = TRIAL_SEEDS_FROM
+# conf/tuned/embedded/vit_b16 centres: Lion 0.001 and 3, AdamW 0.003 and 0.1
+BOTH = ("task=vit_b16", "optim=lion,adamw")
+
+
+def settings(launcher: Any, optim: str, *, trials: bool) -> list[tuple[float, float]]:
+    chosen = [cfg for cfg in launcher.runs if cfg.optim.name == optim and (cfg.seed >= TRIAL) == trials]
+    return [(cfg.optim.lr, cfg.optim.weight_decay) for cfg in chosen]
+
+
+def test_equal_trials_on_a_grid_then_the_winner_on_fresh_seeds(sweep):
+    done = sweep(*BOTH, trials=9, seeds=3, outcome=near(1e-3, 1.0))
+    for optim, lrs, decays in (
+        ("lion", {3e-4, 1e-3, 3e-3}, {1, 3, 10}),
+        ("adamw", {1e-3, 3e-3, 1e-2}, {0.03, 0.1, 0.3}),
+    ):
+        tried = settings(done, optim, trials=True)
+        assert sorted(tried) == sorted((lr, decay) for lr in lrs for decay in decays)
+    assert settings(done, "lion", trials=False) == [(1e-3, 1.0)] * 3
+    assert settings(done, "adamw", trials=False) == [(1e-3, 0.3)] * 3
+    assert Counter(cfg.seed for cfg in done.runs) == {TRIAL: 18, 0: 2, 1: 2, 2: 2}
+
+
+def test_the_winner_is_chosen_on_validation_whatever_the_test_figures(sweep):
+    best = near(1e-3, 3.0)
+    done = sweep(*BOTH, trials=9, seeds=1, outcome=lambda cfg: best(cfg) | {"test": 1 - best(cfg)["final"]})
+    assert settings(done, "lion", trials=False) == [(1e-3, 3.0)]
+
+
+def test_what_reports_choose_is_what_was_run_again(sweep, tmp_path):
+    done = sweep(*BOTH, trials=9, seeds=2)
+    for comparison in comparisons(read_records([tmp_path / "outputs"]).runs):
+        for contender in comparison.contenders:
+            assert contender.fresh
+            assert {(r.lr, r.weight_decay) for r in contender.at_choice().itertuples()} == set(
+                settings(done, contender.label, trials=False)
+            )
+
+
+def test_nothing_is_done_twice_and_a_larger_budget_only_adds(sweep):
+    assert len(sweep(*BOTH, trials=9, seeds=2).runs) == 22
+    assert sweep(*BOTH, trials=9, seeds=2).runs == []
+    more = sweep(*BOTH, trials=10, seeds=3)
+    assert len(more.runs) == 4  # a trial and a seed for each
+
+
+def test_an_edge_is_said_and_extended_by_as_many_trials_for_all(sweep, capsys):
+    outcome = near(1e-2, 1.0)  # beyond Lion's grid, on a corner of AdamW's
+    sweep(*BOTH, trials=9, seeds=0, outcome=outcome)
+    assert "vit_b16 lion: best of 9 trials lr 0.003, weight decay 1" in (said := capsys.readouterr().out)
+    assert "on the edge of the lr and weight_decay tried" in said
+    assert "extend=3 gives every optimizer as many more trials" in said
+    done = sweep(*BOTH, trials=9, seeds=1, extend=3, outcome=outcome)
+    for optim in ("lion", "adamw"):
+        assert len(settings(done, optim, trials=True)) == 3
+    assert (1e-2, 1.0) in settings(done, "lion", trials=True)
+    assert settings(done, "lion", trials=False) == [(1e-2, 1.0)]
+
+
+def test_no_edge_no_extension(sweep):
+    done = sweep("task=vit_b16", "optim=lion", trials=9, seeds=1, extend=3, outcome=near(1e-3, 3.0))
+    assert len(done.runs) == 10
+
+
+def test_a_diverged_trial_counts_and_cannot_win(sweep):
+    best = near(1e-3, 3.0)
+
+    def outcome(cfg):
+        if (cfg.optim.lr, cfg.optim.weight_decay) == (1e-3, 3.0):
+            return {"status": "diverged", "final": None, "diverged_step": 5, "cause": "nan"}
+        return best(cfg)
+
+    done = sweep("task=vit_b16", "optim=lion", trials=9, seeds=1, outcome=outcome)
+    assert settings(done, "lion", trials=False) != [(1e-3, 3.0)]
+    assert len(done.runs) == 10
+
+
+def test_where_all_trials_diverge_there_is_no_winner(sweep, capsys):
+    done = sweep("task=vit_b16", "optim=lion", trials=2, outcome=lambda cfg: {"status": "diverged", "final": None})
+    assert len(done.runs) == 2
+    assert "none of 2 trials completed" in capsys.readouterr().out
+
+
+def test_a_failed_trial_ends_the_protocol_before_a_choice(sweep):
+    with pytest.raises(ConfigError, match="1 of 2 runs failed"):
+        sweep(
+            "task=vit_b16",
+            "optim=lion",
+            trials=2,
+            outcome=lambda cfg: {"status": "failed" if cfg.optim.lr == 1e-3 else "completed", "final": 0.5},
+        )
+
+
+def test_without_trials_the_centre_is_run_on_the_seeds(sweep):
+    done = sweep("task=vit_b16", "optim=lion", trials=0, seeds=2)
+    assert settings(done, "lion", trials=False) == [(1e-3, 3.0)] * 2
+    assert len(done.runs) == 2
+
+
+def test_trials_by_scale(sweep):
+    done = sweep("task=vit_b16", "optim=lion", "scale=paper", trials={"embedded": 9, "paper": 0}, seeds=1)
+    assert settings(done, "lion", trials=True) == []
+    assert len(done.runs) == 1
+
+
+def test_conditions_are_gone_through_beside_what_is_swept(sweep):
+    done = sweep(
+        "optim=lion,adamw",
+        trials=1,
+        seeds=0,
+        params={"task": "vit_b16", "optim": "sgd"},
+        conditions=["batch_size=16 steps=40", "batch_size=32 steps=20", "optim=lion optim.betas=[0.9,0.9]"],
+    )
+    found = Counter((cfg.optim.name, cfg.batch_size, cfg.steps) for cfg in done.runs)
+    # the third condition names an optimizer, but the command line wins over it
+    assert found[("lion", 16, 40)] == found[("adamw", 16, 40)] == found[("lion", 32, 20)] == 1
+    assert {cfg.optim.name for cfg in done.runs} == {"lion", "adamw"}
+
+
+def test_a_condition_wins_over_params_and_lists_survive(sweep):
+    conditions = ["", "optim=lion optim.betas=[0.9,0.9]"]
+    done = sweep(trials=1, seeds=0, params={"task": "vit_b16", "optim": "adamw,lion"}, conditions=conditions)
+    assert [(cfg.optim.name, list(cfg.optim.betas)) for cfg in done.runs] == [
+        ("adamw", [0.9, 0.999]),
+        ("lion", [0.9, 0.99]),
+        ("lion", [0.9, 0.9]),
+    ]
+
+
+def test_a_dry_run_does_each_combination_once(sweep):
+    done = sweep(*BOTH, "dry_run=true", trials=9, seeds=3)
+    assert [cfg.optim.name for cfg in done.runs] == ["lion", "adamw"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "given", "line"),
+    [
+        (["seed=3"], {}, "seed= is set by the protocol"),
+        (["optim.lr=1e-3,1e-2"], {}, "optim.lr= is set by the protocol"),
+        ([], {"trials": -1}, "trials=-1 must be at least 0"),
+        ([], {"seeds": -1}, "seeds=-1 must be at least 0"),
+        ([], {"trial_seed": 5}, "trial_seed=5 must be at least 1000"),
+        ([], {"first_seed": 998}, "seeds from 1000 on are kept for trials"),
+        (["optim.lr=0"], {"trials": 3}, "a grid needs lr above 0"),
+    ],
+)
+def test_what_is_refused(sweep, overrides, given, line):
+    with pytest.raises(ConfigError, match=line):
+        sweep("task=vit_b16", "optim=lion", *overrides, **given)
+
+
+def test_as_a_user_types_it(tmp_path):
+    tiny = ["steps=4", "eval_every=4", "batch_size=8", "model.args.depth=1", "model.args.embed_dim=16"]
+    command = [sys.executable, str(ROOT / "scripts" / "tune.py"), "task=vit_b16", "optim=lion,adamw", "tracker=none"]
+    command += [*tiny, "model.args.num_heads=2", f"output_dir={tmp_path}", "trials=2", "seeds=1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 trials, 0 of them done; then 2 runs of the winners" in done.stdout
+    assert "how long that takes is not known" in done.stdout
+    assert "sweep of 6 runs: 6 completed" in done.stdout
+    assert len(read_records([tmp_path]).runs) == 6
+    again = subprocess.run([*command, "plan=true"], capture_output=True, text=True, timeout=240)
+    assert "4 trials, 4 of them done" in again.stdout
+    assert "minutes with 1 at a time" in again.stdout

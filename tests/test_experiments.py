@@ -1,0 +1,82 @@
+"""Every experiment composes at both scales and asks for nothing that is not there."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from hydra_plugins.tuning import Study, TuningSweeper
+from recipes import config
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+WANTED = (
+    "table2 table3 table7 table8 table10 figure4 figure8 figure10 figure11 batch_size sensitivity betas bf16_momentum"
+)
+
+
+def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
+    """What `python run.py -m +experiment=name scale=scale` would tune, composed."""
+    config.register()
+    arguments = [f"+experiment={name}", f"scale={scale}", "tracker=none", f"output_dir={tmp_path}"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        base = compose("config", overrides=arguments, return_hydra_config=True)
+        OmegaConf.set_struct(base, False)
+        base.hydra.overrides.hydra = []
+        node: Any = OmegaConf.to_container(base.hydra.sweeper)
+        assert node.pop("_target_") == "hydra_plugins.tuning.TuningSweeper"
+        sweeper = TuningSweeper(**node)
+        sweeper.context = SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())
+        sweeper.prepare(base)
+        return [sweeper._study(overrides) for overrides in sweeper._combinations(arguments)]
+
+
+def test_those_of_the_paper_are_there():
+    assert set(WANTED.split()) <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("scale", ["embedded", "paper"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_it_composes(name, scale, tmp_path):
+    found = studies(name, scale, tmp_path)
+    assert found
+    assert all(study.cfg.scale.name == scale for study in found)
+    names = [(study.name, study.centre) for study in found]
+    assert len(set(names)) == len(names)
+    if scale == "paper":
+        assert all(study.best == study.centre for study in found)
+    else:
+        assert all(len(study.points) == 9 for study in found)
+        assert all(study.cfg.tuned.file != "none" for study in found), "a centre that nothing is known of"
+
+
+@pytest.mark.parametrize("scale", ["embedded", "paper"])
+def test_batch_sizes_see_the_same_number_of_images(scale, tmp_path):
+    seen = [study.cfg.batch_size * study.cfg.steps for study in studies("batch_size", scale, tmp_path)]
+    assert max(seen) <= 1.005 * min(seen)
+
+
+def test_the_heatmaps_at_paper_scale_are_the_papers_settings(tmp_path):
+    rows = [line.split(",") for line in (ROOT / "reports/paper/sensitivity.csv").read_text().splitlines()[2:]]
+    printed = {(optim.lower(), float(lr), float(decay)) for optim, lr, decay, _ in rows}
+    found = studies("figure8", "paper", tmp_path)
+    assert {(study.cfg.optim.name, *study.centre) for study in found} == printed
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_its_file_begins_with_its_command_and_says_what_the_paper_found(name):
+    text = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text()
+    comment = [line for line in text.splitlines() if line.startswith("#")]
+    assert comment[0] == "# @package _global_"
+    assert comment[1] == f"# python run.py -m +experiment={name}"
+    assert "aper" in "".join(comment[2:])
+
+
+def test_claims_name_experiments_that_are_there():
+    claims = yaml.safe_load((ROOT / "reports" / "claims.yaml").read_text())
+    assert {claim["experiment"] for claim in claims} <= set(EXPERIMENTS)
