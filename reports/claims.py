@@ -232,11 +232,12 @@ def kinds_alike(found: Evidence, kinds: Sequence[str], within: float) -> Judged:
     return _within([(d.low, d.high) for d in differences if not math.isnan(d.low)], within, ", ".join(words))
 
 
-def flatter(found: Evidence) -> Judged:
+def flatter(found: Evidence, relative: bool) -> Judged:
     """Compare how much noise on the weights raises the training loss, at every noise level that was measured."""
     if found.landscape.empty:
         return "not run", ""
-    risen = found.landscape.assign(rise=found.landscape["perturbed_loss"] - found.landscape["loss"])
+    rows_of_kind = found.landscape[found.landscape["relative"] == relative]
+    risen = rows_of_kind.assign(rise=rows_of_kind["perturbed_loss"] - rows_of_kind["loss"])
     table = risen.pivot_table(index=["task", "noise"], columns="optim", values="rise", aggfunc="mean")
     if not {SUBJECT, REFERENCE} <= set(table.columns):
         return "not run", ""

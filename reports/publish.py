@@ -13,6 +13,7 @@ import yaml
 from reports import claims, curves, figures, grids, site
 from reports.beside import beside, main_tables
 from reports.grids import Grid
+from reports.landscape import read_landscape
 from reports.page.render import render_page
 from reports.records import read_records
 from reports.render import to_csv, to_latex, to_markdown
@@ -41,7 +42,8 @@ def read_results(folder: Path) -> Results:
     """Read the records, timings and facts under a folder."""
     records = read_records([folder / "records"])
     about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
-    return compared(records.runs, read_speeds([folder / "speed"]), REFERENCE, about, records.problems)
+    speeds, landscape = read_speeds([folder / "speed"]), read_landscape([folder / "landscape"])
+    return compared(records.runs, speeds, REFERENCE, about, records.problems, landscape)
 
 
 def compared(
@@ -50,10 +52,11 @@ def compared(
     reference: str,
     about: dict[str, Any] | None = None,
     problems: Sequence[str] = (),
+    landscape: pd.DataFrame | None = None,
 ) -> Results:
     """Compare runs; `about` has a title, text (lines) and facts (names and values)."""
     tables = build_tables(runs, reference, speeds)
-    verdicts = claims.evaluate(tables, speeds)
+    verdicts = claims.evaluate(tables, speeds, landscape)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     return Results(runs, speeds, reference, tables, main_tables(tables), verdicts, about, list(problems))
 

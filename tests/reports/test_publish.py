@@ -1,0 +1,101 @@
+"""Published files: made from records alone, the same bytes each time, and with nothing left out."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reports.publish import compared, read_results, write_all
+from reports.records import read_records
+from reports.selection import TRIAL_SEEDS_FROM
+from reports.speeds import read_speeds
+from scripts import collect, make_reports
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "reports" / "published"
+ABOUT = "title: Results\ntext: [A sentence.]\nfacts: {machine: a machine}\n"
+
+
+@pytest.fixture
+def published(write_run, outputs, tmp_path):
+    """A folder with records of two tasks and two batch sizes, trials and fresh seeds, one diverged."""
+    for task in ("digits", "letters"):
+        for number, optim in enumerate(("adamw", "lion", "sgd")):
+            for lr in (1e-4, 1e-3, 1e-2):
+                write_run(task=task, optim=optim, lr=lr, seed=TRIAL_SEEDS_FROM, final=0.9 - abs(lr - 1e-3) * 10)
+            for seed in range(3):
+                value = 0.8 + number / 100 + seed / 1000 * (number + 1)
+                curve = [(50, 1.0, value / 2), (100, 2.0, value)]
+                write_run(task=task, optim=optim, seed=seed, final=value, test=value, curve=curve)
+    for optim in ("adamw", "lion"):
+        write_run(optim=optim, batch_size=16)
+    write_run(optim="sgd", lr=1.0, seed=TRIAL_SEEDS_FROM, status="diverged", diverged_step=7, cause="loss is nan")
+    folder = tmp_path / "published"
+    assert collect.main([str(outputs), str(folder / "records")]) == 0
+    (folder / "about.yaml").write_text(ABOUT)
+    return folder
+
+
+def test_everything_is_written_and_twice_the_same(published, tmp_path):
+    assert make_reports.main(["--folder", str(published)]) == 0
+    assert make_reports.main(["--folder", str(published), "--check"]) == 0
+    names = {str(path.relative_to(published)) for path in published.rglob("*") if path.is_file()}
+    assert {"README.md", "tables.md", "tables.csv", "tables.tex", "index.html"} <= names
+    assert {
+        f"figures/{kind}-{task}.svg" for kind in ("curves", "heatmaps", "trials") for task in ("digits", "letters")
+    } <= names
+    assert "figures/batch-size-digits.svg" in names
+    text = (published / "README.md").read_text()
+    assert "digits on mnist5k: test accuracy lion 0.8120, adamw 0.8010, difference +0.0110" in text
+    assert "Ranks over 2 tasks" in text
+    assert "loss is nan" in text
+    assert "machine: a machine" in text
+    assert "index.html" in text
+
+
+def test_a_changed_file_is_noticed(published, capsys):
+    make_reports.main(["--folder", str(published)])
+    with (published / "tables.md").open("a") as file:
+        file.write("Lion always wins.\n")
+    (published / "figures" / "curves-digits.svg").unlink()
+    capsys.readouterr()
+    assert make_reports.main(["--folder", str(published), "--check"]) == 1
+    said = capsys.readouterr().err
+    assert "tables.md is not what the records give" in said
+    assert "curves-digits.svg is not what the records give" in said
+
+
+def test_no_records_is_one_line(tmp_path, capsys):
+    assert make_reports.main(["--folder", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_single_run_is_enough_for_a_page(write_run, outputs, tmp_path):
+    write_run()
+    results = compared(read_records([outputs]).runs, read_speeds([outputs]), "adamw")
+    for path in write_all(results, tmp_path / "out"):
+        assert path.stat().st_size > 0
+
+
+@pytest.mark.skipif(not (PUBLISHED / "about.yaml").exists(), reason="nothing is published yet")
+def test_the_published_files_are_what_the_committed_records_give():
+    start = time.perf_counter()
+    command = [sys.executable, str(ROOT / "scripts" / "make_reports.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 60
+
+
+@pytest.mark.skipif(not (PUBLISHED / "about.yaml").exists(), reason="nothing is published yet")
+def test_the_published_runs_followed_the_protocol():
+    results = read_results(PUBLISHED)
+    assert results.problems == []
+    for table in results.main:
+        assert len({row.trials for row in table.rows}) == 1, "equal trials for every optimizer"
+        for contender in table.comparison.contenders:
+            assert contender.fresh
+            assert len(contender.by_seed("final")) >= 3
+            seeds = {tuple(c.by_seed("final").index) for c in table.comparison.contenders}
+            assert len(seeds) == 1, "the same seeds for every optimizer"
