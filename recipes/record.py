@@ -44,6 +44,9 @@ def _deciding(cfg: DictConfig) -> dict[str, Any]:
     for key in ("lr", "weight_decay"):
         if isinstance(values["optim"].get(key), int):
             values["optim"][key] = float(values["optim"][key])  # optim.lr=1 is optim.lr=1.0
+    for key, value in values["optim"].items():
+        if isinstance(value, str) and Path(value).is_file():  # what stands in it decides, not where it lies
+            values["optim"][key] = hashlib.sha256(Path(value).read_bytes()).hexdigest()
     return dict(values)
 
 

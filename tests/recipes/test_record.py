@@ -170,3 +170,13 @@ def test_runs_that_differ_in_optimizer_and_seed_share_their_conditions(tiny, cha
 @pytest.mark.parametrize("change", ["steps=21", "clip_norm=1", "precision=bf16", "schedule=linear", "decay=all"])
 def test_runs_under_other_conditions_do_not(tiny, change: str) -> None:
     assert conditions(tiny()) != conditions(tiny(change))
+
+
+def test_the_id_follows_what_stands_in_a_program_and_not_where_it_lies(tiny, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text("a")
+    two.write_text("a")
+    ids = [run_id(tiny("optim=program", f"optim.program={path}")) for path in (one, two)]
+    two.write_text("b")
+    changed = run_id(tiny("optim=program", f"optim.program={two}"))
+    assert ids[0] == ids[1] != changed
