@@ -1,21 +1,22 @@
 """Lion: evolved sign momentum (Chen et al. 2023, arXiv:2302.06675, Algorithm 2)."""
 
-import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from numbers import Real
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lion.kernels import cpu
+from lion.kernels import cpu, memory, plain
+from lion.settings import OPTIONS, settled
 
-MOMENTUM_DTYPES = ("float64", "float32", "bfloat16", "float16")
-OPTIONS = {"maximize": False, "foreach": None, "capturable": False, "momentum_dtype": None, "fused": None}
 Tensors = list[Tensor]
 Group = dict[str, Any]
+State = dict[str, Any]
+Update = Callable[[Tensors, Tensors, list[State], Group], None]
 
 
 class Lion(Optimizer):
@@ -45,11 +46,24 @@ class Lion(Optimizer):
             `capturable`. (ViT-S/16, one CPU thread, float32, in turn: the loop 20 ms a step, lists 51 ms.)
         capturable: keep lr in a tensor on the parameters' device, for a captured CUDA graph to see what a schedule sets
             (default False). Off the CPU, lists with a tensor lr need it, as in torch's Adam.
-        fused: the step in one pass over memory, with the same bits as the others. None, the default: on the CPU, for
-            float32 and bfloat16, where a C compiler is at hand (the first step compiles once, in about a second).
-            True: the same, and a warning says why where it cannot be. False: never.
+        fused: the step in one pass over memory, with the same bits as the others. None, the default: for float32 and
+            bfloat16, on the CPU where a C compiler is at hand (the first step compiles once, in about a second), on
+            CUDA where Triton is. True: the same, and a warning says why where it cannot be. False: never.
         momentum_dtype: how the momentum is stored, a torch.dtype or its name (default None: as the parameter; the
-            paper: bfloat16). Arithmetic is in the wider of the two types, rounded on storing.
+            paper: bfloat16). Arithmetic is in the wider of the two types, rounded on storing. int8 has a float32
+            scale for every 256 elements (`kernels/memory.py`).
+        cautious: leave out what disagrees with the gradient in sign and scale up the rest by one over its share, the
+            mean over each tensor, at least 0.001 (Liang et al. 2024, arXiv:2411.16085; as timm's `caution`).
+        cautious_decay: decay only weights that the step does not push away from zero: where sign(c)·θ ≥ 0 (Chen et
+            al. 2025, arXiv:2510.12402).
+        corrected_decay: decay by lr²/lr_max·λ, not lr·λ, so that the weights' size does not follow the schedule
+            (Defazio 2025, arXiv:2506.02285; as timm's `corrected_weight_decay`). lr_max is the lr given here, kept as
+            the group's `max_lr`.
+        clip_rms: divide a tensor's update by max(1, RMS/clip_rms), where RMS is its root mean square before lr (Shazeer
+            & Stern 2018, arXiv:1804.04235, section 6). A sign update's is at most 1, so 1 and more change nothing but a
+            `cautious` one, which has 1/√share; below 1 it is a smaller lr for tensors whose gradients are not sparse.
+        stochastic_rounding: round bfloat16 weights up or down at random, so that steps below half their spacing count
+            on average. The same numbers in every run and replica (`kernels/memory.py`). Other types stay as they are.
 
     Raises:
         ValueError: a setting is out of its range, or a parameter is complex.
@@ -76,22 +90,27 @@ class Lion(Optimizer):
         capturable: bool = False,
         momentum_dtype: torch.dtype | str | None = None,
         fused: bool | None = None,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        corrected_decay: bool = False,
+        clip_rms: float | None = None,
+        stochastic_rounding: bool = False,
     ) -> None:
-        options = {"maximize": maximize, "foreach": foreach, "capturable": capturable, "momentum_dtype": momentum_dtype}
-        options |= {"fused": fused}
+        given = locals()
+        options = {name: given[name] for name in OPTIONS}
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, **options})
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group of parameters after checking its settings."""
         super().add_param_group(param_group)
-        self.param_groups.append(_settled(self.param_groups.pop()))  # left out if refused
+        self.param_groups.append(settled(self.param_groups.pop()))  # left out if refused
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Fill in settings that older pickles and other Lions do not have."""
         super().__setstate__(state)
         self.defaults = OPTIONS | self.defaults
         for group in self.param_groups:
-            group.update(_settled(self.defaults | group))
+            group.update(settled(self.defaults | group))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, of this Lion or another that calls its momentum `exp_avg`.
@@ -99,17 +118,18 @@ class Lion(Optimizer):
         torch would cast the momentum to the parameters' type. Here it gets the type that this optimizer's group
         names, or else the checkpoint's. Settings that the checkpoint does not have stay as they are.
         """
-        own = [{name: group[name] for name in self.defaults} for group in self.param_groups]
+        names = (*self.defaults, "max_lr")
+        own = [{name: group[name] for name in names if name in group} for group in self.param_groups]
         given: dict[str, Any] = {}  # the state as the hooks of others leave it
 
         def mend(_: Optimizer) -> None:
+            places = self._places()
             for group, saved, settings in zip(self.param_groups, given["param_groups"], own, strict=True):
                 kept = {k: v for k, v in settings.items() if k not in saved or (k == "momentum_dtype" and v)}
-                group.update(_settled(group | kept))
+                group.update(settled(group | kept))
                 for p, number in zip(group["params"], saved["params"], strict=True):
                     if state := given["state"].get(number):
-                        dtype = getattr(torch, group["momentum_dtype"] or "", p.dtype)
-                        self.state[p] = {"exp_avg": state["exp_avg"].to(p.device, dtype, copy=True)}
+                        self.state[p] = memory.loaded(state, p, group, places[p])
 
         before = self.register_load_state_dict_pre_hook(lambda _, state: given.update(state))
         with before, self.register_load_state_dict_post_hook(mend, prepend=True):
@@ -121,100 +141,55 @@ class Lion(Optimizer):
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             if params := [p for p in group["params"] if p.grad is not None]:
-                grads = [p.grad for p in params]
-                if any(g.layout != torch.strided for g in grads):
-                    raise RuntimeError("Lion needs dense gradients; a sparse one came (Embedding with sparse=True?)")
-                if any(g.is_complex() for g in grads):
-                    raise RuntimeError("Lion needs real gradients; view complex parameters with torch.view_as_real")
-                for p in params:
-                    if not self.state[p]:
-                        dtype = getattr(torch, group["momentum_dtype"] or "", p.dtype)
-                        self.state[p]["exp_avg"] = torch.zeros_like(p, dtype=dtype)
-                momenta = [self.state[p]["exp_avg"] for p in params]
-                _chosen(group, params, grads)(params, grads, momenta, group)
+                self.update(group, params)
         return loss
 
+    def update(self, group: Group, params: Tensors) -> None:
+        """Update those of a group's parameters, all of which have a gradient."""
+        grads = [p.grad for p in params if p.grad is not None]
+        if any(g.layout != torch.strided for g in grads):
+            raise RuntimeError("Lion needs dense gradients; a sparse one came (Embedding with sparse=True?)")
+        if any(g.is_complex() for g in grads):
+            raise RuntimeError("Lion needs real gradients; view complex parameters with torch.view_as_real")
+        if any(not self.state[p] for p in params):
+            self._begin(group, params)
+        states = [self.state[p] for p in params]
+        _chosen(group, params, grads, states)(params, grads, states, group)
 
-def _chosen(group: Group, params: Tensors, grads: Tensors) -> Callable[[Tensors, Tensors, Tensors, Group], None]:
+    def _begin(self, group: Group, params: Tensors) -> None:
+        """Make the states of parameters that have none."""
+        places = self._places()
+        for p in params:
+            if not self.state[p]:
+                self.state[p].update(memory.initial(p, group, places[p]))
+
+    def _places(self) -> dict[Tensor, int]:
+        """Each parameter's number among all."""
+        params = (p for group in self.param_groups for p in group["params"])
+        return {p: place for place, p in enumerate(params)}
+
+
+def _chosen(group: Group, params: Tensors, grads: Tensors, states: list[State]) -> Update:
     """The update that suits a group: the one place that names them all."""
     if group["fused"] or (group["fused"] is None and not group["foreach"]):
-        if (reason := cpu.refusal(params, grads, group)) is None:
-            return _update_fused
+        kernels: Any = _kernels(params[0].device.type)
+        if (reason := kernels.refusal(params, grads, states, group)) is None:
+            fused: Update = kernels.update
+            return fused
         if group["fused"]:
-            warnings.warn(f"Lion(fused=True): {reason}; the plain step is taken", stacklevel=4)
+            warnings.warn(f"Lion(fused=True): {reason}; the plain step is taken", stacklevel=5)
     on_cpu = any(p.device.type == "cpu" for p in params)
     loose_lr = isinstance(group["lr"], Tensor) and not group["capturable"]
     if group["foreach"] and loose_lr and not on_cpu:
         raise ValueError("foreach=True with a tensor lr needs capturable=True off the CPU; or give lr as a number")
     foreach = not (on_cpu or loose_lr) if group["foreach"] is None else group["foreach"]
-    return _update_lists if foreach else _update_each
+    return plain.lists if foreach and not any(group[setting] for setting in plain.ONE_BY_ONE) else plain.each
 
 
-def _update_fused(params: Tensors, grads: Tensors, momenta: Tensors, group: Group) -> None:
-    """Algorithm 2 in one pass; a tensor whose gradient lies otherwise in memory than itself is stepped plainly."""
-    rest = cpu.update(params, grads, momenta, group)
-    torch.autograd.graph.increment_version(params)  # as every operation in place does
-    if rest:
-        params, grads, momenta = ([tensors[place] for place in rest] for tensors in (params, grads, momenta))
-        _update_each(params, grads, momenta, group)
+def _kernels(device: str) -> ModuleType:
+    """The one-pass kernels of a kind of device. Triton's import takes a second, and is not everywhere."""
+    if device != "cuda" or find_spec("triton") is None:
+        return cpu
+    from lion.kernels import triton
 
-
-def _update_each(params: Tensors, grads: Tensors, momenta: Tensors, group: Group) -> None:
-    """Algorithm 2, one tensor after the other."""
-    lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
-    for theta, g, m in zip(params, grads, momenta, strict=True):
-        momentum = m.to(torch.promote_types(theta.dtype, m.dtype))
-        gradient = (g.neg() if group["maximize"] else g).to(momentum.dtype)
-        c = momentum.lerp(gradient, 1 - beta1).sign_()
-        if decay:
-            theta.mul_(1 - lr * decay)
-        theta.sub_(c.mul_(lr)) if isinstance(lr, Tensor) else theta.sub_(c, alpha=lr)
-        momentum.lerp_(gradient, 1 - beta2)
-        if momentum is not m:
-            m.copy_(momentum)
-
-
-def _update_lists(params: Tensors, grads: Tensors, momenta: Tensors, group: Group) -> None:
-    """Algorithm 2 over lists of tensors: one launch an operation where the device can."""
-    lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
-    widened = [m.to(torch.promote_types(theta.dtype, m.dtype)) for theta, m in zip(params, momenta, strict=True)]
-    gradients = [g.to(m.dtype) for g, m in zip(grads, widened, strict=True)]
-    if group["maximize"]:
-        gradients = list(torch._foreach_neg(gradients))
-    c = torch._foreach_lerp(widened, gradients, 1 - beta1)
-    torch._foreach_sign_(c)
-    if decay:
-        torch._foreach_mul_(params, 1 - lr * decay)
-    if isinstance(lr, Tensor):
-        torch._foreach_mul_(c, lr)
-    torch._foreach_sub_(params, c, alpha=1 if isinstance(lr, Tensor) else lr)
-    torch._foreach_lerp_(widened, gradients, 1 - beta2)
-    for m, momentum in zip(momenta, widened, strict=True):
-        if momentum is not m:
-            m.copy_(momentum)
-
-
-def _settled(group: Group) -> Group:
-    """A group with its settings in plain types, whatever a configuration gave; refused where out of range."""
-    lr, betas, decay, dtype = (group[name] for name in ("lr", "betas", "weight_decay", "momentum_dtype"))
-    name = None if dtype is None else str(dtype).removeprefix("torch.")
-    if isinstance(lr, Tensor) and lr.ndim:
-        raise ValueError(f"lr must be a number or a tensor without axes, not one of shape {tuple(lr.shape)}")
-    for setting, value in (("lr", lr), ("weight_decay", decay)):
-        if not _in_range(value):
-            raise ValueError(f"{setting} must be a finite number of at least 0, not {value!r}")
-    if not isinstance(betas, Sequence) or len(betas) != 2 or not all(_in_range(beta, end=1) for beta in betas):
-        raise ValueError(f"betas must be two numbers in [0, 1), not {betas!r}")
-    if name not in (None, *MOMENTUM_DTYPES):
-        raise ValueError(f"momentum_dtype must be None or one of {', '.join(MOMENTUM_DTYPES)}, not {dtype!r}")
-    if any(p.is_complex() for p in group["params"]):
-        raise ValueError("Lion takes real parameters; view a complex one with torch.view_as_real")
-    lr = lr.detach().clone() if isinstance(lr, Tensor) else float(lr)  # a group's own: schedules write into a tensor
-    if group["capturable"] and group["params"]:
-        lr = torch.as_tensor(lr).to(group["params"][0].device)
-    plain = {"lr": lr, "betas": tuple(map(float, betas)), "weight_decay": float(decay), "momentum_dtype": name}
-    return group | plain
-
-
-def _in_range(value: Any, end: float = math.inf) -> bool:
-    return isinstance(value, Real | Tensor) and 0 <= float(value) < end
+    return triton

@@ -13,26 +13,28 @@ import platform
 import shutil
 import subprocess
 import sys
-from array import array
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from lion.kernels import launch
+from lion.kernels.launch import Group, State, Tensors
+
 SOURCE = Path(__file__).with_name("cpu.c")
 FLAGS = ["-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-std=c11", "-shared", "-fPIC"]
-FLOAT, BFLOAT16 = torch.float32, torch.bfloat16
-# Types of weight (and gradient) and momentum -> the function's name.
+FLOAT, BFLOAT16, INT8 = torch.float32, torch.bfloat16, torch.int8
+# Types of weight (and gradient) and momentum, and whether weights are rounded stochastically -> the function's name.
 KERNELS = {
-    (FLOAT, FLOAT): "lion_float_float",
-    (FLOAT, BFLOAT16): "lion_float_bfloat16",
-    (BFLOAT16, BFLOAT16): "lion_bfloat16_bfloat16",
+    (FLOAT, FLOAT, False): "lion_float_float",
+    (FLOAT, BFLOAT16, False): "lion_float_bfloat16",
+    (FLOAT, INT8, False): "lion_float_int8",
+    (BFLOAT16, BFLOAT16, False): "lion_bfloat16_bfloat16",
+    (BFLOAT16, INT8, False): "lion_bfloat16_int8",
+    (BFLOAT16, BFLOAT16, True): "lion_stochastic_bfloat16",
+    (BFLOAT16, INT8, True): "lion_stochastic_int8",
 }
 SMALL = 50_000  # elements below which starting threads costs more than it saves
-PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)  # a subclass may have no memory of its own
-Tensors = list[Tensor]
-Group = dict[str, Any]
 
 
 @functools.cache
@@ -53,68 +55,40 @@ def library() -> ctypes.CDLL | str:
     for name in KERNELS.values():
         function = getattr(loaded, name)
         function.restype = None
-        function.argtypes = [ctypes.c_int64, *[pointer] * 4, ctypes.c_int, *[number] * 4, ctypes.c_int]
+        function.argtypes = [ctypes.c_int64, *[pointer] * 6, ctypes.c_int, *[number] * 5, ctypes.c_int]
+    loaded.lion_stream.restype = None
+    loaded.lion_stream.argtypes = [ctypes.c_int64, *[pointer] * 3, ctypes.c_int]
     return loaded
 
 
-def refusal(params: Tensors, grads: Tensors, group: Group) -> str | None:
+def refusal(params: Tensors, grads: Tensors, states: list[State], group: Group) -> str | None:
     """Why the parameters of a group cannot be stepped here, or None."""
-    if isinstance(group["lr"], Tensor):
-        return "lr is a tensor"
-    momentum = getattr(torch, group["momentum_dtype"] or "", None)
-    if torch.compiler.is_compiling():
-        return "the step is being compiled"
-    for p, g in zip(params, grads, strict=True):
-        if type(p) not in PLAIN and not hasattr(p, "to_local"):
-            return f"a parameter is a {type(p).__name__}"
-        if p.device.type != "cpu":
-            return f"a parameter is on {p.device}"
-        if (p.dtype, momentum or p.dtype) not in KERNELS or g.dtype != p.dtype:
-            return f"there is no kernel for {p.dtype}, gradients of {g.dtype}, momentum of {momentum or p.dtype}"
-    loaded = library()
+    if elsewhere := next((p.device for p in params if p.device.type != "cpu"), None):
+        missing = "; its kernels need triton, which is not installed" if elsewhere.type == "cuda" else ""
+        return f"a parameter is on {elsewhere}{missing}"
+    reason = launch.refusal(params, grads, states, group, KERNELS)
+    loaded = library() if reason is None else reason
     return loaded if isinstance(loaded, str) else None
 
 
-def update(params: Tensors, grads: Tensors, momenta: Tensors, group: Group) -> list[int]:
-    """Step all parameters at once, in place, that `refusal` has nothing against.
-
-    Returns:
-        The places of those left out, because gradient or momentum do not lie in memory as the weight does.
-    """
-    left_out = []
-    kinds: dict[tuple[torch.dtype, torch.dtype], list[array[int]]] = {}
-    for place, (p, g, m) in enumerate(zip(map(local, params), map(local, grads), map(local, momenta), strict=True)):
-        if not ((p.is_contiguous() and g.is_contiguous() and m.is_contiguous()) or _alike(p, g, m)):
-            left_out.append(place)
-            continue
-        columns = kinds.get((p.dtype, m.dtype))
-        if columns is None:
-            columns = kinds[p.dtype, m.dtype] = [array("Q"), array("Q"), array("Q"), array("q")]
-        for column, value in zip(columns, (p.data_ptr(), g.data_ptr(), m.data_ptr(), p.numel()), strict=True):
-            column.append(value)
-    (beta1, beta2), lr = group["betas"], group["lr"]
-    numbers = lr, 1 - lr * group["weight_decay"], 1 - beta1, 1 - beta2
+def update(params: Tensors, grads: Tensors, states: list[State], group: Group) -> None:
+    """Algorithm 2 in one pass, in place, for parameters that `refusal` has nothing against."""
+    kinds, left_out = launch.sorted_by_kind(params, grads, states, group)
     for kind, columns in kinds.items():
-        threads = torch.get_num_threads() if sum(columns[3]) > SMALL else 1
+        count, elements = len(columns[0]), sum(columns[4])
+        threads = torch.get_num_threads() if elements > SMALL else 1
         addresses = [column.buffer_info()[0] for column in columns]
-        getattr(library(), KERNELS[kind])(len(columns[3]), *addresses, threads, *numbers, group["maximize"])
-    return left_out
+        function = getattr(library(), KERNELS[kind])
+        function(count, *addresses, threads, *launch.numbers(group), group["maximize"])
+    launch.finish(params, grads, states, group, left_out)
 
 
-def local(tensor: Tensor) -> Tensor:
-    """A shard's own part of a DTensor; any other tensor as it is."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def _alike(*tensors: Tensor) -> bool:
-    """Whether elements that belong together lie at the same distance from each tensor's start, without gaps."""
-    first = tensors[0]
-    expected = 1
-    for stride, size in sorted((s, n) for s, n in zip(first.stride(), first.shape, strict=True) if n != 1):
-        if stride != expected:
-            return False
-        expected *= size
-    return all(tensor.stride() == first.stride() for tensor in tensors)
+def stream(a: Tensor, b: Tensor, c: Tensor) -> None:
+    """Add `b` to `a` and take it from `c`: three float32 arrays read, two written, as a step does. For measuring."""
+    loaded = library()
+    if isinstance(loaded, str):
+        raise RuntimeError(loaded)
+    loaded.lion_stream(a.numel(), a.data_ptr(), b.data_ptr(), c.data_ptr(), torch.get_num_threads())
 
 
 def _cached(compiler: str) -> Path:

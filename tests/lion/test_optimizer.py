@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lion.optimizer
 from lion import Lion
+from lion.kernels import plain
 
 SHAPES = [(), (7,), (5, 3), (0, 2), (2, 3, 4)]
 NAN, INF = float("nan"), float("inf")
@@ -102,6 +103,11 @@ def test_defaults_are_the_papers() -> None:
         "capturable": False,
         "momentum_dtype": None,
         "fused": None,
+        "cautious": False,
+        "cautious_decay": False,
+        "corrected_decay": False,
+        "clip_rms": None,
+        "stochastic_rounding": False,
     }
     kinds = {name: parameter.kind for name, parameter in inspect.signature(Lion).parameters.items()}
     assert [name for name, kind in kinds.items() if kind is inspect.Parameter.KEYWORD_ONLY] == [
@@ -110,6 +116,11 @@ def test_defaults_are_the_papers() -> None:
         "capturable",
         "momentum_dtype",
         "fused",
+        "cautious",
+        "cautious_decay",
+        "corrected_decay",
+        "clip_rms",
+        "stochastic_rounding",
     ]
 
 
@@ -222,14 +233,14 @@ def test_one_buffer_a_parameter() -> None:
 def test_where_lists_are_used(device: str, given: dict[str, Any], lists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Meta tensors stand for any device but the CPU. A tensor lr that is not capturable takes the loop, as in Adam."""
     used = []
-    for name in ("_update_each", "_update_lists"):
-        plain = getattr(lion.optimizer, name)
-        spy = lambda *args, name=name, plain=plain: (used.append(name), plain(*args))  # noqa: E731
-        monkeypatch.setattr(lion.optimizer, name, spy)
+    for name in ("each", "lists"):
+        update = getattr(plain, name)
+        spy = lambda *args, name=name, update=update: (used.append(name), update(*args))  # noqa: E731
+        monkeypatch.setattr(plain, name, spy)
     weight = torch.zeros(3, device=device, requires_grad=True)
     weight.grad = torch.zeros_like(weight)
     Lion([weight], fused=False, **given).step()
-    assert used == ["_update_lists" if lists else "_update_each"]
+    assert used == ["lists" if lists else "each"]
 
 
 def test_refuses_lists_with_a_loose_tensor_lr_off_the_cpu() -> None:
@@ -486,11 +497,17 @@ def test_compiled_step_equals_eager(foreach: bool, momentum_dtype: str | None) -
         ({"weight_decay": NAN}, ["weight_decay", "nan", "finite"]),
         ({"weight_decay": INF}, ["weight_decay", "inf", "finite"]),
         ({"weight_decay": -0.1}, ["weight_decay", "-0.1", "at least 0"]),
-        ({"momentum_dtype": torch.int8}, ["momentum_dtype", "int8", "bfloat16"]),
+        ({"momentum_dtype": torch.uint8}, ["momentum_dtype", "uint8", "bfloat16"]),
         ({"momentum_dtype": "int32"}, ["momentum_dtype", "int32", "bfloat16"]),
         ({"momentum_dtype": "complex64"}, ["momentum_dtype", "complex64", "bfloat16"]),
         ({"momentum_dtype": "bf16"}, ["momentum_dtype", "bf16", "bfloat16"]),
         ({"momentum_dtype": "Tensor"}, ["momentum_dtype", "Tensor", "bfloat16"]),
+        ({"clip_rms": 0.0}, ["clip_rms", "0.0", "above 0"]),
+        ({"clip_rms": -1.0}, ["clip_rms", "-1.0", "above 0"]),
+        ({"clip_rms": INF}, ["clip_rms", "inf", "finite"]),
+        ({"clip_rms": "1"}, ["clip_rms", "'1'", "number"]),
+        ({"corrected_decay": True, "lr": 0.0}, ["corrected_decay", "lr above 0"]),
+        ({"stochastic_rounding": True, "capturable": True}, ["capturable and stochastic_rounding"]),
         ({"momentum_dtype": 16}, ["momentum_dtype", "16", "bfloat16"]),
         ({"momentum_dtype": torch.float8_e4m3fn}, ["momentum_dtype", "float8_e4m3fn", "bfloat16"]),
     ],

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from lion import Lion
+from lion.settings import OPTIONS
 
 OTHERS = {"timm": timm.optim.lion.Lion, "lion-pytorch": lion_pytorch.Lion}
 
@@ -313,7 +314,7 @@ def test_pickles_from_before_any_option_existed() -> None:
     """Neither the groups nor the defaults have them; a group added later finds them as well."""
     optimizer = Lion(weights(), lr=0.01)
     for settings in (optimizer.defaults, *optimizer.param_groups):
-        for option in ("maximize", "foreach", "capturable", "momentum_dtype"):
+        for option in OPTIONS:
             del settings[option]
     old = pickle.loads(pickle.dumps(optimizer))
     old.add_param_group({"params": weights()})
@@ -348,7 +349,7 @@ def test_settings_from_hydra_become_plain() -> None:
     assert {type(group[name]) for name in ("lr", "weight_decay")} == {float}
 
 
-@pytest.mark.parametrize("missing", ["maximize", "foreach", "capturable", "momentum_dtype"])
+@pytest.mark.parametrize("missing", list(OPTIONS))
 def test_pickles_from_before_a_setting_existed(missing: str) -> None:
     """They get the optimizer's default, and go on."""
     optimizer = Lion(weights(), lr=0.01, momentum_dtype="bfloat16")

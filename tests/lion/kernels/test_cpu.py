@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import lion.optimizer
 from lion import Lion
-from lion.kernels import cpu
+from lion.kernels import cpu, launch
 
 NAN, INF = math.nan, math.inf
 FLOAT, BFLOAT16 = torch.float32, torch.bfloat16
-KINDS = [(FLOAT, None), (FLOAT, "bfloat16"), (BFLOAT16, None)]
+KINDS = [(FLOAT, None), (FLOAT, "bfloat16"), (FLOAT, "int8"), (BFLOAT16, None), (BFLOAT16, "int8")]
 pytestmark = pytest.mark.skipif(isinstance(cpu.library(), str), reason=str(cpu.library()))
 
 
@@ -43,11 +42,14 @@ def step(optimizers: tuple[Lion, ...], gradients: list[Tensor | None]) -> None:
 def assert_same_bits(plain: Lion, fused: Lion) -> None:
     for p, q in zip(plain.param_groups[0]["params"], fused.param_groups[0]["params"], strict=True):
         assert bits(p).equal(bits(q))
+        assert (p in plain.state) == (q in fused.state)
         if p in plain.state:
             m, n = plain.state[p]["exp_avg"], fused.state[q]["exp_avg"]
             assert m.dtype == n.dtype
             assert m.stride() == n.stride()
-            assert bits(m).equal(bits(n))
+            assert plain.state[p].keys() == fused.state[q].keys()
+            for name, value in plain.state[p].items():
+                assert bits(torch.as_tensor(value)).equal(bits(torch.as_tensor(fused.state[q][name])))
 
 
 def bits(tensor: Tensor) -> Tensor:
@@ -56,6 +58,8 @@ def bits(tensor: Tensor) -> Tensor:
     No rule says which NaN an operation gives. The sign of a zero momentum depends, in torch's lerp with a weight above
     one half, on whether the element falls into the vectorised part of a loop; nothing reads it.
     """
+    if not tensor.is_floating_point():
+        return tensor
     values = tensor.detach().contiguous() + 0.0
     values = torch.where(values.isnan(), torch.full_like(values, NAN), values)
     return values.view(torch.int16 if values.dtype == BFLOAT16 else torch.int32)
@@ -64,22 +68,29 @@ def bits(tensor: Tensor) -> Tensor:
 @settings(max_examples=150, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
-    sizes=st.lists(st.integers(0, 70) | st.sampled_from([127, 1000, 4097]), min_size=1, max_size=4),
+    sizes=st.lists(st.integers(0, 70) | st.sampled_from([127, 256, 1000, 4097]), min_size=1, max_size=4),
     seed=st.integers(0, 2**31),
     lr=st.floats(0, 1),
     betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
     weight_decay=st.sampled_from([0.0, 0.1, 3.0]) | st.floats(0, 10),
     maximize=st.booleans(),
+    variants=st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("cautious_decay", "corrected_decay", "stochastic_rounding"), st.booleans())
+    ),
     strange=st.sampled_from([0.0, -0.0, NAN, INF, -INF, 1e-40, 3e38]),
 )
 def test_the_same_bits_as_the_plain_step(
-    kind: Any, sizes: Any, seed: Any, lr: Any, betas: Any, weight_decay: Any, maximize: Any, strange: Any
+    kind: Any, sizes: Any, seed: Any, lr: Any, betas: Any, weight_decay: Any, maximize: Any, variants: Any, strange: Any
 ) -> None:
     dtype, momentum_dtype = kind
     random = torch.Generator().manual_seed(seed)
     draw = lambda size: torch.randn(size, generator=random).to(dtype)  # noqa: E731
-    options = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum_dtype": momentum_dtype}
+    options = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum_dtype": momentum_dtype, **variants}
+    if lr == 0:
+        options["corrected_decay"] = False  # refused
     optimizers = pair([draw(size) for size in sizes], maximize=maximize, **options)
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] *= 0.75  # from a schedule
     for number in range(4):
         gradients = [draw(size) for size in sizes]
         for gradient in gradients:
@@ -89,20 +100,25 @@ def test_the_same_bits_as_the_plain_step(
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_share_the_elements_and_change_no_bit(threads: int) -> None:
+@pytest.mark.parametrize(("dtype", "momentum_dtype"), [(FLOAT, None), (FLOAT, "int8"), (BFLOAT16, "int8")], ids=str)
+def test_threads_share_the_elements_and_change_no_bit(
+    threads: int, dtype: torch.dtype, momentum_dtype: str | None
+) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         sizes = [1, 70_001, 0, 3, 50_000, 12, 33]  # more than cpu.SMALL in all, cut inside tensors and between them
-        optimizers = pair([torch.randn(size) for size in sizes], lr=0.1, weight_decay=0.1)
+        options = {"momentum_dtype": momentum_dtype, "stochastic_rounding": True}
+        optimizers = pair([torch.randn(size).to(dtype) for size in sizes], lr=0.1, weight_decay=0.1, **options)
         for _ in range(3):
-            step(optimizers, [torch.randn(size) for size in sizes])
+            step(optimizers, [torch.randn(size).to(dtype) for size in sizes])
     finally:
         torch.set_num_threads(before)
     assert_same_bits(*optimizers)
 
 
-def test_layouts() -> None:
+@pytest.mark.parametrize("momentum_dtype", [None, "int8"])
+def test_layouts(momentum_dtype: str | None) -> None:
     """Channels last is stepped in one pass; views with gaps and gradients of another layout go the plain way."""
     image = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     tensors = [image, torch.randn(6, 4).t(), torch.randn(6, 4)[:, ::2], torch.randn(()), torch.randn(3, 0)]
@@ -110,6 +126,7 @@ def test_layouts() -> None:
         Lion(
             [tensor.clone(memory_format=torch.preserve_format).requires_grad_() for tensor in tensors],
             lr=0.1,
+            momentum_dtype=momentum_dtype,
             fused=way,
         )
         for way in (False, True)
@@ -126,11 +143,11 @@ def test_layouts() -> None:
 def test_what_lies_alike_is_told_from_what_does_not() -> None:
     a = torch.zeros(2, 3, 4, 5)
     last = a.to(memory_format=torch.channels_last)
-    assert cpu._alike(last, last.clone(), last.clone())
-    assert not cpu._alike(last, a, last)
-    assert not cpu._alike(a[:, ::2], a[:, ::2], a[:, ::2])  # gaps: the flat range would touch what is not theirs
-    assert cpu._alike(a.t() if a.ndim == 2 else a.permute(3, 2, 1, 0), *[a.permute(3, 2, 1, 0)] * 2)
-    assert not cpu._alike(torch.zeros(1).expand(4), torch.zeros(4), torch.zeros(4))
+    assert launch.alike(last, last.clone(), last.clone())
+    assert not launch.alike(last, a, last)
+    assert not launch.alike(a[:, ::2], a[:, ::2], a[:, ::2])  # gaps: the flat range would touch what is not theirs
+    assert launch.alike(a.t() if a.ndim == 2 else a.permute(3, 2, 1, 0), *[a.permute(3, 2, 1, 0)] * 2)
+    assert not launch.alike(torch.zeros(1).expand(4), torch.zeros(4), torch.zeros(4))
 
 
 def test_a_view_with_gaps_leaves_its_neighbours_alone() -> None:
@@ -170,6 +187,15 @@ def test_a_checkpoint_of_one_way_goes_on_in_the_other() -> None:
     assert_same_bits(plain, fused)
 
 
+def test_the_stream_reads_three_arrays_and_writes_two() -> None:
+    size = 70_001
+    a, b, c = (torch.randn(size) for _ in range(3))
+    expected = a + b, b.clone(), c - b
+    cpu.stream(a, b, c)
+    for found, right in zip((a, b, c), expected, strict=True):
+        assert torch.equal(found, right)
+
+
 def test_autograd_notices_that_a_weight_was_changed() -> None:
     weight = torch.ones(3, requires_grad=True)
     loss = (weight**2).sum()
@@ -187,8 +213,10 @@ def test_autograd_notices_that_a_weight_was_changed() -> None:
         (torch.zeros(3, dtype=BFLOAT16), {"momentum_dtype": "float32"}, "momentum of torch.float32"),
         (torch.zeros(3, device="meta"), {}, "a parameter is on meta"),
         (torch.zeros(3), {"lr": torch.tensor(0.1)}, "lr is a tensor"),
+        (torch.zeros(3), {"cautious": True}, "cautious takes a mean over the tensor"),
+        (torch.zeros(3), {"clip_rms": 0.5}, "clip_rms takes a mean over the tensor"),
     ],
-    ids=["float64", "float16", "wide momentum", "meta", "tensor lr"],
+    ids=["float64", "float16", "wide momentum", "meta", "tensor lr", "cautious", "clip_rms"],
 )
 def test_where_there_is_no_kernel_the_plain_step_is_taken_and_a_line_says_why(
     weight: Tensor, options: Any, reason: str
@@ -206,7 +234,7 @@ def test_where_there_is_no_kernel_the_plain_step_is_taken_and_a_line_says_why(
 
 def test_it_is_the_default_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    monkeypatch.setattr(lion.optimizer, "_update_fused", lambda *_: used.append("fused"))
+    monkeypatch.setattr(cpu, "update", lambda *_: used.append("fused"))
     weight = torch.zeros(3, requires_grad=True)
     weight.grad = torch.ones(3)
     Lion([weight]).step()

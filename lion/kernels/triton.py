@@ -1,0 +1,190 @@
+"""The step on a GPU: one launch of a Triton kernel for all tensors of a group.
+
+A launch for each tensor would cost more than the work on small ones. So every program of the one launch looks up which
+tensor it works on, and where in it, in arrays that lie on the device. They are made anew when an address or a size has
+changed since the last step, which it rarely does. Nothing is autotuned: trying configurations out would apply an update
+in place several times. A device is tried once, on a few numbers, before it is trusted with weights.
+"""
+
+import functools
+from array import array
+from collections import OrderedDict
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lion.kernels import launch, plain
+from lion.kernels.launch import Columns, Group, Kind, State, Tensors
+from lion.settings import OPTIONS
+
+FLOAT, BFLOAT16 = torch.float32, torch.bfloat16
+KINDS = [(weight, momentum, False) for weight in (FLOAT, BFLOAT16) for momentum in (FLOAT, BFLOAT16)]
+MEMORY = {FLOAT: tl.float32, BFLOAT16: tl.uint16}  # bfloat16 is taken apart into bits here, and rounded by them
+BLOCK = 1024  # elements of a program
+KEPT_PLANS = 64  # of groups, kinds and sets of gradients in turn
+
+
+class Plan(NamedTuple):
+    """Where the tensors of a launch lie, and what each of its programs does; int64 tensors on the device."""
+
+    weights: Tensor  # addresses
+    gradients: Tensor
+    momenta: Tensor
+    sizes: Tensor
+    tensors: Tensor  # a program's tensor,
+    starts: Tensor  # and its first element there
+
+
+_plans: OrderedDict[tuple[bytes, torch.device], Plan] = OrderedDict()
+
+
+def refusal(params: Tensors, grads: Tensors, states: list[State], group: Group) -> str | None:
+    """Why the parameters of a group cannot be stepped here, or None."""
+    devices = {p.device for p in params}
+    if len(devices) > 1:
+        return f"parameters are on {' and '.join(sorted(map(str, devices)))}"
+    return launch.refusal(params, grads, states, group, KINDS) or trouble(params[0].device)
+
+
+@functools.cache
+def trouble(device: torch.device) -> str | None:
+    """What goes wrong on a device, found out once by two steps of a few numbers beside the plain ones; or None."""
+    group = OPTIONS | {"lr": 0.5, "betas": (0.9, 0.4), "weight_decay": 0.25}
+    both: list[tuple[Tensor, State]] = []
+    try:
+        for way in (plain.each, update):
+            weight, state = torch.ones(BLOCK + 9, device=device), {"exp_avg": torch.zeros(BLOCK + 9, device=device)}
+            for start in (-1.0, -0.5):
+                way([weight], [torch.linspace(start, 1, BLOCK + 9, device=device)], [state], group)
+            both.append((weight, state))
+        (one, its), (other, others) = both
+        alike = torch.equal(one, other) and torch.allclose(its["exp_avg"], others["exp_avg"], rtol=1e-6, atol=1e-7)
+    except Exception as error:  # no driver, no compiler for its launcher, a device it cannot compile for, ...
+        return f"Triton's kernel failed on {device}: {error}".splitlines()[0]
+    return None if alike else f"Triton's kernel has other results on {device}"
+
+
+def update(params: Tensors, grads: Tensors, states: list[State], group: Group) -> None:
+    """Algorithm 2 in one pass, in place, for parameters that `refusal` has nothing against."""
+    kinds, left_out = launch.sorted_by_kind(params, grads, states, group)
+    for kind, columns in kinds.items():
+        run(plan(columns, params[0].device), kind, group)
+    launch.finish(params, grads, states, group, left_out)
+
+
+def plan(columns: Columns, device: torch.device) -> Plan:
+    """The arrays for tensors at these addresses, as they were made the last time where nothing has changed."""
+    weights, gradients, momenta, _, sizes, _ = columns
+    key = b"".join(column.tobytes() for column in (weights, gradients, momenta, sizes)), device
+    if key not in _plans:
+        made = (*(as_signed(column) for column in (weights, gradients, momenta)), sizes, *programs(sizes))
+        _plans[key] = Plan(*(torch.frombuffer(bytearray(c.tobytes()), dtype=torch.int64).to(device) for c in made))
+        if len(_plans) > KEPT_PLANS:
+            _plans.popitem(last=False)
+    return _plans[key]
+
+
+def programs(sizes: "array[int]") -> tuple["array[int]", "array[int]"]:
+    """The tensor and the first element of each program of a launch."""
+    tensors, starts = array("q"), array("q")
+    for tensor, size in enumerate(sizes):
+        firsts = range(0, size, BLOCK)
+        tensors.extend([tensor] * len(firsts))
+        starts.extend(firsts)
+    return tensors, starts
+
+
+def as_signed(column: "array[int]") -> "array[int]":
+    """The same bits: int64 is what torch can copy."""
+    return array("q", column.tobytes())
+
+
+def run(what: Plan, kind: Kind, group: Group) -> None:
+    """Launch the kernel over a plan, if it holds any element."""
+    if not len(what.tensors):
+        return
+    flip = -1.0 if group["maximize"] else 1.0
+    with torch.cuda.device(what.weights.device) if what.weights.is_cuda else nullcontext():
+        step[(len(what.tensors),)](
+            *what,
+            *map(float, launch.numbers(group)),
+            flip,
+            MEMORY[kind[0]],
+            MEMORY[kind[1]],
+            BLOCK,
+            enable_fp_fusion=False,  # roundings as in the plain step, which is several kernels
+        )
+
+
+# Triton compiles what follows from its source; annotations it does not know, such as Any, it refuses.
+
+
+@triton.jit
+def lerp(start, end, weight):
+    """The value start + weight · (end − start), from the nearer end, in one rounding as torch's."""
+    near = tl.fma(end - start, weight, start)
+    far = tl.fma(end - start, weight - 1.0, end)
+    return tl.where(weight < 0.5, near, far)
+
+
+@triton.jit
+def widened(stored):
+    """As float32, from memory."""
+    x = stored
+    if stored.dtype == tl.uint16:
+        x = (stored.to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    return x
+
+
+@triton.jit
+def narrowed(x, T: tl.constexpr):
+    """For memory: bfloat16 is rounded to nearest, ties to even, and has one NaN, as in torch."""
+    stored = x
+    if T == tl.uint16:  # noqa: SIM300
+        bits = x.to(tl.uint32, bitcast=True)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        stored = tl.where(x == x, rounded, 0x7FC0).to(tl.uint16)
+    return stored
+
+
+@triton.jit
+def step(
+    weights,
+    gradients,
+    momenta,
+    sizes,
+    tensors,
+    starts,
+    lr,
+    kept,
+    kept_against,
+    weight1,
+    weight2,
+    flip,
+    W: tl.constexpr,
+    M: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Algorithm 2 on up to BLOCK elements of one tensor. Addresses and elements are int64 throughout."""
+    program = tl.program_id(0)
+    tensor = tl.load(tensors + program)
+    element = tl.load(starts + program) + tl.arange(0, BLOCK)
+    inside = element < tl.load(sizes + tensor)
+    weight = tl.load(weights + tensor).to(tl.pointer_type(W)) + element
+    gradient = tl.load(gradients + tensor).to(tl.pointer_type(W)) + element
+    momentum = tl.load(momenta + tensor).to(tl.pointer_type(M)) + element
+    w = widened(tl.load(weight, inside, 0))
+    g = widened(tl.load(gradient, inside, 0)) * flip
+    m = widened(tl.load(momentum, inside, 0))
+    c = lerp(m, g, weight1)
+    if W == M:
+        c = widened(narrowed(c, W))  # the arithmetic is in the wider of the two types
+    sign = (c > 0).to(tl.float32) - (c < 0).to(tl.float32)
+    kept_here = tl.where(sign * w < 0, kept_against, kept)
+    left = widened(narrowed(w * kept_here, W))
+    tl.store(weight, narrowed(left - lr * sign, W), inside)
+    tl.store(momentum, narrowed(lerp(m, g, weight2), M), inside)

@@ -1,0 +1,227 @@
+"""The Triton kernel without a GPU: run by Triton's interpreter, and compiled for two generations of them.
+
+Run as a program, with TRITON_INTERPRET=1, this file is the process that the interpreter's tests start: what Triton's
+decorators make of a kernel is settled when it is imported. What needs a GPU and is not tested: that compiled code runs,
+how fast it is, and that the plain step has the same bits there.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lion import Lion
+
+FLOAT, BFLOAT16 = torch.float32, torch.bfloat16
+KINDS = [(FLOAT, None), (FLOAT, "bfloat16"), (BFLOAT16, None), (BFLOAT16, "float32")]
+SHAPES = [(3000,), (5, 7), (), (0,), (1024,), (2, 3)]
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"weight_decay": 0.5, "maximize": True},
+    {"weight_decay": 0.5, "cautious_decay": True, "corrected_decay": True},
+    {"betas": (0.25, 0.25)},  # a weight of the gradient above one half: the other branch of lerp
+]
+
+
+def weights(dtype: torch.dtype) -> list[Tensor]:
+    random = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(shape, generator=random).to(dtype) for shape in SHAPES]
+    tensors += [
+        torch.randn(4, 6, generator=random).to(dtype).t(),
+        torch.randn(4, 6, generator=random).to(dtype)[:, ::2],
+    ]
+    return [tensor.requires_grad_() for tensor in tensors]
+
+
+def compared(kind: tuple[torch.dtype, str | None], settings: dict[str, Any]) -> tuple[float, float, int]:
+    """Four steps of both: share of equal weights, largest difference of momenta in units of the last place, plans."""
+    from lion.kernels import triton
+
+    dtype, momentum_dtype = kind
+    ours, theirs = weights(dtype), weights(dtype)
+    options = {"lr": 2.0**-7, "momentum_dtype": momentum_dtype, "fused": False, **settings}
+    plain, interpreted = Lion(ours, **options), Lion(theirs, **options)
+    group = interpreted.param_groups[0]
+    for optimizer in (plain, interpreted):
+        optimizer.param_groups[0]["lr"] = 2.0**-8
+    random = torch.Generator().manual_seed(1)
+    gradients = [torch.empty_like(p) for p in theirs]
+    assert triton.trouble(torch.device("cpu")) is None
+    triton._plans.clear()
+    for _ in range(4):
+        for p, gradient in zip(ours, gradients, strict=True):
+            gradient.copy_(torch.randn(p.shape, generator=random))
+            if p.ndim == 1 and p.numel():
+                gradient[:3] = torch.tensor([float("nan"), float("inf"), 0.0])
+            p.grad = gradient.clone(memory_format=torch.preserve_format)
+        plain.step()
+        interpreted._begin(group, theirs)
+        states = [interpreted.state[p] for p in theirs]
+        assert triton.refusal(theirs, gradients, states, group) is None
+        with torch.no_grad():
+            triton.update(theirs, gradients, states, group)
+    equal, elements, furthest = 0, 0, 0.0
+    for p, q in zip(ours, theirs, strict=True):
+        m, n = plain.state[p]["exp_avg"], interpreted.state[q]["exp_avg"]
+        equal += int(torch.isclose(p, q, rtol=0, atol=0, equal_nan=True).sum())
+        elements += p.numel()
+        assert torch.equal(m.isnan(), n.isnan())
+        assert torch.equal(m.isinf(), n.isinf())
+        finite = m.isfinite()
+        off = (m[finite].double() - n[finite].double()).abs() / m[finite].double().abs().clamp_min(0.01)
+        furthest = max(furthest, float(off.max()) if off.numel() else 0.0)
+    return equal / elements, furthest / torch.finfo(m.dtype).eps, len(triton._plans)
+
+
+def beyond_32_bits() -> list[list[float]]:
+    """A tensor of 2^31 + 2000 elements of which only the last 3000 exist, and only their programs are launched."""
+    from lion.kernels import triton
+
+    here, size = 3000, 2**31 + 2000
+    arrays = [torch.full((here,), value) for value in (1.0, -3.0, 0.0)]
+    ahead = 4 * (size - here)
+    columns = [array("Q", [(a.data_ptr() - ahead) % 2**64]) for a in arrays]
+    sizes, tensors, starts = array("q", [size]), array("q"), array("q")
+    first = (size - here) // triton.BLOCK * triton.BLOCK
+    first += triton.BLOCK if first < size - here else 0
+    for start in range(first, size, triton.BLOCK):
+        tensors.append(0)
+        starts.append(start)
+    as_tensors = (torch.tensor(list(c)) for c in (*map(triton.as_signed, columns), sizes, tensors, starts))
+    group = Lion([torch.zeros(1)], lr=0.5).param_groups[0]
+    triton.run(triton.Plan(*as_tensors), (FLOAT, FLOAT, False), group)
+    skipped = first - (size - here)
+    return [[float(a[:skipped].mean()), float(a[skipped:].min()), float(a[skipped:].max())] for a in arrays]
+
+
+def main() -> None:
+    found: dict[str, Any] = {}
+    for k, kind in enumerate(KINDS):
+        for s, settings in enumerate(SETTINGS):
+            found[f"{k} {s}"] = compared(kind, settings)
+    found["beyond"] = beyond_32_bits()
+    print(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, Any]:
+    """What a process with Triton's interpreter found."""
+    pytest.importorskip("triton")
+    root = Path(__file__).resolve().parents[3]
+    given = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=150, env=given, cwd=root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("settings", range(len(SETTINGS)), ids=lambda s: str(SETTINGS[s]))
+@pytest.mark.parametrize("kind", range(len(KINDS)), ids=lambda k: str(KINDS[k]))
+def test_interpreted_it_does_what_the_plain_step_does(interpreted: dict[str, Any], kind: int, settings: int) -> None:
+    """The interpreter rounds twice where a fused multiply-add rounds once: a unit in the last place a step."""
+    equal, furthest, plans = interpreted[f"{kind} {settings}"]
+    assert equal > 0.999
+    assert furthest <= 4
+    assert plans == 1, "addresses did not change, so the arrays must be made once"
+
+
+def test_elements_beyond_32_bits(interpreted: dict[str, Any]) -> None:
+    """Weights that exist moved from 1 to 1.5, their momenta from 0 to -0.03; those of programs not launched stayed."""
+    theta, gradient, momentum = interpreted["beyond"]
+    assert theta == [1.0, 1.5, 1.5]
+    assert gradient == [-3.0, -3.0, -3.0]
+    assert momentum == pytest.approx([0.0, -0.03, -0.03], rel=1e-6)
+
+
+def test_programs_cover_every_element_once() -> None:
+    triton = pytest.importorskip("lion.kernels.triton")
+    sizes = array("q", [0, 1, triton.BLOCK, triton.BLOCK + 1, 0, 5000])
+    covered = [0] * len(sizes)
+    for tensor, start in zip(*triton.programs(sizes), strict=True):
+        assert start == covered[tensor]
+        covered[tensor] = min(start + triton.BLOCK, sizes[tensor])
+    assert covered == list(sizes)
+    _, starts = triton.programs(array("q", [2**31 + 1]))
+    assert (starts.itemsize, starts[-1]) == (8, 2**31)
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("weight", "momentum"), [(FLOAT, FLOAT), (FLOAT, BFLOAT16), (BFLOAT16, BFLOAT16)], ids=str)
+def test_it_compiles_for_gpus(weight: torch.dtype, momentum: torch.dtype, capability: int) -> None:
+    """To machine code; nothing but the two interpolations is a fused multiply-add; addresses have 64 bits."""
+    pytest.importorskip("triton")
+    from triton import compile as compiled
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from lion.kernels import triton
+
+    names = triton.step.arg_names
+    constants = {"W": triton.MEMORY[weight], "M": triton.MEMORY[momentum], "BLOCK": triton.BLOCK}
+    types = {name: "*i64" if place < 6 else "fp32" for place, name in enumerate(names)}
+    source = ASTSource(fn=triton.step, signature=types | dict.fromkeys(constants, "constexpr"), constexprs=constants)
+    made = compiled(source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": False})
+    assert made.asm["cubin"]
+    code = made.asm["ptx"]
+    per_thread = triton.BLOCK // (32 * made.metadata.num_warps)
+    assert len(re.findall(r"\bfma\.rn\.f32", code)) == 2 * 2 * per_thread  # two branches of two interpolations
+    assert not re.search(r"(ld|st)\.global\S* .*\[ ?%r\d", code)
+
+
+def test_what_it_refuses() -> None:
+    triton = pytest.importorskip("lion.kernels.triton")
+
+    def reason(weight: Tensor, **options: Any) -> str | None:
+        weight = weight.requires_grad_()
+        optimizer = Lion([weight], **options)
+        optimizer._begin(optimizer.param_groups[0], [weight])
+        group = optimizer.param_groups[0]
+        refused: str | None = triton.refusal([weight], [torch.ones_like(weight)], [optimizer.state[weight]], group)
+        return refused
+
+    # Not interpreted, it has to compile for the CPU, which Triton can't; interpreted it is never refused (`compared`).
+    assert "Triton's kernel failed on cpu: " in str(reason(torch.zeros(3)))
+    assert "momentum of torch.int8" in str(reason(torch.zeros(3), momentum_dtype="int8"))
+    assert "rounded stochastically" in str(reason(torch.zeros(3, dtype=BFLOAT16), stochastic_rounding=True))
+    assert "float64" in str(reason(torch.zeros(3, dtype=torch.float64)))
+    assert "lr is a tensor" in str(reason(torch.zeros(3), lr=torch.tensor(0.1)))
+    both = [torch.zeros(1), torch.zeros(1, device="meta")]
+    assert triton.refusal(both, both, [], {}) == "parameters are on cpu and meta"
+
+
+def test_other_results_are_noticed_before_any_weight_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = pytest.importorskip("lion.kernels.triton")
+    from lion.kernels import plain
+
+    def one_too_many(*arguments: Any) -> None:
+        plain.each(*arguments)
+        plain.each(*arguments)
+
+    for way, expected in ((plain.each, None), (one_too_many, "Triton's kernel has other results on cpu")):
+        triton.trouble.cache_clear()
+        monkeypatch.setattr(triton, "update", way)
+        assert triton.trouble(torch.device("cpu")) == expected
+    triton.trouble.cache_clear()
+
+
+def test_it_is_chosen_for_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = pytest.importorskip("lion.kernels.triton")
+    import lion.optimizer
+    from lion.kernels import cpu
+
+    assert lion.optimizer._kernels("cuda") is triton
+    assert lion.optimizer._kernels("cpu") is cpu
+    assert lion.optimizer._kernels("meta") is cpu
+    monkeypatch.setattr(lion.optimizer, "find_spec", lambda _: None)
+    assert lion.optimizer._kernels("cuda") is cpu
+
+
+if __name__ == "__main__":
+    main()

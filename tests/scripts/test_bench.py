@@ -1,0 +1,171 @@
+import csv
+import importlib.util
+import math
+import time
+
+import pytest
+import torch
+
+from scripts import bench
+
+
+def run(tmp_path, *arguments):
+    assert bench.main([*arguments, "--rounds", "2", "--steps", "1", "--out", str(tmp_path)]) == 0
+
+
+def figures(path):
+    return {row["optimizer"]: row for row in csv.DictReader(path.open())}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(bench.MODELS, "one-large-tensor", lambda: [(256, 10), (256,)])
+    return "one-large-tensor"
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("vit_s16", "vit_small_patch16_224"), ("vit_b16", "vit_base_patch16_224")]
+)
+def test_shapes_of_vits_are_timms(name, theirs):
+    import timm
+
+    with torch.device("meta"):
+        model = timm.create_model(theirs)
+    assert sorted(bench.MODELS[name]()) == sorted(tuple(p.shape) for p in model.parameters())
+
+
+def test_shapes_of_gpt2_are_transformers():
+    transformers = pytest.importorskip("transformers")
+    with torch.device("meta"):
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
+    assert sorted(bench.MODELS["gpt2_124m"]()) == sorted(tuple(p.shape) for p in model.parameters())
+
+
+def test_every_contender_steps_or_says_why_not(tiny, tmp_path):
+    """In the order of their times; what did not run has a note in place of figures."""
+    run(tmp_path, tiny)
+    rows = figures(tmp_path / f"{tiny}.csv")
+    assert set(bench.known()) <= set(rows)
+    packages = {name: module for name, (_, module, _, _) in bench.LIBRARIES.items()}
+    for name, row in rows.items():
+        there = name not in packages or importlib.util.find_spec(packages[name].split(".")[0])
+        if there:
+            assert float(row["ms"]) > 0, row["note"]
+        if not there:
+            assert row["note"].endswith("is not installed")
+            assert not row["ms"]
+    assert [float(row["ms"]) for row in rows.values() if row["ms"]] == sorted(
+        float(row["ms"]) for row in rows.values() if row["ms"]
+    )
+
+
+def test_figures_that_can_be_worked_out(tiny, tmp_path, capsys):
+    """2,816 parameters: bytes of state by hand, and a step that moves 12 bytes a parameter and its state twice."""
+    run(tmp_path, tiny, "--optim", "lion,lion-bf16,lion-int8,adamw")
+    rows = figures(tmp_path / f"{tiny}.csv")
+    size = 2816
+    state = {"lion": 4 * size, "lion-bf16": 2 * size, "lion-int8": size + 4 * 11, "adamw-fused": 8 * size}
+    for name, expected in state.items():
+        row = rows[name]
+        assert float(row["state_mb"]) * 1e6 == pytest.approx(expected, abs=1)
+        moved = float(row["gb_per_s"]) * 1e9 * float(row["ms"]) / 1e3
+        assert moved == pytest.approx(12 * size + 2 * expected, rel=1e-3)
+    assert float(rows["adamw-fused"]["ratio"]) == 1
+    assert float(rows["stream"]["of_stream"]) == pytest.approx(1)
+    assert float(rows["lion"]["peak_mb"]) == 0
+    assert float(rows["adamw"]["peak_mb"]) > 0
+    told = capsys.readouterr().out
+    assert "ratio to adamw-fused" in told
+    markdown = (tmp_path / f"{tiny}.md").read_text()
+    assert len([line for line in markdown.splitlines() if line.startswith("|")]) == 2 + len(rows)
+    assert (tmp_path / f"{tiny}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_takes_its_turn_first_and_time_ends_it():
+    called = []
+
+    def slot(name):
+        def timed():
+            called.append(name)
+            time.sleep(0.01)
+            return 1.0
+
+        return timed
+
+    taken = bench.in_turn({name: slot(name) for name in "abc"}, rounds=3, seconds=60)
+    assert called == list("abcbcacab")
+    assert taken == {name: [1.0] * 3 for name in "abc"}
+    called.clear()
+    taken = bench.in_turn({"a": slot("a")}, rounds=10**6, seconds=0.2)
+    assert 3 <= len(taken["a"]) <= 20
+
+
+def test_peak_memory_is_what_was_alive_at_once():
+    kept = torch.zeros(1000)
+
+    def step():
+        for _ in range(3):
+            a = kept + 1  # 4,000 bytes
+            b = a * 2  # and as many; both end with the turn
+            kept.add_(b)
+            del a, b
+
+    assert bench.allocated(step) == 8000
+    assert bench.allocated(lambda: kept.add_(1)) == 0
+
+
+def test_a_training_step(tmp_path, monkeypatch):
+    weight = torch.nn.Parameter(torch.ones(300))
+    computed = []
+
+    def gradients():
+        computed.append(1)
+        weight.grad = torch.ones(300)
+        time.sleep(0.002)
+
+    monkeypatch.setattr(bench, "training", lambda model, batch_size: ([weight], gradients))
+    run(tmp_path, "vit_s16", "--train", "--optim", "lion,adamw-fused")
+    rows = figures(tmp_path / "vit_s16-train.csv")
+    assert set(rows) == {"lion", "adamw-fused", "forward and backward"}
+    assert all(float(row["ms"]) >= 2 for row in rows.values())
+    assert len(computed) == 1 + 2 * 3  # one before the first steps, then two rounds of three
+
+
+@pytest.mark.parametrize("model", ["vit_s16", "gpt2_124m"])
+def test_gradients_of_a_real_model(model, monkeypatch):
+    """Small twins of the models, by the same call."""
+    import timm
+
+    if model == "vit_s16":
+        create = timm.create_model
+        monkeypatch.setattr(timm, "create_model", lambda name: create(name, embed_dim=12, depth=1, num_heads=1))
+    else:
+        transformers = pytest.importorskip("transformers")
+        small = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=1)
+        monkeypatch.setattr(transformers, "GPT2Config", lambda: small)
+    params, gradients = bench.training(model, 1)
+    gradients()
+    assert all(p.grad is not None and math.isfinite(p.grad.sum()) for p in params)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["vit_s17"], "vit_s16, vit_b16"),
+        (["vit_s16", "--optim", "lino"], "lion-bf16"),
+        (["many-small-tensors", "--train"], "--train takes vit_s16"),
+        (["vit_s16", "--rounds", "1"], "--rounds must be at least 2"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_line(arguments, named, capsys):
+    assert bench.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
+
+
+def test_too_little_memory_is_said_before_it_is_used(monkeypatch, capsys):
+    monkeypatch.setitem(bench.MODELS, "one-large-tensor", lambda: [(10,)])
+    monkeypatch.setattr(bench.os, "sysconf", lambda name: 1)
+    assert bench.main(["one-large-tensor"]) == 2
+    assert "choose some with --optim" in capsys.readouterr().err
