@@ -21,10 +21,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from recipes import published
 from recipes.errors import ConfigError
 from recipes.files import sync_folder
 
 KEEP = 2
+RUN = "run:"  # before the command of a run to start from, see recipes.forerunner
 
 
 @dataclass
@@ -168,9 +170,14 @@ def trim(folder: Path) -> None:
 def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
     """Weights to start from: a run's folder (its Polyak average where it has one) or a .safetensors file.
 
+    Beside these, a folder that transformers saved, or a model's name on the Hugging Face hub. Nothing for
+    `run:`: only a recipe knows at which scale and where that run is to be done.
+
     Raises:
         ConfigError: there are none, or the file is damaged.
     """
+    if str(source).startswith(RUN):
+        return {}
     path = Path(source)
     if path.is_dir():
         found = [
@@ -180,10 +187,12 @@ def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
             if (file := folder / name).exists()
         ]
         if not found:
+            if (saved := published.in_folder(path)) is not None:
+                return saved
             raise ConfigError(f"init_from={source} holds no checkpoint; expected a run's folder with checkpoint/ in it")
         path = found[0]
     if not path.exists():
-        raise ConfigError(f"init_from={source} does not exist; expected a run's folder or a .safetensors file")
+        return published.from_hub(str(source))
     try:
         weights: dict[str, torch.Tensor] = load_file(path)
     except Exception as error:

@@ -33,7 +33,15 @@ ROWS = {
     ("vit_h14", ""): ("JFT ViT-H/14", ""),
     ("vit_g14", ""): ("JFT-3B ViT-g/14 and ViT-G/14", ""),
     ("vit_gg14", ""): ("JFT-3B ViT-g/14 and ViT-G/14", ""),
+    ("gpt2_small", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
+    ("gpt2_medium", ""): ("LM medium on Wiki-40B", ""),
+    ("gpt2_large", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
+    ("bert_small", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
+    ("bert_medium", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
+    ("bert_large", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
 }
+LANGUAGE_BETAS = {("0.9", "0.99"), ("0.95", "0.98")}  # named only where they differ from those in conf/optim
+WITHOUT_BETAS = ("adafactor",)
 PRINTED = {"AdamW": "adamw", "Adafactor": "adafactor", "Lion": "lion"}
 # Which optimizer's numbers the ones that the paper does not print start from.
 ADAPTIVE = ("adamw", "adafactor", "radam", "nadam", "nadam_torch", "adabelief", "amsgrad", "amsgrad_torch")
@@ -55,12 +63,15 @@ def files() -> dict[Path, str]:
             if optim not in rows:
                 source += f": {row['optimizer']}'s numbers, since {optim}'s are not printed"
             where = f"{task}/{optim}{suffix}"
+            betas = (row["beta1"], row["beta2"])
+            named = task.startswith(("gpt2", "bert")) and betas in LANGUAGE_BETAS and optim not in WITHOUT_BETAS
+            printed = f"  betas: [{', '.join(betas)}]\n" if named and optim not in SIGNS else ""
             texts[FOLDER / f"{where}.yaml"] = (
                 "# @package _global_\n"
                 f"# python run.py task={task} optim={optim} scale=paper"
                 f"{' augment=randaug_mixup' if suffix else ''} dry_run=true\n"
                 "# Written by scripts/make_tuned.py.\n"
-                f"optim:\n  lr: {row['lr']}\n  weight_decay: {row['weight_decay']}\n"
+                f"optim:\n  lr: {row['lr']}\n  weight_decay: {row['weight_decay'] or '0.0'}\n{printed}"
                 f'tuned:\n  file: paper/{where}\n  source: "{source}"\n'
             )
     return texts

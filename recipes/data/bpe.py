@@ -1,0 +1,82 @@
+"""Tokenizers: byte-level byte-pair encoding trained on a corpus's training split, or a published one.
+
+Byte-level (Radford et al. 2019, GPT-2): the alphabet is the 256 bytes, so no text is outside the vocabulary and
+every text comes back unchanged.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from recipes.data import cache
+from recipes.errors import ConfigError
+from recipes.files import write_text
+
+END = "<|endoftext|>"  # between documents
+MASK = "<|mask|>"  # in the place of a hidden token
+# What published tokenizers call them.
+ENDS = (END, "</s>", "<eos>", "[SEP]", "<|end_of_text|>")
+MASKS = (MASK, "[MASK]", "<mask>")
+SMALLEST = 256  # the bytes
+
+
+def trained(
+    texts: Callable[[], Iterable[str]], fingerprint: str, vocab_size: int, extra_tokens: Sequence[str] = ()
+) -> Tokenizer:
+    """A byte-level BPE trained on these texts, once for each content and size; then it comes from the cache.
+
+    Args:
+        texts: called where there is something to train.
+        fingerprint: of the texts.
+        vocab_size: tokens in all: the special ones, 256 bytes, and merges.
+        extra_tokens: special tokens beside `END`; `END` has index 0 and they follow in their order.
+
+    Raises:
+        ConfigError: the vocabulary has no room for the bytes.
+    """
+    specials = list(dict.fromkeys((END, *extra_tokens)))
+    if vocab_size < SMALLEST + len(specials):
+        raise ConfigError(
+            f"vocab_size={vocab_size} is too small: {SMALLEST} bytes and {len(specials)} special tokens "
+            f"need {SMALLEST + len(specials)}"
+        )
+    name = cache.key("byte-level BPE", tokenizers.__version__, fingerprint, vocab_size, specials)
+    path = cache.folder("tokenizers") / f"{name}.json"
+    with cache.alone(path):
+        if not path.exists():
+            tokenizer = Tokenizer(models.BPE())
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            tokenizer.decoder = decoders.ByteLevel()
+            trainer = trainers.BpeTrainer(
+                vocab_size=vocab_size,
+                special_tokens=specials,
+                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                show_progress=False,
+            )
+            tokenizer.train_from_iterator(texts(), trainer)
+            write_text(path, tokenizer.to_str())
+    return Tokenizer.from_file(str(path))
+
+
+def published(name: str) -> Tokenizer:
+    """A tokenizer by its file (tokenizer.json, or a folder that holds one) or its name on the Hugging Face hub.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
+    path = Path(name).expanduser()
+    path = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        return Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(name)
+    except Exception as error:  # the library raises plain Exceptions
+        raise ConfigError(
+            f"data.options.tokenizer={name}: no such tokenizer.json, and the hub does not give it "
+            f"({str(error).splitlines()[0][:120]}); name a local file"
+        ) from None
+
+
+def special(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+    """The index of the first of these tokens that the vocabulary has."""
+    return next((index for name in names if (index := tokenizer.token_to_id(name)) is not None), None)

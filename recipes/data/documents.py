@@ -1,0 +1,247 @@
+"""Texts from a local file or folder, or from the Hugging Face hub, as documents of the splits train, val and test.
+
+    path/train*.jsonl, path/train/*.txt, ...    splits by the names of files or folders (train, val..., dev..., test)
+    path/*.parquet                              no names: a share of the documents is held out by a hash of their text
+    path.txt                                    one text: its last lines are held out
+    a folder of Hugging Face's save_to_disk, or a name on the hub
+
+A .txt file is a document; .jsonl and .parquet hold one in each row's column `text`. Where the data have no split of
+that name, `test` is the official validation split and `val` is held out of training, as for images.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.data import cache
+from recipes.data.images import _first_line, _reachable
+from recipes.errors import ConfigError
+
+SUFFIXES = (".txt", ".jsonl", ".parquet")
+# What a split's file, folder or name on the hub begins with.
+NAMES = {"train": "train", "val": "val", "dev": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The texts of one split, read when they are needed.
+
+    Attributes:
+        fingerprint: changes where the texts do.
+        texts: called for each reading.
+    """
+
+    fingerprint: str
+    texts: Callable[[], Iterable[str]]
+
+
+def local(path: str, column: str, holdout: float) -> dict[str, Documents]:
+    """The splits of a file or folder.
+
+    Args:
+        path: see the module.
+        column: of the text, in files of rows.
+        holdout: share of the documents for `val` and `test` together, where they are not told apart.
+
+    Raises:
+        ConfigError: there is nothing to read, or a file is not what it has to be.
+    """
+    place, given = Path(path).expanduser(), f"data.path={path}"
+    if not place.exists():
+        raise ConfigError(f"{given} does not exist: give a file or folder of {', '.join(SUFFIXES)}")
+    if place.is_file() and place.suffix == ".txt":
+        return _cut(place, holdout)
+    if place.is_dir() and ((place / "dataset_dict.json").is_file() or (place / "state.json").is_file()):
+        return _complete(_tables(_from_disk(place, given), column, given), holdout)
+    files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.suffix in SUFFIXES)
+    if not files or files[0].suffix not in SUFFIXES:
+        raise ConfigError(f"{given} holds no texts: expected files that end in {', '.join(SUFFIXES)}")
+    sorted_in: dict[str | None, list[Path]] = {}
+    for file in files:
+        parts = file.relative_to(place).parts if place.is_dir() else ()
+        sorted_in.setdefault(next((split for part in parts if (split := _split(part))), None), []).append(file)
+    if None in sorted_in and len(sorted_in) > 1:
+        raise ConfigError(
+            f"{given}: {sorted_in[None][0]} belongs to no split, while others do by name; rename it to train, val or "
+            "test, or move it away"
+        )
+    splits = {name or "train": _read_files(found, place, column) for name, found in sorted_in.items()}
+    return _complete(splits, holdout, given)
+
+
+def hub(
+    name: str, subset: str | None, revision: str | None, column: str, streaming: bool, holdout: float
+) -> dict[str, Documents]:
+    """The splits of a data set on the Hugging Face hub, or in its local cache.
+
+    Args:
+        name: such as `allenai/c4`.
+        subset: its configuration, such as `en`.
+        revision: a branch or commit.
+        column: of the text.
+        streaming: read over the network as needed, without a copy.
+        holdout: as for `local`.
+
+    Raises:
+        ConfigError: the data set is not to be had.
+    """
+    from datasets import config, load_dataset
+
+    given, was_offline = f"data.hub={name}", config.HF_HUB_OFFLINE
+    # Without this look, a machine without a network would try for half a minute before it turns to the cache.
+    config.HF_HUB_OFFLINE = was_offline or not _reachable(config.HF_ENDPOINT)
+    try:
+        tables = load_dataset(name, subset, revision=revision, streaming=streaming)
+    except Exception as error:  # datasets has no common error
+        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else _first_line(error)
+        raise ConfigError(
+            f"{given}{f' ({subset})' if subset else ''} is not to be had ({why}): get it on a machine with a network "
+            f"(datasets.load_dataset, then save_to_disk) and set data.path to its folder"
+        ) from None
+    finally:
+        config.HF_HUB_OFFLINE = was_offline
+    return _complete(_tables(tables, column, given, (name, subset, revision)), holdout, given)
+
+
+def _split(name: str) -> str | None:
+    """The split that a file's or folder's name begins with."""
+    return next((split for start, split in NAMES.items() if name.lower().startswith(start)), None)
+
+
+def _complete(splits: Mapping[str, Documents], holdout: float, given: str = "the data") -> dict[str, Documents]:
+    """`train`, `val` and `test`; what is missing is held out of the training documents, by a hash of their text."""
+    if "train" not in splits:
+        raise ConfigError(f"{given} has no split to train on; found: {', '.join(splits)}")
+    found = dict(splits)
+    if "val" in found and "test" not in found:
+        found["test"] = found.pop("val")
+    missing = [name for name in ("val", "test") if name not in found]
+    if not missing:
+        return found
+    if not 0 < holdout < 1:
+        raise ConfigError(f"data.options.holdout={holdout} must lie between 0 and 1: {given} has no {missing[0]} split")
+    whole = splits["train"]
+    for number, name in enumerate(("train", *missing)):
+        found[name] = Documents(
+            cache.key(whole.fingerprint, holdout, missing, name),
+            functools.partial(_share, whole.texts, len(missing), holdout, number),
+        )
+    return found
+
+
+def _share(texts: Callable[[], Iterable[str]], parts: int, holdout: float, part: int) -> Iterator[str]:
+    """The documents that are not held out (part 0), or those of one of the held-out parts (from 1)."""
+    for text in texts():
+        drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64 * parts / holdout
+        if part == (int(drawn) + 1 if drawn < parts else 0):
+            yield text
+
+
+def _cut(file: Path, holdout: float) -> dict[str, Documents]:
+    """One text, cut at line ends: the last lines validate and test."""
+    text = _decoded(file)
+    marks = [len(text) * (1 - holdout), len(text) * (1 - holdout / 2)]
+    lines: list[list[str]] = [[], [], []]
+    seen = 0
+    for line in text.splitlines(keepends=True):
+        lines[sum(seen >= mark for mark in marks)].append(line)
+        seen += len(line)
+    pieces = ["".join(part) for part in lines]
+    if not all(pieces):
+        raise ConfigError(f"data.path={file} is too short to hold lines out of it for validation and test")
+    return {
+        name: Documents(cache.key(piece), functools.partial(list, [piece]))
+        for name, piece in zip(("train", "val", "test"), pieces, strict=True)
+    }
+
+
+def _decoded(file: Path) -> str:
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 (byte {error.start}): convert it, or take it away") from None
+
+
+def _read_files(files: list[Path], root: Path, column: str) -> Documents:
+    """Documents of some files; other sizes or times make another fingerprint."""
+    stats = [(str(file.relative_to(root.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return Documents(cache.key(column, stats), functools.partial(_texts, files, column))
+
+
+def _texts(files: list[Path], column: str) -> Iterator[str]:
+    for file in files:
+        if file.suffix == ".txt":
+            yield _decoded(file)
+        else:
+            rows = _json_rows(file, column) if file.suffix == ".jsonl" else _parquet_rows(file, column)
+            for row in rows:
+                if not isinstance(row, str):
+                    raise ConfigError(f"{file}: column {column} holds {type(row).__name__}, expected text")
+                yield row
+
+
+def _json_rows(file: Path, column: str) -> Iterator[Any]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode())
+                yield row[column]
+            except UnicodeDecodeError:
+                raise ConfigError(f"{file} is not UTF-8 (line {number}): convert it, or take it away") from None
+            except (ValueError, KeyError, TypeError):
+                raise ConfigError(
+                    f"{file}, line {number}: no JSON object with a column {column}; set +data.options.column="
+                ) from None
+
+
+def _parquet_rows(file: Path, column: str) -> Iterator[Any]:
+    import pyarrow  # type: ignore[import-untyped]
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ConfigError(f"{file} is no readable Parquet file ({_first_line(error)})") from None
+    if column not in table.schema_arrow.names:
+        raise ConfigError(
+            f"{file} has no column {column}: set +data.options.column to one of {', '.join(table.schema_arrow.names)}"
+        )
+    for batch in table.iter_batches(batch_size=1000, columns=[column]):
+        yield from batch.column(0).to_pylist()
+
+
+def _from_disk(folder: Path, given: str) -> Mapping[str, Any]:
+    from datasets import Dataset, load_from_disk
+
+    try:
+        loaded = load_from_disk(str(folder))
+    except Exception as error:  # datasets has no common error
+        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {_first_line(error)}") from None
+    return {"train": loaded} if isinstance(loaded, Dataset) else loaded
+
+
+def _tables(tables: Mapping[str, Any], column: str, given: str, origin: Any = None) -> dict[str, Documents]:
+    """The column of texts of each split of a Hugging Face data set."""
+    splits = {}
+    for name, table in tables.items():
+        if (split := _split(name)) is None or split in splits:
+            continue
+        columns = table.column_names
+        if columns is not None and column not in columns:
+            raise ConfigError(
+                f"{given} has no column {column}: set +data.options.column to one of {', '.join(columns)}"
+            )
+        # A stream has no fingerprint of its content: its name and revision have to do.
+        print_ = cache.key(getattr(table, "_fingerprint", None) or origin, column, name)
+        splits[split] = Documents(print_, functools.partial(_column, table, column))
+    return splits
+
+
+def _column(table: Any, column: str) -> Iterator[str]:
+    return (row[column] for row in table.select_columns([column]))

@@ -1,0 +1,63 @@
+"""What counting gives: unigram and bigram models of a token stream, the floor that a language model has to beat.
+
+Both add k to every count: p(b | a) = (count(a b) + k) / (count(a) + k V). The k is chosen on the last twentieth of
+the training stream, and the counts are then of the whole of it. No validation or test token is seen.
+"""
+
+import numpy as np
+
+K_GRID = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
+HELD_OUT = 20  # one part in so many chooses k
+LARGEST = 4096  # tokens; a table of their pairs takes 64 MiB
+
+Array = np.ndarray
+
+
+def unigram(ids: Array, vocab_size: int, k: float = 1.0) -> Array:
+    """Natural log of p(b), float32 [V], from the stream `ids` [N] of token indices."""
+    return _log_shares(np.bincount(ids, minlength=vocab_size), k)
+
+
+def bigram(ids: Array, vocab_size: int, k: float | None = None) -> Array:
+    """Natural log of p(b | a), float32 [V, V], rows a, from the stream `ids` [N].
+
+    Args:
+        ids: token indices below `vocab_size`.
+        vocab_size: V.
+        k: added to every count; None chooses from `K_GRID`.
+
+    Raises:
+        ValueError: the table would be too large, or the stream is too short to hold some of it out.
+    """
+    if vocab_size > LARGEST:
+        raise ValueError(f"a table of all pairs of {vocab_size} tokens is too large; at most {LARGEST}")
+    if k is None:
+        k = _best_k(ids, vocab_size)
+    return _log_shares(_pairs(ids, vocab_size), k)
+
+
+def perplexity(log_shares: Array, ids: Array) -> float:
+    """The exponential of the mean negative log probability of a stream's tokens, the first one left out."""
+    ids = ids.astype(np.int64)
+    logs = log_shares[ids[1:]] if log_shares.ndim == 1 else log_shares[ids[:-1], ids[1:]]
+    return float(np.exp(-logs.mean(dtype=np.float64)))
+
+
+def _best_k(ids: Array, vocab_size: int) -> float:
+    cut = len(ids) - len(ids) // HELD_OUT
+    if len(ids) - cut < 2:
+        raise ValueError(f"a stream of {len(ids)} tokens is too short to choose k on a part of it")
+    counts, held = _pairs(ids[:cut], vocab_size), ids[cut:].astype(np.int64)
+    before, seen = counts.sum(1)[held[:-1]], counts[held[:-1], held[1:]]
+    return min(K_GRID, key=lambda k: -np.log((seen + k) / (before + k * vocab_size)).mean())
+
+
+def _pairs(ids: Array, vocab_size: int) -> Array:
+    """How often each token follows each other, int64 [V, V]."""
+    codes = ids[:-1].astype(np.int64) * vocab_size + ids[1:]
+    return np.bincount(codes, minlength=vocab_size**2).reshape(vocab_size, vocab_size)
+
+
+def _log_shares(counts: Array, k: float) -> Array:
+    total = counts.sum(-1, keepdims=True) + k * counts.shape[-1]
+    return (np.log(counts + k) - np.log(total)).astype(np.float32)

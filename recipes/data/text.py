@@ -1,0 +1,291 @@
+"""Texts as one long array of tokens, made once and mapped into memory, and the windows that models see.
+
+A split's documents are tokenised and written one after another, each with an end-of-text token before it, so that
+the first token of a document is predicted from that one. The array lies in the cache under a hash of the texts and
+the tokenizer; it is written whole or not at all. Windows are packed: they cross the borders of documents, as GPT-2's.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from recipes.data import bpe, cache, documents
+from recipes.data.documents import Documents
+from recipes.errors import ConfigError
+from recipes.files import sync_folder, write_json
+from recipes.loading import Batch, Key
+
+PADDING = -100  # fills the last window; what torch's cross-entropy ignores
+BATCH_CHARACTERS = 1 << 22  # tokenised at a time
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One split of a tokenised corpus.
+
+    Attributes:
+        ids: uint16 or uint32 [N], in memory or mapped into it.
+        words: what whitespace separates in the same texts.
+        fingerprint: over the ids and the tokenizer.
+        vocab_size: of the tokenizer.
+        end: index of the end-of-text token.
+        mask: index of the mask token, where the tokenizer has one.
+    """
+
+    ids: np.ndarray
+    documents: int
+    words: int
+    fingerprint: str
+    vocab_size: int
+    end: int
+    mask: int | None = None
+
+
+def load(
+    *,
+    context: int,
+    path: str | None = None,
+    hub: str | None = None,
+    subset: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    column: str = "text",
+    holdout: float = 0.01,
+    tokenizer: str | None = None,
+    vocab_size: int = 32_000,
+    extra_tokens: Sequence[str] = (bpe.MASK,),
+    tokenizer_documents: int = 100_000,
+    train_tokens: int | None = None,
+    eval_documents: int | None = None,
+    word_level: bool = False,
+) -> "dict[str, TokenWindows]":
+    """The splits `train`, `val` and `test` of a local file or folder, or of a data set on the hub.
+
+    Args:
+        context: tokens a window.
+        path: see `recipes.data.documents`.
+        hub: a name on the hub.
+        subset: its configuration, such as `en`.
+        revision: a branch or commit of it.
+        streaming: read over the network as needed, without a copy.
+        column: of the text, in files of rows.
+        holdout: share of the documents for `val` and `test` together, where the data do not tell them apart.
+        tokenizer: a tokenizer.json or a name on the hub; None trains a byte-level BPE on the training split.
+        vocab_size: of the tokenizer that is trained.
+        extra_tokens: its special tokens beside the end of text.
+        tokenizer_documents: it is trained on the first so many.
+        train_tokens: stop reading the training split after about so many.
+        eval_documents: validate and test on no more than so many each.
+        word_level: perplexity by the word instead of the token.
+
+    Raises:
+        ConfigError: the data or an option are not what they have to be.
+    """
+    if path is not None:
+        splits = documents.local(path, column, holdout)
+    elif hub is not None:
+        splits = documents.hub(hub, subset, revision, column, streaming, holdout)
+    else:
+        raise ConfigError("data=text needs data.path=, a file or folder, or data.hub=, a name on the Hugging Face hub")
+    if tokenizer is not None:
+        maker = bpe.published(tokenizer)
+    else:
+        train = splits["train"]
+        maker = bpe.trained(
+            lambda: itertools.islice(train.texts(), tokenizer_documents),
+            cache.key(train.fingerprint, tokenizer_documents),
+            vocab_size,
+            extra_tokens,
+        )
+    tokens = tokenised(splits, maker, train_tokens=train_tokens, eval_documents=eval_documents)
+    return windows(tokens, context, word_level)
+
+
+def tokenised(
+    splits: Mapping[str, Documents],
+    tokenizer: Tokenizer,
+    *,
+    train_tokens: int | None = None,
+    eval_documents: int | None = None,
+) -> dict[str, Tokens]:
+    """The tokens of each split, from the cache after the first time.
+
+    Args:
+        splits: `train` and splits to evaluate on.
+        tokenizer: must have an end-of-text token.
+        train_tokens: stop reading the training split after about so many.
+        eval_documents: read no more than so many of each other split.
+
+    Raises:
+        ConfigError: a split is empty, the tokenizer has no end-of-text token, or the cache cannot be written.
+    """
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    end = bpe.special(tokenizer, bpe.ENDS)
+    if end is None:
+        raise ConfigError(f"the tokenizer has no end-of-text token; expected one of {', '.join(bpe.ENDS)}")
+    mask, vocab_size = bpe.special(tokenizer, bpe.MASKS), tokenizer.get_vocab_size()
+    made_by = cache.key(tokenizer.to_str(), end)
+    root, found = cache.folder("tokens"), {}
+    for name, split in splits.items():
+        limits = (train_tokens, None) if name == "train" else (None, eval_documents)
+        folder = root / cache.key(split.fingerprint, made_by, *limits)
+        with cache.alone(folder):
+            about = _whole(folder)
+            if about is None:
+                about = _write(folder, split.texts(), tokenizer, end, *limits)
+        if about["documents"] == 0:
+            raise ConfigError(f"the data have no text in their split {name}")
+        ids = np.memmap(folder / "ids.bin", _dtype(vocab_size), "r")
+        fingerprint = cache.key(made_by, about["sha256"])
+        found[name] = Tokens(ids, about["documents"], about["words"], fingerprint, vocab_size, end, mask)
+    return found
+
+
+def _dtype(vocab_size: int) -> np.dtype:
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def _whole(folder: Path) -> dict[str, Any] | None:
+    """What the cache says about a split, where it has it whole."""
+    try:
+        about = json.loads((folder / "about.json").read_text())
+        return about if (folder / "ids.bin").stat().st_size == about["bytes"] else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _write(
+    folder: Path,
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    end: int,
+    most_tokens: int | None,
+    most_documents: int | None,
+) -> dict[str, Any]:
+    """Tokenise into a new folder of the cache; the folder appears when it is whole."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that later forks do not warn about it
+    dtype = _dtype(tokenizer.get_vocab_size())
+    temporary = folder.with_name(f".{folder.name}.tmp")  # the lock is held: nobody else writes it
+    count, words, tokens, digest = 0, 0, 0, hashlib.sha256()
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        with (temporary / "ids.bin").open("wb") as file:
+            for batch in _batches(texts, most_documents):
+                for text, encoding in zip(
+                    batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True
+                ):
+                    ids = np.array([end, *encoding.ids], dtype)
+                    digest.update(ids.tobytes())
+                    file.write(ids.tobytes())
+                    count, words, tokens = count + 1, words + len(text.split()), tokens + len(ids)
+                    if most_tokens is not None and tokens >= most_tokens:
+                        break
+                if most_tokens is not None and tokens >= most_tokens:
+                    break
+            file.flush()
+            os.fsync(file.fileno())
+        about = {
+            "bytes": tokens * dtype.itemsize,
+            "documents": count,
+            "words": words,
+            "tokens": tokens,
+            "sha256": digest.hexdigest(),
+        }
+        write_json(temporary / "about.json", about)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"tokens could not be written to {folder.parent} ({error.strerror}); make room, or name another folder "
+            f"in the environment: {cache.VARIABLE}="
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return about
+
+
+def _batches(texts: Iterable[str], most: int | None) -> Iterator[list[str]]:
+    """Documents by the few megabytes, empty ones left out."""
+    batch: list[str] = []
+    characters = 0
+    for text in itertools.islice((text for text in texts if text), most):
+        batch.append(text)
+        characters += len(text)
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class TokenWindows:
+    """A split cut into windows of `context` tokens, one after another: the loop's Examples.
+
+    Attributes:
+        overlap: tokens of the next window that a window ends with. A model that predicts each token from those before
+            it needs one: `context` inputs and, one further on, `context` targets.
+        partial: the last window counts too, filled up with `PADDING`.
+        word_level: give the words that stand behind each window's tokens.
+    """
+
+    tokens: Tokens
+    context: int
+    overlap: int = 0
+    partial: bool = True
+    word_level: bool = False
+
+    def __len__(self) -> int:
+        further = len(self.tokens.ids) - self.overlap
+        return max(0, -(-further // self.context) if self.partial else further // self.context)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """`tokens`, int64 [B, context + overlap].
+
+        With `word_level` also `words`, float32 [B]: the split's words, shared out by tokens after the overlap.
+        """
+        first = np.array([index for _, index in keys], np.int64)[:, None] * self.context
+        place = first + np.arange(self.context + self.overlap)
+        length = len(self.tokens.ids)
+        inside = place < length
+        ids = self.tokens.ids[np.minimum(place, length - 1)].astype(np.int64)
+        batch = {"tokens": torch.from_numpy(np.where(inside, ids, PADDING))}
+        if self.word_level:
+            share = self.tokens.words / (length - self.overlap)
+            batch["words"] = torch.from_numpy(inside[:, self.overlap :].sum(1) * share).float()
+        return batch
+
+    def fingerprint(self) -> str:
+        """A hash of tokens, tokenizer and shape."""
+        return cache.key(self.tokens.fingerprint, self.context, self.overlap, self.partial)
+
+
+def windows(tokens: Mapping[str, Tokens], context: int, word_level: bool = False) -> dict[str, TokenWindows]:
+    """Windows of each split: whole ones of `train`, and of the others every token.
+
+    Raises:
+        ConfigError: the context is none, or longer than the training split.
+    """
+    if context < 1:
+        raise ConfigError(f"data.options.context={context} must be at least 1 token")
+    if len(tokens["train"].ids) <= context:
+        raise ConfigError(
+            f"data.options.context={context} is longer than the training split of {len(tokens['train'].ids)} tokens"
+        )
+    return {
+        name: TokenWindows(split, context, partial=name != "train", word_level=word_level and name != "train")
+        for name, split in tokens.items()
+    }

@@ -1,0 +1,64 @@
+"""Weights in the form that transformers saves: a folder, or a name on the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from recipes.errors import ConfigError
+
+# In the order of preference; large models come in several files.
+PATTERNS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin")
+
+
+def in_folder(folder: Path) -> dict[str, torch.Tensor] | None:
+    """All tensors of a saved model, or None where the folder holds none.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    files = next((found for pattern in PATTERNS if (found := sorted(folder.glob(pattern)))), [])
+    weights: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            safe = file.suffix == ".safetensors"
+            weights |= load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # neither library has a common error
+            raise ConfigError(f"init_from={folder}: {file.name} cannot be read ({_first_line(error)})") from None
+    return weights or None
+
+
+def from_hub(name: str) -> dict[str, torch.Tensor]:
+    """The weights of a model on the hub, from the cache after the first time.
+
+    Args:
+        name: owner/name.
+
+    Raises:
+        ConfigError: this is no such name, or neither hub nor cache give it.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    from recipes.data.images import _reachable
+
+    expected = "expected a run's folder, a .safetensors file, a folder that transformers saved, or a name on the hub"
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or name.endswith(".safetensors"):
+        raise ConfigError(f"init_from={name} does not exist; {expected}")
+    # Without this look, a machine without a network would try for a long time before it turns to the cache.
+    offline = constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT)
+    weights, why = None, "it holds no weights in safetensors or PyTorch's format"
+    try:
+        for pattern in PATTERNS:  # the first kind of file that there is
+            folder = snapshot_download(name, allow_patterns=[pattern], local_files_only=offline)
+            if (weights := in_folder(Path(folder))) is not None:
+                return weights
+    except ConfigError:
+        raise
+    except Exception as error:  # the hub's library has no common error
+        why = "the hub cannot be reached and the cache has no copy" if offline else _first_line(error)
+    raise ConfigError(f"init_from={name} does not exist here and is not to be had from the hub ({why}); {expected}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

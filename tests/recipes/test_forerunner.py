@@ -1,0 +1,123 @@
+"""A run that another starts from is done once, however many ask for it."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from recipes import experiment, forerunner, record
+from recipes.errors import ConfigError
+from recipes.forerunner import LAUNCHED
+
+RUN = "run:task=vit_b16 optim=adamw seed=3"
+
+
+def asking(tiny, *overrides: str) -> DictConfig:
+    return tiny(f"init_from='{RUN}'", *overrides)
+
+
+def finish(overrides: list[str], status: str = "completed") -> None:
+    """What run.py leaves behind."""
+    place = record.folder_of(forerunner._composed(overrides))
+    (place / "summary.json").write_text(json.dumps({"status": status}))
+
+
+def test_it_is_done_once_for_all_who_ask_at_the_same_time(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, done, folders = asking(tiny), [], []
+
+    def slowly(overrides: list[str], _: int) -> None:
+        done.append(overrides)
+        time.sleep(0.3)
+        finish(overrides)
+
+    monkeypatch.setattr(forerunner, "_do", slowly)
+    composed = forerunner._composed(["task=vit_b16"])  # Hydra's composition is not for several threads at once
+    place = Path(cfg.output_dir) / "forerunner"
+    place.mkdir(parents=True)
+    monkeypatch.setattr(record, "folder_of", lambda _: place)
+    monkeypatch.setattr(forerunner, "_composed", lambda _: composed)
+    threads = [threading.Thread(target=lambda: folders.append(forerunner.folder(cfg))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1
+    assert folders == [place] * 4
+
+
+def test_one_that_was_killed_is_gone_on_with(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, ends = asking(tiny), ["interrupted", "completed"]
+    monkeypatch.setattr(forerunner, "_do", lambda overrides, _: finish(overrides, ends.pop(0)))
+    with pytest.raises(
+        ConfigError, match=r"that run is interrupted .*python run\.py scale=embedded task=vit_b16"
+    ) as error:
+        forerunner.folder(cfg)
+    assert "\n" not in str(error.value)
+    assert forerunner.folder(cfg).parent.name == "adamw"
+    assert not ends
+    forerunner.folder(cfg)  # found
+
+
+def test_one_that_diverged_is_not_done_again(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, ends = asking(tiny), ["diverged"]
+    monkeypatch.setattr(forerunner, "_do", lambda overrides, _: finish(overrides, ends.pop(0)))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="that run is diverged"):
+            forerunner.folder(cfg)
+
+
+def test_where_it_lies_does_not_change_the_run_that_asks(tiny) -> None:
+    here, there = asking(tiny), asking(tiny, "output_dir=elsewhere")
+    assert record.run_id(here) == record.run_id(there)
+    assert record.run_id(here) != record.run_id(tiny())
+
+
+def test_it_is_a_process_that_holds_the_lock_and_knows_no_launcher(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the place of run.py, a script that writes down what it was given."""
+    script = """import fcntl, json, os, sys
+place = os.environ["PLACE"]
+with open(place + "/.first.lock") as lock:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = False
+    except BlockingIOError:
+        held = True
+told = {"held": held, "arguments": sys.argv[1:], "rank": os.environ.get("RANK")}
+json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
+"""
+    (tmp_path / "run.py").write_text(script)
+    (tmp_path / "conf").symlink_to(forerunner.ROOT / "conf")
+    monkeypatch.setattr(forerunner, "ROOT", tmp_path)
+    cfg = asking(tiny)
+    place = record.folder_of(
+        forerunner._composed(["task=vit_b16", "optim=adamw", "seed=3", f"output_dir={cfg.output_dir}"])
+    )
+    monkeypatch.setenv("PLACE", str(place))
+    monkeypatch.setenv("RANK", "0")
+    assert "RANK" in LAUNCHED
+    assert forerunner.folder(cfg) == place
+    told = record.read_summary(place)
+    assert told is not None
+    assert told["held"]
+    assert told["rank"] is None
+    assert told["arguments"][:4] == ["scale=embedded", "task=vit_b16", "optim=adamw", "seed=3"]
+
+
+def test_its_config_is_composed_while_hydra_runs_the_process() -> None:
+    with initialize_config_dir(str(forerunner.ROOT / "conf"), version_base="1.3"):
+        running = GlobalHydra.instance().hydra
+        assert forerunner._composed(["task=vit_b16", "seed=7"]).seed == 7
+        assert GlobalHydra.instance().hydra is running
+        assert compose("config", overrides=["seed=8"]).seed == 8
+
+
+def test_a_family_that_cannot_start_so_says_so(tiny) -> None:
+    with pytest.raises(ConfigError, match="is of another model"):
+        experiment.run(asking(tiny))

@@ -1,0 +1,172 @@
+"""Causal and masked language modelling against transformers' own loss, by hand, and through the loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from recipes import build, cli, experiment, recipe, record
+from recipes.data.text import PADDING, Tokens, TokenWindows
+from recipes.errors import ConfigError
+from recipes.language_modelling import HIDDEN, HiddenTokens, NextTokens
+
+SMALL = ["++model.args.n_embd=16", "++model.args.n_layer=1", "++model.args.n_head=2"]
+CORPUS = ["++data.options.max_files=60", "++data.options.vocab_size=300", "++data.options.context=32"]
+GPT = ["task=gpt2_small", "++model.args.vocab_size=300", "++model.args.n_positions=32", *SMALL, *CORPUS]
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def gpt(tiny):
+    """Compose a GPT-2 of one layer on a few files; the fixture's own model arguments are of a ViT."""
+
+    def composed(*overrides: str) -> DictConfig:
+        from hydra import compose, initialize_config_dir
+
+        from recipes import config
+        from tests.recipes.conftest import ROOT, TINY
+
+        base = [text for text in TINY if not text.startswith(("model.args", "task="))]
+        folder = tiny().output_dir
+        config.register()
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose("config", overrides=[*base, *GPT, f"output_dir={folder}", *overrides])
+
+    return composed
+
+
+def windows(length: int, context: int, vocab_size: int = 11) -> TokenWindows:
+    ids = np.random.default_rng(0).integers(1, vocab_size - 1, length).astype(np.uint16)
+    return TokenWindows(Tokens(ids, 1, length // 2, "print", vocab_size, 0, vocab_size - 1), context)
+
+
+def test_the_loss_is_transformers_own(gpt):
+    made = recipe.make(gpt())
+    torch.manual_seed(0)
+    model = made.model().eval()
+    tokens = torch.randint(0, 300, (3, 33))
+    batch = {"input": tokens[:, :-1], "target": tokens[:, 1:]}
+    theirs = model(input_ids=tokens[:, :-1], labels=tokens[:, :-1]).loss  # it shifts the labels by itself
+    ours = {"input": tokens[:, :-1], "target": torch.cat([tokens[:, 1:-1], torch.full((3, 1), PADDING)], 1)}
+    assert made.loss(model, ours)["loss"].item() == pytest.approx(theirs.item(), rel=1e-5)
+    figures = made.evaluate(model, batch)
+    assert made.metrics(figures)["loss"] == pytest.approx(made.loss(model, batch)["loss"].item(), rel=1e-5)
+    assert made.metrics(figures)["perplexity"] == pytest.approx(math.exp(made.metrics(figures)["loss"]))
+
+
+def test_padding_changes_nothing_and_the_last_window_counts(gpt):
+    made = recipe.make(gpt())
+    torch.manual_seed(0)
+    model = made.model().eval()
+    text = windows(32 + 7, 32, 300)
+    examples = NextTokens(text)
+    assert len(examples) == 2
+    figures = made.evaluate(model, examples.__getitems__([(0, 0), (1, 1)]))
+    assert figures["tokens"].tolist() == [32, 6]
+    alone = torch.from_numpy(text.tokens.ids[32:].astype(np.int64))[None]
+    with torch.no_grad():
+        logits = model(input_ids=alone[:, :-1]).logits
+    nll = torch.nn.functional.cross_entropy(logits[0], alone[0, 1:], reduction="sum")
+    assert figures["nll"][1].item() == pytest.approx(nll.item(), rel=1e-4)
+
+
+def test_perplexity_is_of_the_total_and_by_words_where_asked(gpt):
+    made = recipe.make(gpt())
+    figures = {"nll": torch.tensor([10.0, 2.0]), "tokens": torch.tensor([8, 2])}
+    assert made.metrics(figures)["perplexity"] == pytest.approx(math.exp(1.2))
+    by_word = made.metrics({**figures, "words": torch.tensor([3.0, 1.0])})
+    assert by_word["perplexity"] == pytest.approx(math.exp(3.0))
+    assert by_word["loss"] == pytest.approx(1.2)
+
+
+def test_hidden_tokens():
+    text = windows(40_000, 100)
+    examples = HiddenTokens(text, seed=3)
+    keys = [(number, number) for number in range(len(examples))]
+    batch = examples.__getitems__(keys)
+    tokens = text.__getitems__(keys)["tokens"]
+    hidden = batch["target"] != PADDING
+    assert torch.equal(batch["target"][hidden], tokens[hidden])
+    assert hidden.float().mean().item() == pytest.approx(HIDDEN, abs=0.01)
+    assert torch.equal(batch["input"][~hidden], tokens[~hidden])
+    shown = batch["input"][hidden]
+    assert (shown == text.tokens.mask).float().mean().item() == pytest.approx(0.8 + 0.1 / 11, abs=0.02)
+    kept = shown == tokens[hidden]
+    assert kept.float().mean().item() == pytest.approx(0.1 + 0.1 / 11, abs=0.02)
+    again, elsewhere = examples.__getitems__(keys), examples.__getitems__([(p + 1, i) for p, i in keys])
+    assert torch.equal(again["input"], batch["input"])
+    assert not torch.equal(elsewhere["target"], batch["target"])
+    fixed = HiddenTokens(text, seed=None)
+    assert torch.equal(fixed.__getitems__(keys)["target"], fixed.__getitems__([(7, i) for _, i in keys])["target"])
+
+
+def test_a_run_records_perplexity_beside_models_that_count(gpt):
+    whole = gpt("optim=lion", "precision=fp32")
+    assert experiment.run(whole) == "completed"
+    summary = record.read_summary(record.folder_of(whole))
+    assert (summary["metric"], summary["goal"]) == ("perplexity", "min")
+    lines = record.read_metrics(record.folder_of(whole) / "metrics.jsonl")
+    names = {line["name"] for line in lines if line["split"] == "val"}
+    assert {"perplexity", "loss", "unigram_perplexity", "bigram_perplexity"} <= names
+    assert 1 < summary["final"] < 320
+
+
+def test_tied_weights_start_another_run(gpt):
+    first = gpt("steps=4", "eval_every=4")
+    assert experiment.run(first) == "completed"
+    folder = record.folder_of(first)
+    second = gpt("steps=4", "eval_every=4", f"init_from={folder}", "optim.lr=0")
+    assert experiment.run(second) == "completed"
+    before, after = (record.read_summary(record.folder_of(cfg))["final"] for cfg in (first, second))
+    assert after == pytest.approx(before, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["++data.options.context=64"], "context=64 is longer than the model's 32 positions"),
+        (["++model.args.vocab_size=200"], "the tokenizer has 300 tokens, the model 200"),
+        (["model.name=GPT2LMHeadModell"], "is no language model of transformers; near it: GPT2LMHeadModel"),
+        (["++model.args.n_heads=3"], "has no argument n_heads; near it: n_head"),
+        (["++data.options.max_files=1"], "leave none for"),
+    ],
+)
+def test_mistakes_are_one_line(gpt, overrides, line):
+    made = recipe.make(gpt(*overrides))
+    with pytest.raises(ConfigError, match=line) as error:
+        made.examples(), made.model()
+    assert "\n" not in str(error.value)
+    assert cli.mistake(error.value)
+
+
+def test_every_matrix_decays_embeddings_too(gpt):
+    model = recipe.make(gpt()).model()
+    decayed, rest = build.parameter_groups(model, "matrices", 0.1)
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert all(p.ndim < 2 for p in rest["params"])
+
+
+@pytest.mark.parametrize(
+    ("task", "millions"),
+    [("gpt2_small", 110), ("gpt2_medium", 336), ("gpt2_large", 731), ("bert_small", 110), ("bert_medium", 336)],
+)
+def test_the_papers_models_have_the_papers_size(task, millions):
+    """Table 9 prints millions; BERT has segment embeddings and a head more than a causal model."""
+    from hydra import compose, initialize_config_dir
+
+    from recipes import config
+    from tests.recipes.conftest import ROOT
+
+    config.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=[f"task={task}", "scale=paper"])
+    with torch.device("meta"):
+        model = recipe.make(cfg).model()
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=1)
+    assert cfg.data.options.context * cfg.batch_size == 2**18

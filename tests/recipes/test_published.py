@@ -1,0 +1,70 @@
+"""Weights to start from that transformers saved, in each of its forms."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+from recipes import checkpoint, published
+from recipes.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def model() -> T5ForConditionalGeneration:
+    torch.manual_seed(0)
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=4, decoder_start_token_id=0)
+    )
+
+
+@pytest.mark.parametrize("shard", ["1GB", "8KB"])
+def test_a_folder_that_transformers_saved(tmp_path: Path, model: T5ForConditionalGeneration, shard: str) -> None:
+    model.save_pretrained(tmp_path, max_shard_size=shard)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard == "8KB")
+    weights = checkpoint.load_weights(tmp_path)
+    own = model.state_dict()
+    assert {"shared.weight", "encoder.final_layer_norm.weight"} <= weights.keys() <= own.keys()
+    for name, value in weights.items():
+        assert torch.equal(value, own[name])
+
+
+def test_a_folder_in_pytorch_s_older_form(tmp_path: Path, model: T5ForConditionalGeneration) -> None:
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    weights = checkpoint.load_weights(tmp_path)
+    assert weights.keys() == model.state_dict().keys()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"torn")
+    with pytest.raises(ConfigError, match=r"pytorch_model\.bin cannot be read") as error:
+        checkpoint.load_weights(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_on_the_hub_is_fetched_once_for_the_form_that_it_has(
+    tmp_path: Path, model: T5ForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    asked = []
+
+    def snapshot(name: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((name, allow_patterns[0], local_files_only))
+        present = (tmp_path / allow_patterns[0]).exists()
+        return str(tmp_path if present else tmp_path / "nothing")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr("recipes.data.images._reachable", lambda _: True)
+    weights = checkpoint.load_weights("someone/t5-v1_1-tiny")
+    assert weights.keys() == model.state_dict().keys()
+    assert asked[-1] == ("someone/t5-v1_1-tiny", "pytorch_model.bin", False)
+
+
+def test_without_a_network_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("recipes.data.images._reachable", lambda _: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match="the hub cannot be reached and the cache has no copy") as error:
+        published.from_hub("google/t5-v1_1-base")
+    assert "\n" not in str(error.value)
+    for name in ("/no/such/folder", "just-a-word", "outputs/run.safetensors"):
+        with pytest.raises(ConfigError, match="does not exist; expected a run's folder"):
+            published.from_hub(name)

@@ -1,0 +1,87 @@
+"""Pre-training T5 on a corpus of a few files."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipes import experiment, recipe
+from recipes.data import docpairs, stdlib
+from recipes.data.spans import PAD, SENTINELS, lengths
+from recipes.errors import ConfigError
+from recipes.record import folder_of, read_summary
+from tests.recipes.test_text_to_text import TINY, composed
+
+FEW = ["task=t5_pretrain", "+data.options.max_files=60", "data.options.eval_documents=1"]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path):
+    return lambda *more: composed(*(o for o in TINY if "init_from" not in o), *FEW, f"output_dir={tmp_path}", *more)
+
+
+def test_windows_are_the_corpus_s_and_sentinels_the_tokenizer_s(tiny) -> None:
+    cfg = tiny("data.options.context=40")
+    the_recipe = recipe.make(cfg)
+    examples = the_recipe.examples()
+    assert set(examples) == {"train", "val", "test"}
+    made = stdlib.tokenizer(cfg.model.args.vocab_size, (PAD, *SENTINELS), 60)
+    batch = examples["train"].__getitems__([(0, 3), (1, 4)])
+    assert [*map(len, batch["input"])] == [lengths(40)[0]] * 2
+    assert [*map(len, batch["target"])] == [lengths(40)[1]] * 2
+    assert made.token_to_id(PAD) == cfg.model.args.pad_token_id
+    assert batch["target"][0, 0] == made.token_to_id("<extra_id_0>")
+    assert batch["input"][0, -1] == batch["target"][0, -1] == cfg.model.args.eos_token_id
+    words = made.decode([token for token in batch["input"][0].tolist() if token > made.token_to_id(SENTINELS[-1])])
+    assert any(word in " ".join(stdlib.texts("train", 60)) for word in words.split() if len(word) > 3)
+
+
+def test_the_same_tokenizer_as_fine_tuning(tiny) -> None:
+    """A model that was pre-trained reads what it is fine-tuned on in the same tokens."""
+    pretrain, finetune = composed("task=t5_pretrain"), composed("task=t5_glue")
+    assert pretrain.model == finetune.model
+    assert docpairs.SENTINELS is SENTINELS
+    assert pretrain.model.args.vocab_size == stdlib.VOCABULARY
+
+
+def test_perplexity_is_the_exponential_of_the_mean_over_all_target_tokens(tiny) -> None:
+    the_recipe = recipe.make(tiny())
+    torch.manual_seed(0)
+    model, examples = the_recipe.model().eval(), the_recipe.examples()["val"]
+    batches = [examples.__getitems__([(0, n) for n in rows]) for rows in ([0, 1, 2], [3])]
+    with torch.no_grad():
+        figures = [the_recipe.evaluate(model, batch) for batch in batches]
+        losses = [
+            torch.nn.functional.cross_entropy(
+                model(input_ids=batch["input"], labels=batch["target"]).logits.flatten(0, 1),
+                batch["target"].flatten(),
+                reduction="none",
+            )
+            for batch in batches
+        ]
+    values = the_recipe.metrics({name: torch.cat([found[name] for found in figures]) for name in figures[0]})
+    assert values["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
+    assert values["perplexity"] == pytest.approx(math.exp(values["loss"]))
+
+
+def test_a_loss_beyond_all_bounds_is_infinite_not_an_error(tiny) -> None:
+    values = recipe.make(tiny()).metrics({"loss": torch.tensor([1e6]), "tokens": torch.tensor([2.0])})
+    assert values == {"perplexity": math.inf, "loss": 5e5}
+
+
+def test_a_run_lowers_the_perplexity(tiny) -> None:
+    cfg = tiny("steps=30", "eval_every=10", "batch_size=16", "optim.lr=1e-2", "schedule.warmup_steps=2")
+    assert experiment.run(cfg) == "completed"
+    summary = read_summary(folder_of(cfg))
+    assert summary is not None
+    assert (summary["metric"], summary["goal"]) == ("perplexity", "min")
+    assert summary["final"] < 0.5 * cfg.model.args.vocab_size
+    assert np.isfinite(summary["test"])
+
+
+@pytest.mark.parametrize("context", [1, 1000])
+def test_windows_without_a_span_or_with_too_many_are_refused(tiny, context: int) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.options\.context={context} must be at least 2"):
+        recipe.make(tiny(f"data.options.context={context}"))
