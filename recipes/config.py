@@ -108,7 +108,7 @@ class Config:
     clip_norm: float | None = None  # global gradient norm
     decay: str = "matrices"  # which parameters decay: matrices (not biases, norms, position embeddings) or all
     ema_decay: float | None = None  # Polyak averaging of the weights
-    init_from: str | None = None  # weights to start from: a run's folder or a .safetensors file
+    init_from: str | None = None  # a run's folder, .safetensors file, saved transformers folder, hub name, run:command
 
     eval_every: int = MISSING  # steps
     eval_batch_size: int = 500
