@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -72,6 +71,8 @@ class TuningSweeper(Sweeper):
         plan: print what would be done, and stop.
         params: values to sweep, as on the command line, which wins over them.
         conditions: alternatives to go through, each some overrides with spaces between them; or those of each scale.
+            Those that have another value of a key on the command line are left out; where all have another, it
+            takes the place of theirs.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class TuningSweeper(Sweeper):
     ) -> None:
         self.all_trials, self.seeds, self.extend, self.plan_only = trials, seeds, extend, plan
         self.params, self.all_conditions = dict(params or {}), conditions
-        self.trial_seed, self.fresh = trial_seed, range(first_seed, first_seed + seeds)
+        self.trial_seed, self.first_seed = trial_seed, first_seed
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra hands to a sweeper."""
@@ -100,12 +101,12 @@ class TuningSweeper(Sweeper):
     def prepare(self, config: DictConfig) -> None:
         """Settle what depends on the scale that the command line names."""
         self.base, self.launched = config, 0
-        self.trials = int(self._at_scale(self.all_trials))
+        self.trials = self._at_scale(self.all_trials)
         self.conditions = [str(line) for line in self._at_scale(self.all_conditions) or [""]]
 
     def _at_scale(self, value: Any) -> Any:
         """What is given for the scale of the command line, where it differs by scale."""
-        return value[self.base.scale.name] if isinstance(value, Mapping) else value
+        return value.get(self.base.scale.name) if isinstance(value, Mapping) else value
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the protocol; `arguments` are the overrides of the command line."""
@@ -117,7 +118,7 @@ class TuningSweeper(Sweeper):
         except ValueError as error:
             raise ConfigError(str(error)) from None
         if self.base.dry_run:
-            self.launcher.launch([study.overrides for study in studies], initial_job_idx=0)
+            self._launch([study.overrides for study in studies])
             return
         self._announce(studies)
         if self.plan_only:
@@ -134,47 +135,64 @@ class TuningSweeper(Sweeper):
         from recipes.errors import ConfigError
         from reports.selection import TRIAL_SEEDS_FROM
 
-        for name, value, least in (("trials", self.trials, 0), ("seeds", self.seeds, 0), ("extend", self.extend, 0)):
-            if value < least:
-                raise ConfigError(f"{name}={value} must be at least {least}")
-        if self.trial_seed < TRIAL_SEEDS_FROM or (self.fresh and not 0 <= self.fresh[0] <= self.fresh[-1]):
-            raise ConfigError(
-                f"trial_seed={self.trial_seed} must be at least {TRIAL_SEEDS_FROM}, first_seed at least 0"
-            )
-        if self.fresh and self.fresh[-1] >= TRIAL_SEEDS_FROM:
+        least = {"trials": 0, "seeds": 0, "extend": 0, "first_seed": 0, "trial_seed": TRIAL_SEEDS_FROM}
+        for name, limit in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < limit:
+                raise ConfigError(f"{name}={value} must be a whole number of at least {limit}")
+        if self.first_seed + self.seeds > TRIAL_SEEDS_FROM:
             raise ConfigError(f"seeds from {TRIAL_SEEDS_FROM} on are kept for trials; choose a lower first_seed")
+        self.fresh = range(self.first_seed, self.first_seed + self.seeds)
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         """Every combination of the swept overrides: of the experiment's, each of its conditions, the command line's."""
+        typed = self._values(arguments)
         found: list[list[str]] = []
-        typed = {override.get_key_element() for override in self._parsed(arguments)}
-        for condition in self.conditions:
-            also = [text for text in condition.split() if text.partition("=")[0].lstrip("+") not in typed]
-            own = {text.partition("=")[0] for text in also}
-            swept = [f"{key}={value}" for key, value in self.params.items() if key not in typed | own]
-            lists = []
-            for override in self._parsed([*arguments, *swept, *also]):
-                key = str(override.input_line).partition("=")[0]  # with its +, where it adds
-                if override.is_sweep_override():
-                    lists.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-                else:
-                    lists.append([f"{key}={override.get_value_element_as_str()}"])
+        for condition in self._narrowed(typed):
+            under = self._values([f"{key}={value}" for key, value in self.params.items()])
+            lists = (under | typed | condition).values()
             found += [list(combination) for combination in itertools.product(*lists)]
         return [list(each) for each in dict.fromkeys(map(tuple, found))]
 
-    def _parsed(self, overrides: list[str]) -> list[Override]:
-        """Overrides as Hydra reads them; those refused that the protocol sets."""
+    def _narrowed(self, typed: Mapping[str, list[str]]) -> list[dict[str, list[str]]]:
+        """The conditions, with what the command line chooses of them or sets in their place."""
         from recipes.errors import ConfigError
 
-        parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(overrides)
-        for override in parsed:
-            key = override.get_key_element()
+        conditions = [self._values(line.split()) for line in self.conditions]
+        for key, wanted in typed.items():
+            offered = {text for condition in conditions for text in condition.get(key, [])}
+            lacking = [text for text in wanted if text not in offered]
+            if len(lacking) == len(wanted):
+                conditions = [{k: texts for k, texts in c.items() if k != key} for c in conditions]
+                continue
+            if lacking and all(key in condition for condition in conditions):
+                raise ConfigError(
+                    f"{' and '.join(lacking)}: not in this experiment, which has {', '.join(sorted(offered))}"
+                )
+            narrowed = [c | {key: [t for t in wanted if t in c[key]]} if key in c else c for c in conditions]
+            conditions = [c for c in narrowed if c.get(key, wanted)]
+        return conditions
+
+    def _values(self, overrides: Sequence[str]) -> dict[str, list[str]]:
+        """The overrides that each key is given, as Hydra reads them; those refused that the protocol sets."""
+        from recipes.errors import ConfigError
+
+        values: dict[str, list[str]] = {}
+        for override in OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(
+            list(overrides)
+        ):
+            key = str(override.key_or_group)
             if key == "seed" or (key in CHOSEN_HERE and override.is_sweep_override()):
                 raise ConfigError(
                     f"{key}= is set by the protocol: seeds= and first_seed= say which seeds are run, "
                     "optim.lr= and optim.weight_decay= with one value each move the grid's centre"
                 )
-        return parsed
+            written = override.get_key_element()  # with its +, where it adds
+            if override.is_sweep_override():
+                values[key] = [f"{written}={value}" for value in override.sweep_string_iterator()]
+            else:
+                values[key] = [f"{written}={override.get_value_element_as_str()}"]
+        return values
 
     def _study(self, overrides: list[str]) -> Study:
         from recipes import build
@@ -228,14 +246,17 @@ class TuningSweeper(Sweeper):
         runs = list(runs)
         jobs = [study.job(point, seed) for study, point, seed in self._open(runs)]
         if jobs:
-            for result in self.launcher.launch(jobs, initial_job_idx=self.launched):
-                _ = result.return_value  # raises what the run raised
-            self.launched += len(jobs)
+            self._launch(jobs)
         if unfinished := self._open(runs):
             raise ConfigError(
                 f"{len(unfinished)} of {len(runs)} runs failed, so that nothing can be chosen fairly; "
                 "the same command goes on once the cause is mended"
             )
+
+    def _launch(self, jobs: list[list[str]]) -> None:
+        for result in self.launcher.launch(jobs, initial_job_idx=self.launched):
+            _ = result.return_value  # raises what the run raised
+        self.launched += len(jobs)
 
     def _choose(self, studies: Iterable[Study]) -> list[str]:
         """Choose each study's point on validation; returns the names of those on the edge of what was tried."""

@@ -1,7 +1,7 @@
 """Judge the claims in reports/claims.yaml by records, and by nothing else: no records, no verdict.
 
 Each `test` there is one function here: from the tables, and its arguments in the file, to a verdict and the evidence
-for it in words. Margins are shares of the metric (0.01 is one point of accuracy).
+for it in words. Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
 """
 
 from __future__ import annotations
@@ -17,9 +17,20 @@ import pandas as pd
 import yaml
 
 from reports.beside import main_tables
-from reports.figures import batch_groups
-from reports.records import read_metrics
-from reports.selection import Contender
+from reports.evidence import (
+    REFERENCE,
+    SUBJECT,
+    Evidence,
+    Kinds,
+    above,
+    augmented_pairs,
+    batch_rows,
+    kind_difference,
+    kinds_of,
+    main_kind,
+    row_of,
+    train_loss,
+)
 from reports.statistics import Difference, paired_difference
 from reports.table import Row, Table
 from reports.wording import fixed, short_number
@@ -27,30 +38,20 @@ from reports.wording import fixed, short_number
 CLAIMS = Path(__file__).with_name("claims.yaml")
 Word = Literal["supported", "contradicted", "not shown", "not run"]
 Judged = tuple[Word, str]
-SUBJECT, REFERENCE = "lion", "adamw"
-TAIL = 0.1  # share of a run whose training loss is averaged: single batches say little
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What the records say of one claim."""
 
+    id: str
     claim: str
     source: str
     experiment: str
+    measure: str
     rule: str
     verdict: Word
     evidence: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What there is to judge by: each task's main table, all tables, timings and measurements of the landscape."""
-
-    main: list[Table]
-    tables: list[Table]
-    speeds: pd.DataFrame
-    landscape: pd.DataFrame
 
 
 def evaluate(
@@ -65,7 +66,8 @@ def evaluate(
         given = {name: value for name, value in entry.items() if name in wanted and name != "tasks"}
         main = [t for t in found.main if "tasks" not in entry or t.comparison.task in entry["tasks"]]
         word, evidence = test(Evidence(main, found.tables, found.speeds, found.landscape), **given)
-        verdicts.append(Verdict(entry["claim"], entry["source"], entry["experiment"], entry["rule"], word, evidence))
+        about = {name: entry[name] for name in ("id", "claim", "source", "experiment", "measure", "rule")}
+        verdicts.append(Verdict(**about, verdict=word, evidence=evidence))
     return verdicts
 
 
@@ -73,7 +75,7 @@ def setting_ratio(found: Evidence, axis: str, between: Sequence[float]) -> Judge
     """Compare chosen learning rates (the reference's over the subject's) or weight decays (the other way round)."""
     ratios = {}
     for table in found.main:
-        ours, theirs = _row(table, SUBJECT), _row(table, REFERENCE)
+        ours, theirs = row_of(table, SUBJECT), row_of(table, REFERENCE)
         if ours and theirs and not any(math.isnan(getattr(row, axis)) for row in (ours, theirs)):
             values = getattr(ours, axis), getattr(theirs, axis)
             ratios[table.comparison.task] = values[1] / values[0] if axis == "lr" else values[0] / values[1]
@@ -84,7 +86,7 @@ def setting_ratio(found: Evidence, axis: str, between: Sequence[float]) -> Judge
 
 def better(found: Evidence) -> Judged:
     """Ask whether the subject is better than the reference on every task."""
-    rows = [(table, row) for table in found.main if (row := _row(table, SUBJECT)) and row.verdict]
+    rows = [(table, row) for table in found.main if (row := row_of(table, SUBJECT)) and row.verdict]
     words = [row.verdict for _, row in rows]
     evidence = ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
     if not words:
@@ -96,77 +98,85 @@ def better(found: Evidence) -> Judged:
 
 def alike(found: Evidence, within: float) -> Judged:
     """Ask whether the subject and the reference are equal up to a margin."""
-    rows = [(table, row) for table in found.main if (row := _row(table, SUBJECT)) and row.verdict]
-    ends = [(row.difference_low, row.difference_high) for _, row in rows]
+    rows = [(table, row) for table in found.main if (row := row_of(table, SUBJECT)) and row.verdict]
+    ends = [_shares(table, row) for table, row in rows]
     return _within(ends, within, ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows))
 
 
-def all_alike(found: Evidence, within: float) -> Judged:
-    """Ask whether every optimizer equals the reference up to a margin."""
+def all_alike(found: Evidence, within: float, optims: Sequence[str] = ()) -> Judged:
+    """Ask whether every optimizer, or those named, equals the reference up to a margin."""
     rows = [(table, row) for table in found.main for row in table.rows if row.verdict]
-    ends = [(row.difference_low, row.difference_high) for _, row in rows]
+    rows = [(table, row) for table, row in rows if not optims or row.optim in optims]
+    ends = [_shares(table, row) for table, row in rows]
     beyond = [(t, r) for (t, r), (low, high) in zip(rows, ends, strict=True) if low > within or high < -within]
     shown = ", ".join(f"{row.optim} on {table.comparison.task} {_difference(row)}" for table, row in beyond)
     inside = sum(-within <= low and high <= within for low, high in ends)
-    evidence = f"{inside} of {len(rows)} intervals lie within {within:g}" + (f"; beyond it: {shown}" if shown else "")
+    evidence = (
+        ""
+        if not rows
+        else f"{inside} of {len(rows)} intervals lie within {within:g}" + (f"; beyond it: {shown}" if shown else "")
+    )
     return _within(ends, within, evidence)
 
 
 def fewer_steps(found: Evidence, times: float) -> Judged:
     """Ask whether the subject reaches the reference's final figure sooner."""
-    rows = [(table, row) for table in found.main if (row := _row(table, SUBJECT)) and not math.isnan(row.speedup)]
+    rows = [(table, row) for table in found.main if (row := row_of(table, SUBJECT)) and not math.isnan(row.speedup)]
     words = [f"{row.speedup:.2f} times" if row.speedup else "not reached" for _, row in rows]
     evidence = ", ".join(f"{table.comparison.task} {word}" for (table, _), word in zip(rows, words, strict=True))
     return _all_or_none([row.speedup >= times for _, row in rows], evidence)
 
 
 def smaller_span(found: Evidence) -> Judged:
-    """Compare how far apart the best and the worst trial are, where both had equally many and none diverged."""
-    spans = {}
+    """Compare how many trials diverged and how far apart the best and the worst of the others are."""
+    less, words = [], []
     for table in found.main:
-        pair = [_contender(table, name) for name in (SUBJECT, REFERENCE)]
-        if any(c is None or len(c.settings) < 4 or c.settings["final"].isna().any() for c in pair):
+        settings = [c.settings for name in (SUBJECT, REFERENCE) if (c := main_kind(table, name))]
+        if len(settings) < 2 or len(settings[0]) != len(settings[1]) or len(settings[0]) < 4:
             continue
-        finals = [contender.settings["final"] for contender in pair if contender]
-        if len(finals[0]) == len(finals[1]):
-            spans[table.comparison.task] = [float(values.max() - values.min()) for values in finals]
-    evidence = ", ".join(
-        f"{task} {SUBJECT} {fixed(ours, 3)}, {REFERENCE} {fixed(theirs, 3)}" for task, (ours, theirs) in spans.items()
-    )
-    return _all_or_none([ours < theirs for ours, theirs in spans.values()], evidence)
+        spans = [(int((s["diverged"] > 0).sum()), float(s["final"].max() - s["final"].min())) for s in settings]
+        less.append(spans[0] < spans[1])
+        texts = [f"{fixed(span, 3)}" + (f" and {n} diverged" if n else "") for n, span in spans]
+        words.append(f"{table.comparison.task} {SUBJECT} {texts[0]}, {REFERENCE} {texts[1]}")
+    return _all_or_none(less, ", ".join(words))
 
 
 def gain_grows(found: Evidence) -> Judged:
     """Compare the gain at the largest batch with that at the smallest."""
-    grown, words = [], []
-    for group in batch_groups(found.tables):
-        rows = [(table, row) for table in group if (row := _row(table, SUBJECT)) and row.verdict]
-        if len(rows) < 2:
-            continue
-        (first, small), (last, large) = rows[0], rows[-1]
-        sign = 1 if first.comparison.goal == "max" else -1
-        apart = sorted(sign * end for end in (large.difference_low, large.difference_high))
-        below = sorted(sign * end for end in (small.difference_low, small.difference_high))
-        grown.append(1 if apart[0] > below[1] else -1 if apart[1] < below[0] else 0)
-        words.append(
-            f"{first.comparison.task} batch {first.comparison.batch_size} {_difference(small)}, "
-            f"batch {last.comparison.batch_size} {_difference(large)}"
-        )
-    return _signs(grown, "; ".join(words))
+    signs, words = [], []
+    for rows in batch_rows(found):
+        if len(rows) > 1:
+            (small, low), (large, high) = rows[0], rows[-1]
+            signs.append(above(small, high, low))
+            sizes = [f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in (rows[0], rows[-1])]
+            words.append(f"{large.comparison.task} {', '.join(sizes)}")
+    return _signs(signs, "; ".join(words))
 
 
-def no_gain_below(found: Evidence, batch: int) -> Judged:
-    """Ask whether any smaller batch shows the subject better."""
-    rows = _small_batches(found, lambda size: size < batch)
-    if not rows:
-        return "not run", ""
+def gain_shrinks(found: Evidence, strong: str) -> Judged:
+    """Compare the gain without strong augmentation with that under it, each tuned by itself."""
+    pairs = augmented_pairs(found, strong)
+    words = [f"{t.comparison.task} {_difference(plain)}, {strong} {_difference(more)}" for t, plain, more in pairs]
+    return _signs([above(table, plain, more) for table, plain, more in pairs], "; ".join(words))
+
+
+def no_gain(found: Evidence, within: float) -> Judged:
+    """Ask whether the subject gains nothing over the reference, up to a margin."""
+    rows = [(table, row) for table in found.main if (row := row_of(table, SUBJECT)) and row.verdict]
+    evidence = ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
+    return _no_gain(rows, within, evidence)
+
+
+def no_gain_below(found: Evidence, batch: int, within: float) -> Judged:
+    """Ask the same of all smaller batches."""
+    rows = [(t, row) for rows in batch_rows(found) for t, row in rows if (t.comparison.batch_size or batch) < batch]
     evidence = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
-    return ("contradicted" if any(row.verdict == "better" for _, row in rows) else "supported"), evidence
+    return _no_gain(rows, within, evidence)
 
 
 def worse_at_smallest(found: Evidence) -> Judged:
-    """Ask how the subject does at the smallest batch."""
-    rows = _small_batches(found, lambda size: True)[:1]
+    """Ask how the subject does at each task's smallest batch."""
+    rows = [rows[0] for rows in batch_rows(found) if rows]
     evidence = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
     return _signs([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], evidence)
 
@@ -175,8 +185,8 @@ def higher_train_loss(found: Evidence) -> Judged:
     """Compare the training loss over the last part of the runs at the chosen settings."""
     signs, words = [], []
     for table in found.main:
-        pair = [_contender(table, name) for name in (SUBJECT, REFERENCE)]
-        losses = [_train_loss(contender) for contender in pair if contender is not None]
+        pair = [main_kind(table, name) for name in (SUBJECT, REFERENCE)]
+        losses = [train_loss(contender) for contender in pair if contender is not None]
         if len(losses) < 2 or min(map(len, losses)) < 2:
             continue
         difference = paired_difference(losses[0], losses[1], comparisons=len(found.main))
@@ -189,7 +199,7 @@ def half_state(found: Evidence) -> Judged:
     """Compare bytes of optimizer state."""
     shares = {}
     for table in found.main:
-        ours, theirs = _row(table, SUBJECT), _row(table, REFERENCE)
+        ours, theirs = row_of(table, SUBJECT), row_of(table, REFERENCE)
         if ours and theirs and ours.optimizer_state_bytes > 0 and theirs.optimizer_state_bytes > 0:
             shares[table.comparison.task] = ours.optimizer_state_bytes / theirs.optimizer_state_bytes
     evidence = ", ".join(f"{task} {share:.2f}" for task, share in shares.items())
@@ -214,37 +224,39 @@ def faster(found: Evidence, between: Sequence[float]) -> Judged:
 
 
 def kind_better(found: Evidence, kind: str, than: Sequence[str]) -> Judged:
-    """Compare one kind of an optimizer with its other kinds."""
-    signs, words = [], []
-    for table, ours, theirs in _kinds(found, kind, than):
-        sign = 1 if table.comparison.goal == "max" else -1
-        difference = _kind_difference(table, ours, theirs, len(than))
-        signs.append(sign * _sign(difference))
-        words.append(f"{table.comparison.task} over {theirs.label} {_ends(difference)}")
-    return _signs(signs, ", ".join(words))
+    """Compare Lion of one argument with Lion of others, all further arguments being equal."""
+    pairs = kinds_of(found, kind, than)
+    differences = [kind_difference(table, ours, theirs, len(pairs)) for table, ours, theirs, _ in pairs]
+    goals = [1 if table.comparison.goal == "max" else -1 for table, *_ in pairs]
+    ahead = [goal * _sign(difference) for goal, difference in zip(goals, differences, strict=True)]
+    return _signs(ahead, _kind_words(pairs, differences))
 
 
 def kinds_alike(found: Evidence, kinds: Sequence[str], within: float) -> Judged:
-    """Ask whether two kinds of an optimizer are equal up to a margin."""
-    pairs = list(_kinds(found, kinds[0], kinds[1:]))
-    differences = [_kind_difference(table, ours, theirs, 1) for table, ours, theirs in pairs]
-    words = [f"{t.comparison.task} {_ends(d)}" for (t, _, _), d in zip(pairs, differences, strict=True)]
-    return _within([(d.low, d.high) for d in differences if not math.isnan(d.low)], within, ", ".join(words))
+    """Ask whether Lion of one argument equals Lion of another up to a margin."""
+    pairs = kinds_of(found, kinds[0], kinds[1:])
+    differences = [kind_difference(table, ours, theirs, 1) for table, ours, theirs, _ in pairs]
+    return _within([(d.low, d.high) for d in differences], within, _kind_words(pairs, differences))
 
 
 def flatter(found: Evidence, relative: bool) -> Judged:
     """Compare how much noise on the weights raises the training loss, at every noise level that was measured."""
     if found.landscape.empty:
         return "not run", ""
-    rows_of_kind = found.landscape[found.landscape["relative"] == relative]
-    risen = rows_of_kind.assign(rise=rows_of_kind["perturbed_loss"] - rows_of_kind["loss"])
-    table = risen.pivot_table(index=["task", "noise"], columns="optim", values="rise", aggfunc="mean")
-    if not {SUBJECT, REFERENCE} <= set(table.columns):
+    rows = found.landscape[found.landscape["relative"] == relative]
+    rows = rows.assign(rise=rows["perturbed_loss"] - rows["loss"])
+    rises = rows.pivot_table(index=["task", "noise", "seed"], columns="optim", values="rise")
+    if not {SUBJECT, REFERENCE} <= set(rises.columns):
         return "not run", ""
-    table = table.dropna(subset=[SUBJECT, REFERENCE])
-    rows = table.reset_index().to_dict("records")
-    words = [f"{r['task']} at {r['noise']:g}: {r[SUBJECT]:.3g} against {r[REFERENCE]:.3g}" for r in rows]
-    return _all_or_none([r[SUBJECT] < r[REFERENCE] for r in rows], ", ".join(words))
+    levels = list(rises.groupby(level=["task", "noise"]))
+    signs, words = [], []
+    for (task, noise), level in levels:
+        by_seed = level.droplevel(["task", "noise"])
+        difference = paired_difference(by_seed[SUBJECT], by_seed[REFERENCE], comparisons=len(levels))
+        if not math.isnan(difference.low):
+            signs.append(-_sign(difference))
+            words.append(f"{task} at {noise:g}: {by_seed[SUBJECT].mean():.3g} against {by_seed[REFERENCE].mean():.3g}")
+    return _signs(signs, ", ".join(words))
 
 
 def bounded(found: Evidence) -> Judged:
@@ -268,6 +280,8 @@ TESTS: dict[str, Callable[..., Judged]] = {
         fewer_steps,
         smaller_span,
         gain_grows,
+        gain_shrinks,
+        no_gain,
         no_gain_below,
         worse_at_smallest,
         higher_train_loss,
@@ -281,48 +295,26 @@ TESTS: dict[str, Callable[..., Judged]] = {
 }
 
 
-def _row(table: Table, optim: str) -> Row | None:
-    """Return an optimizer's row; where it has several kinds, that of the settings the suite gives it."""
-    named = [row for row in table.rows if row.optim == optim]
-    kinds = [row for row in table.rows if row.optim.startswith(f"{optim} (")]
-    return named[0] if named else max(kinds, key=lambda row: row.runs, default=None)
+def _kind_words(pairs: Sequence[Kinds], differences: Sequence[Difference]) -> str:
+    shown = zip(pairs, differences, strict=True)
+    return ", ".join(f"{table.comparison.task} over {other} {_ends(d)}" for (table, _, _, other), d in shown)
 
 
-def _contender(table: Table, optim: str) -> Contender | None:
-    row = _row(table, optim)
-    return next((c for c in table.comparison.contenders if row and c.label == row.optim), None)
+def _no_gain(rows: Sequence[tuple[Table, Row]], within: float, evidence: str) -> Judged:
+    if not rows:
+        return "not run", ""
+    if any(row.verdict == "better" for _, row in rows):
+        return "contradicted", evidence
+    gains = [(t.comparison.goal, *_shares(t, row)) for t, row in rows]
+    small = all(high <= within if goal == "max" else -low <= within for goal, low, high in gains)
+    return ("supported" if small else "not shown"), evidence
 
 
-def _kinds(found: Evidence, kind: str, others: Sequence[str]) -> list[tuple[Table, Contender, Contender]]:
-    """Return the pairs of two kinds of an optimizer that stand in one table, with common seeds enough to compare."""
-    pairs = []
-    for table in found.tables:
-        by_label = {contender.label: contender for contender in table.comparison.contenders}
-        pairs += [(table, by_label[kind], by_label[o]) for o in others if kind in by_label and o in by_label]
-    return [pair for pair in pairs if not math.isnan(_kind_difference(*pair, 1).low)]
-
-
-def _kind_difference(table: Table, ours: Contender, theirs: Contender, comparisons: int) -> Difference:
-    column = "test" if table.split == "test" else "final"
-    return paired_difference(ours.by_seed(column), theirs.by_seed(column), comparisons=max(comparisons, 1))
-
-
-def _small_batches(found: Evidence, wanted: Callable[[int], bool]) -> list[tuple[Table, Row]]:
-    tables = [table for group in batch_groups(found.tables) for table in group]
-    return [
-        (t, row) for t in tables if wanted(t.comparison.batch_size or 0) and (row := _row(t, SUBJECT)) and row.verdict
-    ]
-
-
-def _train_loss(contender: Contender) -> pd.Series[float]:
-    """Return the mean training loss over the last part of each run at the chosen setting, by seed."""
-    losses = {}
-    for run in contender.at_choice().to_dict("records"):
-        measured = read_metrics(run["path"], "train", "loss")
-        tail = measured[measured["step"] > (1 - TAIL) * run["steps"]]
-        if len(tail):
-            losses[run["seed"]] = float(tail["value"].mean())
-    return pd.Series(losses, dtype=float)
+def _shares(table: Table, row: Row) -> tuple[float, float]:
+    """Return the ends of a difference's interval; of what is no share itself, over the reference's mean."""
+    means = (r.compared(table.split)[0] for r in table.rows if r.is_reference)
+    unit = 1.0 if table.comparison.goal == "max" else next(means, math.nan)
+    return row.difference_low / unit, row.difference_high / unit
 
 
 def _difference(row: Row) -> str:

@@ -106,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     from recipes.errors import ConfigError
     from recipes.files import write_json
     from reports.beside import main_table
+    from reports.evidence import main_kind
     from reports.records import read_records
     from reports.table import build_tables
 
@@ -113,15 +114,22 @@ def main(arguments: list[str] | None = None) -> int:
     if table is None:
         print(f"landscape.py: no runs of task {options.task}", file=sys.stderr)
         return 2
-    wanted = options.optim.split(",")
-    paths = [path for c in table.comparison.contenders if c.label in wanted for path in c.at_choice()["path"]]
+    file = options.out / f"{options.task}.landscape.json"
+    contenders = {name: main_kind(table, name) for name in options.optim.split(",")}
+    if absent := [name for name, contender in contenders.items() if contender is None]:
+        known = ", ".join(contender.label for contender in table.comparison.contenders)
+        print(f"landscape.py: no runs of {', '.join(absent)} on {options.task}; there are {known}", file=sys.stderr)
+        return 2
+    paths = [path for contender in contenders.values() if contender for path in contender.at_choice()["path"]]
     rows: list[dict[str, Any]] = []
     for path in map(Path, paths):
         try:
             rows += measure(path, noises, options.repeats, options.examples)
-        except (ConfigError, OSError) as error:
-            print(f"landscape.py: {path}: {error}: left out", file=sys.stderr)
+        except (ConfigError, OSError, RuntimeError) as error:
+            print(f"landscape.py: {path}: {str(error).splitlines()[0]}: left out", file=sys.stderr)
             continue
+        options.out.mkdir(parents=True, exist_ok=True)  # a run takes minutes: what is measured is kept
+        write_json(file, {"task": options.task, "repeats": options.repeats, "examples": options.examples, "rows": rows})
         last = rows[-2 * len(noises) :]
         levels = [f"{row['perturbed_loss']:.3f} at {row['noise']:g}{' rms' * row['relative']}" for row in last]
         losses = ", ".join(levels)
@@ -130,10 +138,6 @@ def main(arguments: list[str] | None = None) -> int:
     if not rows:
         print(f"landscape.py: no chosen run of {options.optim} has a checkpoint", file=sys.stderr)
         return 2
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"{options.task}.landscape.json"
-    about = {"task": options.task, "repeats": options.repeats, "examples": options.examples, "rows": rows}
-    write_json(file, about)
     print(file)
     return 0
 

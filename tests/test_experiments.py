@@ -1,5 +1,8 @@
 """Every experiment composes at both scales and asks for nothing that is not there."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,13 +18,12 @@ from recipes import config
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
-WANTED = (
-    "table2 table3 table7 table8 table10 figure4 figure8 figure10 figure11 batch_size sensitivity betas bf16_momentum"
-)
+WANTED = "table2 table2_in21k table3 table7 table8 table10 figure1 figure4 figure8 figure10 figure11"
+WANTED += " batch_size sensitivity betas bf16_momentum"
 
 
 def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
-    """What `python run.py -m +experiment=name scale=scale` would tune, composed."""
+    """What `python run.py -m +experiment=name scale=scale` would tune, composed; its plan is printed."""
     config.register()
     arguments = [f"+experiment={name}", f"scale={scale}", "tracker=none", f"output_dir={tmp_path}"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -33,7 +35,10 @@ def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
         sweeper = TuningSweeper(**node)
         sweeper.context = SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())
         sweeper.prepare(base)
-        return [sweeper._study(overrides) for overrides in sweeper._combinations(arguments)]
+        sweeper._check()
+        found = [sweeper._study(overrides) for overrides in sweeper._combinations(arguments)]
+        sweeper._announce(found)
+        return found
 
 
 def test_those_of_the_paper_are_there():
@@ -42,9 +47,11 @@ def test_those_of_the_paper_are_there():
 
 @pytest.mark.parametrize("scale", ["embedded", "paper"])
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_it_composes(name, scale, tmp_path):
+def test_it_composes_and_its_plan_prints(name, scale, tmp_path, capsys):
     found = studies(name, scale, tmp_path)
-    assert found
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"{len(found)} studies")
+    assert [line.split(":")[0].strip() for line in said[2:]] == [study.name for study in found]
     assert all(study.cfg.scale.name == scale for study in found)
     names = [(study.name, study.centre) for study in found]
     assert len(set(names)) == len(names)
@@ -53,6 +60,42 @@ def test_it_composes(name, scale, tmp_path):
     else:
         assert all(len(study.points) == 9 for study in found)
         assert all(study.cfg.tuned.file != "none" for study in found), "a centre that nothing is known of"
+
+
+def run(*arguments: str, tmp_path: Path) -> str:
+    command = [sys.executable, str(ROOT / "run.py"), *arguments, "tracker=none", f"output_dir={tmp_path}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_experiment_as_a_user_types_it(tmp_path):
+    """With -m or without: one run of the first value would not be the experiment."""
+    plans = [run(*m, "+experiment=bf16_momentum", "hydra.sweeper.plan=true", tmp_path=tmp_path) for m in (["-m"], [])]
+    assert plans[0] == plans[1]
+    assert plans[0].startswith("4 studies (task and optimizer) of 9 trials")
+
+
+def test_a_dry_run_at_paper_scale(tmp_path):
+    arguments = ["-m", "+experiment=bf16_momentum", "scale=paper", "dry_run=true", "task=vit_s16"]
+    said = run(*arguments, tmp_path=tmp_path)
+    assert "sweep of 2 runs: 2 dry run" in said
+    assert said.count("22,050,664 parameters") == 2  # the paper's 22.05M
+    assert not list(tmp_path.rglob("summary.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("figure1", "table8"), ("figure4", "table8"), ("sensitivity", "figure8"), ("table10", "figure11")],
+)
+def test_experiments_of_the_same_runs(name, other):
+    config.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        pair = [
+            compose("config", overrides=[f"+experiment={each}"], return_hydra_config=True) for each in (name, other)
+        ]
+    assert pair[0].hydra.sweeper == pair[1].hydra.sweeper
 
 
 @pytest.mark.parametrize("scale", ["embedded", "paper"])

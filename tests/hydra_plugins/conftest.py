@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.tuning import TuningSweeper
@@ -58,7 +59,8 @@ def sweep(tmp_path: Path) -> Callable[..., Launcher]:
     def run(*overrides: str, outcome: Callable[[DictConfig], dict[str, Any]] | None = None, **given: Any) -> Launcher:
         config.register()
         arguments = [text if "=" in text else f"+{text}" for text in overrides]
-        plain = [text for text in arguments if "," not in text or "[" in text or text.startswith("+")]
+        parser = OverridesParser.create()
+        plain = [text for text in arguments if not parser.parse_override(text).is_sweep_override()]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             fixed = ["tracker=none", f"output_dir={tmp_path / 'outputs'}", "hydra/sweeper=tuning"]
             base = compose("config", overrides=[*fixed, *plain], return_hydra_config=True)

@@ -118,18 +118,46 @@ def test_trials_by_scale(sweep):
     assert len(done.runs) == 1
 
 
-def test_conditions_are_gone_through_beside_what_is_swept(sweep):
-    done = sweep(
-        "optim=lion,adamw",
-        trials=1,
-        seeds=0,
-        params={"task": "vit_b16", "optim": "sgd"},
-        conditions=["batch_size=16 steps=40", "batch_size=32 steps=20", "optim=lion optim.betas=[0.9,0.9]"],
-    )
-    found = Counter((cfg.optim.name, cfg.batch_size, cfg.steps) for cfg in done.runs)
-    # the third condition names an optimizer, but the command line wins over it
-    assert found[("lion", 16, 40)] == found[("adamw", 16, 40)] == found[("lion", 32, 20)] == 1
-    assert {cfg.optim.name for cfg in done.runs} == {"lion", "adamw"}
+CONDITIONS = ["batch_size=16 steps=40", "batch_size=32 steps=20", "optim=lion optim.betas=[0.9,0.9] steps=10"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        # params give way to the command line; a condition that names one of its values keeps that one
+        (
+            ["optim=lion,adamw"],
+            {("lion", 16, 40), ("adamw", 16, 40), ("lion", 32, 20), ("adamw", 32, 20), ("lion", 64, 10)},
+        ),
+        # a value that some conditions have leaves out those that have another
+        (["batch_size=32"], {("sgd", 32, 20), ("lion", 32, 10)}),
+        (["batch_size=32", "steps=20"], {("sgd", 32, 20)}),
+        # one that none has takes the place of theirs
+        (["batch_size=8", "optim=lion"], {("lion", 8, 40), ("lion", 8, 20), ("lion", 8, 10)}),
+    ],
+)
+def test_the_command_line_chooses_among_conditions(sweep, typed, expected):
+    params = {"task": "vit_b16", "optim": "sgd"}
+    done = sweep(*typed, trials=1, seeds=0, params=params, conditions=CONDITIONS)
+    assert {(cfg.optim.name, cfg.batch_size, cfg.steps) for cfg in done.runs} == expected
+    assert all(list(cfg.optim.betas) == [0.9, 0.9] for cfg in done.runs if cfg.steps == 10)
+
+
+def test_a_value_that_an_experiment_lacks_beside_one_that_it_has_is_refused(sweep):
+    with pytest.raises(
+        ConfigError, match="batch_size=48: not in this experiment, which has batch_size=16, batch_size=32"
+    ):
+        sweep("task=vit_b16", "batch_size=16,48", conditions=CONDITIONS[:2])
+
+
+def test_lists_are_swept_on_the_command_line_and_in_params(sweep):
+    given = {"trials": 1, "seeds": 0}
+    both = [[0.9, 0.99], [0.95, 0.98]]
+    done = sweep("task=vit_b16", "optim=lion", "optim.betas=[0.9,0.99],[0.95,0.98]", **given)
+    assert [list(cfg.optim.betas) for cfg in done.runs] == both
+    params = {"optim": "lion", "optim.betas": "[0.9,0.999],[0.95,0.98]"}
+    done = sweep("task=vit_b16", params=params, **given)
+    assert [list(cfg.optim.betas) for cfg in done.runs] == [[0.9, 0.999]]  # the other was done above
 
 
 def test_a_condition_wins_over_params_and_lists_survive(sweep):
@@ -151,10 +179,13 @@ def test_a_dry_run_does_each_combination_once(sweep):
     ("overrides", "given", "line"),
     [
         (["seed=3"], {}, "seed= is set by the protocol"),
+        (["++seed=3"], {}, "seed= is set by the protocol"),
         (["optim.lr=1e-3,1e-2"], {}, "optim.lr= is set by the protocol"),
-        ([], {"trials": -1}, "trials=-1 must be at least 0"),
-        ([], {"seeds": -1}, "seeds=-1 must be at least 0"),
-        ([], {"trial_seed": 5}, "trial_seed=5 must be at least 1000"),
+        ([], {"trials": -1}, "trials=-1 must be a whole number of at least 0"),
+        ([], {"trials": "nine"}, "trials=nine must be a whole number"),
+        ([], {"trials": {"paper": 0}}, "trials=None must be a whole number"),
+        ([], {"seeds": -1}, "seeds=-1 must be a whole number of at least 0"),
+        ([], {"trial_seed": 5}, "trial_seed=5 must be a whole number of at least 1000"),
         ([], {"first_seed": 998}, "seeds from 1000 on are kept for trials"),
         (["optim.lr=0"], {"trials": 3}, "a grid needs lr above 0"),
     ],

@@ -15,6 +15,15 @@ def test_the_first_nine_are_the_block_around_the_centre():
     assert sorted(points) == sorted((lr, decay) for lr in (1e-3, 3e-3, 1e-2) for decay in (0.03, 0.1, 0.3))
 
 
+@given(centres)
+def test_a_full_ring_lies_evenly_about_the_centre(centre):
+    lr, decay = zip(*around(centre, 9 if centre[1] > 0 else 3), strict=True)
+    for values, middle in ((lr, centre[0]), (decay, centre[1])):
+        steps = [round(2 * math.log10(value / middle)) if middle else 0 for value in values]
+        assert sorted(steps) == sorted(-step for step in steps)
+        assert set(steps) == ({-1, 0, 1} if middle else {0})
+
+
 @given(centres, st.integers(1, 30))
 def test_points_differ_and_a_larger_budget_only_adds(centre, trials):
     points = around(centre, trials)

@@ -1,5 +1,9 @@
 import json
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,21 +51,26 @@ def test_the_bound_is_of_decayed_weights_only():
     assert landscape.bound(model, "all", 2.0) == 14.0
 
 
-def test_a_run_is_measured_and_written(tmp_path):
-    import subprocess
-    import sys
-    from pathlib import Path
-
+def test_a_run_is_measured_and_written(tmp_path, capsys):
     root = Path(__file__).resolve().parents[2]
     tiny = ["task=vit_b16", "optim=adamw", "steps=2", "eval_every=2", "batch_size=8", "model.args.depth=1"]
     tiny += ["model.args.embed_dim=16", "model.args.num_heads=2", "tracker=none", f"output_dir={tmp_path / 'out'}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, str(root / "run.py"), *tiny], check=True, timeout=120, env=environment)
     arguments = [str(tmp_path / "out"), "--task", "vit_b16", "--repeats", "2", "--examples", "20", "--noise", "0.1"]
+    arguments += ["--optim", "adamw"]
     assert landscape.main([*arguments, "--out", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "vit_b16.landscape.json").read_text())
     assert [(row["noise"], row["relative"]) for row in written["rows"]] == [(0.1, False), (1.0, True)]
     assert all(row["loss"] > 0 and row["perturbed_loss"] > 0 for row in written["rows"])
+    assert landscape.main([*arguments, "--optim", "lion"]) == 2
+    assert capsys.readouterr().err == "landscape.py: no runs of lion on vit_b16; there are adamw\n"
+    shutil.rmtree(next(tmp_path.rglob("checkpoint")))
+    assert landscape.main([*arguments, "--out", str(tmp_path / "none")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith(": left out")
+    assert said[1] == "landscape.py: no chosen run of adamw has a checkpoint"
+    assert not (tmp_path / "none").exists()
 
 
 def test_mistakes(tmp_path, capsys):

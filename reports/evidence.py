@@ -1,0 +1,115 @@
+"""What claims are judged by: the tables, which of a table's rows is Lion's, and comparisons between kinds of Lion.
+
+A table in which Lion was run with several arguments (the ablations of its betas, float32 momentum) has a row for each
+of these kinds; claims about Lion are of the one with the paper's arguments.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.figures import batch_groups
+from reports.records import read_metrics
+from reports.selection import Contender
+from reports.statistics import Difference, paired_difference
+from reports.table import Row, Table
+
+SUBJECT, REFERENCE = "lion", "adamw"
+# AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
+PAPER_BETAS = {"betas 0.9 0.999": "betas 0.9 0.99", "betas 0.9 0.99": "betas 0.95 0.98"}
+PAPER_MOMENTUM = "momentum_dtype bfloat16"
+TAIL = 0.1  # share of a run whose training loss is averaged: single batches say little
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What there is to judge by: each task's main table, all tables, timings and measurements of the landscape."""
+
+    main: list[Table]
+    tables: list[Table]
+    speeds: pd.DataFrame
+    landscape: pd.DataFrame
+
+
+def main_kind(table: Table, optim: str) -> Contender | None:
+    """Return an optimizer's contender; where a table holds several kinds of Lion, that with the paper's arguments."""
+    kinds = [c for c in table.comparison.contenders if c.label == optim or c.label.startswith(f"{optim} (")]
+    of_reference = (arguments_of(c) for c in table.comparison.contenders if c.label == REFERENCE)
+    papers = {PAPER_MOMENTUM} | {PAPER_BETAS.get(text, "") for arguments in of_reference for text in arguments}
+    return max(kinds, key=lambda c: (len(papers & arguments_of(c)), len(c.runs)), default=None)
+
+
+def arguments_of(contender: Contender) -> set[str]:
+    """Return the arguments beside learning rate and weight decay, each as `name value`."""
+    texts = contender.runs["optim_args"].dropna()
+    return set(texts.iloc[0].split(", ")) if len(texts) else set()
+
+
+def row_of(table: Table, optim: str) -> Row | None:
+    """Return the row of an optimizer's main kind."""
+    contender = main_kind(table, optim)
+    return next((row for row in table.rows if contender and row.optim == contender.label), None)
+
+
+Kinds = tuple[Table, Contender, Contender, str]  # the second contender is told by its argument
+
+
+def kinds_of(found: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:
+    """Return the pairs of Lion that differ in this argument alone, with common seeds enough to compare."""
+    pairs = []
+    for table in found.tables:
+        lions = [(c, arguments_of(c)) for c in table.comparison.contenders if c.label.startswith(f"{SUBJECT} (")]
+        for ours, theirs in itertools.permutations(lions, 2):
+            for other in others:
+                if kind in ours[1] and other in theirs[1] and ours[1] - {kind} == theirs[1] - {other}:
+                    pairs.append((table, ours[0], theirs[0], other))
+    return [pair for pair in pairs if not math.isnan(kind_difference(*pair[:3], 1).low)]
+
+
+def kind_difference(table: Table, ours: Contender, theirs: Contender, comparisons: int) -> Difference:
+    """Compare two kinds on the split that their table compares."""
+    column = "test" if table.split == "test" else "final"
+    return paired_difference(ours.by_seed(column), theirs.by_seed(column), comparisons=comparisons)
+
+
+def batch_rows(found: Evidence) -> list[list[tuple[Table, Row]]]:
+    """Return the subject's rows that were compared, from the smallest batch to the largest, of each group."""
+    groups = batch_groups(found.tables)
+    return [[(t, row) for t in group if (row := row_of(t, SUBJECT)) and row.verdict] for group in groups]
+
+
+def augmented_pairs(found: Evidence, strong: str) -> list[tuple[Table, Row, Row]]:
+    """Return the subject's rows without strong augmentation and with it, of the same task, data and length."""
+    keys = ("task", "scale", "model", "data_fingerprint", "batch_size", "steps", "metric")
+    pairs = []
+    for table in found.tables:
+        same = [t for t in found.tables if all(getattr(t.comparison, k) == getattr(table.comparison, k) for k in keys)]
+        plain = max((t for t in same if t.comparison.augment == "none"), key=lambda t: len(t.rows), default=None)
+        if table.comparison.augment == strong and plain:
+            usual, augmented = row_of(plain, SUBJECT), row_of(table, SUBJECT)
+            if usual and augmented and usual.verdict and augmented.verdict:
+                pairs.append((plain, usual, augmented))
+    return pairs
+
+
+def above(table: Table, one: Row, other: Row) -> int:
+    """Return 1 where one gain's interval lies above the other's, -1 where below, 0 where they overlap."""
+    sign = 1 if table.comparison.goal == "max" else -1
+    ours, theirs = (sorted((sign * row.difference_low, sign * row.difference_high)) for row in (one, other))
+    return 1 if ours[0] > theirs[1] else -1 if ours[1] < theirs[0] else 0
+
+
+def train_loss(contender: Contender) -> pd.Series[float]:
+    """Return the mean training loss over the last part of each run at the chosen setting, by seed."""
+    losses = {}
+    for run in contender.at_choice().to_dict("records"):
+        measured = read_metrics(run["path"], "train", "loss")
+        tail = measured[measured["step"] > (1 - TAIL) * run["steps"]]
+        if len(tail):
+            losses[run["seed"]] = float(tail["value"].mean())
+    return pd.Series(losses, dtype=float)
