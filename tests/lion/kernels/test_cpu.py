@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -294,3 +295,37 @@ def test_without_a_working_compiler_the_plain_step_is_taken(tmp_path: Path, brok
     expected = {"no compiler": "no C compiler was found", "compiler fails": "cc: out of order", "no room": "failed"}
     assert expected[broken] in said
     assert "the plain step is taken" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(psutil.virtual_memory().available < 12 * 2**30, reason="needs 12 GiB of free memory")
+@pytest.mark.parametrize("momentum_dtype", ["bfloat16", "int8"])
+def test_elements_beyond_32_bits(momentum_dtype: str) -> None:
+    """Every element of a tensor of more than 2^31 moves once, where threads share it and in its very end."""
+    size = 2**31 + 70_001
+    weight = torch.zeros(size, dtype=BFLOAT16)  # pages that nobody writes take no memory: the gradient's first ones
+    weight.grad = torch.zeros(size, dtype=BFLOAT16)
+    ends = [(0, 3), (2**30 - 5, 2**30 + 5), (2**31 - 5, 2**31 + 5), (size - 3, size)]
+    for begin, end in ends:
+        weight.grad[begin:end] = -1.0
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            optimizer = Lion([weight], lr=0.5, momentum_dtype=momentum_dtype, fused=True)
+            optimizer.step()
+    finally:
+        torch.set_num_threads(before)
+    assert all((weight[begin:end] == 0.5).all() for begin, end in ends)
+    assert int(weight.count_nonzero()) == sum(end - begin for begin, end in ends)
+    assert int(optimizer.state[weight]["exp_avg"].count_nonzero()) == sum(end - begin for begin, end in ends)
+
+
+def test_a_parameter_of_more_than_32_bits_on_the_meta_device() -> None:
+    weight = torch.zeros(2**31 + 9, device="meta", dtype=BFLOAT16, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    optimizer = Lion([weight], momentum_dtype="bfloat16")
+    optimizer.step()
+    assert optimizer.state[weight]["exp_avg"].shape == weight.shape
+    assert optimizer.state[weight]["exp_avg"].nbytes == 2 * weight.numel()
