@@ -74,13 +74,13 @@ def test_an_experiment_as_a_user_types_it(tmp_path):
     """With -m or without: one run of the first value would not be the experiment."""
     plans = [run(*m, "+experiment=bf16_momentum", "hydra.sweeper.plan=true", tmp_path=tmp_path) for m in (["-m"], [])]
     assert plans[0] == plans[1]
-    assert plans[0].startswith("4 studies (task and optimizer) of 9 trials")
+    assert plans[0].startswith("6 studies (task and optimizer) of 9 trials")
 
 
 def test_a_dry_run_at_paper_scale(tmp_path):
     arguments = ["-m", "+experiment=bf16_momentum", "scale=paper", "dry_run=true", "task=vit_s16"]
     said = run(*arguments, tmp_path=tmp_path)
-    assert "sweep of 2 runs: 2 dry run" in said
+    assert "sweep of 3 runs: 3 dry run" in said
     assert said.count("22,050,664 parameters") == 2  # the paper's 22.05M
     assert not list(tmp_path.rglob("summary.json"))
 
