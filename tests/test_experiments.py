@@ -81,7 +81,7 @@ def test_a_dry_run_at_paper_scale(tmp_path):
     arguments = ["-m", "+experiment=bf16_momentum", "scale=paper", "dry_run=true", "task=vit_s16"]
     said = run(*arguments, tmp_path=tmp_path)
     assert "sweep of 3 runs: 3 dry run" in said
-    assert said.count("22,050,664 parameters") == 2  # the paper's 22.05M
+    assert said.count("22,050,664 parameters") == 3  # the paper's 22.05M
     assert not list(tmp_path.rglob("summary.json"))
 
 
