@@ -26,7 +26,6 @@ from recipes.errors import ConfigError
 from recipes.files import sync_folder
 
 KEEP = 2
-RUN = "run:"  # before the command of a run to start from, see recipes.forerunner
 
 
 @dataclass
@@ -170,14 +169,11 @@ def trim(folder: Path) -> None:
 def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
     """Weights to start from: a run's folder (its Polyak average where it has one) or a .safetensors file.
 
-    Beside these, a folder that transformers saved, or a model's name on the Hugging Face hub. Nothing for
-    `run:`: only a recipe knows at which scale and where that run is to be done.
+    Beside these, a folder that transformers saved, or a model's name on the Hugging Face hub.
 
     Raises:
         ConfigError: there are none, or the file is damaged.
     """
-    if str(source).startswith(RUN):
-        return {}
     path = Path(source)
     if path.is_dir():
         found = [

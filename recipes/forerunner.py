@@ -15,12 +15,17 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from recipes import record
-from recipes.checkpoint import RUN
 from recipes.errors import ConfigError
 
+RUN = "run:"  # in init_from=, before the command of a run
 ROOT = Path(__file__).resolve().parent.parent
 # What launchers tell their processes; the forerunner is one process alone.
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_", "TORCHELASTIC_")
+
+
+def source(cfg: DictConfig) -> str | Path:
+    """What `init_from=` names, after doing the run where it names one."""
+    return folder(cfg) if str(cfg.init_from).startswith(RUN) else str(cfg.init_from)
 
 
 def folder(cfg: DictConfig) -> Path:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from recipes import build, checkpoint, devices, loading, schedule
+from recipes import build, checkpoint, devices, forerunner, loading, schedule
 from recipes.checkpoint import Checkpoint
 from recipes.clock import Clock
 from recipes.errors import ConfigError
@@ -59,7 +59,7 @@ class Trainer:
         self.model = recipe.model()
         outcome.num_parameters = sum(p.numel() for p in self.model.parameters())
         if cfg.init_from is not None:
-            recipe.initialise(self.model, checkpoint.load_weights(cfg.init_from))
+            recipe.initialise(self.model, checkpoint.load_weights(forerunner.source(cfg)))
         self.model.to(accelerator.device)
         self.average: AveragedModel | None = None
         if cfg.ema_decay is not None:
@@ -130,7 +130,9 @@ class Trainer:
                 clock.switch("data")
         with clock.during("evaluation"):
             for split in sorted(set(self.examples) - {"train", "val"}):
-                outcome.test[split] = self.evaluate(split, cfg.steps)[outcome.metric]
+                values = self.evaluate(split, cfg.steps)
+                if outcome.metric in values:  # a set for retrieval alone has no classes to be right about
+                    outcome.test[split] = values[outcome.metric]
 
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
         """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from recipes.data.hub import first_line, reachable
 from recipes.errors import ConfigError
 
 # In the order of preference; large models come in several files.
@@ -25,7 +26,7 @@ def in_folder(folder: Path) -> dict[str, torch.Tensor] | None:
             safe = file.suffix == ".safetensors"
             weights |= load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # neither library has a common error
-            raise ConfigError(f"init_from={folder}: {file.name} cannot be read ({_first_line(error)})") from None
+            raise ConfigError(f"init_from={folder}: {file.name} cannot be read ({first_line(error)})") from None
     return weights or None
 
 
@@ -40,13 +41,11 @@ def from_hub(name: str) -> dict[str, torch.Tensor]:
     """
     from huggingface_hub import constants, snapshot_download
 
-    from recipes.data.images import _reachable
-
     expected = "expected a run's folder, a .safetensors file, a folder that transformers saved, or a name on the hub"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or name.endswith(".safetensors"):
         raise ConfigError(f"init_from={name} does not exist; {expected}")
     # Without this look, a machine without a network would try for a long time before it turns to the cache.
-    offline = constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT)
+    offline = constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT)
     weights, why = None, "it holds no weights in safetensors or PyTorch's format"
     try:
         for pattern in PATTERNS:  # the first kind of file that there is
@@ -56,9 +55,5 @@ def from_hub(name: str) -> dict[str, torch.Tensor]:
     except ConfigError:
         raise
     except Exception as error:  # the hub's library has no common error
-        why = "the hub cannot be reached and the cache has no copy" if offline else _first_line(error)
+        why = "the hub cannot be reached and the cache has no copy" if offline else first_line(error)
     raise ConfigError(f"init_from={name} does not exist here and is not to be had from the hub ({why}); {expected}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

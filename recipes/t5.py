@@ -10,7 +10,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from recipes import checkpoint, forerunner
 from recipes.errors import ConfigError
 from recipes.loading import Batch
 
@@ -54,8 +53,6 @@ class T5:
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         """Take the weights of another run, or of a published model; names and shapes must be the same."""
-        if str(self.cfg.init_from).startswith(checkpoint.RUN):
-            weights = checkpoint.load_weights(forerunner.folder(self.cfg))
         own = model.state_dict()
         weights = {name: value for name, value in weights.items() if name != UNUSED}
         if "shared.weight" in weights:

@@ -19,7 +19,7 @@ from recipes import config
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 WANTED = "table2 table2_in21k table3 table7 table8 table10 figure1 figure4 figure8 figure10 figure11"
-WANTED += " batch_size sensitivity betas bf16_momentum"
+WANTED += " table1 table4 figure5 figure9 batch_size sensitivity betas bf16_momentum"
 
 
 def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:

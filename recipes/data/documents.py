@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.data import cache
-from recipes.data.images import _first_line, _reachable
+from recipes.data.hub import first_line, reachable
 from recipes.errors import ConfigError
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
@@ -93,11 +93,11 @@ def hub(
 
     given, was_offline = f"data.hub={name}", config.HF_HUB_OFFLINE
     # Without this look, a machine without a network would try for half a minute before it turns to the cache.
-    config.HF_HUB_OFFLINE = was_offline or not _reachable(config.HF_ENDPOINT)
+    config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
     try:
         tables = load_dataset(name, subset, revision=revision, streaming=streaming)
     except Exception as error:  # datasets has no common error
-        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else _first_line(error)
+        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
         raise ConfigError(
             f"{given}{f' ({subset})' if subset else ''} is not to be had ({why}): get it on a machine with a network "
             f"(datasets.load_dataset, then save_to_disk) and set data.path to its folder"
@@ -207,7 +207,7 @@ def _parquet_rows(file: Path, column: str) -> Iterator[Any]:
     try:
         table = parquet.ParquetFile(file)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ConfigError(f"{file} is no readable Parquet file ({_first_line(error)})") from None
+        raise ConfigError(f"{file} is no readable Parquet file ({first_line(error)})") from None
     if column not in table.schema_arrow.names:
         raise ConfigError(
             f"{file} has no column {column}: set +data.options.column to one of {', '.join(table.schema_arrow.names)}"
@@ -222,7 +222,7 @@ def _from_disk(folder: Path, given: str) -> Mapping[str, Any]:
     try:
         loaded = load_from_disk(str(folder))
     except Exception as error:  # datasets has no common error
-        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {_first_line(error)}") from None
+        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {first_line(error)}") from None
     return {"train": loaded} if isinstance(loaded, Dataset) else loaded
 
 

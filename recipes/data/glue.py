@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from recipes.data import bpe
-from recipes.data.images import _first_line, _reachable
+from recipes.data.hub import first_line, reachable
 from recipes.data.text_pairs import TextPairs, paired
 from recipes.data.text_tasks import TaskExamples, TextTask, chosen
 from recipes.errors import ConfigError
@@ -144,7 +144,7 @@ def examples(task: TextTask, source: Source, table: pd.DataFrame, place: str) ->
         values = [number[v] if not source.graded and v in number else float(v) for v in labels[whole]]
         return TaskExamples(task, texts, np.array(values, np.float64))
     except ValueError as error:
-        raise ConfigError(f"{place}: {_first_line(error)}; known labels: {', '.join(source.words)}") from None
+        raise ConfigError(f"{place}: {first_line(error)}; known labels: {', '.join(source.words)}") from None
 
 
 def _column(table: pd.DataFrame, name: str, place: str) -> pd.Series:
@@ -213,7 +213,7 @@ def _read(file: Path, task: str) -> pd.DataFrame:
             return pd.read_csv(file, sep="\t", quoting=3, names=names, keep_default_na=False)
         return table
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{file} cannot be read: {_first_line(error)}") from None
+        raise ConfigError(f"{file} cannot be read: {first_line(error)}") from None
 
 
 def _from_hub(hub: str, task: str) -> Any:
@@ -221,11 +221,11 @@ def _from_hub(hub: str, task: str) -> Any:
 
     was_offline = config.HF_HUB_OFFLINE
     # Without this look, a machine without a network would try for half a minute before it turns to the cache.
-    config.HF_HUB_OFFLINE = was_offline or not _reachable(config.HF_ENDPOINT)
+    config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
     try:
         return load_dataset(hub, task)
     except Exception as error:  # datasets has no common error
-        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else _first_line(error)
+        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
         raise ConfigError(f"data.hub={hub} is not to be had ({why}): set data.path to a folder with {LAYOUT}") from None
     finally:
         config.HF_HUB_OFFLINE = was_offline

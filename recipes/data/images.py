@@ -10,10 +10,7 @@ import json
 import logging
 import os
 import re
-import ssl
 import struct
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +22,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import get_worker_info
 
+from recipes.data.hub import first_line, reachable
 from recipes.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -157,10 +155,10 @@ def load(
         if not folder.is_dir():
             raise ConfigError(f"{given} is no folder: set data.path to one that holds {FORMATS}")
         if subset is not None or not _holds_class_folders(folder / train_split):
-            tables = _from_disk(folder, subset, train_split, given)
+            tables = tables_from_disk(folder, subset, train_split, given)
     elif hub is not None:
         given = f"data.hub={hub}"
-        tables = _from_hub(hub, subset)
+        tables = tables_from_hub(hub, subset)
     else:
         raise ConfigError(f"set data.path or data.hub to say where the images are; data.path holds {FORMATS}")
 
@@ -345,7 +343,8 @@ class Table:
         return str(image["path"]) if image["bytes"] is None else BytesIO(image["bytes"])
 
 
-def _from_disk(folder: Path, subset: str | None, train_split: str, given: str) -> Mapping[str, Any]:
+def tables_from_disk(folder: Path, subset: str | None, train_split: str, given: str) -> Mapping[str, Any]:
+    """The splits of a Hugging Face data set in a folder: saved ones, or tables that the library reads."""
     from datasets import load_dataset, load_from_disk
 
     if (folder / "state.json").is_file():
@@ -359,47 +358,32 @@ def _from_disk(folder: Path, subset: str | None, train_split: str, given: str) -
         if subset is not None or any(e.suffix in TABLE_SUFFIXES or e.stem == "metadata" for e in inside):
             return load_dataset(str(folder), subset)
     except Exception as error:  # datasets has no common error
-        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {_first_line(error)}") from None
+        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {first_line(error)}") from None
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
     raise ConfigError(
         f"{given} has no class folders in {train_split}/ and no tables (found: {found}): it has to hold {FORMATS}"
     )
 
 
-def _from_hub(hub: str, subset: str | None) -> Mapping[str, Any]:
+def tables_from_hub(hub: str, subset: str | None) -> Mapping[str, Any]:
+    """The splits of a data set on the hub, from the cache where there is no network."""
     from datasets import config, load_dataset
 
     if Path(hub).is_dir():
         raise ConfigError(f"data.hub={hub} is a folder here: set data.path={hub}")
     was_offline = config.HF_HUB_OFFLINE
     # Without this look, a machine without a network would try for half a minute before it turns to the cache.
-    config.HF_HUB_OFFLINE = was_offline or not _reachable(config.HF_ENDPOINT)
+    config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
     try:
         return load_dataset(hub, subset)
     except Exception as error:  # datasets has no common error
-        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else _first_line(error)
+        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
         raise ConfigError(
             f"data.hub={hub} is not to be had ({why}): log in with `hf auth login` if it is gated, "
             f"or set data.path to a folder that holds {FORMATS}"
         ) from None
     finally:
         config.HF_HUB_OFFLINE = was_offline
-
-
-def _reachable(address: str, seconds: float = 5) -> bool:
-    try:
-        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=seconds).close()
-    except urllib.error.HTTPError:
-        return True  # it answers
-    except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # the hub's library brings certificates of its own
-    except OSError:
-        return False
-    return True
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _table(
@@ -441,7 +425,7 @@ def _table(
     try:
         encoded = table.select_columns([image]).cast_column(image, ImageFeature(decode=False))
     except Exception as error:  # pyarrow's and datasets' own errors
-        raise ConfigError(f"{place}: column {image} holds no encoded images: {_first_line(error)}") from None
+        raise ConfigError(f"{place}: column {image} holds no encoded images: {first_line(error)}") from None
     source = Table(encoded, image, table._fingerprint)
     return ImageExamples(source, np.arange(len(encoded)), values.astype(np.int64), class_names, place)
 

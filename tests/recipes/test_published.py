@@ -53,14 +53,14 @@ def test_a_name_on_the_hub_is_fetched_once_for_the_form_that_it_has(
         return str(tmp_path if present else tmp_path / "nothing")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    monkeypatch.setattr("recipes.data.images._reachable", lambda _: True)
+    monkeypatch.setattr("recipes.published.reachable", lambda _: True)
     weights = checkpoint.load_weights("someone/t5-v1_1-tiny")
     assert weights.keys() == model.state_dict().keys()
     assert asked[-1] == ("someone/t5-v1_1-tiny", "pytorch_model.bin", False)
 
 
 def test_without_a_network_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("recipes.data.images._reachable", lambda _: False)
+    monkeypatch.setattr("recipes.published.reachable", lambda _: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match="the hub cannot be reached and the cache has no copy") as error:
         published.from_hub("google/t5-v1_1-base")

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from recipes.data import images
+from recipes.data import hub, images
 from recipes.errors import ConfigError
 
 CLASSES = ("ant", "bee", "cat")
@@ -506,20 +506,20 @@ def test_whether_the_hub_is_reachable():
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_port}"
-        assert images._reachable(f"http://{address}/")
-        assert images._reachable(f"http://{address}/missing")
-        assert images._reachable(f"https://{address}/")  # certificates are left to the hub's library
+        assert hub.reachable(f"http://{address}/")
+        assert hub.reachable(f"http://{address}/missing")
+        assert hub.reachable(f"https://{address}/")  # certificates are left to the hub's library
         server.shutdown()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert not images._reachable(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.2)
-    assert not images._reachable("http://127.0.0.1:9")
+        assert not hub.reachable(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.2)
+    assert not hub.reachable("http://127.0.0.1:9")
 
 
 def test_what_the_hub_answers_is_passed_on_in_one_line(monkeypatch):
     def refuse(hub, subset):
         raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{hub}' is a gated dataset on the Hub.\nLong story.")
 
-    monkeypatch.setattr(images, "_reachable", lambda address: True)
+    monkeypatch.setattr(images, "reachable", lambda address: True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(ConfigError, match=r"is a gated dataset on the Hub\.\): log in with `hf auth login`") as error:

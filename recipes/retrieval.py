@@ -1,0 +1,69 @@
+"""What a contrastive model is judged by: zero-shot classification and retrieval, both from embeddings alone."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+RANKS = (1, 5, 10)
+CHUNK = 1024  # rows of the similarity matrix that are held at a time
+NOBODY = -1  # a row that takes no part
+
+
+def class_embeddings(text: Tensor, prompt_class: Tensor) -> Tensor:
+    """The mean embedding of each class's prompts, of length 1 again (Radford et al. 2021, section 3.1.4).
+
+    Args:
+        text: float [T, width], of length 1 each.
+        prompt_class: int64 [T], the class of each text; -1 where a text is no prompt.
+
+    Returns:
+        [classes, width]
+    """
+    prompts = prompt_class >= 0
+    sums = torch.zeros(int(prompt_class.max()) + 1, text.shape[1], dtype=text.dtype)
+    sums.index_add_(0, prompt_class[prompts], text[prompts])
+    return torch.nn.functional.normalize(sums, dim=1)
+
+
+def zero_shot(image: Tensor, label: Tensor, text: Tensor, prompt_class: Tensor) -> float:
+    """The share of images whose nearest class, by its prompts, is their own.
+
+    Args:
+        image: float [N, width], of length 1 each.
+        label: int64 [N]; images with -1 are left out.
+        text: float [T, width], of length 1 each.
+        prompt_class: int64 [T], as in `class_embeddings`.
+    """
+    classes = class_embeddings(text, prompt_class)
+    taking_part = label != NOBODY
+    nearest = torch.cat([(rows @ classes.T).argmax(1) for rows in image[taking_part].split(CHUNK)])
+    return (nearest == label[taking_part]).double().mean().item()
+
+
+def recalls(
+    queries: Tensor, query_group: Tensor, items: Tensor, item_group: Tensor, ranks: Sequence[int] = RANKS
+) -> dict[int, float]:
+    """The share of queries with an item of their own group among the first k, for each k.
+
+    An item counts as found at k where fewer than k items of other groups are as near as the nearest of the own
+    group: with ties, the worst order is taken, so that a model with one embedding for everything finds nothing.
+
+    Args:
+        queries: float [Q, width], of length 1 each.
+        query_group: int64 [Q]: an item is right for a query where their groups are equal; -1 takes no part.
+        items: float [N, width], of length 1 each.
+        item_group: int64 [N], likewise.
+        ranks: the values of k.
+    """
+    asked, kept = query_group != NOBODY, item_group != NOBODY
+    queries, query_group, items, item_group = queries[asked], query_group[asked], items[kept], item_group[kept]
+    before = []
+    for rows, groups in zip(queries.split(CHUNK), query_group.split(CHUNK), strict=True):
+        similarity = rows @ items.T
+        right = groups[:, None] == item_group
+        nearest = similarity.masked_fill(~right, -torch.inf).max(1, keepdim=True).values
+        wrong = ((similarity >= nearest) & ~right).sum(1)
+        before.append(torch.where(right.any(1), wrong, max(ranks)))  # without a right item none is found
+    wrong_before = torch.cat(before)
+    return {k: (wrong_before < k).double().mean().item() for k in ranks}
