@@ -38,7 +38,9 @@ class Evidence:
 
 def main_kind(table: Table, optim: str) -> Contender | None:
     """Return an optimizer's contender; where a table holds several kinds of Lion, that with the paper's arguments."""
-    kinds = [c for c in table.comparison.contenders if c.label == optim or c.label.startswith(f"{optim} (")]
+    if usual := [c for c in table.comparison.contenders if c.label == optim]:
+        return usual[0]
+    kinds = [c for c in table.comparison.contenders if c.label.startswith(f"{optim} (")]
     of_reference = (arguments_of(c) for c in table.comparison.contenders if c.label == REFERENCE)
     papers = {PAPER_MOMENTUM} | {PAPER_BETAS.get(text, "") for arguments in of_reference for text in arguments}
     return max(kinds, key=lambda c: (len(papers & arguments_of(c)), len(c.runs)), default=None)
@@ -63,7 +65,8 @@ def kinds_of(found: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:
     """Return the pairs of Lion that differ in this argument alone, with common seeds enough to compare."""
     pairs = []
     for table in found.tables:
-        lions = [(c, arguments_of(c)) for c in table.comparison.contenders if c.label.startswith(f"{SUBJECT} (")]
+        kinds = [c for c in table.comparison.contenders if c.label == SUBJECT or c.label.startswith(f"{SUBJECT} (")]
+        lions = [(c, arguments_of(c)) for c in kinds]
         for ours, theirs in itertools.permutations(lions, 2):
             for other in others:
                 if kind in ours[1] and other in theirs[1] and ours[1] - {kind} == theirs[1] - {other}:

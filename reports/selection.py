@@ -6,10 +6,14 @@ Within it, each optimizer's setting (learning rate, weight decay) is the one wit
 validation value over seeds; the test value plays no part. Where an optimizer has trials, runs with seeds that are kept
 for choosing (TRIAL_SEEDS_FROM and above), its setting is chosen by these alone, and its figures are those of the other
 seeds at that setting: nothing stands in a mean that took part in the choice.
+
+An optimizer with other arguments is another contender. The kind that was run on most tasks has the optimizer's name
+alone, and others are named by what they have instead: "lion (betas 0.9 0.9)".
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,11 +95,12 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
     rows: dict[tuple[Any, ...], list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(home[key], []).append(row)
+    usual = _usual_kinds(runs)
     found = []
     for key in known:
         if key in rows:
             facts = dict(zip(SAME, key, strict=True))
-            found.append(Comparison(**facts, contenders=_contenders(runs.iloc[rows[key]], facts["goal"])))
+            found.append(Comparison(**facts, contenders=_contenders(runs.iloc[rows[key]], facts["goal"], usual)))
     return found
 
 
@@ -147,16 +152,30 @@ def is_trial(runs: pd.DataFrame) -> pd.Series[bool]:
     return (runs["seed"] >= TRIAL_SEEDS_FROM).fillna(False).astype(bool)
 
 
-def _contenders(runs: pd.DataFrame, goal: str | None) -> list[Contender]:
+Kind = tuple[str, str]  # variant and arguments
+
+
+def _usual_kinds(runs: pd.DataFrame) -> dict[str, Kind]:
+    """Return for each optimizer the kind that was run on more tasks than any other, where there is one."""
+    usual = {}
+    for optim, of_optim in runs.dropna(subset=KIND).groupby("optim"):
+        tasks = of_optim.groupby(KIND)["task"].nunique()
+        most = tasks[tasks == tasks.max()]
+        if len(most) == 1:
+            usual[str(optim)] = most.index[0]
+    return usual
+
+
+def _contenders(runs: pd.DataFrame, goal: str | None, usual: Mapping[str, Kind]) -> list[Contender]:
     found = []
     for optim, of_optim in runs.groupby("optim"):
         kinds = [_filled(of_optim[column]) for column in KIND]
         groups = list(of_optim.groupby(kinds))
-        names = _names([(str(variant), str(arguments)) for (variant, arguments), _ in groups])
+        names = _names([(str(variant), str(arguments)) for (variant, arguments), _ in groups], usual.get(str(optim)))
         for (_, group), name in zip(groups, names, strict=True):
             trials = group[is_trial(group)]
             settings = settings_of(group if trials.empty else trials)
-            label = f"{optim} ({name})" if len(groups) > 1 else str(optim)
+            label = f"{optim} ({name})" if len(groups) > 1 and name else str(optim)
             found.append(Contender(label, group, settings, choose(settings, goal), fresh=not trials.empty))
     return found
 
@@ -167,8 +186,18 @@ def _filled(values: pd.Series[str]) -> pd.Series[str]:
     return values.fillna(known[0] if len(known) == 1 else "")
 
 
-def _names(kinds: list[tuple[str, str]]) -> list[str]:
-    """Name the kinds of one optimizer by what tells them apart: the variant, or the arguments that differ."""
+def _names(kinds: list[Kind], usual: Kind | None) -> list[str]:
+    """Name the kinds of one optimizer by what tells them apart: the variant, or the arguments that differ.
+
+    The usual kind, where it is among them, has an empty name, and the others are named by what they have instead.
+    """
+    if usual in kinds:
+        own = set(usual[1].split(", "))
+        others = [[part for part in arguments.split(", ") if part not in own] for _, arguments in kinds]
+        variants = [[variant or "unnamed"] if variant != usual[0] else [] for variant, _ in kinds]
+        names = [", ".join([*v, *o]) for v, o in zip(variants, others, strict=True)]
+        if len(set(names)) == len(names) and names.count("") == 1:
+            return names
     if len({variant for variant, _ in kinds}) == len(kinds):
         return [variant or "unnamed" for variant, _ in kinds]
     common = set.intersection(*(set(arguments.split(", ")) for _, arguments in kinds))

@@ -52,6 +52,18 @@ def test_kinds_of_one_optimizer_are_named_by_what_differs(write_run, contenders)
     assert set(contenders()) == {"adamw", "lion (betas 0.9 0.99)", "lion (betas 0.9 0.9)"}
 
 
+def test_the_kind_of_most_tasks_has_the_plain_name(write_run, outputs):
+    common = {"optim": "lion", "variant": "lion.Lion"}
+    usual = {"betas": [0.9, 0.99], "momentum_dtype": "bfloat16"}
+    write_run(**common, optim_args=usual)
+    write_run(**common, optim_args=usual, task="another")
+    write_run(**common, optim_args=usual | {"betas": [0.9, 0.9]})
+    write_run(**common, optim_args=usual | {"momentum_dtype": "float32"})
+    found = max(comparisons(read_records([outputs]).runs), key=lambda comparison: len(comparison.contenders))
+    labels = {contender.label for contender in found.contenders}
+    assert labels == {"lion", "lion (betas 0.9 0.9)", "lion (momentum_dtype float32)"}
+
+
 def test_kinds_with_an_argument_that_others_lack(write_run, contenders):
     write_run(optim="lion", variant="plain", optim_args={"betas": [0.9, 0.99]})
     write_run(optim="lion", variant="plain", optim_args={"betas": [0.9, 0.99], "caution": True})
