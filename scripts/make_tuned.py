@@ -40,6 +40,9 @@ ROWS = {
     ("gpt2_small", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
     ("gpt2_medium", ""): ("LM medium on Wiki-40B", ""),
     ("gpt2_large", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
+    ("llm_1b", ""): ("LLM 1.1B and 2.1B", ""),
+    ("llm_2b", ""): ("LLM 1.1B and 2.1B", ""),
+    ("llm_7b", ""): ("LLM 7.5B", ""),
     ("bert_small", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
     ("bert_medium", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
     ("bert_large", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
@@ -68,7 +71,7 @@ def files() -> dict[Path, str]:
                 source += f": {row['optimizer']}'s numbers, since {optim}'s are not printed"
             where = f"{task}/{optim}{suffix}"
             betas = (row["beta1"], row["beta2"])
-            named = task.startswith(("gpt2", "bert")) and betas in LANGUAGE_BETAS and optim not in WITHOUT_BETAS
+            named = task.startswith(("gpt2", "bert", "llm")) and betas in LANGUAGE_BETAS and optim not in WITHOUT_BETAS
             printed = f"  betas: [{', '.join(betas)}]\n" if named and optim not in SIGNS else ""
             texts[FOLDER / f"{where}.yaml"] = (
                 "# @package _global_\n"

@@ -19,7 +19,7 @@ from recipes import config
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 WANTED = "table2 table2_in21k table3 table7 table8 table10 figure1 figure4 figure8 figure10 figure11"
-WANTED += " table1 table4 figure5 figure9 batch_size sensitivity betas bf16_momentum"
+WANTED += " table1 table4 figure5 figure9 table5 table6 figure7 figure12 batch_size sensitivity betas bf16_momentum"
 
 
 def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
@@ -87,7 +87,7 @@ def test_a_dry_run_at_paper_scale(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "other"),
-    [("figure1", "table8"), ("figure4", "table8"), ("sensitivity", "figure8"), ("table10", "figure11")],
+    [("figure1", "table8"), ("figure4", "table8"), ("sensitivity", "figure8"), ("figure9", "figure5")],
 )
 def test_experiments_of_the_same_runs(name, other):
     config.register()
