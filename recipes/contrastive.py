@@ -138,8 +138,10 @@ class Recipe:
             digest = hashlib.sha256()
             for name, value in sorted(towers.image.state_dict().items()):
                 digest.update(name.encode() + value.contiguous().view(torch.uint8).numpy().tobytes())
+            if self.cfg.device == "auto" and torch.accelerator.is_available():
+                towers.image.to(torch.accelerator.current_accelerator())  # where the loop puts it a moment later
             for rows in (self.pairs, *self.probes):
-                rows.features = cached_features(towers, rows.images, digest.hexdigest())
+                rows.features, rows.taken = cached_features(towers, rows.images, digest.hexdigest())
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """InfoNCE over the batch of all processes; the scale and the share of texts found are logged beside it."""
@@ -148,12 +150,13 @@ class Recipe:
         return {"loss": info_nce(image, text, scale), "logit_scale": scale.detach()}
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """The embeddings of each row's image and text, and which set the row is of."""
+        """The embeddings of each row's image and text, the number of that image, and which set the row is of."""
         towers: Any = model
         known = "feature" in batch
         return {
-            "image": towers.embed_image(batch["feature" if known else "image"], known=known),
-            "text": towers.embed_text(batch["tokens"]),
+            "image": towers.embed_image(batch["feature" if known else "image"], known=known)[batch["image_row"]],
+            "text": towers.embed_text(batch["tokens"])[batch["text_row"]],
+            "taken": batch["taken"],
             "set": batch["set"],
         }
 
@@ -161,9 +164,9 @@ class Recipe:
         """Zero-shot accuracy and recalls of the set that the rows are of, where it has classes and captions."""
         probe = self.probes[int(figures["set"][0])].probe
         image, text = figures["image"][: len(probe.images)], figures["text"][: len(probe.texts)]
-        label, prompt_class, image_group, text_group = (
-            torch.from_numpy(array) for array in (probe.label, probe.prompt_class, probe.image_group, probe.text_group)
-        )
+        taken = figures["taken"][: len(probe.images)].long()
+        label, image_group = (torch.from_numpy(array)[taken] for array in (probe.label, probe.image_group))
+        prompt_class, text_group = (torch.from_numpy(array) for array in (probe.prompt_class, probe.text_group))
         values = {}
         if (label >= 0).any() and (prompt_class >= 0).any():
             values["zero_shot"] = retrieval.zero_shot(image, label, text, prompt_class)
@@ -194,13 +197,15 @@ class Rows:
     def __init__(self, images: Images) -> None:
         self.images = images
         self.features: torch.Tensor | None = None
+        self.taken: torch.Tensor | None = None  # of which image each feature is: an unreadable one's neighbour's
 
-    def seen(self, index: Sequence[int]) -> tuple[Batch, Sequence[int]]:
+    def seen(self, index: Sequence[int]) -> tuple[Batch, torch.Tensor]:
         """What the image tower, or what comes after it, takes, and the numbers of the images that it is of."""
-        if self.features is not None:
-            return {"feature": self.features[torch.tensor(index)]}, index
+        if self.features is not None and self.taken is not None:
+            rows = torch.tensor(index)
+            return {"feature": self.features[rows]}, self.taken[rows]
         image, taken = self.images.batch(index)
-        return {"image": image}, taken
+        return {"image": image}, torch.tensor(taken)
 
 
 class PairRows(Rows):
@@ -217,7 +222,7 @@ class PairRows(Rows):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         seen, taken = self.seen([index for _, index in keys])
-        tokens = self.encoder(self.captions.batch(taken)) if self.tokens is None else self.tokens[torch.tensor(taken)]
+        tokens = self.encoder(self.captions.batch(taken.tolist())) if self.tokens is None else self.tokens[taken]
         return seen | {"tokens": tokens}
 
     def fingerprint(self) -> str:
@@ -238,28 +243,43 @@ class ProbeRows(Rows):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         index = np.array([index for _, index in keys])
-        tokens = self.tokens[torch.from_numpy(np.minimum(index, len(self.tokens) - 1))]
-        seen, _ = self.seen(np.minimum(index, len(self.images) - 1).tolist())
-        return seen | {"tokens": tokens, "set": torch.full((len(index),), self.number)}
+        # What is repeated is read and embedded once: COCO has five texts an image, ImageNet many images a text.
+        images, image_row = np.unique(np.minimum(index, len(self.images) - 1), return_inverse=True)
+        texts, text_row = np.unique(np.minimum(index, len(self.tokens) - 1), return_inverse=True)
+        seen, taken = self.seen(images.tolist())
+        return seen | {
+            "tokens": self.tokens[torch.from_numpy(texts)],
+            "image_row": torch.from_numpy(image_row),
+            "text_row": torch.from_numpy(text_row),
+            "taken": taken[torch.from_numpy(image_row)],
+            "set": torch.full((len(index),), self.number),
+        }
 
     def fingerprint(self) -> str:
         """The probe's own."""
         return self.probe.fingerprint()
 
 
-def cached_features(towers: TwoTowers, images: Images, weights: str) -> torch.Tensor:
-    """A locked tower's features of these images, float32 [N, width]: computed once, then read from the cache folder."""
-    path = cache.folder("features") / f"{cache.key(weights, images.fingerprint())}.npy"
+def cached_features(towers: TwoTowers, images: Images, weights: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A locked tower's features of these images: computed once, then read from the cache folder.
+
+    Returns:
+        float32 [N, width], and int64 [N], of which image each is.
+    """
+    path = cache.folder("features") / f"{cache.key(weights, images.fingerprint())}.npz"
     with cache.alone(path):
         if not path.exists():
-            temporary = path.with_suffix(".tmp.npy")
-            np.save(temporary, torch.cat(list(_features(towers, images))).numpy())
+            features, taken = zip(*_features(towers, images), strict=True)
+            temporary = path.with_suffix(".tmp.npz")
+            np.savez(temporary, features=torch.cat(features).numpy(), taken=np.concatenate(taken))
             temporary.replace(path)
-    return torch.from_numpy(np.load(path))
+    with np.load(path) as saved:
+        return torch.from_numpy(saved["features"]), torch.from_numpy(saved["taken"])
 
 
 @torch.no_grad()
-def _features(towers: TwoTowers, images: Images) -> Iterator[torch.Tensor]:
+def _features(towers: TwoTowers, images: Images) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    device = next(towers.image.parameters()).device
     for start in range(0, len(images), FEATURE_BATCH):
-        image, _ = images.batch(range(start, min(start + FEATURE_BATCH, len(images))))
-        yield towers.features(image).float()
+        image, taken = images.batch(range(start, min(start + FEATURE_BATCH, len(images))))
+        yield towers.features(image.to(device)).float().cpu(), np.asarray(taken, np.int64)

@@ -56,7 +56,7 @@ class Recipe:
     def _model_config(self) -> Any:
         """The configuration of transformers with the model's arguments."""
         config_class = self._model_class()[0].config_class
-        known = {*config_class().to_dict(), *config_class.attribute_map}
+        known = {*config_class().to_dict(), *config_class.attribute_map, "attn_implementation"}
         if unknown := sorted(set(self.args) - known):
             near = difflib.get_close_matches(unknown[0], sorted(known), n=3) or sorted(known)
             raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; near it: {', '.join(near)}")

@@ -41,7 +41,7 @@ def to_markdown(grid: Grid) -> str:
 
 def beside_grid(entry: Beside) -> Grid:
     """Put the paper's figures beside ours, a row an optimizer on a model."""
-    scales = sorted({table.comparison.scale or "unknown" for table in entry.tables}) or ["not run"]
+    scales = sorted({table.comparison.scale or "unknown" for table in entry.tables})
     ours = f"ours (scale {', '.join(scales)})"
     rows = []
     for pair in entry.pairs:
@@ -69,7 +69,8 @@ def beside_grid(entry: Beside) -> Grid:
     notes += [
         f"{table.comparison.task}: {table.comparison.data}, test {table.comparison.metric}" for table in entry.tables
     ]
-    return Grid(f"{entry.heading}: the paper beside scale {', '.join(scales)}", pd.DataFrame(rows), notes)
+    ours_are = f"the paper beside scale {', '.join(scales)}" if scales else "the paper alone, nothing of it is run yet"
+    return Grid(f"{entry.heading}: {ours_are}", pd.DataFrame(rows), notes)
 
 
 def ranks_grid(tables: Sequence[Table]) -> Grid | None:

@@ -23,12 +23,14 @@ def bare(cfg: Any) -> float:
     """Steps per second of a plain loop: random batches from tensors in memory, forward, backward, step."""
     import torch
 
-    from recipes import build, recipe
+    from recipes import build, checkpoint, recipe
 
     the_recipe = recipe.make(cfg)
+    train = the_recipe.examples()["train"]
     torch.manual_seed(cfg.seed)
     model = the_recipe.model().train()
-    train = the_recipe.examples()["train"]
+    if cfg.init_from is not None:
+        the_recipe.initialise(model, checkpoint.load_weights(cfg.init_from))
     optimizer = build.optimizer_factory(cfg.optim)(build.parameter_groups(model, cfg.decay, cfg.optim.weight_decay))
     order = torch.randint(len(train), (cfg.steps, cfg.batch_size)).tolist()
     start = time.perf_counter()
@@ -79,12 +81,14 @@ def main() -> int:
 
     from hydra import compose, initialize_config_dir
 
-    from recipes import config
+    from recipes import config, forerunner
 
     config.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         fixed = [f"steps={arguments.steps}", f"eval_every={arguments.steps}", f"checkpoint_every={arguments.steps}"]
         cfg = compose("config", overrides=[*arguments.overrides, *fixed, "tracker=none"])
+    if cfg.init_from is not None:
+        cfg.init_from = str(forerunner.source(cfg))  # made once, where it is not there yet, and not for every round
     ratios, reported = [], []
     bare(cfg)  # warms caches and the allocator up
     for number in range(arguments.rounds):

@@ -2,6 +2,7 @@
 
     python scripts/speed.py task=vit_b16
     python scripts/speed.py task=vit_b16 optim=lion,adamw --rounds 31 --out reports/published/speed
+    python scripts/speed.py task=lit_b16_b --against model.args.cache_features=false
 
 Every optimizer trains its own copy of the same model on the same batches. A round gives each, in an order that changes
 from round to round, a block of steps; what is reported is the median over rounds of its speed over the reference's in
@@ -9,6 +10,8 @@ the same round, with the quartiles. Writes <out>/<task>.speed.json, which the ta
 
 Lion and AdamW have a fused step each; like is held against like: rows by an optimizer's name are plain PyTorch steps,
 "lion (fused)" and "adamw (fused)" stand beside them.
+
+With --against, two settings of one optimizer are timed instead, and nothing is written.
 """
 
 import argparse
@@ -33,13 +36,15 @@ class Contender:
     def __init__(self, cfg: Any) -> None:
         import torch
 
-        from recipes import build, recipe
+        from recipes import build, checkpoint, forerunner, recipe
         from recipes.loading import seed_all
 
         self.cfg, self.recipe = cfg, recipe.make(cfg)
         self.train = self.recipe.examples()["train"]
         seed_all(cfg.seed)
         self.model = self.recipe.model().train()
+        if cfg.init_from is not None:  # a locked tower's features may be cached from these weights
+            self.recipe.initialise(self.model, checkpoint.load_weights(forerunner.source(cfg)))
         groups = build.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = build.optimizer_factory(cfg.optim)(groups)
         generator = torch.Generator().manual_seed(cfg.seed)
@@ -105,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--block", type=int, default=10, help="steps of each optimizer in a round (%(default)s)")
     parser.add_argument("--reference", default="adamw", help="whose speed is 1 (%(default)s)")
+    parser.add_argument("--against", help="hold the run as given against the same with these overrides")
     parser.add_argument("--out", type=Path, default=Path("outputs/speed"), help="folder to write to (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion,adamw ...")
     options = parser.parse_args(arguments)
@@ -121,18 +127,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
     names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")
     rest = [text for text in options.overrides if text != given]
-    names = [options.reference, *(name for name in names if name != options.reference)]
+    reference = options.against or options.reference
+    chosen = {n: [*rest, *OPTIONS.get(n, [f"optim={n}"])] for n in (reference, *(n for n in names if n != reference))}
+    if options.against is not None:
+        chosen = {reference: [*options.overrides, *reference.split()], "as given": options.overrides}
     try:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            configs = {n: compose("config", overrides=[*rest, *OPTIONS.get(n, [f"optim={n}"])]) for n in names}
-        first = configs[options.reference]
+            configs = {name: compose("config", overrides=overrides) for name, overrides in chosen.items()}
+        first = configs[reference]
         import torch
 
         if first.scale.threads:
             torch.set_num_threads(first.scale.threads)
-        found = measure(
-            {n: Contender(cfg) for n, cfg in configs.items()}, options.reference, options.rounds, options.block
-        )
+        found = measure({n: Contender(cfg) for n, cfg in configs.items()}, reference, options.rounds, options.block)
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise
@@ -144,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         "model": first.model.name,
         "batch_size": first.batch_size,
         "threads": torch.get_num_threads(),
-        "reference": options.reference,
+        "reference": reference,
         "rounds": options.rounds,
         "block": options.block,
         "processor": processor(),
@@ -155,13 +162,17 @@ def main(arguments: list[str] | None = None) -> int:
         f"{result['task']} at scale {result['scale']}, batch {result['batch_size']}, "
         f"{options.rounds} rounds of {options.block} steps"
     )
-    print(f"{'optimizer':<15}{'steps/s':>9}{'ratio':>8}{'quartiles':>18}{'step, ms':>10}{'state, MB':>11}")
+    wide = max(15, *(len(name) + 1 for name in found))
+    first = "optimizer" if options.against is None else ""
+    print(f"{first:<{wide}}{'steps/s':>9}{'ratio':>8}{'quartiles':>18}{'step, ms':>10}{'state, MB':>11}")
     for name, f in found.items():
         quartiles = f"{f['low']:.3f} to {f['high']:.3f}"
         print(
-            f"{name:<15}{f['steps_per_second']:>9.1f}{f['ratio']:>8.3f}{quartiles:>18}"
+            f"{name:<{wide}}{f['steps_per_second']:>9.1f}{f['ratio']:>8.3f}{quartiles:>18}"
             f"{f['optimizer_step_ms']:>10.2f}{f['state_bytes'] / 1e6:>11.2f}"
         )
+    if options.against is not None:
+        return 0
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / f"{first.task.name}.speed.json", result)
     print(options.out / f"{first.task.name}.speed.json")

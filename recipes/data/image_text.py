@@ -13,8 +13,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -63,7 +65,8 @@ def load(
         caption_column: likewise; where a row has several captions, the first is trained on.
         templates: the prompts of a class, with {} for its name.
         zero_shot: for each set its `path` or `hub`, `names` (a JSON list of its classes' names, in the order of the
-            labels, where folders have none to speak of) and other options of recipes/data/images.py.
+            labels; by default what the data call them, WordNet's numbers by their first word) and other options of
+            recipes/data/images.py.
         retrieval: for each set its `path` or `hub`, `split`, `image_column` and `caption_column`.
 
     Raises:
@@ -100,7 +103,7 @@ class Decoded:
         return len(self.examples)
 
     def batch(self, index: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
-        """Float [B, 3, size, size] in [-1, 1], and the labels of what was read."""
+        """Float [B, 3, size, size] in [-1, 1], and the numbers of what was read."""
         found = [self.examples[i] for i in index]
         return torch.stack([self.transform(image) for image, _ in found]), [int(label) for _, label in found]
 
@@ -109,9 +112,10 @@ class Decoded:
         return self.examples.fingerprint()
 
 
-def _numbered(source: Any, place: str) -> ImageExamples:
-    """Images whose label is their number, so that an unreadable one's neighbour brings its own caption."""
-    return ImageExamples(source, np.arange(len(source)), np.arange(len(source)), (), place)
+def _numbered(source: Any, place: str, rows: np.ndarray | None = None) -> ImageExamples:
+    """Images whose label is their number, so that an unreadable one's neighbour brings its own caption or class."""
+    rows = np.arange(len(source)) if rows is None else rows
+    return ImageExamples(source, rows, np.arange(len(rows)), (), place)
 
 
 def _pairs(
@@ -165,7 +169,8 @@ def _columns(table: Any, given: str, image_column: str, caption_column: str) -> 
     rows = [
         [each] if isinstance(each, str) else each for each in table.select_columns([caption_column])[caption_column]
     ]
-    if empty := next((i for i, row in enumerate(rows) if not row or not all(isinstance(t, str) for t in row)), None):
+    empty = next((i for i, row in enumerate(rows) if not row or not all(isinstance(t, str) for t in row)), None)
+    if empty is not None:
         raise ConfigError(f"{given}: column {caption_column} holds no text in row {empty}")
     return Images(encoded, image_column, table._fingerprint), rows
 
@@ -180,7 +185,7 @@ class Images(Table):
 def _names(name: str, file: str | None, own: tuple[str, ...]) -> tuple[str, ...]:
     """What the classes are called in prompts."""
     if file is None:
-        return tuple(each.replace("_", " ") for each in own)
+        return tuple(_spoken(each) for each in own)
     place = f"data.options.zero_shot.{name}.names={file}"
     try:
         listed = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
@@ -191,11 +196,22 @@ def _names(name: str, file: str | None, own: tuple[str, ...]) -> tuple[str, ...]
     return tuple(listed)
 
 
+def _spoken(name: str) -> str:
+    """A class's name for a prompt: the first of several words for it, or that of WordNet's number."""
+    if re.fullmatch(r"n\d{8}", name):
+        from timm.data import ImageNetInfo
+
+        with suppress(KeyError):
+            name = ImageNetInfo("imagenet-22k").label_name_to_description(name)
+    return name.split(",")[0].replace("_", " ")
+
+
 def _classes(examples: ImageExamples, names: tuple[str, ...], templates: Sequence[str], size: int) -> Probe:
     if examples.labels.ndim > 1:
         raise ConfigError(f"{examples.place}: zero-shot classification takes one label an image")
     texts, prompt_class = prompts(names, templates)
-    return Probe(Decoded(examples, size), Texts(texts), label=examples.labels, prompt_class=prompt_class)
+    numbered = _numbered(examples.source, examples.place, examples.rows)
+    return Probe(Decoded(numbered, size), Texts(texts), label=examples.labels, prompt_class=prompt_class)
 
 
 def _captioned(name: str, source: dict[str, Any], size: int) -> Probe:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Tokens:
         vocab_size: of the tokenizer.
         end: index of the end-of-text token.
         mask: index of the mask token, where the tokenizer has one.
+        tokenizer: that made them.
     """
 
     ids: np.ndarray
@@ -49,6 +50,7 @@ class Tokens:
     vocab_size: int
     end: int
     mask: int | None = None
+    tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
 
 
 def load(
@@ -148,7 +150,7 @@ def tokenised(
             raise ConfigError(f"the data have no text in their split {name}")
         ids = np.memmap(folder / "ids.bin", _dtype(vocab_size), "r")
         fingerprint = cache.key(made_by, about["sha256"])
-        found[name] = Tokens(ids, about["documents"], about["words"], fingerprint, vocab_size, end, mask)
+        found[name] = Tokens(ids, about["documents"], about["words"], fingerprint, vocab_size, end, mask, tokenizer)
     return found
 
 

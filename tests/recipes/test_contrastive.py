@@ -1,7 +1,7 @@
 """Contrastive training from config to record: locked and cached towers, what is judged, and what is refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 
 from recipes import config, experiment, recipe, retrieval
+from recipes.data.pairs import Pairs, Texts
 from recipes.errors import ConfigError
 from recipes.record import folder_of, read_summary
 from recipes.two_towers import TwoTowers
@@ -69,7 +70,7 @@ def test_cached_features_give_the_run_that_recomputed_ones_give(composed: Compos
     assert other is not None
     assert one["test"] == pytest.approx(other["test"], abs=0.01)
     assert set(one["further_tests"]) == {"characters"}
-    files = list((tmp_path / "cache" / "features").glob("*.npy"))
+    files = list((tmp_path / "cache" / "features").glob("*.npz"))
     assert len(files) == 4  # train, val, test, characters
 
 
@@ -129,7 +130,7 @@ def test_embedding_in_parts_has_the_gradients_of_the_whole_and_keeps_less(compos
     from recipes.info_nce import info_nce
 
     torch.manual_seed(4)
-    image, tokens = torch.randn(24, 1, 28, 28).double(), torch.randint(2, 700, (24, 16))
+    image, tokens = torch.randn(24, 1, 28, 28).double(), torch.randint(2, 700, (24, 14))
     gradients, kept = {}, {}
     for micro_batch in (None, 5):
         model = towers(micro_batch, composed).train()
@@ -149,6 +150,57 @@ def test_embedding_in_parts_has_the_gradients_of_the_whole_and_keeps_less(compos
         scale = gradient.abs().max().clamp_min(1e-12)
         assert ((gradient - gradients[5][name]).abs().max() / scale) < 1e-5, name
     assert kept[5] < kept[None] / 10
+
+
+class Damaged:
+    """Images of one number each, 0, 1, 2, ...; what should be number 2 is number 3."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def batch(self, index: Sequence[int]) -> tuple[torch.Tensor, list[int]]:
+        taken = [3 if i == 2 else i for i in index]
+        return torch.tensor(taken).float()[:, None, None, None].expand(-1, 1, 2, 2), taken
+
+    def fingerprint(self) -> str:
+        return "damaged"
+
+
+class Mean(torch.nn.Module):
+    """In the towers' place: an image's feature is its number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = torch.nn.Linear(1, 1)
+        self.calls = 0
+
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return image.mean((2, 3))
+
+
+def test_an_unreadable_image_brings_its_neighbours_caption_cached_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recipes.contrastive import PairRows, cached_features
+
+    monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path))
+    texts = Texts([f"text {i}" for i in range(5)])
+
+    def numbers(captions: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([[int(text.split()[1])] for text in captions])
+
+    rows, keys = PairRows(Pairs(Damaged(), texts), numbers), [(9, 4), (10, 2), (11, 0)]  # type: ignore[arg-type]
+    plain = rows.__getitems__(keys)
+    assert plain["tokens"].flatten().tolist() == [4, 3, 0]
+    assert plain["image"].mean((1, 2, 3)).tolist() == [4, 3, 0]
+    for _ in range(2):  # made, then read
+        towers: Any = Mean()
+        rows.features, rows.taken = cached_features(towers, rows.images, "weights")
+        found = rows.__getitems__(keys)
+        assert found["tokens"].flatten().tolist() == [4, 3, 0]
+        assert found["feature"].flatten().tolist() == [4, 3, 0]
+    assert towers.calls == 0
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,18 @@ def test_a_real_timing_is_written(tmp_path, capsys):
     assert "lion" in capsys.readouterr().out
 
 
+def test_two_settings_of_one_run_are_held_against_each_other(tmp_path, capsys):
+    """Eight times the images take longer: the run as given is the faster one, and no table is touched."""
+    arguments = ["task=vit_b16", "batch_size=8", "--against", "batch_size=64", "--rounds", "3", "--block", "2"]
+    assert speed.main([*arguments, "--out", str(tmp_path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[2][0] == "batch_size=64"
+    assert rows[3][:2] == ["as", "given"]
+    assert float(rows[2][2]) == 1
+    assert float(rows[3][3]) > 1.5
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("override", ["task=vit_b17", "optim=lino", "optim.lr=-1"])
 def test_mistakes_are_one_line(tmp_path, capsys, override):
     assert speed.main([override, "--out", str(tmp_path)]) == 2

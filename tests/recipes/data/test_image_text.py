@@ -176,6 +176,32 @@ def test_names_of_classes_come_from_a_file_where_asked(
         )
 
 
+def test_classes_are_spoken_of_by_one_name(tmp_path: Path, shards: Path, tokenizer: str) -> None:
+    """ImageNet's folders are numbers of WordNet, the hub's names lists of synonyms."""
+    for split in ("train", "val"):
+        for number, name in enumerate(("n01440764", "n99999999", "crane, lifting device")):
+            (tmp_path / "imagenet" / split / name).mkdir(parents=True)
+            for i in range(3):
+                (tmp_path / "imagenet" / split / name / f"{i}.jpg").write_bytes(picture(10 * number + i))
+    probe = load(shards, tokenizer, str(tmp_path / "imagenet"), templates=["{}"]).probes["test"]
+    assert probe.texts.texts == ("crane", "tench", "n99999999")
+
+
+def test_an_unreadable_labelled_image_is_replaced_together_with_its_class(
+    tmp_path: Path, shards: Path, tokenizer: str
+) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            for i in range(4):
+                (tmp_path / "pets" / split / name / f"{i}.jpg").write_bytes(picture(9 * i))
+    (tmp_path / "pets" / "val" / "cat" / "3.jpg").write_bytes(b"broken")
+    probe = load(shards, tokenizer, str(tmp_path / "pets")).probes["test"]
+    _, taken = probe.images.batch([2, 3, 4])
+    assert list(taken) == [2, 4, 4]
+    assert probe.label[list(taken)].tolist() == [0, 1, 1]
+
+
 def test_retrieval_groups_every_caption_with_its_image(
     shards: Path, tokenizer: str, labelled: str, captioned: str
 ) -> None:
@@ -203,6 +229,19 @@ def test_what_a_user_gets_wrong(
     given: dict[str, Any] = {"path": str(shards), "zero_shot": {"pets": {"path": labelled, "val_size": 4}}}
     with pytest.raises(ConfigError, match=message.replace("{", r"\{")):
         image_text.load(**given | {"tokenizer": tokenizer} | change)
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_row_without_a_caption_is_named(
+    tmp_path: Path, shards: Path, tokenizer: str, labelled: str, row: int
+) -> None:
+    features = Features({"image": Image(), "caption": Value("string")})
+    captions: list[str | None] = ["black", "grey"]
+    captions[row] = None
+    columns = {"image": [{"bytes": picture(0), "path": None}] * 2, "caption": captions}
+    DatasetDict({"train": Dataset.from_dict(columns, features=features)}).save_to_disk(str(tmp_path / "half"))
+    with pytest.raises(ConfigError, match=f"caption holds no text in row {row}"):
+        load(tmp_path / "half", tokenizer, labelled)
 
 
 def test_a_truncated_shard_and_a_missing_column(shards: Path, tokenizer: str, labelled: str, captioned: str) -> None:
