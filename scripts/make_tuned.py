@@ -48,7 +48,7 @@ ROWS = {
     ("bert_large", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
 }
 LANGUAGE_BETAS = {("0.9", "0.99"), ("0.95", "0.98")}  # named only where they differ from those in conf/optim
-WITHOUT_BETAS = ("adafactor",)
+BETA2_ALONE = {"adafactor": "beta2_cap"}  # what an optimizer whose beta1 is not set calls beta2
 PRINTED = {"AdamW": "adamw", "Adafactor": "adafactor", "Lion": "lion"}
 # Which optimizer's numbers the ones that the paper does not print start from.
 ADAPTIVE = ("adamw", "adafactor", "radam", "nadam", "nadam_torch", "adabelief", "amsgrad", "amsgrad_torch")
@@ -71,8 +71,9 @@ def files() -> dict[Path, str]:
                 source += f": {row['optimizer']}'s numbers, since {optim}'s are not printed"
             where = f"{task}/{optim}{suffix}"
             betas = (row["beta1"], row["beta2"])
-            named = task.startswith(("gpt2", "bert", "llm")) and betas in LANGUAGE_BETAS and optim not in WITHOUT_BETAS
-            printed = f"  betas: [{', '.join(betas)}]\n" if named and optim not in SIGNS else ""
+            named = task.startswith(("gpt2", "bert", "llm")) and betas in LANGUAGE_BETAS and optim not in SIGNS
+            own = f"{BETA2_ALONE[optim]}: {betas[1]}" if optim in BETA2_ALONE else f"betas: [{', '.join(betas)}]"
+            printed = f"  {own}\n" if named else ""
             texts[FOLDER / f"{where}.yaml"] = (
                 "# @package _global_\n"
                 f"# python run.py task={task} optim={optim} scale=paper"

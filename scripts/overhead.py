@@ -36,7 +36,8 @@ def bare(cfg: Any) -> float:
     start = time.perf_counter()
     for step in range(cfg.steps):
         batch = train.__getitems__([(step * cfg.batch_size + i, index) for i, index in enumerate(order[step])])
-        loss = the_recipe.loss(model, batch)["loss"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=cfg.precision == "bf16"):
+            loss = the_recipe.loss(model, batch)["loss"]
         loss.backward()
         if cfg.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip_norm)

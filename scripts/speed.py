@@ -163,8 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{options.rounds} rounds of {options.block} steps"
     )
     wide = max(15, *(len(name) + 1 for name in found))
-    first = "optimizer" if options.against is None else ""
-    print(f"{first:<{wide}}{'steps/s':>9}{'ratio':>8}{'quartiles':>18}{'step, ms':>10}{'state, MB':>11}")
+    heading = "optimizer" if options.against is None else ""
+    print(f"{heading:<{wide}}{'steps/s':>9}{'ratio':>8}{'quartiles':>18}{'step, ms':>10}{'state, MB':>11}")
     for name, f in found.items():
         quartiles = f"{f['low']:.3f} to {f['high']:.3f}"
         print(

@@ -86,7 +86,7 @@ def test_tuned_numbers_set_nothing_but_hyperparameters_and_say_where_they_come_f
     assert text.startswith("# @package _global_\n# python run.py task=")
     values = yaml.load(text, yaml.BaseLoader)
     assert set(values) == {"optim", "tuned"}
-    assert {"lr", "weight_decay"} <= set(values["optim"]) <= {"lr", "weight_decay", "betas"}
+    assert {"lr", "weight_decay"} <= set(values["optim"]) <= {"lr", "weight_decay", "betas", "beta2_cap"}
     assert set(values["tuned"]) == {"file", "source"}
     assert values["tuned"]["file"] == path.relative_to(CONF / "tuned").with_suffix("").as_posix()
     assert values["tuned"]["source"]

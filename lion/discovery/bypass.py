@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lion.discovery.abstract import analyse
 from lion.discovery.ir import Program, ProgramError, Stmt
 from lion.discovery.ops import TREE
-from lion.discovery.proxy import Task
+from lion.discovery.proxy import Proxy
 from lion.discovery.simplify import Step
 from lion.discovery.terms import Outputs, kind, outputs_of, program_of, replaced, subterms, text
 
@@ -28,7 +28,7 @@ Losses = NDArray[np.floating]
 class _Trial:
     """What the program loses before any bypass, and whether another's losses can be told from that."""
 
-    def __init__(self, task: Task, program: Program, factors: Sequence[float]) -> None:
+    def __init__(self, task: Proxy, program: Program, factors: Sequence[float]) -> None:
         self.task, self.factors = task, list(factors)
         self.place, self.losses = self._best(program, range(len(self.factors)))
 
@@ -56,7 +56,7 @@ class _Trial:
         return f"loss {self.losses.mean():.4f} {mean:+.4f}, standard error {error:.4f}, against no bypass"
 
 
-def bypasses(program: Program, task: Task, factors: Sequence[float]) -> Iterator[Step]:
+def bypasses(program: Program, task: Proxy, factors: Sequence[float]) -> Iterator[Step]:
     """Bypass every statement that a training does not miss, then round the constants.
 
     A statement that computes a tree is replaced by one of its arguments that is a tree, if no difference can be

@@ -64,14 +64,16 @@ class Counters:
     evaluations: int = 0
     diverged: int = 0  # of the evaluations
     statements: int = 0  # of all valid children
-    redundant: int = 0  # of these statements, without effect on any update
+    redundant: int = 0  # of these statements, those that no output of their step depends on: the paper's count
+    idle: int = 0  # those that no update of this or a later step depends on: these are left out
 
     def shares(self) -> dict[str, float]:
-        """Cache hits and invalid children of all children, and redundant of all statements."""
+        """Cache hits and invalid children of all children; redundant and idle statements of all statements."""
         cycles = max(1, self.cycles)
         return {
             "cache_hits": (self.structural_hits + self.canonical_hits) / cycles,
             "redundant": self.redundant / max(1, self.statements),
+            "idle": self.idle / max(1, self.statements),
             "invalid": self.invalid / max(1, self.cycles + self.invalid),
         }
 
@@ -115,6 +117,7 @@ class Search:
         self.random = Random(f"lion.discovery/{settings.seed}")
         self.counters = Counters()
         self.seconds = 0.0  # spent in `run`, over all its calls
+        self.cpu_seconds = 0.0  # the same of this process's CPU time, without that of other workers
         self.population: list[Member] = []
         self.cache: dict[int, float] = {}
         self.structural: set[int] = set()
@@ -140,6 +143,7 @@ class Search:
         ahead = self.settings.workers > 1  # draw a batch while another is evaluated
         result = evaluator.submit(_to_evaluate(self._pending)) if self._pending else None
         before, start = self.seconds, time.monotonic()
+        cpu_before, cpu_start = self.cpu_seconds, time.process_time()
         while goes_on(self):
             if result is None:
                 self._pending = self._draw()
@@ -149,6 +153,7 @@ class Search:
             self._pending = following
             result = evaluator.submit(_to_evaluate(following)) if following else None
             self.seconds = before + time.monotonic() - start
+            self.cpu_seconds = cpu_before + time.process_time() - cpu_start
         self.save()
 
     def _begin(self, evaluator: Evaluator) -> None:
@@ -182,7 +187,8 @@ class Search:
             self.structural.add(found.structural)
             count = found.live.bit_count()
             self.counters.statements += found.length
-            self.counters.redundant += found.length - count
+            self.counters.redundant += found.length - found.live_one_step.bit_count()
+            self.counters.idle += found.length - count
             children.append(Child(program, key, parent.key, kind, count, not met))
         return children
 
@@ -268,6 +274,7 @@ class Search:
             "settings": self.settings.fingerprint(),
             "log_size": size,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "random": self.random.getstate(),
             "counters": asdict(self.counters),
             "population": [(number(m.program), m.key, _plain(m.fitness)) for m in self.population],
@@ -284,12 +291,7 @@ class Search:
 
     def _restore(self) -> None:
         assert self.folder is not None
-        file = self.folder / CHECKPOINT
-        try:
-            state = json.loads(file.read_text(encoding="utf-8"))
-            programs = [parse(text, CHECKPOINT) for text in state["programs"]]
-        except (json.JSONDecodeError, KeyError, UnicodeError) as error:
-            raise ValueError(f"{file} cannot be read ({error}): remove it to begin anew") from None
+        state, programs = _read_checkpoint(self.folder / CHECKPOINT)
         mine = self.settings.fingerprint()
         if different := [name for name in mine if mine[name] != state["settings"].get(name)]:
             raise ValueError(f"{self.folder} holds a search with another {different[0]}: choose another folder")
@@ -300,7 +302,7 @@ class Search:
         version, internal, gauss = state["random"]
         self.random.setstate((version, tuple(internal), gauss))
         self.counters = Counters(**state["counters"])
-        self.seconds = state["seconds"]
+        self.seconds, self.cpu_seconds = state["seconds"], state["cpu_seconds"]
         self.population = [member(saved) for saved in state["population"]]
         self.fame = {saved[1]: member(saved) for saved in state["fame"]}
         self.best = member(state["best"])
@@ -310,6 +312,45 @@ class Search:
         self.structural = set(state["structural"])
         with (self.folder / LOG).open("r+b") as log:
             log.truncate(state["log_size"])
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a search's log.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    try:
+        return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / LOG} cannot be read ({error})") from None
+
+
+def read_bests(folder: Path) -> tuple[int, list[tuple[int, float, Program]]]:
+    """How many cycles a search logged, and each new best: its cycle, fitness and program."""
+    lines = read_log(folder)
+    bests = [(line["cycle"], line["best"], parse(line["program"], LOG)) for line in lines if "program" in line]
+    return max((line["cycle"] for line in lines if "cycle" in line), default=0), bests
+
+
+def read_fame(folder: Path) -> list[Member]:
+    """The best programs of a search with distinct keys, from its checkpoint, the best first."""
+    state, programs = _read_checkpoint(folder / CHECKPOINT)
+    fame = [Member(programs[number], key, _fitness(fitness)) for number, key, fitness in state["fame"]]
+    return sorted(fame, key=lambda member: (member.fitness, member.key))[:FAME]
+
+
+def _read_checkpoint(file: Path) -> tuple[dict[str, Any], list[Program]]:
+    """A checkpoint's content, and its programs.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        return state, [parse(text, CHECKPOINT) for text in state["programs"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{file} cannot be read ({error}): remove it to begin anew") from None
 
 
 def _to_evaluate(children: list[Child]) -> list[Program]:

@@ -1,17 +1,18 @@
-"""The task that scores programs in milliseconds: a small network in numpy, trained by the program.
+"""Tasks that score programs, and the one that does it in milliseconds: a small network in numpy.
 
-Several copies of the network, one a seed, train side by side: parameters are an array [seeds, weights], so that a
-program runs once a step for all of them. Every program sees the same initial weights, batches and label noise (common
-random numbers), so that a difference in fitness is a difference of programs. With two seeds a search fits their
-accidents within minutes; six are the least that a search should use.
+Several copies of a model, one a seed, train side by side: parameters are an array [seeds, weights], so that a program
+runs once a step for all of them. Every program sees the same initial weights, batches and label noise (common random
+numbers), so that a difference in fitness is a difference of programs. With two seeds a search fits their accidents
+within minutes; six are the least that a search should use.
 
 The data come from outside, as arrays: this package knows no data set.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +38,78 @@ class Data:
     val_y: Array
 
 
+class Proxy(ABC):
+    """Anything that trains copies of a model with a program and says what they lose.
+
+    Subclasses are frozen dataclasses. The learning rate falls from 1 to 0 as a cosine.
+    """
+
+    seeds: tuple[int, ...]
+    steps: int
+
+    @property
+    @abstractmethod
+    def lengths(self) -> list[int]:
+        """How many weights each array of the model has."""
+
+    @abstractmethod
+    def initial(self) -> Array:
+        """The weights that training begins with, float32 [seeds, weights]."""
+
+    @abstractmethod
+    def gradient(self, w: Array, step: int) -> Array:
+        """The gradient of each copy's loss on its batch of a step, [seeds, weights]."""
+
+    @abstractmethod
+    def validation(self, w: Array, examples: int | None = None) -> Array:
+        """The validation loss of each copy, [seeds]; `examples` takes only so many, the first."""
+
+    def with_seeds(self, seeds: Sequence[int]) -> Self:
+        """The same task with other initial weights, batches and label noise."""
+        changed: Any = replace(self, seeds=tuple(seeds))  # type: ignore[type-var]
+        return changed
+
+    def fitness(self, program: Program, multiplier: float = 1.0) -> float:
+        """Train with a program and return the mean validation loss (cross-entropy, nats), lower is better.
+
+        Args:
+            program: which need not be free of dead statements.
+            multiplier: of every update: a sweep over it tunes the learning rate of any program.
+
+        Returns:
+            The mean over seeds; DIVERGED if any of them does not train.
+        """
+        losses = self.losses(program, multiplier)
+        return DIVERGED if losses is None else float(losses.mean())
+
+    def losses(self, program: Program, multiplier: float = 1.0) -> Array | None:
+        """The validation loss of each seed after training; None if any of them diverged on the way."""
+        train = compile_numpy(live(program), self.lengths)
+        w = self.initial()
+        m, v = np.zeros_like(w), np.zeros_like(w)
+        looks = {max(1, round(share * self.steps)) for share in CHECKS}
+        with np.errstate(all="ignore"):
+            allowed = WORSE * self.validation(w, CHECKED_EXAMPLES)
+            for step in range(self.steps):
+                if step in looks and not (self.validation(w, CHECKED_EXAMPLES) <= allowed).all():
+                    return None
+                g = self.gradient(w, step)
+                lr = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+                update, m, v = train(w, g, m, v, lr)
+                w = w - (update if multiplier == 1 else multiplier * update)
+            losses = self.validation(w)
+        return losses if np.isfinite(losses).all() else None
+
+
 @dataclass(frozen=True)
-class Task:
+class Task(Proxy):
     """A network, its data, and how long it trains.
 
     Attributes:
         data: examples.
         seeds: of initial weights, batches and label noise; one copy of the network for each.
         hidden: width of the one hidden layer (tanh).
-        steps: updates; the learning rate falls from 1 to 0 as a cosine.
+        steps: updates.
         batch_size: examples a step.
         label_noise: share of training labels that are replaced by random ones.
     """
@@ -76,43 +140,20 @@ class Task:
         """How many weights each array has."""
         return [math.prod(shape) for shape in self.shapes]
 
-    def with_seeds(self, seeds: Sequence[int]) -> "Task":
-        """The same task with other initial weights, batches and label noise."""
-        return replace(self, seeds=tuple(seeds))
+    def initial(self) -> Array:
+        """See Proxy."""
+        weights: Array = self._start["weights"]
+        return weights
 
-    def fitness(self, program: Program, multiplier: float = 1.0) -> float:
-        """Train with a program and return the mean validation loss (cross-entropy, nats), lower is better.
-
-        Args:
-            program: which need not be free of dead statements.
-            multiplier: of every update: a sweep over it tunes the learning rate of any program.
-
-        Returns:
-            The mean over seeds; DIVERGED if any of them does not train.
-        """
-        losses = self.losses(program, multiplier)
-        return DIVERGED if losses is None else float(losses.mean())
-
-    def losses(self, program: Program, multiplier: float = 1.0) -> Array | None:
-        """The validation loss of each seed after training; None if any of them diverged on the way."""
-        train = compile_numpy(live(program), self.lengths)
-        w = self._start["weights"]
-        m, v = np.zeros_like(w), np.zeros_like(w)
-        batches, labels = self._start["batches"], self._start["labels"]
+    def gradient(self, w: Array, step: int) -> Array:
+        """See Proxy."""
+        chosen = self._start["batches"][step]
         rows = np.arange(len(self.seeds))[:, None]
-        looks = {max(1, round(share * self.steps)) for share in CHECKS}
-        check_x, check_y = self.data.val_x[:CHECKED_EXAMPLES], self.data.val_y[:CHECKED_EXAMPLES]
-        with np.errstate(all="ignore"):
-            allowed = WORSE * self._loss(w, check_x, check_y)
-            for step in range(self.steps):
-                if step in looks and not (self._loss(w, check_x, check_y) <= allowed).all():
-                    return None
-                g = self._gradient(w, self.data.train_x[batches[step]], labels[rows, batches[step]])
-                lr = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-                update, m, v = train(w, g, m, v, lr)
-                w = w - (update if multiplier == 1 else multiplier * update)
-            losses = self._loss(w, self.data.val_x, self.data.val_y)
-        return losses if np.isfinite(losses).all() else None
+        return self._gradient(w, self.data.train_x[chosen], self._start["labels"][rows, chosen])
+
+    def validation(self, w: Array, examples: int | None = None) -> Array:
+        """See Proxy."""
+        return self._loss(w, self.data.val_x[:examples], self.data.val_y[:examples])
 
     def _layers(self, w: Array) -> list[Array]:
         """Views of a parameter vector [seeds, weights] as the network's arrays, each [seeds, ...]."""
@@ -171,6 +212,6 @@ def rescaled(data: Data, spread: float = 1.5, seed: int = 0) -> Data:
     return replace(data, train_x=data.train_x * scale, val_x=data.val_x * scale)
 
 
-def swept(task: Task, program: Program, multipliers: Sequence[float]) -> tuple[float, float]:
+def swept(task: Proxy, program: Program, multipliers: Sequence[float]) -> tuple[float, float]:
     """The update multiplier with the lowest fitness, and that fitness: every program's learning rate tuned alike."""
     return min((task.fitness(program, multiplier), multiplier) for multiplier in multipliers)[::-1]

@@ -49,3 +49,22 @@ class ImageArrays:
         for texts in (self.class_names, self.captions):
             digest.update(repr(texts).encode())
         return digest.hexdigest()[:16]
+
+
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Square images with a black border up to the next multiple of `size`, then averaged in blocks down to it.
+
+    Args:
+        images: uint8 [N, H, H, C].
+        size: height and width of what is returned, uint8 [N, size, size, C].
+    """
+    count, side, _, channels = images.shape
+    factor = -(-side // size)
+    border = factor * size - side
+    edges = (border // 2, border - border // 2)
+    if border:
+        images = np.pad(images, ((0, 0), edges, edges, (0, 0)))
+    if factor == 1:
+        return images
+    blocks = images.reshape(count, size, factor, size, factor, channels)
+    return np.rint(blocks.mean((2, 4))).astype(np.uint8)

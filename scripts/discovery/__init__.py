@@ -1,0 +1,1 @@
+"""What scripts/discover.py does, one file a command."""

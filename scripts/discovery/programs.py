@@ -1,0 +1,96 @@
+"""discover.py show, simplify and export: look at programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from discovery import tasks
+from discovery.tasks import LONGER, SWEEP
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from lion.discovery.ir import Program
+    from lion.discovery.simplify import Step
+
+BYPASS_SEEDS = tuple(range(100, 112))
+
+
+def run_show(options: argparse.Namespace) -> int:
+    """Print a program, its dead statements marked."""
+    from lion.discovery.abstract import analyse
+    from lion.discovery.ir import SIGNATURE, load
+
+    program = load(options.program)
+    found = analyse(program)
+    print(SIGNATURE)
+    width = max((len(str(stmt)) for stmt in program.stmts), default=0)
+    for number, stmt in enumerate(program.stmts):
+        mark = ""
+        if not found.live >> number & 1:
+            mark = "# reaches no update" if found.live_one_step >> number & 1 else "# dead"
+        print(f"    {stmt!s:{width if mark else 0}}  {mark}".rstrip())
+    print("    return update, m, v\n")
+    states = ", ".join(found.states) or "none"
+    print(
+        f"{len(program)} statements; {found.live_one_step.bit_count()} that an output depends on, "
+        f"{found.live.bit_count()} that an update depends on, now or in a later step; states needed: {states}"
+    )
+    return 0
+
+
+def simplified(program: Program, exact: bool) -> Iterator[Step]:
+    """The steps of a simplification; without `exact` also those that losses decide."""
+    from lion.discovery.bypass import bypasses
+    from lion.discovery.simplify import simplify
+
+    for step in simplify(program):
+        yield step
+        program = step.program
+    if not exact:
+        yield from bypasses(program, tasks.digits("val", seeds=BYPASS_SEEDS, **LONGER), SWEEP)
+
+
+def run_simplify(options: argparse.Namespace) -> int:
+    """Print each step of the simplification, then the program."""
+    from lion.discovery.ir import load, render
+    from lion.discovery.simplify import betas
+
+    program = load(options.program)
+    print(f"{len(program):3}  {options.program}")
+    for step in simplified(program, options.exact):
+        print(f"{len(step.program):3}  {step.rule} [{step.tag}]: {step.what}", flush=True)
+        program = step.program
+    print(f"\n{render(program)}")
+    if (found := betas(program)) is not None:
+        print(f"Lion's beta1 and beta2 in it: {found[0]:.6g} and {found[1]:.6g}")
+    if options.out is not None:
+        _write(options.out, render(program, f"{options.program}, simplified."))
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write a program, without its dead statements, to a file."""
+    from lion.discovery.abstract import live
+    from lion.discovery.ir import ProgramError, load, render
+
+    folder = Path(options.source)
+    if folder.is_dir() and not (folder / "best.py").exists():
+        raise ProgramError(f"{folder} holds no best.py: a search writes it when it ends")
+    if not folder.exists() and options.source == options.default_source:
+        raise ProgramError(f"there is no {folder} yet: run a search, or name a program with --from")
+    program = live(load(folder / "best.py" if folder.is_dir() else options.source))
+    _write(options.file, render(program, f"From {options.source}."))
+    print(f"try it: python run.py task=vit_b16 optim=program optim.program={options.file}")
+    return 0
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as handle:
+            handle.write(text)
+    except FileExistsError:
+        raise ValueError(f"{file} exists already; choose another name") from None
+    print(f"written: {file}")
