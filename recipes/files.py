@@ -40,3 +40,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_picture(path: Path, pixels: "np.ndarray") -> Path:
+    """Write uint8 [H, W, C], C of 1 or 3, as PNG."""
+    from PIL import Image
+
+    temporary = path.with_name(f"{path.name}.tmp")
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")
+    temporary.replace(path)
+    return path

@@ -4,12 +4,14 @@ With features of the Inception network of 2015 it is the FID. With any other fea
 ours, it is not, and is never called so.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 
 def frechet_distance(features: Tensor, others: Tensor) -> float:
-    """|μ - μ'|² + tr(Σ + Σ' - 2 (Σ Σ')^½) of features [N, D] and [M, D], worked out in float64.
+    """|μ - μ'|² + tr(Σ + Σ' - 2 (Σ Σ')^½) of features [N, D] and [M, D], in float64; NaN where one is not finite.
 
     Raises:
         ValueError: the widths differ, or a set has fewer than two rows.
@@ -42,6 +44,8 @@ def between_gaussians(mean: Tensor, covariance: Tensor, other_mean: Tensor, othe
     """
     if mean.shape != other_mean.shape:
         raise ValueError(f"features have {len(mean)} and {len(other_mean)} columns")
+    if not all(part.isfinite().all() for part in (mean, covariance, other_mean, other_covariance)):
+        return math.nan
     cross = torch.linalg.svdvals(_root(covariance) @ _root(other_covariance)).sum()
     distance = (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace() - 2 * cross
     return max(distance.item(), 0.0)  # of equal sets, rounding may leave a little below

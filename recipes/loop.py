@@ -133,6 +133,7 @@ class Trainer:
                 values = self.evaluate(split, cfg.steps)
                 if outcome.metric in values:  # a set for retrieval alone has no classes to be right about
                     outcome.test[split] = values[outcome.metric]
+            self._draw()
 
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
         """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""
@@ -185,6 +186,17 @@ class Trainer:
         self.trained.train()
         self._log(step, split, values)
         return values
+
+    @torch.no_grad()
+    def _draw(self) -> None:
+        """Keep the pictures that a recipe of images makes of the averaged weights, or of the trained ones."""
+        if not hasattr(self.recipe, "pictures"):
+            return
+        model = self.accelerator.unwrap_model(self.trained) if self.average is None else self.average.module
+        with self.accelerator.autocast():
+            pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
+        for name, pixels in pictures.items():
+            self.journal.picture(self.cfg.steps, name, pixels)
 
     @torch.no_grad()
     def _metrics(self, model: nn.Module, split: str) -> dict[str, float]:

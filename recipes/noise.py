@@ -38,8 +38,9 @@ class NoiseSchedule:
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """α and σ at time steps int64 [B], each float32 [B, 1, 1, 1]."""
-        signal = self.alpha_squared.to(t.device)[t][:, None, None, None]
-        return signal.sqrt().float(), (1 - signal).sqrt().float()
+        tables = self.alpha_squared.sqrt(), (1 - self.alpha_squared).sqrt()
+        alpha, sigma = (table.float().to(t.device)[t][:, None, None, None] for table in tables)
+        return alpha, sigma
 
     def noised(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """z_t of clean images x and noise, both [B, C, H, W]."""
@@ -57,11 +58,10 @@ class NoiseSchedule:
         """The weight of each example's mean square on the target, float32 [B]."""
         if self.min_snr is None:
             return torch.ones(len(t), device=t.device)
-        signal = self.alpha_squared.to(t.device)[t]
-        ratio = signal / (1 - signal)
+        ratio = self.alpha_squared / (1 - self.alpha_squared)
         # The errors of x, ε and v at the same z differ by constants: |Δε|² = snr |Δx|², |Δv|² = (snr + 1) |Δx|².
         own = ratio if self.target == "epsilon" else ratio + 1
-        return (ratio.clamp(max=self.min_snr) / own).float()
+        return (ratio.clamp(max=self.min_snr) / own).float().to(t.device)[t]
 
     def clean(self, z: Tensor, answer: Tensor, t: Tensor) -> Tensor:
         """The estimate of x that the model's answer on z_t amounts to, [B, C, H, W]."""

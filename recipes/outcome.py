@@ -3,6 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from recipes.files import write_picture
 from recipes.record import Record
 from recipes.tracker import Tracker
 
@@ -35,6 +38,11 @@ class Journal:
         """Record measurements of one step."""
         if self.record is not None and self.tracker is not None:
             self.tracker.log(self.record.log(step, split, values, seconds))
+
+    def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """Keep a picture, uint8 [H, W, C], as a PNG file in the run's folder."""
+        if self.record is not None and self.tracker is not None:
+            self.tracker.picture(step, name, write_picture(self.record.folder / f"{name}.png", pixels))
 
 
 @dataclass

@@ -30,7 +30,7 @@ def sampler(
     Args:
         noise: what the model was trained with.
         name: `ddpm` (ancestral, with the posterior's variance, the smaller of Ho et al.'s two) or `ddim`.
-        steps: of the sampler, at most the schedule's.
+        steps: of the sampler, a divisor of the schedule's.
         clip: clip each estimate of the image to [-1, 1].
         threshold: instead of that, divide each estimate by this quantile of its absolute values where that is above 1
             (Imagen's dynamic thresholding, Saharia et al. 2022, arXiv:2205.11487, section 2.3).
@@ -42,8 +42,8 @@ def sampler(
 
     if name not in SAMPLERS:
         raise ConfigError(f"model.args.sampler.name={name} is unknown; known: {', '.join(SAMPLERS)}")
-    if not 1 <= steps <= noise.steps:
-        raise ConfigError(f"model.args.sampler.steps={steps} must lie between 1 and the schedule's {noise.steps}")
+    if not 1 <= steps <= noise.steps or noise.steps % steps:
+        raise ConfigError(f"model.args.sampler.steps={steps} must divide the noise schedule's {noise.steps}")
     kept = noise.alpha_squared
     betas = 1 - kept / torch.cat([torch.ones_like(kept[:1]), kept[:-1]])
     shared: dict[str, Any] = {
@@ -78,7 +78,7 @@ def sample(denoise: Denoiser, scheduler: Any, start: Tensor, generator: torch.Ge
     with_noise = {"generator": generator}
     for t in scheduler.timesteps.tolist():
         answer = denoise(images, torch.full((len(images),), t, device=images.device))
-        images = scheduler.step(answer.float(), t, images, **with_noise).prev_sample.to(start.dtype)
+        images = scheduler.step(answer.to(start.dtype), t, images, **with_noise).prev_sample.to(start.dtype)
     return images
 
 

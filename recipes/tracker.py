@@ -20,6 +20,10 @@ class Tracker(Protocol):
         """Mirror measurements of one step."""
         ...
 
+    def picture(self, step: int, name: str, path: Path) -> None:
+        """Mirror a picture of one step."""
+        ...
+
     def finish(self, summary: dict[str, Any]) -> None:
         """Mirror the summary and close; called however the run ends."""
         ...
@@ -29,6 +33,9 @@ class Silent:
     """No mirror."""
 
     def log(self, lines: Iterable[Line]) -> None:
+        """Do nothing."""
+
+    def picture(self, step: int, name: str, path: Path) -> None:
         """Do nothing."""
 
     def finish(self, summary: dict[str, Any]) -> None:
@@ -72,6 +79,12 @@ class Wandb:
         """Mirror measurements, one wandb step a training step."""
         for step, values in by_step(lines):
             self._run.log(values, step=step)
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        """Mirror a picture."""
+        import wandb
+
+        self._run.log({name: wandb.Image(str(path))}, step=step)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mirror the summary and close."""

@@ -34,6 +34,9 @@ def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
     steps = [(step, values) for step, values in by_step(read_metrics(folder / "metrics.jsonl")) if step >= run.step]
     for step, values in steps:
         run.log(values, step=step)
+    if steps:
+        for picture in sorted(folder.glob("*.png")):
+            run.log({picture.stem: wandb.Image(str(picture))}, step=steps[-1][0])
     run.summary.update(read_summary(folder) or {})
     run.finish()
     return len(steps)

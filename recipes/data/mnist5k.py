@@ -34,10 +34,10 @@ def load(size: int = 28) -> dict[str, ImageArrays]:
     order = np.array(sorted(range(len(images)), key=lambda i: hashlib.sha256(images[i].tobytes()).digest()))
     by_digit = np.stack([order[labels[order] == digit] for digit in range(10)])
     splits, start = {}, 0
-    for name, size in SPLITS.items():
-        rows = by_digit[:, start : start + size].T.ravel()  # 0 to 9 in turn: any prefix is balanced
+    for name, count in SPLITS.items():
+        rows = by_digit[:, start : start + count].T.ravel()  # 0 to 9 in turn: any prefix is balanced
         splits[name] = ImageArrays(resized(images[rows], size), labels[rows], tuple("0123456789"))
-        start += size
+        start += count
     return splits
 
 

@@ -134,6 +134,7 @@ def test_tied_weights_start_another_run(gpt):
         (["++model.args.vocab_size=200"], "the tokenizer has 300 tokens, the model 200"),
         (["model.name=GPT2LMHeadModell"], "is no language model of transformers; near it: GPT2LMHeadModel"),
         (["++model.args.n_heads=3"], "has no argument n_heads; near it: n_head"),
+        (["++model.args.attn_implementation=eagr"], "does not take these model.args: .*eagr"),
         (["++data.options.max_files=1"], "leave none for"),
     ],
 )
@@ -150,6 +151,25 @@ def test_every_matrix_decays_embeddings_too(gpt):
     decayed, rest = build.parameter_groups(model, "matrices", 0.1)
     assert all(p.ndim >= 2 for p in decayed["params"])
     assert all(p.ndim < 2 for p in rest["params"])
+
+
+@pytest.mark.parametrize("overrides", [["scale=embedded"], ["scale=paper"]])
+def test_adafactors_second_moment_forgets_as_the_papers_language_runs_do(overrides):
+    """Adam's family takes betas; Adafactor's beta2 rises to a cap of its own name."""
+    from hydra import compose, initialize_config_dir
+
+    from recipes import config
+    from tests.recipes.conftest import ROOT
+
+    config.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        made = {
+            name: compose("config", overrides=["task=gpt2_small", f"optim={name}", *overrides])
+            for name in ("adamw", "adafactor")
+        }
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2, 2))]}]
+    adamw, adafactor = (build.optimizer_factory(made[name].optim)(groups) for name in ("adamw", "adafactor"))
+    assert adafactor.param_groups[0]["beta2_cap"] == adamw.param_groups[0]["betas"][1] == 0.99
 
 
 @pytest.mark.parametrize(
