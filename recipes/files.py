@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder survive a power cut."""
@@ -42,11 +44,10 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def write_picture(path: Path, pixels: "np.ndarray") -> Path:
+def write_picture(path: Path, pixels: np.ndarray) -> Path:
     """Write uint8 [H, W, C], C of 1 or 3, as PNG."""
     from PIL import Image
 
-    temporary = path.with_name(f"{path.name}.tmp")
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")
-    temporary.replace(path)
+    with whole(path) as temporary:
+        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")
     return path

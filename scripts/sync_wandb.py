@@ -32,11 +32,9 @@ def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
     )
     # wandb counts from the step after the last one that it has; a new run counts from 0.
     steps = [(step, values) for step, values in by_step(read_metrics(folder / "metrics.jsonl")) if step >= run.step]
+    pictures = {path.stem: wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
     for step, values in steps:
-        run.log(values, step=step)
-    if steps:
-        for picture in sorted(folder.glob("*.png")):
-            run.log({picture.stem: wandb.Image(str(picture))}, step=steps[-1][0])
+        run.log(values | pictures if step == steps[-1][0] else values, step=step)
     run.summary.update(read_summary(folder) or {})
     run.finish()
     return len(steps)
