@@ -76,6 +76,11 @@ class Recipe:
                 "a locked tower with random weights would learn nothing"
             )
         data: Any = load_data(self.cfg)  # PairData
+        if not (data.probes["val"].label >= 0).any():
+            raise ConfigError(
+                f"data={self.cfg.data.name} has no labelled images to choose by: zero-shot accuracy needs "
+                "data.options.zero_shot, as '+data.options.zero_shot.imagenet.path=/data/imagenet'"
+            )
         encoder = Encoder(data.tokenizer, self.args["length"])
         text = self.args["text"]
         if data.tokenizer.get_vocab_size() > text["vocab_size"] or text["pad_token_id"] != encoder.pad:

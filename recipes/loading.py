@@ -131,7 +131,9 @@ def seed_all(*key: int) -> None:
     Done before every step, so that no generator's state has to be saved: dropout and mixing of step n are the
     same in a run that was killed and one that was not.
     """
-    torch.manual_seed(_seed_cpu(*key))  # the devices' too
+    word = _seed_cpu(*key)
+    if torch.accelerator.is_available():
+        torch.manual_seed(word)  # the devices' too; without one, torch would note the call stack at every step
 
 
 def _seed_cpu(*key: int) -> int:

@@ -23,6 +23,8 @@ from reports.table import Row, Table, to_frame
 from reports.wording import NONE, fixed, places, short_count, short_number
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
+# What a metric is called in words, where its name alone could be taken for another.
+MEANING = {"frechet_own_features": "Fréchet distance, our classifier's features: no FID"}
 
 
 def heading(table: Table) -> str:
@@ -35,7 +37,9 @@ def heading(table: Table) -> str:
     data += f", augment {c.augment}" if c.augment else ""
     steps = "unknown steps" if c.steps is None else f"{c.steps:,} steps"
     steps += "" if c.batch_size is None else f" of {c.batch_size:,}"
-    metric = f"metric {c.metric or 'unknown'}, {DIRECTION.get(c.goal or '', 'direction unknown')}"
+    meaning = MEANING.get((c.metric or "").removeprefix("ema_"))
+    metric = f"metric {c.metric or 'unknown'}" + (f" ({meaning})" if meaning else "")
+    metric += f", {DIRECTION.get(c.goal or '', 'direction unknown')}"
     return " · ".join([f"scale {c.scale or 'unknown'}", model, data, steps, metric])
 
 

@@ -72,14 +72,14 @@ def load(
     Raises:
         ConfigError: data are missing or not what they have to be.
     """
-    if not zero_shot:
+    if not zero_shot and "val" not in (retrieval or {}):
         raise ConfigError(
             "set data.options.zero_shot to the labelled images that choose and report, as "
             "'+data.options.zero_shot.imagenet.path=/data/imagenet'"
         )
     pairs = _pairs(hub, path, size, subset, train_split, image_column, caption_column)
     probes: dict[str, Probe] = {}
-    for number, (name, source) in enumerate(zero_shot.items()):
+    for number, (name, source) in enumerate((zero_shot or {}).items()):
         options = {key: value for key, value in source.items() if key != "names"}
         splits = images.load(**options)
         names = _names(name, source.get("names"), splits["test"].class_names)

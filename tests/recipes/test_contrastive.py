@@ -1,10 +1,12 @@
 """Contrastive training from config to record: locked and cached towers, what is judged, and what is refused."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -13,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from recipes import config, experiment, recipe, retrieval
 from recipes.data.pairs import Pairs, Texts
+from recipes.data import glyph_pairs
 from recipes.errors import ConfigError
 from recipes.record import folder_of, read_summary
 from recipes.two_towers import TwoTowers
@@ -252,3 +255,13 @@ def test_held_out_faces_are_named_and_shuffled_captions_teach_nothing(
     assert found["false"]["test"] > 20 / 62
     assert found["false"]["further_tests"]["characters"] > 20 / 249
     assert found["true"]["test"] < 3 / 62
+
+
+def test_captions_alone_do_not_choose(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metric is zero-shot accuracy: a `val` without classes is said before training, not at its first evaluation."""
+    data = glyph_pairs.load(variants=1)
+    unlabelled = dataclasses.replace(data.probes["val"], label=np.full(len(data.probes["val"].images), -1))
+    probes = data.probes | {"val": unlabelled}
+    monkeypatch.setattr(glyph_pairs, "load", lambda **_: dataclasses.replace(data, probes=probes))
+    with pytest.raises(ConfigError, match="has no labelled images to choose by"):
+        experiment.run(composed())

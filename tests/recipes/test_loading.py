@@ -64,6 +64,13 @@ def test_all_generators_follow_the_key() -> None:
     assert not set(drawn()) & set(first)
 
 
+def test_the_numbers_are_those_of_torchs_own_seeding() -> None:
+    seed_all(5, 6)
+    expected = torch.rand(3)
+    torch.manual_seed(torch.initial_seed())
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_a_draw_leaves_the_global_generators_alone() -> None:
     seed_all(7)
     expected = [drawn(), drawn()]
@@ -79,6 +86,7 @@ def test_a_draw_leaves_the_devices_generators_alone(monkeypatch: pytest.MonkeyPa
     """Else dropout on a device would hang on whether loader processes or the training process prepare a batch."""
     seeded: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     seed_all(7)
     assert len(seeded) == 1
     draw(lambda _: drawn(), None, 5)

@@ -312,3 +312,16 @@ def test_measurements_of_a_step_are_one_row_and_steps_rise() -> None:
         (3, {"train/loss": 0.3, "val/accuracy": 0.9}),
     ]
     assert tracker.by_step([]) == []
+
+
+def test_a_picture_is_mirrored(tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / "samples.png"
+    Image.new("L", (4, 4), 128).save(path)
+    mirror = tracker.make(Tracker(name="wandb", mode="offline"), tmp_path, CONFIG)
+    mirror.picture(3, "samples", path)
+    mirror.finish({"status": "completed"})
+    kept = list(tmp_path.rglob("media/images/samples*.png"))
+    assert len(kept) == 1
+    assert kept[0].read_bytes() == path.read_bytes()

@@ -81,3 +81,13 @@ def test_a_broken_file_is_named(tmp_path, monkeypatch, content, words):
         mnist5k.load()
     assert "\n" not in str(error.value)
     assert "--force-reinstall" in str(error.value)
+
+
+def test_other_sizes_are_the_same_digits() -> None:
+    plain, bordered, small = (mnist5k.load(size)["val"] for size in (28, 32, 16))
+    assert (bordered.images[:, 2:30, 2:30] == plain.images).all()
+    assert bordered.images.astype(int).sum() == plain.images.astype(int).sum()
+    wide = bordered.images.astype(float)
+    means = (wide[:, ::2, ::2] + wide[:, 1::2, ::2] + wide[:, ::2, 1::2] + wide[:, 1::2, 1::2]) / 4
+    assert np.abs(small.images - means).max() <= 0.5
+    assert (small.labels == plain.labels).all()

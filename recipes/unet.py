@@ -1,0 +1,150 @@
+"""The improved U-Net of Dhariwal and Nichol (2021, arXiv:2105.05233, ADM), by diffusers.
+
+Residual blocks that scale and shift by the time step's embedding, BigGAN's residual blocks to halve and double the
+resolution, attention at chosen resolutions in the middle.
+"""
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from recipes.errors import ConfigError
+
+
+def image_unet(
+    *,
+    size: int,
+    image_channels: int,
+    channels: Sequence[int],
+    blocks: int,
+    attention: Sequence[int] = (),
+    head_width: int = 64,
+    norm_groups: int = 32,
+    dropout: float = 0.0,
+    classes: int | None = None,
+) -> nn.Module:
+    """UNet2DModel: model(z [B, C, size, size], t [B], class_labels [B]).sample is of z's shape.
+
+    Args:
+        size: height and width in pixels.
+        image_channels: of what goes in and what comes out.
+        channels: of each level; each next level has half the resolution.
+        blocks: residual blocks a level, one more on the way up.
+        attention: resolutions, in pixels, with self-attention after every block; the middle has it where any has.
+        head_width: channels of an attention head.
+        norm_groups: of the group normalisations.
+        dropout: in the residual blocks.
+        classes: number of classes of a class-conditional model, None for one that is not.
+
+    Raises:
+        ConfigError: sizes do not fit each other.
+    """
+    _check(size, channels, attention, norm_groups)
+    levels = [size >> level for level in range(len(channels))]
+    kinds = ["Attn{}Block2D" if side in attention else "Resnet{}sampleBlock2D" for side in levels]
+    return _unet_class("UNet2DModel")(
+        sample_size=size,
+        in_channels=image_channels,
+        out_channels=image_channels,
+        block_out_channels=tuple(channels),
+        layers_per_block=blocks,
+        down_block_types=tuple(kind.format("Down") for kind in kinds),
+        up_block_types=tuple(kind.format("Up") for kind in reversed(kinds)),
+        downsample_type="resnet",
+        upsample_type="resnet",
+        resnet_time_scale_shift="scale_shift",
+        norm_num_groups=norm_groups,
+        attn_norm_num_groups=norm_groups,
+        attention_head_dim=head_width,
+        add_attention=bool(attention),
+        dropout=dropout,
+        num_class_embeds=classes,
+    )
+
+
+def text_unet(
+    *,
+    size: int,
+    image_channels: int,
+    channels: Sequence[int],
+    blocks: int | Sequence[int],
+    attention: Sequence[int],
+    text_width: int,
+    condition_channels: int = 0,
+    cross_width: int | None = None,
+    head_width: int = 64,
+    norm_groups: int = 32,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """UNet2DConditionModel: model(z, t, encoder_hidden_states [B, L, text_width], encoder_attention_mask).sample.
+
+    The text's states stand among the keys and values of the image's self-attention, as in Imagen.
+
+    Args:
+        size: height and width in pixels.
+        image_channels: of what comes out.
+        channels: of each level; each next level has half the resolution.
+        blocks: residual blocks a level, one for all or each its own.
+        attention: resolutions, in pixels, with attention to image and text; the middle has it too.
+        text_width: of the frozen text encoder's states.
+        condition_channels: further channels of what goes in, such as a picture of lower resolution.
+        cross_width: that the states are projected to first; None leaves them.
+        head_width: channels of an attention head.
+        norm_groups: of the group normalisations.
+        dropout: in the residual blocks.
+
+    Raises:
+        ConfigError: sizes do not fit each other.
+    """
+    _check(size, channels, attention, norm_groups)
+    if not attention:
+        raise ConfigError("model.args.unet.attention is empty: nothing would read the text")
+    each = [blocks] * len(channels) if isinstance(blocks, int) else list(blocks)
+    if len(each) != len(channels):
+        raise ConfigError(f"model.args.unet.blocks has {len(each)} levels and channels {len(channels)}")
+    levels = [size >> level for level in range(len(channels))]
+    kinds = ["SimpleCrossAttn{}Block2D" if side in attention else "Resnet{}sampleBlock2D" for side in levels]
+    return _unet_class("UNet2DConditionModel")(
+        sample_size=size,
+        in_channels=image_channels + condition_channels,
+        out_channels=image_channels,
+        block_out_channels=tuple(channels),
+        layers_per_block=tuple(each),
+        down_block_types=tuple(kind.format("Down") for kind in kinds),
+        up_block_types=tuple(kind.format("Up") for kind in reversed(kinds)),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        resnet_time_scale_shift="scale_shift",
+        norm_num_groups=norm_groups,
+        cross_attention_dim=cross_width or text_width,
+        encoder_hid_dim=text_width if cross_width else None,
+        attention_head_dim=head_width,
+        dropout=dropout,
+    )
+
+
+def arguments(builder: Any) -> tuple[str, ...]:
+    """The names that a builder takes."""
+    return tuple(inspect.signature(builder).parameters)
+
+
+def _check(size: int, channels: Sequence[int], attention: Sequence[int], norm_groups: int) -> None:
+    levels = [size >> level for level in range(len(channels))]
+    if not channels or size % 2 ** (len(channels) - 1):
+        raise ConfigError(f"model.args.unet.size={size} cannot be halved {len(channels) - 1} times without a rest")
+    if odd := [side for side in attention if side not in levels]:
+        raise ConfigError(
+            f"model.args.unet.attention has {odd[0]}, and the levels' resolutions are {', '.join(map(str, levels))}"
+        )
+    if odd := [width for width in channels if width % norm_groups]:
+        raise ConfigError(f"model.args.unet.channels has {odd[0]}, which norm_groups={norm_groups} does not divide")
+
+
+def _unet_class(name: str) -> Any:
+    # diffusers imports whatever quantisation libraries it finds; one of them warns of kernels that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import diffusers
+
+    return getattr(diffusers, name)
