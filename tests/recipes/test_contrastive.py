@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 
 from recipes import config, experiment, recipe, retrieval
-from recipes.data.pairs import Pairs, Texts
 from recipes.data import glyph_pairs
+from recipes.data.pairs import Pairs, Texts
 from recipes.errors import ConfigError
 from recipes.record import folder_of, read_summary
 from recipes.two_towers import TwoTowers
@@ -258,7 +258,7 @@ def test_held_out_faces_are_named_and_shuffled_captions_teach_nothing(
 
 
 def test_captions_alone_do_not_choose(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The metric is zero-shot accuracy: a `val` without classes is said before training, not at its first evaluation."""
+    """The metric is zero-shot accuracy: a `val` without classes is refused before training, not after a part of it."""
     data = glyph_pairs.load(variants=1)
     unlabelled = dataclasses.replace(data.probes["val"], label=np.full(len(data.probes["val"].images), -1))
     probes = data.probes | {"val": unlabelled}
