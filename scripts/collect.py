@@ -1,6 +1,7 @@
 """Pack run records into archives that are small enough to commit: one text file a task, a line a run.
 
 python scripts/collect.py outputs/tuning reports/published/records
+python scripts/collect.py --restore reports/published/records outputs/published   # the other way
 """
 
 import argparse
@@ -10,6 +11,9 @@ from pathlib import Path
 EPILOG = """\
 Runs that are in the folder's archives already are kept. Runs that have not completed or diverged are left out and
 counted. scripts/compare.py and `make reports` read archives as they read folders.
+
+Restored records have summary and measurements, and no weights: scripts/tune.py goes on from them, with more seeds or
+more trials, and nothing can start from their models. Runs that the folder has already are left as they are.
 """
 
 
@@ -21,15 +25,20 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("records", nargs="+", type=Path, help="folders of run records")
     parser.add_argument("into", type=Path, help="folder of the archives")
+    parser.add_argument("--restore", action="store_true", help="write archives out as folders of run records")
     options = parser.parse_args(arguments)
 
     from recipes.files import write_text
     from reports.archive import pack
-    from reports.records import missing_folders, raw_record, read_records
+    from reports.records import missing_folders, raw_record, read_records, restore
 
     if missing := missing_folders(options.records):
         print(f"collect.py: {missing[0]}: no such folder", file=sys.stderr)
         return 2
+    if options.restore:
+        written, there = restore(options.records, options.into)
+        print(f"{options.into}: {written} records restored, {there} were there already")
+        return 0
     runs = read_records([*options.records, *([options.into] if options.into.is_dir() else [])]).runs
     ended = runs[runs["status"].isin(["completed", "diverged"])]
     if ended.empty:

@@ -46,6 +46,23 @@ def test_packing_again_changes_no_byte_and_keeps_what_is_gone_from_the_folder(wr
     assert len(packed(outputs, tmp_path / "records").runs) == 3
 
 
+def test_records_that_were_restored_pack_to_the_same_bytes(write_run, outputs, tmp_path, capsys):
+    write_run(curve=CURVE)
+    write_run(optim="lion", seed=1, status="diverged", diverged_step=12, cause="loss is nan")
+    packed(outputs, tmp_path / "records")
+    again = tmp_path / "again"
+    assert collect.main(["--restore", str(tmp_path / "records"), str(again)]) == 0
+    assert "2 records restored, 0 were there already" in capsys.readouterr().out
+    kept = next(again.glob("*/lion/*/summary.json"))
+    kept.write_text(kept.read_text() + "\n")
+    assert collect.main(["--restore", str(tmp_path / "records"), str(again)]) == 0
+    assert "0 records restored, 2 were there already" in capsys.readouterr().out
+    assert kept.read_text().endswith("\n\n")
+    packed(again, tmp_path / "records2")
+    name = "digits.runs.jsonl"
+    assert (tmp_path / "records2" / name).read_bytes() == (tmp_path / "records" / name).read_bytes()
+
+
 def test_unfinished_runs_are_left_out_and_said(write_run, outputs, tmp_path, capsys):
     write_run()
     write_run(seed=1, status="interrupted")
