@@ -149,9 +149,9 @@ class Search:
                 self._pending = self._draw()
                 result = evaluator.submit(_to_evaluate(self._pending))
             following = self._draw() if ahead else []
+            after = evaluator.submit(_to_evaluate(following)) if following else None  # no worker waits for the slowest
             self._enter(self._pending, result())
-            self._pending = following
-            result = evaluator.submit(_to_evaluate(following)) if following else None
+            self._pending, result = following, after
             self.seconds = before + time.monotonic() - start
             self.cpu_seconds = cpu_before + time.process_time() - cpu_start
         self.save()
