@@ -132,7 +132,7 @@ def restore(archives: Iterable[str | Path], into: Path) -> tuple[int, int]:
             there += 1
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        lines = [
+        lines: list[dict[str, Any]] = [
             {"step": step, "split": split, "name": name, "value": value, "seconds": seconds}
             for (split, name), series in measured.items()
             for step, value, seconds in zip(*series, strict=True)

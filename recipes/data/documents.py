@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.data import cache
-from recipes.data.hub import first_line, reachable
+from recipes.data.hub import first_line, from_hub
 from recipes.errors import ConfigError
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
@@ -89,22 +89,11 @@ def hub(
     Raises:
         ConfigError: the data set is not to be had.
     """
-    from datasets import config, load_dataset
-
-    given, was_offline = f"data.hub={name}", config.HF_HUB_OFFLINE
-    # Without this look, a machine without a network would try for half a minute before it turns to the cache.
-    config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
-    try:
-        tables = load_dataset(name, subset, revision=revision, streaming=streaming)
-    except Exception as error:  # datasets has no common error
-        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
-        raise ConfigError(
-            f"{given}{f' ({subset})' if subset else ''} is not to be had ({why}): get it on a machine with a network "
-            f"(datasets.load_dataset, then save_to_disk) and set data.path to its folder"
-        ) from None
-    finally:
-        config.HF_HUB_OFFLINE = was_offline
-    return _complete(_tables(tables, column, given, (name, subset, revision)), holdout, given)
+    instead = (
+        "get it on a machine with a network (datasets.load_dataset, then save_to_disk) and set data.path to its folder"
+    )
+    tables = from_hub(name, subset, instead, revision=revision, streaming=streaming)
+    return _complete(_tables(tables, column, f"data.hub={name}", (name, subset, revision)), holdout, f"data.hub={name}")
 
 
 def _split(name: str) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from recipes.data import bpe
-from recipes.data.hub import first_line, reachable
+from recipes.data.hub import first_line, from_hub
 from recipes.data.text_pairs import TextPairs, paired
 from recipes.data.text_tasks import TaskExamples, TextTask, chosen
 from recipes.errors import ConfigError
@@ -162,7 +162,7 @@ class _Tables:
         self.folder: Path | None = None
         self.saved: Any = None
         if path is None:
-            self.saved = _from_hub(str(hub), task)
+            self.saved = from_hub(str(hub), task, f"set data.path to a folder with {LAYOUT}")
             return
         root = Path(path).expanduser()
         if not root.is_dir():
@@ -214,18 +214,3 @@ def _read(file: Path, task: str) -> pd.DataFrame:
         return table
     except (ValueError, OSError) as error:
         raise ConfigError(f"{file} cannot be read: {first_line(error)}") from None
-
-
-def _from_hub(hub: str, task: str) -> Any:
-    from datasets import config, load_dataset
-
-    was_offline = config.HF_HUB_OFFLINE
-    # Without this look, a machine without a network would try for half a minute before it turns to the cache.
-    config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
-    try:
-        return load_dataset(hub, task)
-    except Exception as error:  # datasets has no common error
-        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
-        raise ConfigError(f"data.hub={hub} is not to be had ({why}): set data.path to a folder with {LAYOUT}") from None
-    finally:
-        config.HF_HUB_OFFLINE = was_offline

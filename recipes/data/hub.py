@@ -3,6 +3,37 @@
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from recipes.errors import ConfigError
+
+
+def from_hub(name: str, subset: str | None, instead: str, **options: Any) -> Mapping[str, Any]:
+    """The splits of a data set on the hub, from the hub's own cache where there is no network.
+
+    Args:
+        name: such as `allenai/c4`.
+        subset: its configuration, such as `en`.
+        instead: what an error says to do.
+        options: of `datasets.load_dataset`.
+
+    Raises:
+        ConfigError: the data set is not to be had.
+    """
+    from datasets import config, load_dataset
+
+    was_offline = config.HF_HUB_OFFLINE
+    # Without this look, a machine without a network would try for half a minute before it turns to the cache.
+    config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
+    try:
+        return load_dataset(name, subset, **options)
+    except Exception as error:  # datasets has no common error
+        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
+        given = f"data.hub={name}{f' ({subset})' if subset else ''}"
+        raise ConfigError(f"{given} is not to be had ({why}): {instead}") from None
+    finally:
+        config.HF_HUB_OFFLINE = was_offline
 
 
 def reachable(address: str, seconds: float = 5) -> bool:

@@ -3,7 +3,7 @@
 Training pairs come from a folder of WebDataset shards (`*.tar` files in which `000017.jpg` and `000017.txt`, or a
 `.json` with a `caption`, belong together) or from a Hugging Face data set with a column of images and one of
 captions. Shards are read where they lie: an index of their members is made once and kept, so that any pair is one
-read away, a run goes on at any step, and nothing is unpacked.
+read away, a run goes on at any step, and nothing is unpacked. A hub's data set can be streamed into such shards.
 
 Zero-shot classification takes sets that recipes/data/images.py reads: the first chooses (`val`, held out of its
 training images) and reports (`test`), others report. Retrieval takes a split with one or several captions an image.
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recipes.data import bpe, cache, images
+from recipes.data import bpe, cache, images, streamed
 from recipes.data.hub import first_line
 from recipes.data.images import IMAGE_SUFFIXES, ImageExamples, Table, eval_transform
 from recipes.data.pairs import PairData, Pairs, Probe, Texts, prompts
@@ -48,6 +48,8 @@ def load(
     train_split: str = "train",
     image_column: str = "image",
     caption_column: str = "caption",
+    streaming: bool = False,
+    train_pairs: int | None = None,
     templates: Sequence[str] = TEMPLATES,
     zero_shot: Mapping[str, Mapping[str, Any]] | None = None,
     retrieval: Mapping[str, Mapping[str, Any]] | None = None,
@@ -63,6 +65,8 @@ def load(
         train_split: of a Hugging Face data set.
         image_column: likewise.
         caption_column: likewise; where a row has several captions, the first is trained on.
+        streaming: a hub's data set is streamed once into shards in the cache, instead of being copied whole first.
+        train_pairs: of these, so many; None is all.
         templates: the prompts of a class, with {} for its name.
         zero_shot: for each set its `path` or `hub`, `names` (a JSON list of its classes' names, in the order of the
             labels; by default what the data call them, WordNet's numbers by their first word) and other options of
@@ -77,7 +81,13 @@ def load(
             "set data.options.zero_shot to the labelled images that choose and report, as "
             "'+data.options.zero_shot.imagenet.path=/data/imagenet'"
         )
-    pairs = _pairs(hub, path, size, subset, train_split, image_column, caption_column)
+    if streaming and path is None and hub is not None:
+        files = streamed.shards(hub, subset, train_split, image_column, caption_column, train_pairs)
+        pairs = _of_shards(Shards(files), f"data.hub={hub}", size)
+    elif streaming or train_pairs is not None:
+        raise ConfigError("data.options.streaming and train_pairs go together with data.hub: a disk is read in place")
+    else:
+        pairs = _pairs(hub, path, size, subset, train_split, image_column, caption_column)
     probes: dict[str, Probe] = {}
     for number, (name, source) in enumerate((zero_shot or {}).items()):
         options = {key: value for key, value in source.items() if key != "names"}
@@ -129,8 +139,7 @@ def _pairs(
 ) -> Pairs:
     if path is not None and (folder := Path(path).expanduser().absolute()).is_dir():
         if shards := sorted(folder.glob("*.tar")):
-            source = Shards(shards)
-            return Pairs(Decoded(_numbered(source, f"data.path={path}"), size), ShardCaptions(source))
+            return _of_shards(Shards(shards), f"data.path={path}", size)
     elif path is not None:
         raise ConfigError(f"data.path={path} is no folder: set it to one that holds {FORMATS}")
     elif hub is None:
@@ -138,6 +147,10 @@ def _pairs(
     table, given = _table(hub, path, subset, split)
     source_of, captions = _columns(table, given, image_column, caption_column)
     return Pairs(Decoded(_numbered(source_of, given), size), Texts([each[0] for each in captions]))
+
+
+def _of_shards(source: "Shards", given: str, size: int) -> Pairs:
+    return Pairs(Decoded(_numbered(source, given), size), ShardCaptions(source))
 
 
 def _table(hub: str | None, path: str | None, subset: str | None, split: str) -> tuple[Any, str]:

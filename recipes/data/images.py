@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import get_worker_info
 
-from recipes.data.hub import first_line, reachable
+from recipes.data.hub import first_line, from_hub
 from recipes.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -367,23 +367,10 @@ def tables_from_disk(folder: Path, subset: str | None, train_split: str, given: 
 
 def tables_from_hub(hub: str, subset: str | None) -> Mapping[str, Any]:
     """The splits of a data set on the hub, from the cache where there is no network."""
-    from datasets import config, load_dataset
-
     if Path(hub).is_dir():
         raise ConfigError(f"data.hub={hub} is a folder here: set data.path={hub}")
-    was_offline = config.HF_HUB_OFFLINE
-    # Without this look, a machine without a network would try for half a minute before it turns to the cache.
-    config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
-    try:
-        return load_dataset(hub, subset)
-    except Exception as error:  # datasets has no common error
-        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
-        raise ConfigError(
-            f"data.hub={hub} is not to be had ({why}): log in with `hf auth login` if it is gated, "
-            f"or set data.path to a folder that holds {FORMATS}"
-        ) from None
-    finally:
-        config.HF_HUB_OFFLINE = was_offline
+    instead = f"log in with `hf auth login` if it is gated, or set data.path to a folder that holds {FORMATS}"
+    return from_hub(hub, subset, instead)
 
 
 def _table(

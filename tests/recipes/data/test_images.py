@@ -516,10 +516,10 @@ def test_whether_the_hub_is_reachable():
 
 
 def test_what_the_hub_answers_is_passed_on_in_one_line(monkeypatch):
-    def refuse(hub, subset):
-        raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{hub}' is a gated dataset on the Hub.\nLong story.")
+    def refuse(name, subset):
+        raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{name}' is a gated dataset on the Hub.\nLong story.")
 
-    monkeypatch.setattr(images, "reachable", lambda address: True)
+    monkeypatch.setattr(hub, "reachable", lambda address: True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(ConfigError, match=r"is a gated dataset on the Hub\.\): log in with `hf auth login`") as error:
