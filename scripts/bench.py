@@ -16,6 +16,7 @@ Writes <out>/<model>.csv, .md and .png. On the CPU.
 """
 
 import argparse
+import logging
 import os
 import statistics
 import sys
@@ -136,6 +137,7 @@ def contender(name: str, params: list[Any]) -> Any:
     if name in LIBRARIES:
         package, module, kind, options = LIBRARIES[name]
         version(package)
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that no optimizer uses
         return getattr(importlib.import_module(module), kind)(params, **given, **options)
     from omegaconf import OmegaConf
 
@@ -224,6 +226,23 @@ def slot(step: Callable[[], Any], steps: int, before: Callable[[], None] | None)
     return timed
 
 
+def affordable(names: list[str], state: int, chosen: bool) -> list[str]:
+    """The first so many names for whose states the memory is enough; all of them, where the user chose them.
+
+    Raises:
+        BenchError: there is not enough for the chosen ones, or for two.
+    """
+    room = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = room // state
+    if len(names) <= most:
+        return names
+    needed = f"{len(names)} optimizers may keep {state * len(names) / 1e9:.0f} GB of state"
+    if chosen or most < 2:
+        raise BenchError(f"{needed}, and {room / 1e9:.0f} GB are free: choose some with --optim")
+    print(f"left out, since {needed} and {room / 1e9:.0f} GB are free: {', '.join(names[most:])}; see --optim")
+    return names[:most]
+
+
 def measure(
     model: str, names: list[str], reference: str, options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], int]:
@@ -240,12 +259,7 @@ def measure(
         for p in params:
             p.grad = torch.randn(p.shape, generator=random)
     elements = sum(p.numel() for p in params)
-    room = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if 8 * elements * len(names) > room:
-        raise BenchError(
-            f"{len(names)} optimizers may keep {8 * elements * len(names) / 1e9:.0f} GB of state for {model}, "
-            f"and {room / 1e9:.0f} GB are free: choose some with --optim"
-        )
+    names = affordable(names, 8 * elements, options.optim is not None)
     slots: dict[str, Callable[[], float]] = {}
     rows: dict[str, dict[str, Any]] = {}
     for name in names:

@@ -169,3 +169,15 @@ def test_too_little_memory_is_said_before_it_is_used(monkeypatch, capsys):
     monkeypatch.setattr(bench.os, "sysconf", lambda name: 1)
     assert bench.main(["one-large-tensor"]) == 2
     assert "choose some with --optim" in capsys.readouterr().err
+
+
+def test_by_default_as_many_as_the_memory_holds(monkeypatch, capsys):
+    monkeypatch.setattr(bench.os, "sysconf", lambda name: 1000)  # a million bytes
+    names = ["adamw-fused", "lion", "timm", "sgd"]
+    assert bench.affordable(names, 250_000, chosen=False) == names
+    assert bench.affordable(names, 400_000, chosen=False) == names[:2]
+    assert "left out, since 4 optimizers may keep 0 GB of state" in (told := capsys.readouterr().out)
+    assert "timm, sgd" in told
+    for state, chosen in ((400_000, True), (600_000, False)):
+        with pytest.raises(bench.BenchError, match="choose some with --optim"):
+            bench.affordable(names, state, chosen=chosen)
