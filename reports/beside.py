@@ -69,24 +69,49 @@ def main_table(tables: Sequence[Table], task: str) -> Table | None:
     return max(of_task, key=lambda t: (len(t.rows), sum(row.runs for row in t.rows)), default=None)
 
 
-def _beside(name: str, entry: dict[str, Any], tables: Sequence[Table]) -> Beside:
+def _figures(entry: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """The paper's figure of each model and optimizer, in the file's order.
+
+    A row of the file is one figure, or holds those of several optimizers in the columns that `columns` names.
+    Logarithms of perplexities become perplexities.
+    """
     rows = [r for r in read_rows(entry["file"]) if all(r[k] == v for k, v in entry.get("keep", {}).items())]
-    figures = {(r["model"], r["optimizer"]): float(r[entry["figure"]]) for r in rows if r[entry["figure"]]}
-    ours = {model: main_table(tables, task) for model, task in entry["models"].items()}
+    model = entry.get("model", "model")
+    if "columns" in entry:
+        found = {(r[model], name): r[column] for r in rows for name, column in entry["columns"].items()}
+    else:
+        found = {(r[model], r["optimizer"]): r[entry["figure"]] for r in rows}
+    given = {key: float(text) for key, text in found.items() if text}
+    return {key: math.exp(value) for key, value in given.items()} if entry.get("logarithms") else given
+
+
+def _of_batch(tables: Sequence[Table], task: str, batch_size: str) -> Table | None:
+    of_batch = [table for table in tables if str(table.comparison.batch_size) == batch_size]
+    return main_table(of_batch, task)
+
+
+def _beside(name: str, entry: dict[str, Any], tables: Sequence[Table]) -> Beside:
+    figures = _figures(entry)
+    ours: dict[str, Table] = {}
+    for model, tasks in entry["models"].items():
+        for task in [tasks] if isinstance(tasks, str) else tasks:
+            table = _of_batch(tables, task, model) if entry.get("model") == "batch_size" else main_table(tables, task)
+            if table is not None:
+                ours.setdefault(model, table)
     pairs = []
     for (model, optimizer), figure in figures.items():
-        task, label = entry["models"].get(model, ""), entry["optimizers"].get(optimizer, "")
+        tasks, label = entry["models"].get(model, ""), entry["optimizers"].get(optimizer, "")
         table = ours.get(model)
+        task = table.comparison.task if table else tasks if isinstance(tasks, str) else tasks[0]
         row = next((row for row in table.rows if row.optim == label), None) if table else None
         value = entry["ours_times"] * row.compared(table.split)[0] if row and table else math.nan
         gain = figure - figures.get((model, REFERENCE), math.nan)
         pairs.append(Pair(model, optimizer, figure, gain, task, value, row))
-    shown = list(dict.fromkeys(id(table) for table in ours.values() if table))
     return Beside(
         name=name,
         heading=entry["heading"],
         unit=entry["unit"],
         ours_times=entry["ours_times"],
         pairs=pairs,
-        tables=[table for table in ours.values() if table and id(table) in shown],
+        tables=list({id(table): table for table in ours.values()}.values()),
     )

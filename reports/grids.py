@@ -42,7 +42,7 @@ def to_markdown(grid: Grid) -> str:
 def beside_grid(entry: Beside) -> Grid:
     """Put the paper's figures beside ours, a row an optimizer on a model."""
     scales = sorted({table.comparison.scale or "unknown" for table in entry.tables})
-    ours = f"ours (scale {', '.join(scales)})"
+    ours = f"ours (scale {', '.join(scales)})" if scales else "ours"
     rows = []
     for pair in entry.pairs:
         row = pair.row
@@ -67,7 +67,7 @@ def beside_grid(entry: Beside) -> Grid:
         )
     notes = [f"Paper: {entry.unit}, scale paper. Ours: small models on small data, named in their own tables."]
     notes += [
-        f"{table.comparison.task}: {table.comparison.data}, test {table.comparison.metric}" for table in entry.tables
+        f"{table.comparison.task}: {table.comparison.data}, {table.split} {table.comparison.metric}" for table in entry.tables
     ]
     ours_are = f"the paper beside scale {', '.join(scales)}" if scales else "the paper alone, nothing of it is run yet"
     return Grid(f"{entry.heading}: {ours_are}", pd.DataFrame(rows), notes)

@@ -50,3 +50,31 @@ def test_the_main_comparison_is_that_of_most_optimizers(write_run, tables):
         write_run(optim="adamw", batch_size=16, seed=seed)
     assert main_table(tables(), "digits").comparison.batch_size == 64
     assert main_table(tables(), "letters") is None
+
+
+def test_logarithms_of_perplexities_become_perplexities(write_run, tables):
+    write_run(task="gpt2_small", metric="perplexity", goal="min", final=40.0, test=42.0)
+    pairs = {(p.model, p.optimizer): p for p in entry(tables(), "figure7").pairs}
+    assert len(pairs) == 4  # nothing is printed of the large one on Wiki-40B
+    assert (pairs["small", "AdamW"].paper, pairs["small", "AdamW"].ours) == (math.exp(2.84), 42.0)
+    assert pairs["medium", "Lion"].paper_gain == pytest.approx(math.exp(2.66) - math.exp(2.68))
+
+
+def test_batches_stand_beside_equal_batches(write_run, tables):
+    for batch, test in ((64, 0.9), (1024, 0.7), (1024, 0.8)):
+        write_run(task="vit_b16", batch_size=batch, test=test, seed=round(100 * test))
+    pairs = {p.model: p for p in entry(tables(), "figure8").pairs if p.optimizer == "AdamW"}
+    assert (pairs["64"].ours, pairs["1024"].ours) == (pytest.approx(90), pytest.approx(75))
+    assert pairs["4096"].row is None
+    assert pairs["4096"].paper == 80.1
+
+
+def test_a_smaller_task_of_ours_stands_in_for_one_that_is_not_run(write_run, tables):
+    write_run(task="t5_glue", test=0.7)
+    assert {p.model: p.task for p in entry(tables(), "table6").pairs} == {
+        "T5-Base": "t5_glue",
+        "T5-Large": "t5_large",
+        "T5-11B": "t5_11b",
+    }
+    write_run(task="t5_base", test=0.8)
+    assert {p.task for p in entry(tables(), "table6").pairs if p.model == "T5-Base"} == {"t5_base"}
