@@ -66,9 +66,8 @@ def beside_grid(entry: Beside) -> Grid:
             }
         )
     notes = [f"Paper: {entry.unit}, scale paper. Ours: small models on small data, named in their own tables."]
-    notes += [
-        f"{table.comparison.task}: {table.comparison.data}, {table.split} {table.comparison.metric}" for table in entry.tables
-    ]
+    for table in entry.tables:
+        notes.append(f"{table.comparison.task}: {table.comparison.data}, {table.split} {table.comparison.metric}")
     ours_are = f"the paper beside scale {', '.join(scales)}" if scales else "the paper alone, nothing of it is run yet"
     return Grid(f"{entry.heading}: {ours_are}", pd.DataFrame(rows), notes)
 
