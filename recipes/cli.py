@@ -18,6 +18,7 @@ from recipes.errors import ConfigError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 INTERRUPTED = 130  # the shell's convention for a process that SIGINT ended
+CLOSED = 141  # and for one that wrote to a pipe that nobody reads
 FULL_TRACE = "HYDRA_FULL_ERROR" in os.environ  # read before guard() sets it
 
 
@@ -26,6 +27,9 @@ def guard(main: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us whole; what is shown is decided here
     try:
         main()
+    except BrokenPipeError:  # whoever read our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more as it ends
+        sys.exit(CLOSED)
     except Exception as error:
         line = mistake(error)
         if FULL_TRACE or line is None:

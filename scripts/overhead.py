@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def bare(cfg: Any) -> float:
     """Steps per second of a plain loop: random batches from tensors in memory, forward, backward, step."""
     import torch
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     from recipes import build, checkpoint, recipe
 
@@ -32,6 +33,9 @@ def bare(cfg: Any) -> float:
     if cfg.init_from is not None:
         the_recipe.initialise(model, checkpoint.load_weights(cfg.init_from))
     optimizer = build.optimizer_factory(cfg.optim)(build.parameter_groups(model, cfg.decay, cfg.optim.weight_decay))
+    average = None
+    if cfg.ema_decay is not None:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema_decay), use_buffers=True)
     order = torch.randint(len(train), (cfg.steps, cfg.batch_size)).tolist()
     start = time.perf_counter()
     for step in range(cfg.steps):
@@ -43,6 +47,8 @@ def bare(cfg: Any) -> float:
             torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
+        if average is not None:
+            average.update_parameters(model)
     return float(cfg.steps / (time.perf_counter() - start))
 
 
