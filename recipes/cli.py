@@ -44,6 +44,7 @@ def run(cfg: DictConfig) -> None:
     """Do one run. In a sweep, its end is noted, and after a failure the next run begins."""
     from recipes import experiment, record
 
+    sweep.end_with_parent()
     try:
         status, cause = experiment.run(cfg), None
     except Exception as error:

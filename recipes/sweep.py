@@ -1,8 +1,11 @@
 """Counting what a sweep's runs came to. One that fails or diverges does not end the others."""
 
 import atexit
+import ctypes
 import json
+import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -13,6 +16,7 @@ from hydra.experimental.callback import Callback
 
 # Runs of a sweep may be other processes: they find the sweep's list through the environment.
 VARIABLE = "LION_BENCH_SWEEP"
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def note(status: str, folder: Path, cause: str | None = None) -> None:
@@ -28,6 +32,16 @@ def note(status: str, folder: Path, cause: str | None = None) -> None:
 def active() -> bool:
     """Whether this process does a run of a sweep."""
     return VARIABLE in os.environ
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process when the one that launched it has gone, if it is a launcher's worker.
+
+    A worker would otherwise do the runs that it was given, beside those of the same sweep started again. Killed runs
+    go on from their checkpoints.
+    """
+    if multiprocessing.current_process().name != "MainProcess" and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Count(Callback):

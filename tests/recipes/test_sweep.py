@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
+import psutil
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -120,6 +122,27 @@ def test_processes_side_by_side_make_the_same_weights(
         assert tensors.keys() == parallel[place].keys()
         for name, value in tensors.items():
             assert torch.equal(value, parallel[place][name]), f"{place}: {name}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process of its parent's end")
+def test_workers_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
+    given = command(tmp_path, "seed=0,1", "hydra/launcher=parallel", "steps=1000000", "eval_every=1000000")
+    sweeping = subprocess.Popen(**given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: len(list((tmp_path / "out").rglob("metrics.jsonl"))) == 2)
+        workers = [child for child in psutil.Process(sweeping.pid).children() if "Loky" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+    finally:
+        sweeping.kill()
+        sweeping.wait()
+    wait_for(lambda: not any(worker.is_running() for worker in workers), seconds=10)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_an_interrupted_sweep_leaves_no_list_behind_and_can_go_on(tmp_path: Path) -> None:
