@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=50, help="draws of the noise (%(default)s)")
     parser.add_argument("--examples", type=int, default=500, help="training examples (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("outputs/landscape"), help="folder to write to (%(default)s)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         noises = [float(text) for text in options.noise.split(",")]
     except ValueError:

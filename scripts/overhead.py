@@ -61,8 +61,9 @@ def suite(cfg: Any, folder: Path) -> tuple[float, float]:
     from recipes.record import Record
 
     outcome, clock = Outcome(), Clock("startup")
-    cfg.output_dir = str(folder)
-    record = Record(cfg)
+    placed = cfg.copy()  # runs that the recipe needs are still looked for where the user said
+    placed.output_dir = str(folder)
+    record = Record(placed)
     journal = Journal(record, tracker.Silent())
     accelerator = devices.start(cfg)
     trainer = Trainer(
@@ -81,7 +82,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion ...")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
 
     import contextlib
     import io

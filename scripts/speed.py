@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--against", help="hold the run as given against the same with these overrides")
     parser.add_argument("--out", type=Path, default=Path("outputs/speed"), help="folder to write to (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion,adamw ...")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.rounds < 2 or options.block < 1:
         parser.error("--rounds must be at least 2 and --block at least 1")
 
