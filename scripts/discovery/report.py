@@ -80,8 +80,8 @@ python scripts/discover.py report outputs/discovery outputs/discovery_sign
 
 
 SPEED = """\
-One core of the machine of [the suite's results](../README.md), with other work beside it: CPU time, and the least of
-some repeats, where one process does the work. Wall time with two workers says little there."""
+The machine of [the suite's results](../README.md), with nothing else to do. Where one process does the work: CPU time,
+the least of some repeats."""
 
 
 def _mean(losses: list[float] | None) -> float:
