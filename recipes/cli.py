@@ -4,6 +4,7 @@ import difflib
 import errno
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,7 +28,9 @@ def guard(main: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us whole; what is shown is decided here
     try:
         main()
-    except BrokenPipeError:  # whoever read our output, such as `head`, has gone
+    except BrokenPipeError:
+        if not _reader_gone():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more as it ends
         sys.exit(CLOSED)
     except Exception as error:
@@ -38,6 +41,13 @@ def guard(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as error:
         print(f"\n{error or 'interrupted'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _reader_gone() -> bool:
+    """Whether nobody reads what we print any more, such as `head` after its lines; other pipes may break, too."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLERR)
+    return bool(output.poll(0))
 
 
 def run(cfg: DictConfig) -> None:

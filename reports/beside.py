@@ -92,17 +92,17 @@ def _of_batch(tables: Sequence[Table], task: str, batch_size: str) -> Table | No
 
 def _beside(name: str, entry: dict[str, Any], tables: Sequence[Table]) -> Beside:
     figures = _figures(entry)
+    tasks = {model: [given] if isinstance(given, str) else given for model, given in entry["models"].items()}
     ours: dict[str, Table] = {}
-    for model, tasks in entry["models"].items():
-        for task in [tasks] if isinstance(tasks, str) else tasks:
+    for model, names in tasks.items():
+        for task in names:
             table = _of_batch(tables, task, model) if entry.get("model") == "batch_size" else main_table(tables, task)
             if table is not None:
                 ours.setdefault(model, table)
     pairs = []
     for (model, optimizer), figure in figures.items():
-        tasks, label = entry["models"].get(model, ""), entry["optimizers"].get(optimizer, "")
-        table = ours.get(model)
-        task = table.comparison.task if table else tasks if isinstance(tasks, str) else tasks[0]
+        table, label = ours.get(model), entry["optimizers"].get(optimizer, "")
+        task = table.comparison.task if table else tasks.get(model, [""])[0]
         row = next((row for row in table.rows if row.optim == label), None) if table else None
         value = entry["ours_times"] * row.compared(table.split)[0] if row and table else math.nan
         gain = figure - figures.get((model, REFERENCE), math.nan)

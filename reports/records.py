@@ -118,32 +118,6 @@ def raw_record(path: str | Path) -> tuple[dict[str, Any], archive.Measured]:
     return json.loads((Path(path) / "summary.json").read_text(encoding="utf-8")), measured
 
 
-def restore(archives: Iterable[str | Path], into: Path) -> tuple[int, int]:
-    """Write archived runs out as record folders, without configs and weights; those that are there stay as they are.
-
-    Returns:
-        How many were written, and how many were there.
-    """
-    written = there = 0
-    for path in read_records(archives).runs["path"]:
-        summary, measured = raw_record(path)
-        folder = into / summary["task"] / summary["optim"] / summary["run_id"]
-        if (folder / "summary.json").exists():
-            there += 1
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        lines: list[dict[str, Any]] = [
-            {"step": step, "split": split, "name": name, "value": value, "seconds": seconds}
-            for (split, name), series in measured.items()
-            for step, value, seconds in zip(*series, strict=True)
-        ]
-        lines.sort(key=lambda line: line["step"])
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        written += 1
-    return written, there
-
-
 def _places(tops: Iterable[str | Path]) -> Iterator[Path]:
     """Yield each folder that holds, or should hold, a summary, and each archive; once, however the tops overlap."""
     seen: set[str] = set()

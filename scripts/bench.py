@@ -286,7 +286,6 @@ def measure(
         slots[STREAM] = slot(stream, options.steps, None)
         rows[STREAM] = {"optimizer": STREAM, "moved": 20 * elements}
     taken = in_turn(slots, options.rounds, options.seconds)
-    fastest = 20 * elements / statistics.median(taken[STREAM]) if STREAM in taken else None
     for name, seconds in taken.items():
         row = rows.setdefault(name, {"optimizer": name})
         low, middle, high = statistics.quantiles([1e3 * s for s in seconds], n=4, method="inclusive")
@@ -296,7 +295,9 @@ def measure(
         row |= {"ratio": middle, "ratio_low": low, "ratio_high": high}
         if before is None:
             row["gb_per_s"] = row["moved"] / statistics.median(seconds) / 1e9
-            row["of_stream"] = None if fastest is None else row["gb_per_s"] * 1e9 / fastest
+            if STREAM in taken:  # in the same round, as the ratio: a machine's bandwidth changes by the minute
+                shares = [theirs / ours for ours, theirs in zip(seconds, taken[STREAM], strict=True)]
+                row["of_stream"] = statistics.median(shares) * row["moved"] / (20 * elements)
     order = sorted(rows.values(), key=lambda row: row.get("ms", float("inf")))
     return [{k: v for k, v in row.items() if k != "moved"} for row in order], len(taken[reference])
 

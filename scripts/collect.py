@@ -5,6 +5,7 @@ python scripts/collect.py --restore reports/published/records outputs/published 
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from recipes.files import write_text
     from reports.archive import pack
-    from reports.records import missing_folders, raw_record, read_records, restore
+    from reports.records import missing_folders, raw_record, read_records
 
     if missing := missing_folders(options.records):
         print(f"collect.py: {missing[0]}: no such folder", file=sys.stderr)
@@ -51,6 +52,36 @@ def main(arguments: list[str] | None = None) -> int:
     if unfinished := len(runs) - len(ended):
         print(f"{unfinished} runs that have not ended were left out")
     return 0
+
+
+def restore(archives: list[Path], into: Path) -> tuple[int, int]:
+    """Write archived runs out as record folders, without configs and weights; those that are there stay as they are.
+
+    Returns:
+        How many were written, and how many were there.
+    """
+    from recipes.files import write_json, write_text
+    from recipes.record import read_summary
+    from reports.records import raw_record, read_records
+
+    written = there = 0
+    for path in read_records(archives).runs["path"]:
+        summary, measured = raw_record(path)
+        folder = into / summary["task"] / summary["optim"] / summary["run_id"]
+        if read_summary(folder) is not None:
+            there += 1
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            (step, {"step": step, "split": split, "name": name, "value": value, "seconds": seconds})
+            for (split, name), series in measured.items()
+            for step, value, seconds in zip(*series, strict=True)
+        ]
+        ordered = sorted(lines, key=lambda line: line[0])
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for _, line in ordered))
+        write_json(folder / "summary.json", summary)
+        written += 1
+    return written, there
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Needs jax and optax, which nothing else here does, so it runs in an environment of its own:
 
-    python -m venv /tmp/optax && /tmp/optax/bin/pip install jax==0.10.2 optax==0.2.8
-    /tmp/optax/bin/python scripts/make_optax_trajectories.py
+    python -m venv outputs/optax && outputs/optax/bin/pip install jax==0.10.2 optax==0.2.8
+    outputs/optax/bin/python scripts/make_optax_trajectories.py
 
 The arithmetic is float64. The gradients are given, not computed, so a deviation at one step does not feed the next:
 small integers times a power of two for each element, 2^-20 to 2^-7, so that they spread from 1e-6 to 1 in size;

@@ -82,8 +82,10 @@ def load(
             "'+data.options.zero_shot.imagenet.path=/data/imagenet'"
         )
     if streaming and path is None and hub is not None:
-        files = streamed.shards(hub, subset, train_split, image_column, caption_column, train_pairs)
-        pairs = _of_shards(Shards(files), f"data.hub={hub}", size)
+        if train_pairs is not None and train_pairs < 1:
+            raise ConfigError(f"data.options.train_pairs={train_pairs} must be at least 1, or null for all")
+        streaming_from = streamed.Source(hub, subset, train_split, image_column, caption_column)
+        pairs = _of_shards(Shards(streamed.shards(streaming_from, train_pairs)), f"data.hub={hub}", size)
     elif streaming or train_pairs is not None:
         raise ConfigError("data.options.streaming and train_pairs go together with data.hub: a disk is read in place")
     else:

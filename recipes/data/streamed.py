@@ -8,6 +8,7 @@ off goes on behind the last whole shard.
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,83 +20,86 @@ from recipes.files import whole
 SHARD = 10_000  # pairs
 
 
-def shards(
-    name: str, subset: str | None, split: str, image_column: str, caption_column: str, pairs: int | None
-) -> list[Path]:
-    """The shards of the first `pairs` pairs, or of all, streamed where they are not here yet.
+@dataclass(frozen=True)
+class Source:
+    """A split of a data set on the hub, and its columns. Where a row has several captions, the first counts."""
 
-    Rows without an image or a text are left out. Where a row has several captions, the first is kept.
+    name: str
+    subset: str | None
+    split: str
+    image_column: str
+    caption_column: str
+
+    def table(self) -> Any:
+        """The split as an iterable of rows, its images encoded."""
+        from datasets import Image
+
+        instead = "or get it whole on a machine with a network, and set data.path"
+        tables = from_hub(self.name, self.subset, instead, streaming=True)
+        if self.split not in tables:
+            raise ConfigError(f"data.hub={self.name} has no split {self.split}; it has {', '.join(tables)}")
+        table = tables[self.split]
+        names = table.column_names or []  # None where only the rows tell
+        if lacking := [name for name in (self.image_column, self.caption_column) if names and name not in names]:
+            raise ConfigError(f"data.hub={self.name} has no column {lacking[0]}; it has {', '.join(names)}")
+        return table.cast_column(self.image_column, Image(decode=False))
+
+    def pair(self, row: dict[str, Any]) -> tuple[bytes, bytes] | None:
+        """The encoded image and the caption of a row, or None where one is missing."""
+        image, caption = (row.get(self.image_column) or {}).get("bytes"), row.get(self.caption_column)
+        caption = caption[0] if isinstance(caption, list) and caption else caption
+        return None if image is None or not isinstance(caption, str) else (image, caption.encode())
+
+
+def shards(source: Source, pairs: int | None) -> list[Path]:
+    """The shards of the first `pairs` pairs, or of all, streamed where they are not here yet.
 
     Raises:
         ConfigError: the data set, its split or a column is not to be had, the stream broke off, or the disk is full.
     """
-    folder = cache.folder("streamed") / cache.key(name, subset, split, image_column, caption_column, pairs)
+    folder = cache.folder("streamed") / cache.key(*astuple(source), pairs)
     with cache.alone(folder):
         folder.mkdir(exist_ok=True)
         if not (folder / "whole").exists():
-            _stream(folder, name, subset, split, image_column, caption_column, pairs)
+            _stream(folder, source, pairs)
             (folder / "whole").touch()
     return sorted(folder.glob("*.tar"))
 
 
-def _stream(
-    folder: Path, name: str, subset: str | None, split: str, image_column: str, caption_column: str, pairs: int | None
-) -> None:
-    from datasets import Image
-
-    given = f"data.hub={name} ({split})"
-    tables = from_hub(name, subset, "or get it whole on a machine with a network, and set data.path", streaming=True)
-    if split not in tables:
-        raise ConfigError(f"data.hub={name} has no split {split}; it has {', '.join(tables)}")
-    table = tables[split]
-    names = table.column_names or []  # None where only the rows tell
-    if lacking := [column for column in (image_column, caption_column) if names and column not in names]:
-        raise ConfigError(f"{given} has no column {lacking[0]}; it has {', '.join(names)}")
+def _stream(folder: Path, source: Source, pairs: int | None) -> None:
+    given, table = f"data.hub={source.name} ({source.split})", source.table()
     made = sorted(folder.glob("*.tar"))  # whole shards, each named by the rows that were read for it and before
     seen = int(made[-1].stem) if made else 0
     number = SHARD * len(made)
-    rows = enumerate(table.cast_column(image_column, Image(decode=False)).skip(seen), start=seen + 1)
     try:
+        rows = enumerate(table.skip(seen), start=seen + 1)
         while pairs is None or number < pairs:
             most = SHARD if pairs is None else min(SHARD, pairs - number)
-            content = io.BytesIO()
-            with tarfile.open(fileobj=content, mode="w") as shard:
-                written, seen = _fill(shard, rows, most, number, image_column, caption_column, seen)
+            with whole(folder / "next") as temporary, tarfile.open(temporary, "w") as shard:
+                written, seen = _fill(shard, source, rows, most, number, seen)
             if written:
-                with whole(folder / f"{seen:012d}.tar") as temporary:
-                    temporary.write_bytes(content.getbuffer())
+                (folder / "next").rename(folder / f"{seen:012d}.tar")
                 number += written
-                print(f"{given}: {number} pairs streamed to {folder}", flush=True)
+                print(f"{given}: {number} pairs streamed to {folder}, {seen - number} rows without one", flush=True)
             if written < most:
                 break
-    except OSError as error:
-        why = first_line(error)
-        raise ConfigError(
-            f"{given}: streaming stopped after {number} pairs ({why}); the same command goes on"
-        ) from None
+    except Exception as error:  # a network's libraries have no common error
+        why = f"streaming stopped after {number} pairs ({first_line(error)})"
+        raise ConfigError(f"{given}: {why}; the same command goes on") from None
     if not number:
-        raise ConfigError(f"{given} holds no images with captions in {image_column} and {caption_column}")
+        raise ConfigError(f"{given} holds no images with captions in {source.image_column}, {source.caption_column}")
 
 
 def _fill(
-    shard: tarfile.TarFile,
-    rows: Iterator[tuple[int, Any]],
-    most: int,
-    number: int,
-    image_column: str,
-    caption_column: str,
-    seen: int,
+    shard: tarfile.TarFile, source: Source, rows: Iterator[tuple[int, Any]], most: int, number: int, seen: int
 ) -> tuple[int, int]:
-    """Write up to `most` pairs from number `number` on; returns how many, and the rows read of the whole split."""
+    """Write up to `most` pairs, the first as number `number`; returns how many, and the rows read of the split."""
     written = 0
     while written < most and (row := next(rows, None)) is not None:
-        seen, values = row
-        image = (values.get(image_column) or {}).get("bytes")
-        caption = values.get(caption_column)
-        caption = caption[0] if isinstance(caption, list) and caption else caption
-        if image is None or not isinstance(caption, str):
+        seen = row[0]
+        if (pair := source.pair(row[1])) is None:
             continue
-        for suffix, content in ((".jpg", image), (".txt", caption.encode())):  # decoding looks at the bytes alone
+        for suffix, content in zip((".jpg", ".txt"), pair, strict=True):  # decoding looks at the bytes alone
             member = tarfile.TarInfo(f"{number + written:09d}{suffix}")
             member.size = len(content)
             shard.addfile(member, io.BytesIO(content))
