@@ -7,10 +7,12 @@ scale with those of our own classifier, and then it is not called FID. Beside it
 and the share of images that the classifier takes for what they were meant to be.
 """
 
+import hashlib
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,12 +22,14 @@ from torch import Tensor, nn
 from recipes import judging, unet
 from recipes.classification import TensorImages
 from recipes.data.arrays import ImageArrays
+from recipes.data.hub import first_line
 from recipes.errors import ConfigError
 from recipes.frechet import between_gaussians, frechet_distance, statistics
 from recipes.loading import Batch, Examples, Key, draw
 from recipes.noise import noise_schedule
 from recipes.recipe import load_data
 from recipes.sampling import Denoiser, sample, sampler
+from recipes.settings import check_arguments, check_names, is_count
 
 ARGS = ("unet", "noise", "sampler", "judge", "reference", "samples")
 TRAIN = "train"
@@ -39,13 +43,23 @@ class Recipe:
     metric = "frechet_own_features"
     goal: Literal["max", "min"] = "min"
     known: tuple[str, ...] = ARGS
+    named: tuple[str, ...] = ("judge",)  # of these, networks that are called by a name
     unet: Callable[..., nn.Module] = staticmethod(unet.image_unet)
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         args: Any = OmegaConf.to_container(cfg.model.args)
         check_names(args, self.known, "model.args")
-        check_names(args["unet"], unet.arguments(self.unet), "model.args.unet", some=True)
+        check_arguments(args["unet"], self.unet, "model.args.unet")
+        check_arguments(args["noise"], noise_schedule, "model.args.noise")
+        check_arguments(args["sampler"], sampler, "model.args.sampler", beside=["noise"])
+        with torch.device("meta"):
+            self.unet(**args["unet"])  # says what is wrong with the sizes, before any work
+        for name in self.named:
+            if not isinstance(args[name], str):
+                raise ConfigError(
+                    f"model.args.{name}={args[name]} names nothing; docs/diffusion.md says what it may name"
+                )
         self.args = args
         self.noise = noise_schedule(**args["noise"])
         self.scheduler = sampler(self.noise, **args["sampler"])
@@ -56,10 +70,6 @@ class Recipe:
 
     def examples(self) -> dict[str, Examples]:
         """Training images; and to evaluate, images with noise of their own, from which their counterpart is made."""
-        self.judge = judging.judge(self.cfg, self.args["judge"])
-        self.metric = self.judge.metric
-        if self.args["reference"] is not None:
-            self.reference = reference_statistics(Path(self.args["reference"]))
         splits = load_data(self.cfg)
         classes, names = self.args["unet"]["classes"], splits[TRAIN].class_names
         if classes not in (None, len(names)):
@@ -67,11 +77,34 @@ class Recipe:
                 f"data={self.cfg.data.name} has {len(names)} classes, model.args.unet.classes={classes}; "
                 "null is for a model that is not class-conditional"
             )
-        wrapped: dict[str, Examples] = {}
-        for name, split in splits.items():
-            rows = self._rows(split, train=name == TRAIN)
-            wrapped[name] = rows if name == TRAIN else EvaluationRows(rows, self.shape, self.args["samples"])
-        return wrapped
+        rows = {name: self._rows(split, train=name == TRAIN) for name, split in splits.items()}
+        self.judged_by(judging.judge(self.cfg, self.args["judge"]))
+        return {name: each if name == TRAIN else self.evaluated(name, each) for name, each in rows.items()}
+
+    def judged_by(self, judge: judging.Judge) -> None:
+        """Take a judge, and the reference's statistics by its features where there are such.
+
+        Raises:
+            ConfigError: it does not take the model's images, or the statistics are of other features.
+        """
+        self.judge, self.metric = judge, judge.metric
+        width = judge.width(self.shape)
+        if self.args["reference"] is not None:
+            self.reference = reference_statistics(Path(self.args["reference"]), width)
+
+    def evaluated(self, split: str, rows: Any) -> "EvaluationRows":
+        """A split's rows to evaluate by; their fingerprint covers what judges them."""
+        assert self.judge is not None
+        judges = [self.judge.fingerprint, *([] if self.reference is None else [str(self.args["reference"])])]
+        number = self.args["samples"]
+        if isinstance(number, dict):
+            number = number.get(split)
+        if number is not None and not (is_count(number) and number > 1):
+            raise ConfigError(
+                f"model.args.samples={self.args['samples']}: expected a whole number of at least 2, null for as many "
+                "as the split has images, or such a number for val and for test"
+            )
+        return EvaluationRows(rows, self.shape, split, number, judges)
 
     def _rows(self, split: Any, *, train: bool) -> Examples:
         if not isinstance(split, ImageArrays):
@@ -143,9 +176,9 @@ class Recipe:
 
     def generate(self, model: nn.Module, batch: Batch) -> Tensor:
         """An image [B, C, H, W] in [-1, 1] for each row, from the row's own noise and under its conditions."""
-        generator = torch.Generator().manual_seed(int(batch["index"][0]))
+        generators = [torch.Generator().manual_seed(seed) for seed in batch["seed"].tolist()]
         denoise = self.denoiser(model, batch)
-        return sample(denoise, self.scheduler, batch["noise"], generator).clamp(-1, 1)
+        return sample(denoise, self.scheduler, batch["noise"], generators).clamp(-1, 1)
 
     def denoiser(self, model: nn.Module, batch: Batch) -> Denoiser:
         """The model under a batch's conditions, without guidance."""
@@ -165,10 +198,9 @@ class Recipe:
 
     def pictures(self, model: nn.Module, device: torch.device) -> dict[str, np.ndarray]:
         """A grid of samples, uint8 [H, W, C]: a column a class where there are ten, from fixed noise."""
-        number = GRID * GRID
-        noise = torch.from_numpy(np.stack([own_noise(i, self.shape) for i in range(number)]))
-        label = torch.arange(number) % GRID * max(1, (self.args["unet"]["classes"] or 1) // GRID)
-        batch = {"noise": noise, "label": label, "index": torch.arange(number)}
+        number, classes = GRID * GRID, self.args["unet"]["classes"] or 1
+        label = torch.arange(number) % GRID * max(1, classes // GRID) % classes
+        batch = {"label": label} | own_start([row_seed("samples", i) for i in range(number)], self.shape)
         return {"samples": grid(self.generate(model, {k: v.to(device) for k, v in batch.items()}), GRID)}
 
     def blank_batch(self, size: int) -> Batch:
@@ -177,16 +209,26 @@ class Recipe:
 
 
 class EvaluationRows:
-    """A split's images in turn, each with its number and with noise that is the same at every evaluation.
+    """A split's images in turn, each with a seed and with noise that are the same at every evaluation.
 
     Args:
-        rows: the split.
+        rows: the split's.
         shape: of the noise, [C, H, W].
+        split: its name; every split has noise of its own.
         number: how many; beyond the split's end, it begins anew with other noise. None is one for each image.
+        judges: fingerprints of what judges the images that are made in their place.
     """
 
-    def __init__(self, rows: Any, shape: tuple[int, int, int], number: int | None = None) -> None:
-        self.rows, self.shape, self.number = rows, shape, number or len(rows)
+    def __init__(
+        self,
+        rows: Any,
+        shape: tuple[int, int, int],
+        split: str,
+        number: int | None = None,
+        judges: Sequence[str] = (),
+    ) -> None:
+        self.rows, self.shape, self.split, self.number = rows, shape, split, number or len(rows)
+        self.judges = list(judges)
 
     def __len__(self) -> int:
         return self.number
@@ -194,12 +236,12 @@ class EvaluationRows:
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         index = [index for _, index in keys]
         batch: Batch = self.rows.__getitems__([(i, i % len(self.rows)) for i in index])
-        noise = np.stack([own_noise(i, self.shape) for i in index])
-        return batch | {"noise": torch.from_numpy(noise), "index": torch.tensor(index)}
+        return batch | own_start([row_seed(self.split, i) for i in index], self.shape)
 
     def fingerprint(self) -> str:
-        """The split's own."""
-        return self.rows.fingerprint()
+        """Of the split and of what judges: figures by another judge are no measurements of the same thing."""
+        whole = " ".join([self.rows.fingerprint(), *self.judges])
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 class Pictures:
@@ -230,9 +272,20 @@ class Pictures:
         return self.images.fingerprint()
 
 
-def own_noise(index: int, shape: Sequence[int], stream: int = 1) -> np.ndarray:
-    """Standard normal float32 [C, H, W] of a row, whichever batch or process it is in; streams are independent."""
-    return np.random.default_rng([stream, index]).standard_normal(tuple(shape), np.float32)
+def row_seed(split: str, index: int) -> int:
+    """What a row's noise follows from, whichever batch or process it is in; below 2^63."""
+    return int.from_bytes(hashlib.sha256(f"{split} {index}".encode()).digest()[:8]) >> 1
+
+
+def own_noise(seeds: Sequence[int], shape: Sequence[int], stream: int = 1) -> Tensor:
+    """Standard normal float32 [B, C, H, W], a row's from its seed alone; streams are independent."""
+    rows = [np.random.default_rng([stream, seed]).standard_normal(tuple(shape), np.float32) for seed in seeds]
+    return torch.from_numpy(np.stack(rows))
+
+
+def own_start(seeds: Sequence[int], shape: Sequence[int]) -> Batch:
+    """What an image is made from: its seed, and the noise that it begins with."""
+    return {"noise": own_noise(seeds, shape), "seed": torch.tensor(seeds, dtype=torch.int64)}
 
 
 def grid(images: Tensor, columns: int) -> np.ndarray:
@@ -244,32 +297,26 @@ def grid(images: Tensor, columns: int) -> np.ndarray:
     return pixels
 
 
-def reference_statistics(file: Path) -> tuple[Tensor, Tensor]:
+def reference_statistics(file: Path, width: int) -> tuple[Tensor, Tensor]:
     """Mean and covariance of a reference set's features from a .npz file with `mu` and `sigma`, as ADM publishes them.
 
     Raises:
-        ConfigError: there is no such file, or it holds something else.
+        ConfigError: there is no such file, or it holds something else than statistics of `width` features.
     """
     try:
         with np.load(file) as saved:
-            return torch.from_numpy(saved["mu"]).double(), torch.from_numpy(saved["sigma"]).double()
-    except (OSError, ValueError, KeyError) as error:
+            mean, covariance = torch.from_numpy(saved["mu"]).double(), torch.from_numpy(saved["sigma"]).double()
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ConfigError(
-            f"model.args.reference={file} cannot be read ({str(error).splitlines()[0]}); expected a .npz file with the "
-            "mean mu and the covariance sigma of Inception features"
+            f"model.args.reference={file} cannot be read ({first_line(error)}); expected a .npz file with the mean mu "
+            "and the covariance sigma of the judge's features"
         ) from None
-
-
-def check_names(given: dict[str, Any], known: Sequence[str], where: str, *, some: bool = False) -> None:
-    """Refuse settings that are unknown, and with `some` false, settings that are lacking.
-
-    Raises:
-        ConfigError: with the known names.
-    """
-    odd = sorted(set(given) - set(known) if some else set(given) ^ set(known))
-    if odd:
-        what = "is unknown" if odd[0] in given else "is missing"
-        raise ConfigError(f"{where}.{odd[0]} {what}; known: {', '.join(known)}")
+    if mean.shape != (width,) or covariance.shape != (width, width):
+        raise ConfigError(
+            f"model.args.reference={file} has mu of {tuple(mean.shape)} and sigma of {tuple(covariance.shape)}; the "
+            f"judge has {width} features"
+        )
+    return mean, covariance
 
 
 def load_same(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:

@@ -37,9 +37,12 @@ def folder(cfg: DictConfig) -> Path:
     Raises:
         ConfigError: the run diverged or failed.
     """
+    command = str(cfg.init_from).removeprefix(RUN).split()
+    if not any(word.startswith("task=") for word in command):
+        raise ConfigError(f"{cfg.init_from} names no task; expected as in run:task=t5_pretrain optim=adamw")
     overrides = [
         f"scale={cfg.scale.name}",
-        *str(cfg.init_from).removeprefix(RUN).split(),
+        *command,
         f"output_dir={json.dumps(cfg.output_dir)}",
         f"device={cfg.device}",
         "tracker=none",

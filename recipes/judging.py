@@ -4,6 +4,7 @@ A Fréchet distance is only as good as its features, so each judge says what its
 """
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes import checkpoint, forerunner
+from recipes.data.hub import first_line
 from recipes.errors import ConfigError
 
 INCEPTION = "inception"
@@ -28,13 +30,15 @@ class Judge:
     Attributes:
         metric: `frechet_own_features`, or `fid` for the one network whose distance has that name.
         network: moved to the images' device when it is first needed.
-        look: the network's features [B, D] and, where it is a classifier of the same classes, logits [B, classes] of
+        look: the network's features [B, D] and, where it is a classifier of the same data, logits [B, classes] of
             images [B, C, H, W] in [-1, 1].
+        fingerprint: of its weights.
     """
 
     metric: str
     network: nn.Module
     look: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    fingerprint: str
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -42,6 +46,20 @@ class Judge:
         self.network.to(images.device)
         with torch.autocast(images.device.type, enabled=False):
             return self.look(images.float())
+
+    def width(self, shape: tuple[int, int, int]) -> int:
+        """The number of features of images [C, H, W].
+
+        Raises:
+            ConfigError: the network does not take images of this shape.
+        """
+        try:
+            return self(torch.zeros(1, *shape))[0].shape[1]
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"model.args.judge does not take images of {'x'.join(map(str, shape))} ({first_line(error)}): name one "
+                "that was trained at this size, such as run: and the command of a classification run"
+            ) from None
 
 
 def judge(cfg: DictConfig, name: str) -> Judge:
@@ -57,7 +75,7 @@ def judge(cfg: DictConfig, name: str) -> Judge:
     """
     if name == INCEPTION or name.endswith(".pth"):
         return _inception(None if name == INCEPTION else Path(name))
-    return _classifier(made(cfg, name))
+    return _classifier(cfg, made(cfg, name))
 
 
 def made(cfg: DictConfig, name: str) -> Path:
@@ -82,17 +100,33 @@ def trained(folder: Path) -> tuple[DictConfig, nn.Module]:
     return config, model.eval().requires_grad_(False)
 
 
-def _classifier(folder: Path) -> Judge:
+def fingerprint(model: nn.Module) -> str:
+    """16 hex digits over a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def same_data(config: DictConfig, other: DictConfig) -> bool:
+    """Whether two runs' data are the same, however many processes load them."""
+    one, two = (OmegaConf.masked_copy(c.data, [k for k in c.data if k != "workers"]) for c in (config, other))
+    return bool(one == two)
+
+
+def _classifier(cfg: DictConfig, folder: Path) -> Judge:
     config, model = trained(folder)
     if config.task.recipe != "classification":
         raise ConfigError(f"model.args.judge={folder} is a run of {config.task.name}, expected a classifier")
     timm_model: Any = model
+    knows = same_data(config, cfg)  # of other data it has features, but no word for what it sees
 
     def look(images: Tensor) -> tuple[Tensor, Tensor | None]:
         features = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
-        return features, timm_model.get_classifier()(features)
+        return features, timm_model.get_classifier()(features) if knows else None
 
-    return Judge("frechet_own_features", model, look)
+    return Judge("frechet_own_features", model, look, fingerprint(model))
 
 
 def _inception(weights: Path | None) -> Judge:
@@ -111,13 +145,17 @@ def _inception(weights: Path | None) -> Judge:
     if weights is not None and not weights.exists():
         raise ConfigError(f"model.args.judge={weights} does not exist")
     path = None if weights is None else str(weights)
-    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=path).eval()
+    try:
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=path)
+    except Exception as error:  # torch has no common error for a damaged file
+        raise ConfigError(f"model.args.judge={weights or INCEPTION} cannot be read: {first_line(error)}") from None
+    network.eval()
 
     def look(images: Tensor) -> tuple[Tensor, Tensor | None]:
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return network(pixels.expand(-1, 3, -1, -1))[0], None
 
-    return Judge("fid", network, look)
+    return Judge("fid", network, look, fingerprint(network))
 
 
 def fitted(images: Tensor, size: int) -> Tensor:

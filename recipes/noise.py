@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recipes.errors import ConfigError
+from recipes.settings import is_count, is_number
 
 Target = Literal["epsilon", "v"]
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # ours: diffusers'
@@ -95,10 +96,12 @@ def noise_schedule(
         raise ConfigError(f"model.args.noise.schedule={schedule} is unknown; known: {', '.join(SCHEDULES)}")
     if target not in get_args(Target):
         raise ConfigError(f"model.args.noise.target={target} is unknown; known: {', '.join(get_args(Target))}")
-    if not (isinstance(steps, int) and steps >= 2):
+    if not is_count(steps) or steps < 2:
         raise ConfigError(f"model.args.noise.steps={steps} must be a whole number of at least 2")
-    if min_snr is not None and not min_snr > 0:
+    if min_snr is not None and not (is_number(min_snr) and min_snr > 0):
         raise ConfigError(f"model.args.noise.min_snr={min_snr} must be above 0, or null")
+    if not is_number(log_snr_shift):
+        raise ConfigError(f"model.args.noise.log_snr_shift={log_snr_shift} must be a number")
     # On the CPU whatever torch's default device is: these are numbers, not part of a model that has no memory.
     with torch.device("cpu"):
         scheduler: Any = DDPMScheduler(num_train_timesteps=steps, beta_schedule=SCHEDULES[schedule])

@@ -4,7 +4,7 @@ Ancestral sampling draws from the learned Markov chain backwards, over all T ste
 DDIM is its deterministic counterpart and needs fewer steps (Song et al. 2021, arXiv:2010.02502).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recipes.errors import ConfigError
 from recipes.noise import NoiseSchedule
+from recipes.settings import is_count, is_number
 
 SAMPLERS = ("ddpm", "ddim")
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # z [B, C, H, W] and t int64 [B] to the model's answer
@@ -42,8 +43,12 @@ def sampler(
 
     if name not in SAMPLERS:
         raise ConfigError(f"model.args.sampler.name={name} is unknown; known: {', '.join(SAMPLERS)}")
-    if not 1 <= steps <= noise.steps or noise.steps % steps:
+    if not is_count(steps) or noise.steps % steps:
         raise ConfigError(f"model.args.sampler.steps={steps} must divide the noise schedule's {noise.steps}")
+    if not isinstance(clip, bool):
+        raise ConfigError(f"model.args.sampler.clip={clip} must be true or false")
+    if threshold is not None and not (is_number(threshold) and 0 < threshold <= 1):
+        raise ConfigError(f"model.args.sampler.threshold={threshold} must be a quantile above 0 and at most 1, or null")
     kept = noise.alpha_squared
     betas = 1 - kept / torch.cat([torch.ones_like(kept[:1]), kept[:-1]])
     shared: dict[str, Any] = {
@@ -65,20 +70,34 @@ def sampler(
 
 
 @torch.no_grad()
-def sample(denoise: Denoiser, scheduler: Any, start: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def sample(
+    denoise: Denoiser,
+    scheduler: Any,
+    start: Tensor,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+) -> Tensor:
     """Images [B, C, H, W] from noise of that shape.
 
     Args:
         denoise: the model; it sees one time step for all.
         scheduler: from `sampler`.
         start: standard normal.
-        generator: of the noise that ancestral sampling adds; on the CPU or on start's device.
+        generator: of the noise that ancestral sampling adds, one for all or one for each image; on the CPU or on
+            start's device.
     """
+    from diffusers.schedulers import DDIMScheduler
+
     images = start
-    with_noise = {"generator": generator}
+    options: dict[str, Any] = {
+        "generator": generator if isinstance(generator, torch.Generator | None) else [*generator]
+    }
+    if isinstance(scheduler, DDIMScheduler):
+        # The direction follows from the estimate that was clipped; with the model's own, z would no longer be
+        # α x + σ ε of the two, the worse the more steps there are.
+        options["use_clipped_model_output"] = True
     for t in scheduler.timesteps.tolist():
         answer = denoise(images, torch.full((len(images),), t, device=images.device))
-        images = scheduler.step(answer.to(start.dtype), t, images, **with_noise).prev_sample.to(start.dtype)
+        images = scheduler.step(answer.to(start.dtype), t, images, **options).prev_sample.to(start.dtype)
     return images
 
 

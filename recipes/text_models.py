@@ -29,11 +29,13 @@ class TextEncoder:
         width: of its states.
         tokens: texts to rows of token ids, int64 [N, L].
         read: ids [B, L] to states [B, L, width] and which of them count, bool [B, L].
+        fingerprint: of its weights.
     """
 
     width: int
     tokens: Callable[[Sequence[str]], Tensor]
     read: Callable[[Tensor], tuple[Tensor, Tensor]]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,13 @@ class Scorer:
         metric: `clip_score` of CLIP, `lit_score` of a run of ours: the mean cosine of the two embeddings.
         tokens: texts to rows of token ids, int64 [N, L].
         score: images [B, C, H, W] in [-1, 1] and ids [B, L] to cosines [B].
+        fingerprint: of its weights.
     """
 
     metric: str
     tokens: Callable[[Sequence[str]], Tensor]
     score: Callable[[Tensor, Tensor], Tensor]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class OwnLit:
     config: DictConfig
     towers: Any  # TwoTowers
     encoder: Encoder
+    fingerprint: str  # of the towers' weights
 
     @classmethod
     def of(cls, cfg: DictConfig, name: str, tokenizer: Tokenizer) -> "OwnLit":
@@ -67,11 +72,14 @@ class OwnLit:
             ConfigError: there is none, or it saw other data.
         """
         config, towers = judging.trained(judging.made(cfg, name))
-        if config.task.recipe != "contrastive" or config.data != cfg.data:
+        if config.task.recipe != "contrastive":
+            raise ConfigError(f"{name} is a run of {config.task.name}, expected one of LiT")
+        if not judging.same_data(config, cfg):
             raise ConfigError(
-                f"{name} is a run of {config.task.name} on {config.data.name}, expected one of LiT on ours"
+                f"{name} is a LiT run on {config.data.name} with {dict(config.data.options)}, this run is on "
+                f"{cfg.data.name} with {dict(cfg.data.options)}"
             )
-        return cls(config, towers, Encoder(tokenizer, config.model.args.length))
+        return cls(config, towers, Encoder(tokenizer, config.model.args.length), judging.fingerprint(towers))
 
     def text_encoder(self) -> TextEncoder:
         """The text tower's states, before they become one embedding."""
@@ -81,7 +89,7 @@ class OwnLit:
             mask = seen[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
             return self._on(tokens).text(input_ids=tokens, attention_mask=mask).last_hidden_state, seen
 
-        return TextEncoder(int(self.config.model.args.text.hidden_size), self.encoder, read)
+        return TextEncoder(int(self.config.model.args.text.hidden_size), self.encoder, read, self.fingerprint)
 
     def scorer(self) -> Scorer:
         """Cosines of LiT's embeddings."""
@@ -90,7 +98,7 @@ class OwnLit:
             towers = self._on(images)
             return (towers.embed_image(self._fitted(images)) * towers.embed_text(tokens)).sum(1)
 
-        return Scorer("lit_score", self.encoder, score)
+        return Scorer("lit_score", self.encoder, score, self.fingerprint)
 
     def judge(self) -> judging.Judge:
         """The locked image tower's features."""
@@ -98,7 +106,7 @@ class OwnLit:
         def look(images: Tensor) -> tuple[Tensor, None]:
             return self._on(images).features(self._fitted(images)), None
 
-        return judging.Judge("frechet_own_features", self.towers, look)
+        return judging.Judge("frechet_own_features", self.towers, look, self.fingerprint)
 
     def _fitted(self, images: Tensor) -> Tensor:
         return judging.fitted(images, int(self.config.model.args.image.args.img_size))
@@ -108,7 +116,11 @@ class OwnLit:
 
 
 def text_encoder(name: str, length: int, lit: Callable[[str], OwnLit]) -> TextEncoder:
-    """The encoder that model.args.text names: `run:command` of a LiT run, or T5 in a folder or on the hub."""
+    """The encoder that model.args.text names: `run:command` of a LiT run, or T5 in a folder or on the hub.
+
+    Raises:
+        ConfigError: there is no such thing.
+    """
     return lit(name).text_encoder() if name.startswith(forerunner.RUN) else _t5(name, length)
 
 
@@ -131,7 +143,7 @@ def _t5(name: str, length: int) -> TextEncoder:
         seen = ids != pad
         return model.to(ids.device)(input_ids=ids, attention_mask=seen.long()).last_hidden_state, seen
 
-    return TextEncoder(int(model.config.d_model), tokens, read)
+    return TextEncoder(int(model.config.d_model), tokens, read, judging.fingerprint(model))
 
 
 def _clip(name: str) -> Scorer:
@@ -154,7 +166,7 @@ def _clip(name: str) -> Scorer:
         embeddings = model(input_ids=ids, pixel_values=pixels)
         return F.cosine_similarity(embeddings.image_embeds, embeddings.text_embeds)
 
-    return Scorer("clip_score", tokens, score)
+    return Scorer("clip_score", tokens, score, judging.fingerprint(model))
 
 
 def _loaded(model_class: Any, name: str, where: str, what: str) -> Any:
@@ -164,13 +176,18 @@ def _loaded(model_class: Any, name: str, where: str, what: str) -> Any:
 
     offline = not Path(name).is_dir() and (constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT))
     try:
-        model: nn.Module = model_class.from_pretrained(name, local_files_only=offline)
+        model, found = model_class.from_pretrained(name, local_files_only=offline, output_loading_info=True)
     except Exception as error:  # transformers has no common error
         why = "the hub cannot be reached and the cache has no copy" if offline else first_line(error)
         raise ConfigError(
             f"{where}={name}: {what} are not to be had ({why}); name a folder that transformers saved"
         ) from None
-    return model.eval().requires_grad_(False)
+    if lacking := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
+        raise ConfigError(
+            f"{where}={name} holds other weights than {what}: {len(lacking)} lack, {lacking[0]} among them"
+        )
+    frozen: nn.Module = model.eval().requires_grad_(False)
+    return frozen
 
 
 def _padded(rows: list[list[int]], length: int, pad: int) -> Tensor:

@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,12 @@ from torch.nn import functional as F
 
 from recipes import diffusion, forerunner, judging, text_models, unet
 from recipes.data.pairs import Captions, Images, Probe, Texts
-from recipes.diffusion import EvaluationRows, grid, own_noise
+from recipes.diffusion import grid, own_noise
 from recipes.errors import ConfigError
 from recipes.loading import Batch, Examples, Key
 from recipes.recipe import load_data
 from recipes.sampling import Denoiser, guided
+from recipes.settings import is_count, is_number
 
 ARGS = (
     "unet",
@@ -50,15 +50,26 @@ class Recipe(diffusion.Recipe):
     """One text-to-image U-Net on one set of pairs."""
 
     known = ARGS
+    named = ("text", "judge", "scorer")
     unet = staticmethod(unet.text_unet)
 
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__(cfg)
         args = self.args
-        if not 0 <= args["drop_text"] < 1:
+        if not is_number(args["drop_text"]) or not 0 <= args["drop_text"] < 1:
             raise ConfigError(f"model.args.drop_text={args['drop_text']} must be at least 0 and below 1")
+        for name in ("guidance", "low_noise"):
+            if not is_number(args[name]) or args[name] < 0:
+                raise ConfigError(f"model.args.{name}={args[name]} must be a number of at least 0")
+        if not is_count(args["text_length"]):
+            raise ConfigError(f"model.args.text_length={args['text_length']} must be a whole number of at least 1")
         low, size = args["low_size"], args["unet"]["size"]
-        if low is not None and (low < 1 or size % low):
+        if any(side * side == args["text_length"] for side in args["unet"]["attention"]):
+            raise ConfigError(
+                f"model.args.text_length={args['text_length']} is the number of pixels of a level that attends; then "
+                "diffusers does not tell the text's mask from the image's: take one token more or less"
+            )
+        if low is not None and (not is_count(low) or size % low):
             raise ConfigError(f"model.args.low_size={low} must divide model.args.unet.size={size}, or be null")
         channels = args["unet"]["image_channels"] if low is not None else 0
         if args["unet"].get("condition_channels", 0) != channels:
@@ -79,7 +90,18 @@ class Recipe(diffusion.Recipe):
                 "set data.options.retrieval.val to images with captions, as '+data.options.retrieval.val={path: "
                 "/data/coco_karpathy, split: validation, caption_column: captions}'; likewise test"
             )
+        size = self.shape[-1]
+        if self.cfg.data.module == "image_text" and self.cfg.data.options.get("size") != size:
+            raise ConfigError(
+                f"set data.options.size={size}, the model's: photographs are resized and cropped as they are read"
+            )
         data: Any = load_data(self.cfg)  # PairData
+        channels = data.train.images.batch([0])[0].shape[1]
+        if channels != self.shape[0]:
+            raise ConfigError(
+                f"data={self.cfg.data.name} has images of {channels} channels, the model "
+                f"model.args.unet.image_channels={self.shape[0]}"
+            )
 
         @cache
         def lit(name: str) -> text_models.OwnLit:
@@ -94,18 +116,14 @@ class Recipe(diffusion.Recipe):
         self.scorer = text_models.scorer(self.args["scorer"], lit)
         name = self.args["judge"]
         own = name.startswith(forerunner.RUN) and name == self.args["scorer"]
-        self.judge = lit(name).judge() if own else judging.judge(self.cfg, name)
-        self.metric = self.judge.metric
-        if self.args["reference"] is not None:
-            self.reference = diffusion.reference_statistics(Path(self.args["reference"]))
+        self.judged_by(lit(name).judge() if own else judging.judge(self.cfg, name))
         self.empty = self.text.tokens([""])[0]
-        size = self.shape[-1]
         wrapped: dict[str, Examples] = {
             "train": PairRows(data.train.images, data.train.captions, size, self.text, None)
         }
         for split, probe in data.probes.items():
             if (rows := captioned(probe, size, self.text, self.scorer)) is not None:
-                wrapped[split] = EvaluationRows(rows, self.shape, self.args["samples"])
+                wrapped[split] = self.evaluated(split, rows)
         if "val" not in wrapped:
             raise ConfigError(f"data={self.cfg.data.name} has no set val with captions: see data.options.retrieval")
         self.shown = wrapped["val"].__getitems__([(i, i) for i in range(SHOWN)])
@@ -134,9 +152,8 @@ class Recipe(diffusion.Recipe):
         x, low = batch["image"], self.args["low_size"]
         small = F.avg_pool2d(x, x.shape[-1] // low)
         noise = torch.randn_like(small)
-        if "index" in batch:  # to evaluate, each row has noise of its own
-            rows = [own_noise(i, small.shape[1:], stream=2) for i in batch["index"].tolist()]
-            noise = torch.from_numpy(np.stack(rows)).to(x.device)
+        if "seed" in batch:  # to evaluate, each row has noise of its own
+            noise = own_noise(batch["seed"].tolist(), small.shape[1:], stream=2).to(x.device)
         return F.interpolate(small + self.args["low_noise"] * noise, x.shape[-1], mode="bilinear")
 
     def answer(self, model: nn.Module, z: Tensor, t: Tensor, conditions: dict[str, Tensor]) -> Tensor:
@@ -211,8 +228,10 @@ class PairRows:
         return batch | ({} if self.scorer is None else {"scored": self.scorer.tokens(texts)})
 
     def fingerprint(self) -> str:
-        """A hash of images and captions."""
-        return hashlib.sha256((self.images.fingerprint() + self.captions.fingerprint()).encode()).hexdigest()[:16]
+        """A hash of images, captions and the frozen networks that read them."""
+        parts = [self.images.fingerprint(), self.captions.fingerprint(), self.text.fingerprint]
+        parts += [] if self.scorer is None else [self.scorer.fingerprint]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
 class Some:

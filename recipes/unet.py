@@ -4,7 +4,6 @@ Residual blocks that scale and shift by the time step's embedding, BigGAN's resi
 resolution, attention at chosen resolutions in the middle.
 """
 
-import inspect
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from recipes.errors import ConfigError
+from recipes.settings import is_count, is_number
 
 
 def image_unet(
@@ -42,7 +42,11 @@ def image_unet(
     Raises:
         ConfigError: sizes do not fit each other.
     """
-    _check(size, channels, attention, norm_groups)
+    _check(size, image_channels, channels, attention, head_width, norm_groups, dropout)
+    if not is_count(blocks):
+        raise ConfigError(f"model.args.unet.blocks={blocks} must be a whole number of at least 1")
+    if not (classes is None or is_count(classes)):
+        raise ConfigError(f"model.args.unet.classes={classes} must be a whole number of at least 1, or null")
     levels = [size >> level for level in range(len(channels))]
     kinds = ["Attn{}Block2D" if side in attention else "Resnet{}sampleBlock2D" for side in levels]
     return _unet_class("UNet2DModel")(
@@ -99,12 +103,17 @@ def text_unet(
     Raises:
         ConfigError: sizes do not fit each other.
     """
-    _check(size, channels, attention, norm_groups)
+    _check(size, image_channels, channels, attention, head_width, norm_groups, dropout)
     if not attention:
         raise ConfigError("model.args.unet.attention is empty: nothing would read the text")
-    each = [blocks] * len(channels) if isinstance(blocks, int) else list(blocks)
+    each = list(blocks) if isinstance(blocks, Sequence) else [blocks] * len(channels)
+    if odd := [number for number in each if not is_count(number)]:
+        raise ConfigError(f"model.args.unet.blocks has {odd[0]}, expected whole numbers of at least 1")
     if len(each) != len(channels):
         raise ConfigError(f"model.args.unet.blocks has {len(each)} levels and channels {len(channels)}")
+    for name, width in {"text_width": text_width, "cross_width": cross_width or text_width}.items():
+        if not is_count(width):
+            raise ConfigError(f"model.args.unet.{name}={width} must be a whole number of at least 1")
     levels = [size >> level for level in range(len(channels))]
     kinds = ["SimpleCrossAttn{}Block2D" if side in attention else "Resnet{}sampleBlock2D" for side in levels]
     return _unet_class("UNet2DConditionModel")(
@@ -125,21 +134,39 @@ def text_unet(
     )
 
 
-def arguments(builder: Any) -> tuple[str, ...]:
-    """The names that a builder takes."""
-    return tuple(inspect.signature(builder).parameters)
-
-
-def _check(size: int, channels: Sequence[int], attention: Sequence[int], norm_groups: int) -> None:
-    levels = [size >> level for level in range(len(channels))]
-    if not channels or size % 2 ** (len(channels) - 1):
+def _check(
+    size: int,
+    image_channels: int,
+    channels: Sequence[int],
+    attention: Sequence[int],
+    head_width: int,
+    norm_groups: int,
+    dropout: float,
+) -> None:
+    counts = {"size": size, "image_channels": image_channels, "head_width": head_width, "norm_groups": norm_groups}
+    for name, value in counts.items():
+        if not is_count(value):
+            raise ConfigError(f"model.args.unet.{name}={value} must be a whole number of at least 1")
+    if not isinstance(channels, Sequence) or not channels or not all(map(is_count, channels)):
+        raise ConfigError(f"model.args.unet.channels={channels} must be a list with the channels of each level")
+    if not isinstance(attention, Sequence):
+        raise ConfigError(f"model.args.unet.attention={attention} must be a list of resolutions, [] for none")
+    if not is_number(dropout) or not 0 <= dropout < 1:
+        raise ConfigError(f"model.args.unet.dropout={dropout} must be at least 0 and below 1")
+    if size % 2 ** (len(channels) - 1):
         raise ConfigError(f"model.args.unet.size={size} cannot be halved {len(channels) - 1} times without a rest")
+    levels = [size >> level for level in range(len(channels))]
     if odd := [side for side in attention if side not in levels]:
         raise ConfigError(
             f"model.args.unet.attention has {odd[0]}, and the levels' resolutions are {', '.join(map(str, levels))}"
         )
     if odd := [width for width in channels if width % norm_groups]:
         raise ConfigError(f"model.args.unet.channels has {odd[0]}, which norm_groups={norm_groups} does not divide")
+    # Attention is at the resolutions asked for and, where there is any, in the middle.
+    attending = [w for side, w in zip(levels, channels, strict=True) if side in attention]
+    attending += [channels[-1]] if attention else []
+    if odd := [width for width in attending if width % head_width]:
+        raise ConfigError(f"model.args.unet.head_width={head_width} does not divide the {odd[0]} channels that attend")
 
 
 def _unet_class(name: str) -> Any:

@@ -65,7 +65,7 @@ def beside_grid(entry: Beside) -> Grid:
                 "verdict of ours": (row.verdict if row is not None else "") or NONE,
             }
         )
-    notes = [f"Paper: {entry.unit}, scale paper. Ours: small models on small data, named in their own tables."]
+    notes = [f"Paper: {entry.unit}, scale paper. Ours: {entry.ours}."]
     for table in entry.tables:
         notes.append(f"{table.comparison.task}: {table.comparison.data}, {table.split} {table.comparison.metric}")
     ours_are = f"the paper beside scale {', '.join(scales)}" if scales else "the paper alone, nothing of it is run yet"

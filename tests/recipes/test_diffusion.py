@@ -1,6 +1,7 @@
 """Image synthesis from config to record: what is learnt, what is made, how it is judged, what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recipes import config, diffusion, experiment, judging, recipe
@@ -123,8 +124,7 @@ def test_who_knows_the_image_loses_nothing_and_makes_it(composed: Compose, name:
     label = torch.arange(20) % 10
     batch = {"image": images[label], "label": label}
     assert the_recipe.loss(model, batch)["loss"].item() < 1e-6
-    rows = torch.from_numpy(np.stack([diffusion.own_noise(i, (1, 16, 16)) for i in range(20)]))
-    batch |= {"noise": rows, "index": torch.arange(20)}
+    batch |= diffusion.own_start(list(range(20)), (1, 16, 16))
     torch.testing.assert_close(the_recipe.generate(model, batch), images[label], atol=2e-2, rtol=0)
 
 
@@ -139,8 +139,9 @@ def test_the_loss_of_a_silent_model_is_the_targets_mean_square(composed: Compose
     assert got == pytest.approx((kept + (1 - kept) * 0.25).mean().item(), rel=0.02)
 
 
-def test_evaluation_is_the_same_however_it_is_batched(composed: Compose) -> None:
-    the_recipe: Any = recipe.make(composed())
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_evaluation_is_the_same_however_it_is_batched(composed: Compose, sampler: str) -> None:
+    the_recipe: Any = recipe.make(composed(f"model.args.sampler.name={sampler}"))
     rows = the_recipe.examples()["val"]
     torch.manual_seed(3)
     model = the_recipe.model().eval()
@@ -165,6 +166,50 @@ def test_the_split_begins_anew_with_other_noise(composed: Compose) -> None:
     batch = rows.__getitems__([(0, 7), (0, 507)])
     assert torch.equal(batch["image"][0], batch["image"][1])
     assert not torch.allclose(batch["noise"][0], batch["noise"][1])
+
+
+def test_every_split_has_noise_of_its_own(composed: Compose) -> None:
+    """A test figure of the very images that validation chose by would say less than it seems to."""
+    examples = recipe.make(composed()).examples()
+    val, test = (examples[name].__getitems__([(i, i) for i in range(30)]) for name in ("val", "test"))
+    assert not set(val["seed"].tolist()) & set(test["seed"].tolist())
+    correlation = torch.corrcoef(torch.stack([val["noise"].flatten(), test["noise"].flatten()]))[0, 1]
+    assert abs(correlation) < 0.05
+
+
+def test_another_judge_makes_other_data(composed: Compose, classifier: Path, tmp_path: Path) -> None:
+    """Records are compared, and runs go on, where the fingerprints of data are the same."""
+    other = tmp_path / "other"
+    shutil.copytree(classifier, other)
+    weights = load_file(classifier / "model.safetensors")
+    save_file({name: tensor + 1e-3 for name, tensor in weights.items()}, other / "model.safetensors")
+    ours, again, theirs = (
+        {name: rows.fingerprint() for name, rows in recipe.make(composed(*given)).examples().items()}
+        for given in ([], [], [f"model.args.judge={other}"])
+    )
+    assert ours == again
+    assert ours["train"] == theirs["train"]
+    assert ours["val"] != theirs["val"]
+    assert ours["test"] != theirs["test"]
+
+
+def test_a_judge_of_other_data_recognises_nothing(composed: Compose, classifier: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(classifier, other)
+    text = (classifier / "config.yaml").read_text()
+    (other / "config.yaml").write_text(text.replace("name: mnist5k", "name: otherdigits"))
+    images = torch.zeros(2, 1, 16, 16)
+    features, logits = judging.judge(composed(), str(other))(images)
+    assert logits is None
+    torch.testing.assert_close(features, judging.judge(composed(), str(classifier))(images)[0])
+
+
+def test_fewer_classes_than_columns_are_drawn(composed: Compose) -> None:
+    the_recipe: Any = recipe.make(composed("model.args.unet.classes=4"))
+    asked: list[Tensor] = []
+    the_recipe.generate = lambda model, batch: (asked.append(batch["label"]), batch["noise"])[1]
+    the_recipe.pictures(the_recipe.model(), torch.device("cpu"))
+    assert asked[0].view(10, 10)[0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 def test_reference_statistics_take_the_splits_place(composed: Compose, tmp_path: Path) -> None:
@@ -242,11 +287,52 @@ def test_pictures_of_files_are_squares_of_the_size_and_mirrored_to_train() -> No
         ("data.options.size=20", "size=20 is no size of mnist5k; known: 16, 28, 32"),
         ("model.args.reference=/nowhere.npz", "reference=/nowhere.npz cannot be read"),
         ("model.args.judge=/nowhere", "/nowhere is no run's folder"),
+        ("model.args.judge=null", "judge=None names nothing"),
+        ("model.args.judge='run:'", "run: names no task"),
+        ("model.args.judge=broken.pth", "judge=broken.pth cannot be read"),
+        ("model.args.samples=1", "samples=1: expected a whole number of at least 2"),
+        ("model.args.samples={val: -3}", "expected a whole number of at least 2"),
+        ("+model.args.sampler.stepz=3", "model.args.sampler.stepz is unknown; known: name, steps, clip"),
+        ("model.args.sampler.steps=2.5", "sampler.steps=2.5 must divide"),
+        ("+model.args.sampler.threshold=1.5", "threshold=1.5 must be a quantile"),
+        ("+model.args.noise.x=3", "model.args.noise.x is unknown"),
+        ("model.args.noise=cosine", "model.args.noise=cosine must hold schedule"),
+        ("~model.args.unet.size", "model.args.unet.size is missing"),
+        ("model.args.unet.head_width=0", "head_width=0 must be a whole number"),
+        ("model.args.unet.attention=[16]", "head_width=32 does not divide the 8 channels"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(composed: Compose, override: str, said: str) -> None:
+def test_what_is_wrong_is_said_before_any_work(
+    composed: Compose, override: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.pth").write_bytes(b"no weights")
     with pytest.raises(ConfigError, match=said):
         recipe.make(composed(override)).examples()
+
+
+@pytest.mark.parametrize("wrong", ["empty", "cut", "array", "words", "narrow"])
+def test_a_reference_of_something_else_is_refused(composed: Compose, tmp_path: Path, wrong: str) -> None:
+    file = tmp_path / "reference.npz"
+    np.savez(file, mu=np.zeros(16), sigma=np.eye(16))
+    if wrong == "empty":
+        file.write_bytes(b"")
+    elif wrong == "cut":
+        file.write_bytes(file.read_bytes()[:-200])
+    elif wrong == "array":
+        with file.open("wb") as opened:
+            np.save(opened, np.zeros(16))
+    elif wrong == "words":
+        np.savez(file, mu=np.array(["a"] * 16), sigma=np.eye(16))
+    else:
+        np.savez(file, mu=np.zeros(2048), sigma=np.eye(2048))
+    with pytest.raises(ConfigError, match=r"reference=.*(cannot be read|the judge has 16 features)"):
+        recipe.make(composed(f"model.args.reference={file}")).examples()
+
+
+def test_a_judge_of_another_size_is_refused(composed: Compose) -> None:
+    with pytest.raises(ConfigError, match="judge does not take images of 1x32x32"):
+        recipe.make(composed("data.options.size=32", "model.args.unet.size=32")).examples()
 
 
 @pytest.mark.slow

@@ -77,6 +77,67 @@ def test_few_steps_of_ddim_end_where_the_formula_says(steps: int, target: str) -
     torch.testing.assert_close(got, factor * start + offset, rtol=1e-5, atol=tolerance)
 
 
+@pytest.mark.parametrize("steps", [5, 50])
+def test_ancestral_steps_have_the_posteriors_mean_and_variance(steps: int) -> None:
+    """Of normal data every step is linear with normal noise, so that mean and variance can be carried along by hand.
+
+    With the larger of Ho et al.'s two variances, 5 steps would end with 1.4 to 2.7 times the variance.
+    """
+    noise, number = noise_schedule("cosine", 1000, "v"), 40_000
+    times = [1000 - i * 1000 // steps - 1 for i in range(steps)]
+    kept = [*noise.alpha_squared[times].tolist(), 1.0]
+    mean, variance = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+    centre = MEAN @ ROTATION
+    for now, then in itertools.pairwise(kept):
+        alpha = now / then  # of this step, squared
+        from_x = then**0.5 * (1 - alpha) / (1 - now)
+        from_z = alpha**0.5 * (1 - then) / (1 - now)
+        slope = now**0.5 * VARIANCES / (now * VARIANCES + 1 - now)  # of E[x | z] in z
+        gain = from_x * slope + from_z
+        mean = gain * mean + from_x * (centre - slope * now**0.5 * centre)
+        variance = gain**2 * variance + (1 - then) / (1 - now) * (1 - alpha)
+    got = drawn(noise, "ddpm", steps, number) @ ROTATION
+    assert ((got.mean(0) - mean).abs() < 4 * (variance / number).sqrt() + 1e-3).all()
+    assert ((got.var(0) / variance - 1).abs() < 4 * (2 / number) ** 0.5 + 1e-3).all()
+
+
+@pytest.mark.parametrize("target", ["epsilon", "v"])
+@pytest.mark.parametrize("how", ["clip", "threshold"])
+def test_ddim_goes_on_from_the_estimate_that_was_clipped(target: str, how: str) -> None:
+    """Each step is α' x + σ' ε with the clipped x and the ε that leads from it to z, by hand in float64."""
+    noise, steps = noise_schedule("cosine", 1000, target), 10  # type: ignore[arg-type]
+    denoise = best_denoiser(noise)
+    start = torch.randn(200, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = start
+    for step in range(steps):
+        t = torch.full((200,), 999 - step * 100)
+        kept = noise.alpha_squared[t[0]]
+        then = noise.alpha_squared[t[0] - 100] if step < steps - 1 else torch.tensor(1.0)
+        alpha, sigma = kept.sqrt(), (1 - kept).sqrt()
+        answer = denoise(z, t)
+        x = (z - sigma * answer) / alpha if target == "epsilon" else alpha * z - sigma * answer
+        if how == "clip":
+            x = x.clamp(-1, 1)
+        else:
+            s = x.flatten(1).abs().quantile(0.75, dim=1).clamp(min=1)[:, None, None, None]
+            x = x.clamp(-s, s) / s
+        z = then.sqrt() * x + (1 - then).sqrt() * (z - alpha * x) / sigma
+    options = {"clip": True} if how == "clip" else {"threshold": 0.75}
+    got = sample(denoise, sampler(noise, "ddim", steps, **options), start)  # type: ignore[arg-type]
+    torch.testing.assert_close(got, z, rtol=1e-4, atol=1e-4)
+
+
+def test_each_image_can_have_noise_of_its_own() -> None:
+    noise = noise_schedule("cosine", 100)
+    start = torch.randn(6, 1, 2, 2, dtype=torch.float64)
+
+    def drawn_from(rows: slice) -> Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in range(6)][rows]
+        return sample(best_denoiser(noise), sampler(noise, "ddpm", 20, clip=False), start[rows], generators)
+
+    torch.testing.assert_close(drawn_from(slice(0, 6))[4:], drawn_from(slice(4, 6)))
+
+
 def test_ancestral_sampling_draws_from_its_generator_and_ddim_does_not() -> None:
     noise = noise_schedule("cosine", 100)
     start = torch.randn(8, 1, 2, 2, dtype=torch.float64)

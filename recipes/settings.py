@@ -1,0 +1,49 @@
+"""Checks of settings that a recipe takes from model.args."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from recipes.errors import ConfigError
+
+
+def check_names(given: object, known: Sequence[str], where: str, needed: Sequence[str] | None = None) -> None:
+    """Refuse settings that are unknown or lacking.
+
+    Args:
+        given: by the config.
+        known: names that there are.
+        where: the setting that these belong to.
+        needed: of the names, those without which nothing goes; None is all.
+
+    Raises:
+        ConfigError: with the known names.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}={given} must hold {', '.join(known)}")
+    odd = sorted({str(name) for name in given} - set(known))
+    lacking = sorted(set(known if needed is None else needed) - set(given))
+    if odd or lacking:
+        what = f"{odd[0]} is unknown" if odd else f"{lacking[0]} is missing"
+        raise ConfigError(f"{where}.{what}; known: {', '.join(known)}")
+
+
+def check_arguments(given: object, function: Callable[..., Any], where: str, beside: Sequence[str] = ()) -> None:
+    """Refuse settings that a function does not take or does not get; those of `beside` come from elsewhere.
+
+    Raises:
+        ConfigError: with the names that it takes.
+    """
+    taken = {name: p for name, p in inspect.signature(function).parameters.items() if name not in beside}
+    check_names(given, list(taken), where, [name for name, p in taken.items() if p.default is p.empty])
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_count(value: object) -> bool:
+    """Whether a setting is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
