@@ -141,6 +141,7 @@ def _summary(
         "optimizer_state_bytes": outcome.optimizer_state_bytes,
         "num_parameters": outcome.num_parameters,
         "data_fingerprint": outcome.data_fingerprint,
+        "tokenizer": outcome.tokenizer,
         "seconds": {name: round(value, 3) for name, value in sorted(outcome.seconds.items())},
         "versions": versions(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),

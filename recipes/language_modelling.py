@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
 
@@ -38,6 +39,7 @@ class Recipe:
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         self.args: dict[str, Any] = OmegaConf.to_container(cfg.model.args)  # type: ignore[assignment]
+        self.tokenizer: Tokenizer | None = None
         self.ngrams: dict[str, torch.Tensor] = {}  # log probabilities of models that count, for comparison
 
     def _model_class(self) -> Any:
@@ -70,6 +72,7 @@ class Recipe:
         """Windows of tokens: each predicted from those before it, or hidden ones from those around."""
         windows: dict[str, TokenWindows] = load_data(self.cfg)
         tokens, config = windows["train"].tokens, self._model_config()
+        self.tokenizer = tokens.tokenizer
         context, longest = windows["train"].context, getattr(config, "max_position_embeddings", None)
         if longest is not None and context > longest:
             raise ConfigError(
@@ -88,7 +91,7 @@ class Recipe:
             )
         if tokens.vocab_size <= ngram.LARGEST:
             self.ngrams["unigram"] = torch.from_numpy(ngram.unigram(tokens.ids, tokens.vocab_size))
-            if not masked:
+            if not masked and len(tokens.ids) >= ngram.SHORTEST:
                 self.ngrams["bigram"] = torch.from_numpy(ngram.bigram(tokens.ids, tokens.vocab_size))
         if not masked:
             return {name: NextTokens(split) for name, split in windows.items()}
@@ -107,8 +110,11 @@ class Recipe:
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-        """Take the weights of another run of the same model and tokenizer."""
-        own = model.state_dict()
+        """Take the weights of another run of the same model and tokenizer, or of a folder that transformers saved."""
+        own = model.state_dict(keep_vars=True)
+        # transformers writes tied weights under one of their names: the others are the same parameter.
+        given = {id(value): weights[name] for name, value in own.items() if name in weights}
+        weights = {name: given[id(value)] for name, value in own.items() if id(value) in given} | weights
         wrong = sorted(
             name
             for name in {*own, *weights}
@@ -131,8 +137,11 @@ class Recipe:
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy over the batch's targets."""
-        nll = _nll(model, batch)
-        return {"loss": nll.sum() / (batch["target"] != PADDING).sum().clamp(min=1)}
+        return {"loss": _nll(model, batch).sum() / self.targets(batch).clamp(min=1)}
+
+    def targets(self, batch: Batch) -> torch.Tensor:
+        """How many tokens of a batch are learnt, 0-d int64: the loop weighs the parts of a step by it."""
+        return (batch["target"] != PADDING).sum()
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Negative log likelihoods of each window, by the model and by those that count, and its tokens or words."""

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from recipes import build, checkpoint, devices, forerunner, loading, schedule
+from recipes import build, checkpoint, devices, forerunner, loading, schedule, vocabulary
 from recipes.checkpoint import Checkpoint
 from recipes.clock import Clock
 from recipes.errors import ConfigError
@@ -55,11 +55,14 @@ class Trainer:
         # The same seed gives every optimizer the same initial weights and the same order of examples.
         self.examples = recipe.examples()
         outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
+        outcome.tokenizer = vocabulary.fingerprint(getattr(recipe, "tokenizer", None))  # recipes of texts have one
         loading.seed_all(cfg.seed)
         self.model = recipe.model()
         outcome.num_parameters = sum(p.numel() for p in self.model.parameters())
         if cfg.init_from is not None:
-            recipe.initialise(self.model, checkpoint.load_weights(forerunner.source(cfg)))
+            source = forerunner.source(cfg)
+            vocabulary.check(cfg, source, outcome.tokenizer)
+            recipe.initialise(self.model, checkpoint.load_weights(source))
         self.model.to(accelerator.device)
         self.average: AveragedModel | None = None
         if cfg.ema_decay is not None:
@@ -147,14 +150,14 @@ class Trainer:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             _set_lr(group, peak * self._rate(step))
         values: dict[str, torch.Tensor] = {}
-        for part in range(cfg.accumulate):
-            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in next(feed).items()}
+        for part, (batch, share) in enumerate(self._parts(feed)):
+            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
             last = part == cfg.accumulate - 1
             meter.add_seconds(clock.switch("forward"))
             with nullcontext() if last or cfg.shard else accelerator.no_sync(self.trained):
                 with accelerator.autocast():
                     values = self.recipe.loss(self.trained, batch)
-                loss = values.pop("loss") / cfg.accumulate
+                loss = values.pop("loss") * share / cfg.accumulate
                 meter.add_seconds(clock.switch("backward"))
                 accelerator.backward(loss)
             meter.add_seconds(clock.switch("optimizer" if last else "data"))
@@ -173,6 +176,22 @@ class Trainer:
             torch.accelerator.synchronize()  # the window's last work belongs to its time
             meter.add_seconds(clock.switch("logging"))
         return values
+
+    def _parts(self, feed: Iterator[Batch]) -> Iterator[tuple[Batch, float | torch.Tensor]]:
+        """The micro-batches of a step on this process, each with what its loss counts, 1 on average over all parts.
+
+        A loss that is a mean over a number of targets that differs between parts is the whole batch's mean only where
+        each part counts as much as it has targets.
+        """
+        accelerator, accumulate = self.accelerator, self.cfg.accumulate
+        parts = accumulate * accelerator.num_processes
+        if parts == 1 or not hasattr(self.recipe, "targets"):
+            yield from ((next(feed), 1.0) for _ in range(accumulate))
+            return
+        batches = [next(feed) for _ in range(accumulate)]
+        counts = torch.stack([self.recipe.targets(batch) for batch in batches]).to(accelerator.device)
+        total = accelerator.reduce(counts.sum(), "sum").clamp(min=1)
+        yield from zip(batches, counts * parts / total, strict=True)
 
     def evaluate(self, split: str, step: int) -> dict[str, float]:
         """Metrics of a split, of the trained weights and of their average, logged at a step."""

@@ -58,4 +58,5 @@ class Outcome:
     steps_per_second: float | None = None
     optimizer_step_ms: float | None = None
     data_fingerprint: dict[str, str] = field(default_factory=dict)
+    tokenizer: str | None = None  # what its tokens are, where it reads texts
     seconds: dict[str, float] = field(default_factory=dict)

@@ -1,6 +1,9 @@
 """What a family of tasks has to say about itself; the training loop knows nothing more of it."""
 
 import importlib
+import inspect
+import types
+import typing
 from typing import Any, Literal, Protocol
 
 import torch
@@ -47,7 +50,12 @@ class Recipe(Protocol):
 
 
 def make(cfg: DictConfig) -> Recipe:
-    """The recipe that the task names: the `Recipe` class of a module in recipes/."""
+    """The recipe that the task names: the `Recipe` class of a module in recipes/.
+
+    Raises:
+        ConfigError: the data set does not take its options, or a setting of the model is not what it has to be.
+    """
+    _check_options(cfg)
     module = importlib.import_module(f"recipes.{cfg.task.recipe}")
     recipe: Any = module.Recipe(cfg)
     return recipe
@@ -57,14 +65,49 @@ def load_data(cfg: DictConfig) -> dict[str, Any]:
     """The data set that the config names: `load` of a module in recipes/data/.
 
     Raises:
-        ConfigError: an option is unknown to the module, or the data are missing.
+        ConfigError: an option is not what the module takes, or the data are missing.
     """
-    module = importlib.import_module(f"recipes.data.{cfg.data.module}")
-    # A local folder goes before the hub's name that a data set's file may carry.
-    given = next(({key: cfg.data[key]} for key in ("path", "hub") if cfg.data[key] is not None), {})
-    try:
-        return module.load(**given, **cfg.data.options)
-    except TypeError as error:
-        if "unexpected keyword" in str(error):
-            raise ConfigError(f"data={cfg.data.name}: {error}") from None
-        raise
+    _check_options(cfg)
+    return _module(cfg).load(**_place(cfg), **cfg.data.options)
+
+
+def _module(cfg: DictConfig) -> Any:
+    return importlib.import_module(f"recipes.data.{cfg.data.module}")
+
+
+def _place(cfg: DictConfig) -> dict[str, str]:
+    """Where the data are: a local folder goes before the hub's name that a data set's file may carry."""
+    return next(({key: cfg.data[key]} for key in ("path", "hub") if cfg.data[key] is not None), {})
+
+
+# Types of options that are checked, and what errors call them.
+PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", types.NoneType: "null"}
+
+
+def _check_options(cfg: DictConfig) -> None:
+    """Refuse options that the data set does not take, does not get, or gets with another type."""
+    data, takes = cfg.data, inspect.signature(_module(cfg).load, eval_str=True).parameters
+    for key in _place(cfg):
+        if key not in takes:
+            raise ConfigError(
+                f"data={data.name} takes no data.{key}; data=text reads texts of your own, data=imagenet images"
+            )
+    options = {name: taken for name, taken in takes.items() if name not in ("path", "hub")}
+    known = ", ".join(options) or "none"
+    for name in data.options:
+        if name not in options:
+            raise ConfigError(f"data={data.name}: data.options.{name} is unknown; known: {known}")
+    for name, taken in options.items():
+        if name not in data.options:
+            if taken.default is taken.empty:
+                raise ConfigError(
+                    f"data={data.name} needs data.options.{name}, which the setting of this task does not have: do "
+                    f"these data fit it? Its options: {known}"
+                )
+            continue
+        value, kinds = data.options[name], typing.get_args(taken.annotation) or (taken.annotation,)
+        if typing.get_origin(taken.annotation) not in (None, types.UnionType) or not set(kinds) <= set(PLAIN):
+            continue
+        if type(value) not in kinds and not (float in kinds and type(value) is int):
+            expected = " or ".join(PLAIN[kind] for kind in kinds)
+            raise ConfigError(f"data={data.name}: data.options.{name}={value} must be {expected}")

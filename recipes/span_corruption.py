@@ -36,12 +36,29 @@ class Recipe(T5):
     def examples(self) -> dict[str, Examples]:
         """Windows of the corpus, corrupted as they are asked for.
 
-        The tokenizer is trained for the model: its special tokens follow the end-of-text token in their order.
+        A tokenizer that is trained here has the special tokens, a published one must have them under T5's names.
+
+        Raises:
+            ConfigError: the tokenizer lacks one, or does not fit the model; a split is shorter than a window.
         """
         data: Any = OmegaConf.to_container(self.cfg.data)
         data["options"] |= {"extra_tokens": (PAD, *SENTINELS), "vocab_size": self.config.vocab_size}
         splits = load_data(OmegaConf.create({"data": data}))
-        pad, *sentinels = (splits["train"].tokens.end + 1 + number for number in range(1 + len(SENTINELS)))
+        for name, split in splits.items():
+            if (length := len(split.tokens.ids)) < self.context:
+                raise ConfigError(
+                    f"data.options.context={self.context} is longer than the split {name} of {length} tokens"
+                )
+        self.tokenizer = splits["train"].tokens.tokenizer
+        assert self.tokenizer is not None, "tokens that are made or found in the cache come with theirs"
+        found = {name: self.tokenizer.token_to_id(name) for name in (PAD, *SENTINELS)}
+        for name in (PAD, *SENTINELS[: spans_in(self.context)[1]]):
+            if found[name] is None:
+                raise ConfigError(
+                    f"the tokenizer of data={self.cfg.data.name} has no token {name}; take one of T5's, or leave "
+                    "data.options.tokenizer out and one is trained that has it"
+                )
+        pad, *sentinels = (index for index in found.values() if index is not None)
         self.check(pad, splits["train"].tokens.vocab_size)
         return {
             name: SpanWindows(

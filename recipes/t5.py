@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tokenizers import Tokenizer
 from torch import nn
 
 from recipes.errors import ConfigError
@@ -28,6 +29,7 @@ class T5:
         from transformers import T5Config
 
         self.cfg = cfg
+        self.tokenizer: Tokenizer | None = None
         args: Any = OmegaConf.to_container(cfg.model.args)
         self.pad = int(args.get("pad_token_id", 0))
         try:
@@ -91,7 +93,11 @@ class T5:
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy over all target tokens of the batch."""
-        return {"loss": self.token_losses(model, batch).sum() / batch["target"].ne(self.pad).sum()}
+        return {"loss": self.token_losses(model, batch).sum() / self.targets(batch)}
+
+    def targets(self, batch: Batch) -> torch.Tensor:
+        """How many target tokens a batch has, 0-d int64: the loop weighs the parts of a step by it."""
+        return batch["target"].ne(self.pad).sum()
 
     def check(self, tokenizer_pad: int, vocab_size: int) -> None:
         """Refuse a model that does not fit the tokenizer.

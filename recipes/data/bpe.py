@@ -11,6 +11,7 @@ import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from recipes.data import cache
+from recipes.data.hub import first_line, reachable
 from recipes.errors import ConfigError
 from recipes.files import write_text
 
@@ -68,12 +69,22 @@ def published(name: str) -> Tokenizer:
     """
     path = Path(name).expanduser()
     path = path / "tokenizer.json" if path.is_dir() else path
+    if path.exists():
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exceptions
+            raise ConfigError(f"data.options.tokenizer={name}: {path} is no tokenizer ({first_line(error)})") from None
+    from huggingface_hub import constants, hf_hub_download
+
+    # Without this look, a machine without a network would try for half a minute before it turns to the cache.
+    offline = constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT)
     try:
-        return Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(name)
-    except Exception as error:  # the library raises plain Exceptions
+        return Tokenizer.from_file(hf_hub_download(name, "tokenizer.json", local_files_only=offline))
+    except Exception as error:  # the hub's library has no common error
+        why = "it cannot be reached and the cache has no copy" if offline else first_line(error)[:120]
         raise ConfigError(
-            f"data.options.tokenizer={name}: no such tokenizer.json, and the hub does not give it "
-            f"({str(error).splitlines()[0][:120]}); name a local file"
+            f"data.options.tokenizer={name}: no such tokenizer.json, and the hub does not give it ({why}); "
+            "name a local file"
         ) from None
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.data import cache
-from recipes.data.hub import first_line, from_hub
+from recipes.data.hub import commit, first_line, from_hub, saved
 from recipes.errors import ConfigError
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
@@ -32,11 +32,13 @@ class Documents:
 
     Attributes:
         fingerprint: changes where the texts do.
-        texts: called for each reading.
+        texts: called for each reading, always in the same order; whatever breaks in it is a ConfigError.
+        place: what errors call them.
     """
 
     fingerprint: str
     texts: Callable[[], Iterable[str]]
+    place: str
 
 
 def local(path: str, column: str, holdout: float) -> dict[str, Documents]:
@@ -56,9 +58,10 @@ def local(path: str, column: str, holdout: float) -> dict[str, Documents]:
     if place.is_file() and place.suffix == ".txt":
         return _cut(place, holdout)
     if place.is_dir() and ((place / "dataset_dict.json").is_file() or (place / "state.json").is_file()):
-        return _complete(_tables(_from_disk(place, given), column, given), holdout)
-    files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.suffix in SUFFIXES)
-    if not files or files[0].suffix not in SUFFIXES:
+        return _complete(_tables(saved(place, given), column, given), holdout, given)
+    found = [place] if place.is_file() else sorted(place.rglob("*"))
+    files = [file for file in found if file.suffix in SUFFIXES and file.is_file()]
+    if not files:
         raise ConfigError(f"{given} holds no texts: expected files that end in {', '.join(SUFFIXES)}")
     sorted_in: dict[str | None, list[Path]] = {}
     for file in files:
@@ -69,7 +72,7 @@ def local(path: str, column: str, holdout: float) -> dict[str, Documents]:
             f"{given}: {sorted_in[None][0]} belongs to no split, while others do by name; rename it to train, val or "
             "test, or move it away"
         )
-    splits = {name or "train": _read_files(found, place, column) for name, found in sorted_in.items()}
+    splits = {name or "train": _read_files(of_split, place, column) for name, of_split in sorted_in.items()}
     return _complete(splits, holdout, given)
 
 
@@ -89,11 +92,16 @@ def hub(
     Raises:
         ConfigError: the data set is not to be had.
     """
+    given = f"data.hub={name}"
+    if Path(name).is_dir():
+        raise ConfigError(f"{given} is a folder here: set data.path={name}")
     instead = (
         "get it on a machine with a network (datasets.load_dataset, then save_to_disk) and set data.path to its folder"
     )
+    if streaming:  # a stream has no fingerprint of its content: the commit that it is read at has to do
+        revision = commit(name, revision) or revision
     tables = from_hub(name, subset, instead, revision=revision, streaming=streaming)
-    return _complete(_tables(tables, column, f"data.hub={name}", (name, subset, revision)), holdout, f"data.hub={name}")
+    return _complete(_tables(tables, column, given, (name, subset, revision)), holdout, given)
 
 
 def _split(name: str) -> str | None:
@@ -101,7 +109,7 @@ def _split(name: str) -> str | None:
     return next((split for start, split in NAMES.items() if name.lower().startswith(start)), None)
 
 
-def _complete(splits: Mapping[str, Documents], holdout: float, given: str = "the data") -> dict[str, Documents]:
+def _complete(splits: Mapping[str, Documents], holdout: float, given: str) -> dict[str, Documents]:
     """`train`, `val` and `test`; what is missing is held out of the training documents, by a hash of their text."""
     if "train" not in splits:
         raise ConfigError(f"{given} has no split to train on; found: {', '.join(splits)}")
@@ -112,12 +120,15 @@ def _complete(splits: Mapping[str, Documents], holdout: float, given: str = "the
     if not missing:
         return found
     if not 0 < holdout < 1:
-        raise ConfigError(f"data.options.holdout={holdout} must lie between 0 and 1: {given} has no {missing[0]} split")
+        raise ConfigError(
+            f"+data.options.holdout={holdout} must lie between 0 and 1: {given} has no {missing[0]} split"
+        )
     whole = splits["train"]
     for number, name in enumerate(("train", *missing)):
         found[name] = Documents(
             cache.key(whole.fingerprint, holdout, missing, name),
             functools.partial(_share, whole.texts, len(missing), holdout, number),
+            f"{given} with +data.options.holdout={holdout}",
         )
     return found
 
@@ -141,9 +152,12 @@ def _cut(file: Path, holdout: float) -> dict[str, Documents]:
         seen += len(line)
     pieces = ["".join(part) for part in lines]
     if not all(pieces):
-        raise ConfigError(f"data.path={file} is too short to hold lines out of it for validation and test")
+        raise ConfigError(
+            f"data.path={file} is too short to hold lines out of it for validation and test with a share of {holdout}: "
+            "give more text, or set +data.options.holdout="
+        )
     return {
-        name: Documents(cache.key(piece), functools.partial(list, [piece]))
+        name: Documents(cache.key(piece), functools.partial(list, [piece]), str(file))
         for name, piece in zip(("train", "val", "test"), pieces, strict=True)
     }
 
@@ -153,12 +167,14 @@ def _decoded(file: Path) -> str:
         return file.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 (byte {error.start}): convert it, or take it away") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror})") from None
 
 
 def _read_files(files: list[Path], root: Path, column: str) -> Documents:
-    """Documents of some files; other sizes or times make another fingerprint."""
+    """Documents of some files; other names, sizes or times of change, to the nanosecond, make another fingerprint."""
     stats = [(str(file.relative_to(root.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return Documents(cache.key(column, stats), functools.partial(_texts, files, column))
+    return Documents(cache.key(column, stats), functools.partial(_texts, files, column), f"data.path={root}")
 
 
 def _texts(files: list[Path], column: str) -> Iterator[str]:
@@ -167,10 +183,28 @@ def _texts(files: list[Path], column: str) -> Iterator[str]:
             yield _decoded(file)
         else:
             rows = _json_rows(file, column) if file.suffix == ".jsonl" else _parquet_rows(file, column)
-            for row in rows:
-                if not isinstance(row, str):
-                    raise ConfigError(f"{file}: column {column} holds {type(row).__name__}, expected text")
-                yield row
+            yield from _checked(rows, column, str(file))
+
+
+def _checked(rows: Iterable[Any], column: str, place: str, advice: str = "") -> Iterator[str]:
+    """The texts of a column.
+
+    Raises:
+        ConfigError: a row holds something else, or the source broke.
+    """
+    number = 0
+    try:
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, str):
+                raise ConfigError(f"{place}, row {number}: column {column} holds {type(row).__name__}, expected text")
+            row.encode()
+            yield row
+    except ConfigError:
+        raise
+    except UnicodeEncodeError:
+        raise ConfigError(f"{place}, row {number}: column {column} holds half of a surrogate pair, no text") from None
+    except Exception as error:  # neither files' nor networks' libraries have a common error
+        raise ConfigError(f"{place}: reading stopped after {number} rows ({first_line(error)}){advice}") from None
 
 
 def _json_rows(file: Path, column: str) -> Iterator[Any]:
@@ -205,18 +239,8 @@ def _parquet_rows(file: Path, column: str) -> Iterator[Any]:
         yield from batch.column(0).to_pylist()
 
 
-def _from_disk(folder: Path, given: str) -> Mapping[str, Any]:
-    from datasets import Dataset, load_from_disk
-
-    try:
-        loaded = load_from_disk(str(folder))
-    except Exception as error:  # datasets has no common error
-        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {first_line(error)}") from None
-    return {"train": loaded} if isinstance(loaded, Dataset) else loaded
-
-
 def _tables(tables: Mapping[str, Any], column: str, given: str, origin: Any = None) -> dict[str, Documents]:
-    """The column of texts of each split of a Hugging Face data set."""
+    """The column of texts of each split of a Hugging Face data set; `origin` is what tells one stream from another."""
     splits = {}
     for name, table in tables.items():
         if (split := _split(name)) is None or split in splits:
@@ -226,11 +250,12 @@ def _tables(tables: Mapping[str, Any], column: str, given: str, origin: Any = No
             raise ConfigError(
                 f"{given} has no column {column}: set +data.options.column to one of {', '.join(columns)}"
             )
-        # A stream has no fingerprint of its content: its name and revision have to do.
         print_ = cache.key(getattr(table, "_fingerprint", None) or origin, column, name)
-        splits[split] = Documents(print_, functools.partial(_column, table, column))
+        place = f"{given}, {name}"
+        splits[split] = Documents(print_, functools.partial(_column, table, column, place, origin is not None), place)
     return splits
 
 
-def _column(table: Any, column: str) -> Iterator[str]:
-    return (row[column] for row in table.select_columns([column]))
+def _column(table: Any, column: str, place: str, remote: bool) -> Iterator[str]:
+    rows = (row[column] for row in table.select_columns([column]))
+    return _checked(rows, column, place, "; the same command goes on" if remote else "")

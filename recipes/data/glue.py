@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from recipes.data import bpe
-from recipes.data.hub import first_line, from_hub
+from recipes.data.hub import first_line, from_hub, saved
 from recipes.data.text_pairs import TextPairs, paired
 from recipes.data.text_tasks import TaskExamples, TextTask, chosen
 from recipes.errors import ConfigError
@@ -127,13 +127,15 @@ def examples(task: TextTask, source: Source, table: pd.DataFrame, place: str) ->
     """A split's rows as texts and labels; rows without a label or a sentence are left out.
 
     Raises:
-        ConfigError: a column is missing, or a label is none of the task's.
+        ConfigError: a column is missing, a label is none of the task's, or no row is left.
     """
     sentences = {before: _column(table, column, place) for before, column in source.columns.items()}
     labels = _column(table, "label", place)
     whole = labels.notna() & (labels != "-")  # MNLI's mark for annotators who did not agree
     for column in sentences.values():
         whole &= column.notna()
+    if not whole.any():
+        raise ConfigError(f"{place} has {len(table)} rows and none with a label and {', '.join(source.columns)}")
     rows = zip(*(column[whole].astype(str).str.strip() for column in sentences.values()), strict=True)
     prefix = "mnli" if task.name.startswith("mnli") else task.name
     texts = tuple(
@@ -172,9 +174,7 @@ class _Tables:
             raise ConfigError(f"data.path={path} holds no folder {task}; it has to hold {LAYOUT}")
         self.folder = found[0]
         if (self.folder / "dataset_dict.json").exists():
-            from datasets import load_from_disk
-
-            self.saved = load_from_disk(str(self.folder))
+            self.saved = saved(self.folder, str(self.folder))
 
     def place(self, split: str) -> str:
         """Where a split comes from, for messages."""
@@ -184,7 +184,10 @@ class _Tables:
         if self.saved is not None:
             if split not in self.saved:
                 raise ConfigError(f"{self.place(split)}: there is no such split; there are {', '.join(self.saved)}")
-            return self.saved[split].to_pandas()
+            try:
+                return self.saved[split].to_pandas()
+            except Exception as error:  # datasets has no common error
+                raise ConfigError(f"{self.place(split)} cannot be read: {first_line(error)}") from None
         assert self.folder is not None
         for stem in (split, split.replace("validation", "dev")):
             for suffix in SUFFIXES:

@@ -1,9 +1,10 @@
-"""The Hugging Face hub, seen from a machine that may have no network."""
+"""Hugging Face's data sets: on the hub, seen from a machine that may have no network, or saved in a folder."""
 
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from recipes.errors import ConfigError
@@ -34,6 +35,42 @@ def from_hub(name: str, subset: str | None, instead: str, **options: Any) -> Map
         raise ConfigError(f"{given} is not to be had ({why}): {instead}") from None
     finally:
         config.HF_HUB_OFFLINE = was_offline
+
+
+def commit(name: str, revision: str | None) -> str | None:
+    """The commit at which a data set's branch stands now, or None where the hub does not tell.
+
+    Args:
+        name: of the data set.
+        revision: a branch or commit; None is the main branch.
+    """
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
+        return None
+    try:
+        return HfApi().dataset_info(name, revision=revision).sha
+    except Exception:  # whoever reads the data set says what is wrong with it
+        return None
+
+
+def saved(folder: Path, given: str) -> Mapping[str, Any]:
+    """The splits of a folder that `save_to_disk` wrote; a data set without splits is `train`.
+
+    Args:
+        folder: that holds it.
+        given: what errors call it.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    from datasets import Dataset, load_from_disk
+
+    try:
+        loaded = load_from_disk(str(folder))
+    except Exception as error:  # datasets has no common error
+        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {first_line(error)}") from None
+    return {"train": loaded} if isinstance(loaded, Dataset) else loaded
 
 
 def reachable(address: str, seconds: float = 5) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 K_GRID = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 HELD_OUT = 20  # one part in so many chooses k
+SHORTEST = 2 * HELD_OUT  # tokens of a stream that leave a pair to choose k on
 LARGEST = 4096  # tokens; a table of their pairs takes 64 MiB
 
 Array = np.ndarray
@@ -45,7 +46,7 @@ def perplexity(log_shares: Array, ids: Array) -> float:
 
 def _best_k(ids: Array, vocab_size: int) -> float:
     cut = len(ids) - len(ids) // HELD_OUT
-    if len(ids) - cut < 2:
+    if len(ids) < SHORTEST:
         raise ValueError(f"a stream of {len(ids)} tokens is too short to choose k on a part of it")
     counts, held = _pairs(ids[:cut], vocab_size), ids[cut:].astype(np.int64)
     before, seen = counts.sum(1)[held[:-1]], counts[held[:-1], held[1:]]

@@ -113,7 +113,10 @@ def tokenizer(
 
 def documents(max_files: int | None = None) -> dict[str, Documents]:
     """The three splits as `text.tokenised` takes them."""
-    return {name: Documents(fingerprint(name, max_files), functools.partial(texts, name, max_files)) for name in SHARES}
+    return {
+        name: Documents(fingerprint(name, max_files), functools.partial(texts, name, max_files), f"data=stdlib, {name}")
+        for name in SHARES
+    }
 
 
 def load(

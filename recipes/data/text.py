@@ -2,7 +2,9 @@
 
 A split's documents are tokenised and written one after another, each with an end-of-text token before it, so that
 the first token of a document is predicted from that one. The array lies in the cache under a hash of the texts and
-the tokenizer; it is written whole or not at all. Windows are packed: they cross the borders of documents, as GPT-2's.
+the tokenizer; it appears there when it is whole. What was tokenised before a source, the disk or the process broke is
+kept beside it, and the next call goes on behind that. Windows are packed: they cross the borders of documents, as
+GPT-2's.
 """
 
 import hashlib
@@ -13,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from recipes.loading import Batch, Key
 
 PADDING = -100  # fills the last window; what torch's cross-entropy ignores
 BATCH_CHARACTERS = 1 << 22  # tokenised at a time
+SAVED_EVERY = 1 << 26  # tokens that a killed process may lose
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ def tokenised(
         eval_documents: read no more than so many of each other split.
 
     Raises:
-        ConfigError: a split is empty, the tokenizer has no end-of-text token, or the cache cannot be written.
+        ConfigError: a split is empty or breaks while it is read, the tokenizer has no end-of-text token, or the cache
+            cannot be written.
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -145,9 +149,9 @@ def tokenised(
         with cache.alone(folder):
             about = _whole(folder)
             if about is None:
-                about = _write(folder, split.texts(), tokenizer, end, *limits)
+                about = _write(folder, split, tokenizer, end, *limits)
         if about["documents"] == 0:
-            raise ConfigError(f"the data have no text in their split {name}")
+            raise ConfigError(f"{split.place}: there is no text in the split {name}")
         ids = np.memmap(folder / "ids.bin", _dtype(vocab_size), "r")
         fingerprint = cache.key(made_by, about["sha256"])
         found[name] = Tokens(ids, about["documents"], about["words"], fingerprint, vocab_size, end, mask, tokenizer)
@@ -169,61 +173,80 @@ def _whole(folder: Path) -> dict[str, Any] | None:
 
 def _write(
     folder: Path,
-    texts: Iterable[str],
+    split: Documents,
     tokenizer: Tokenizer,
     end: int,
     most_tokens: int | None,
     most_documents: int | None,
 ) -> dict[str, Any]:
-    """Tokenise into a new folder of the cache; the folder appears when it is whole."""
+    """Tokenise into a hidden folder of the cache, which takes its name when it is whole.
+
+    Whatever breaks leaves the hidden folder; the next call reads over the documents that it holds and goes on.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that later forks do not warn about it
     dtype = _dtype(tokenizer.get_vocab_size())
-    temporary = folder.with_name(f".{folder.name}.tmp")  # the lock is held: nobody else writes it
-    count, words, tokens, digest = 0, 0, 0, hashlib.sha256()
+    begun = folder.with_name(f".{folder.name}.tmp")  # the lock is held: nobody else writes it
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        with (temporary / "ids.bin").open("wb") as file:
-            for batch in _batches(texts, most_documents):
-                for text, encoding in zip(
-                    batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True
-                ):
-                    ids = np.array([end, *encoding.ids], dtype)
-                    digest.update(ids.tobytes())
-                    file.write(ids.tobytes())
-                    count, words, tokens = count + 1, words + len(text.split()), tokens + len(ids)
-                    if most_tokens is not None and tokens >= most_tokens:
-                        break
-                if most_tokens is not None and tokens >= most_tokens:
-                    break
-            file.flush()
-            os.fsync(file.fileno())
-        about = {
-            "bytes": tokens * dtype.itemsize,
-            "documents": count,
-            "words": words,
-            "tokens": tokens,
-            "sha256": digest.hexdigest(),
-        }
-        write_json(temporary / "about.json", about)
+        begun.mkdir(parents=True, exist_ok=True)
+        with (begun / "ids.bin").open("a+b") as file:
+            about, digest = _begun(begun / "about.json", file)
+
+            def save() -> None:
+                file.flush()
+                os.fsync(file.fileno())
+                about.update(bytes=about["tokens"] * dtype.itemsize, sha256=digest.hexdigest())
+                write_json(begun / "about.json", about)
+
+            texts = itertools.islice((text for text in split.texts() if text), about["documents"], most_documents)
+            batches, saved = _batches(texts), about["tokens"]
+            try:
+                while (most_tokens is None or about["tokens"] < most_tokens) and (batch := next(batches, None)):
+                    encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+                    for text, encoding in zip(batch, encodings, strict=True):
+                        ids = np.array([end, *encoding.ids], dtype)
+                        digest.update(ids.tobytes())
+                        file.write(ids.tobytes())
+                        about["documents"] += 1
+                        about["words"] += len(text.split())
+                        about["tokens"] += len(ids)
+                        if most_tokens is not None and about["tokens"] >= most_tokens:
+                            break
+                    if about["tokens"] - saved >= SAVED_EVERY:
+                        save()
+                        saved = about["tokens"]
+            finally:
+                save()
         shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        begun.rename(folder)
         sync_folder(folder.parent)
     except OSError as error:
         raise ConfigError(
             f"tokens could not be written to {folder.parent} ({error.strerror}); make room, or name another folder "
             f"in the environment: {cache.VARIABLE}="
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return about
 
 
-def _batches(texts: Iterable[str], most: int | None) -> Iterator[list[str]]:
-    """Documents by the few megabytes, empty ones left out."""
+def _begun(about: Path, file: BinaryIO) -> tuple[dict[str, Any], Any]:
+    """What an earlier call has saved, and the running hash of it; the file is cut to that, or to nothing."""
+    try:
+        saved = json.loads(about.read_text())
+        file.truncate(saved["bytes"])
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+        if digest.hexdigest() == saved["sha256"]:
+            return saved, digest
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    file.truncate(0)
+    return {"documents": 0, "words": 0, "tokens": 0}, hashlib.sha256()
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Documents by the few megabytes."""
     batch: list[str] = []
     characters = 0
-    for text in itertools.islice((text for text in texts if text), most):
+    for text in texts:
         batch.append(text)
         characters += len(text)
         if characters >= BATCH_CHARACTERS:
@@ -279,7 +302,7 @@ def windows(tokens: Mapping[str, Tokens], context: int, word_level: bool = False
     """Windows of each split: whole ones of `train`, and of the others every token.
 
     Raises:
-        ConfigError: the context is none, or longer than the training split.
+        ConfigError: the context is none or longer than the training split, or another split has nothing to predict.
     """
     if context < 1:
         raise ConfigError(f"data.options.context={context} must be at least 1 token")
@@ -287,6 +310,9 @@ def windows(tokens: Mapping[str, Tokens], context: int, word_level: bool = False
         raise ConfigError(
             f"data.options.context={context} is longer than the training split of {len(tokens['train'].ids)} tokens"
         )
+    for name, split in tokens.items():
+        if len(split.ids) < 2:
+            raise ConfigError(f"the split {name} has one token, and nothing to predict: give it more text")
     return {
         name: TokenWindows(split, context, partial=name != "train", word_level=word_level and name != "train")
         for name, split in tokens.items()

@@ -12,6 +12,7 @@ from recipes.errors import ConfigError
 from recipes.loading import Batch, Key
 
 PADS = ("<pad>", "[PAD]")
+SHORTEST = 8  # tokens of an input, its end included: fewer hold hardly more than the name of the task
 
 
 class TextPairs:
@@ -22,11 +23,13 @@ class TextPairs:
         length: tokens that an input is cut to, its end included.
 
     Attributes:
+        tokenizer: that made the tokens.
         tasks: in the order of the numbers that batches name them by.
-        answers: the label words of each task as tokens, each closed by `end`.
+        answers: the label words of each task as tokens, never cut, each closed by `end`.
 
     Raises:
-        ConfigError: the tokenizer has no padding or end token.
+        ConfigError: the tokenizer has no padding or end token or does not tell a task's words apart, or inputs would
+            be cut to less than `SHORTEST`.
     """
 
     def __init__(self, parts: Sequence[TaskExamples], tokenizer: Tokenizer, length: int) -> None:
@@ -35,15 +38,20 @@ class TextPairs:
         pad, end = bpe.special(tokenizer, PADS), bpe.special(tokenizer, bpe.ENDS)
         if pad is None or end is None:
             raise ConfigError(f"the tokenizer needs a padding token ({', '.join(PADS)}) and an end ({bpe.ENDS})")
+        if length < SHORTEST:
+            raise ConfigError(f"data.options.length={length} must be at least {SHORTEST} tokens")
         self.pad, self.end, self.vocab_size = pad, end, tokenizer.get_vocab_size()
+        self.tokenizer = tokenizer
         self.tasks: tuple[TextTask, ...] = tuple(part.task for part in parts)
 
-        def encoded(texts: Sequence[str]) -> list[np.ndarray]:
+        def encoded(texts: Sequence[str], most: int | None) -> list[np.ndarray]:
             found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-            return [np.array([*encoding.ids[: length - 1], end], np.int64) for encoding in found]
+            return [np.array([*encoding.ids[:most], end], np.int64) for encoding in found]
 
-        self.answers = [encoded(part.task.words) for part in parts]
-        self.inputs = [tokens for part in parts for tokens in encoded(part.texts)]
+        self.answers = [encoded(task.words, None) for task in self.tasks]
+        for task, answers in zip(self.tasks, self.answers, strict=True):
+            _refuse_equal(task, answers, tokenizer)
+        self.inputs = [tokens for part in parts for tokens in encoded(part.texts, length - 1)]
         self.task = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         self.word = np.concatenate([part.words() for part in parts])
         self.label = np.concatenate([part.labels for part in parts])
@@ -72,6 +80,18 @@ class TextPairs:
     def fingerprint(self) -> str:
         """A hash of texts, labels and tokenizer."""
         return self._fingerprint
+
+
+def _refuse_equal(task: TextTask, answers: Sequence[np.ndarray], tokenizer: Tokenizer) -> None:
+    seen: dict[tuple[int, ...], str] = {}
+    for word, answer in zip(task.words, answers, strict=True):
+        tokens = tuple(answer.tolist())
+        if (other := seen.setdefault(tokens, word)) != word:
+            names = " ".join(str(tokenizer.id_to_token(token)) for token in tokens)
+            raise ConfigError(
+                f"the tokenizer makes the same tokens ({names}) of {task.name}'s answers {other} and {word}; choose "
+                "one that knows these words, such as the one that the model was pre-trained with"
+            )
 
 
 def paired(splits: Mapping[str, Sequence[TaskExamples]], tokenizer: Tokenizer, length: int) -> dict[str, TextPairs]:

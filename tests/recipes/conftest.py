@@ -24,16 +24,34 @@ TINY = [
     "model.args.num_heads=2",
 ]
 
+# A BERT whose parts of a batch hide different numbers of tokens, in the place of the ViT.
+TINY_BERT = [
+    *(text for text in TINY if not text.startswith(("task=", "model.args"))),
+    "task=bert_small",
+    "precision=fp32",
+    "data.options.context=32",
+    "+data.options.max_files=60",
+    "+data.options.vocab_size=300",
+    "model.args.vocab_size=300",
+    "model.args.max_position_embeddings=32",
+    "model.args.hidden_size=16",
+    "model.args.intermediate_size=16",
+    "model.args.num_hidden_layers=1",
+    "model.args.num_attention_heads=2",
+]
+
 Compose = Callable[..., DictConfig]
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The config as run.py composes it."""
+    config.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Compose:
     """Compose a tiny run that writes below the test's own folder."""
 
-    def composed(*overrides: str) -> DictConfig:
-        config.register()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose("config", overrides=[*TINY, f"output_dir={tmp_path / 'outputs'}", *overrides])
-
-    return composed
+    return lambda *overrides: composed(*TINY, f"output_dir={tmp_path / 'outputs'}", *overrides)

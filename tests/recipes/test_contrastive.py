@@ -1,6 +1,7 @@
 """Contrastive training from config to record: locked and cached towers, what is judged, and what is refused."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -262,6 +263,7 @@ def test_captions_alone_do_not_choose(composed: Compose, monkeypatch: pytest.Mon
     data = glyph_pairs.load(variants=1)
     unlabelled = dataclasses.replace(data.probes["val"], label=np.full(len(data.probes["val"].images), -1))
     probes = data.probes | {"val": unlabelled}
-    monkeypatch.setattr(glyph_pairs, "load", lambda **_: dataclasses.replace(data, probes=probes))
+    load = functools.wraps(glyph_pairs.load)(lambda **_: dataclasses.replace(data, probes=probes))
+    monkeypatch.setattr(glyph_pairs, "load", load)
     with pytest.raises(ConfigError, match="has no labelled images to choose by"):
         experiment.run(composed())

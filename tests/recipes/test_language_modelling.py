@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
 
-from recipes import build, cli, experiment, recipe, record
+from recipes import build, checkpoint, cli, experiment, recipe, record
+from recipes.data import ngram
 from recipes.data.text import PADDING, Tokens, TokenWindows
 from recipes.errors import ConfigError
 from recipes.language_modelling import HIDDEN, HiddenTokens, NextTokens
+from tests.recipes.conftest import TINY, TINY_BERT, composed
+from tests.recipes.test_resume import KilledError, assert_same_result
 
 SMALL = ["++model.args.n_embd=16", "++model.args.n_layer=1", "++model.args.n_head=2"]
 CORPUS = ["++data.options.max_files=60", "++data.options.vocab_size=300", "++data.options.context=32"]
@@ -23,22 +25,10 @@ def cache_of_its_own(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
-def gpt(tiny):
-    """Compose a GPT-2 of one layer on a few files; the fixture's own model arguments are of a ViT."""
-
-    def composed(*overrides: str) -> DictConfig:
-        from hydra import compose, initialize_config_dir
-
-        from recipes import config
-        from tests.recipes.conftest import ROOT, TINY
-
-        base = [text for text in TINY if not text.startswith(("model.args", "task="))]
-        folder = tiny().output_dir
-        config.register()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose("config", overrides=[*base, *GPT, f"output_dir={folder}", *overrides])
-
-    return composed
+def gpt(tmp_path):
+    """Compose a GPT-2 of one layer on a few files, in the place of the fixture's ViT."""
+    base = [text for text in TINY if not text.startswith(("model.args", "task="))]
+    return lambda *overrides: composed(*base, *GPT, f"output_dir={tmp_path / 'outputs'}", *overrides)
 
 
 def windows(length: int, context: int, vocab_size: int = 11) -> TokenWindows:
@@ -76,6 +66,20 @@ def test_padding_changes_nothing_and_the_last_window_counts(gpt):
     assert figures["nll"][1].item() == pytest.approx(nll.item(), rel=1e-4)
 
 
+def test_what_counting_gives_is_what_the_tables_give_the_text(gpt):
+    made = recipe.make(gpt())
+    split = made.examples()["val"]
+    torch.manual_seed(0)
+    model, text = made.model().eval(), split.windows.tokens.ids
+    with torch.no_grad():
+        keys = [(0, index) for index in range(len(split))]
+        parts = [made.evaluate(model, split.__getitems__(keys[at : at + 100])) for at in range(0, len(keys), 100)]
+    values = made.metrics({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    training = made.examples()["train"].windows.tokens.ids
+    for name, table in (("unigram", ngram.unigram(training, 300)), ("bigram", ngram.bigram(training, 300))):
+        assert values[f"{name}_perplexity"] == pytest.approx(ngram.perplexity(table, text), rel=1e-4)
+
+
 def test_perplexity_is_of_the_total_and_by_words_where_asked(gpt):
     made = recipe.make(gpt())
     figures = {"nll": torch.tensor([10.0, 2.0]), "tokens": torch.tensor([8, 2])}
@@ -106,6 +110,61 @@ def test_hidden_tokens():
     assert torch.equal(fixed.__getitems__(keys)["target"], fixed.__getitems__([(7, i) for _, i in keys])["target"])
 
 
+@pytest.fixture
+def bert(tmp_path):
+    return lambda *overrides: composed(*TINY_BERT, f"output_dir={tmp_path / 'outputs'}", *overrides)
+
+
+def test_the_loss_of_hidden_tokens_is_transformers_own_and_what_fills_a_window_is_not_seen(bert):
+    made = recipe.make(bert("model.args.hidden_dropout_prob=0", "model.args.attention_probs_dropout_prob=0"))
+    torch.manual_seed(0)
+    model = made.model().eval()
+    examples = HiddenTokens(windows(32 + 20, 32, 300), seed=None)
+    batch = examples.__getitems__([(0, 0), (1, 1)])
+    assert (batch["target"] == PADDING).sum() < 64 - 2, "both windows hide something"
+    with torch.no_grad():
+        theirs = model(input_ids=batch["input"], attention_mask=batch["attention_mask"], labels=batch["target"]).loss
+        assert made.loss(model, batch)["loss"].item() == pytest.approx(theirs.item(), rel=1e-5)
+        figures = made.evaluate(model, batch)
+        for row, length in enumerate((32, 20)):
+            alone = model(
+                input_ids=batch["input"][row : row + 1, :length], labels=batch["target"][row : row + 1, :length]
+            )
+            mean = figures["nll"][row] / figures["tokens"][row]
+            assert mean.item() == pytest.approx(alone.loss.item(), rel=1e-5)
+
+
+def test_a_masked_model_learns_in_a_few_steps(bert):
+    cfg = bert("optim=adamw", "optim.lr=1e-2", "log_every=1")
+    assert experiment.run(cfg) == "completed"
+    lines = record.read_metrics(record.folder_of(cfg) / "metrics.jsonl")
+    losses = [line["value"] for line in lines if (line["split"], line["name"]) == ("train", "loss")]
+    assert losses[0] == pytest.approx(math.log(300), abs=0.2)
+    assert losses[-1] < losses[0] - 0.5
+    names = {line["name"] for line in lines if line["split"] == "val"}
+    assert names == {"perplexity", "loss", "unigram_perplexity"}  # pairs tell nothing of what is hidden
+
+
+@pytest.mark.parametrize("task", ["gpt", "bert"])
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(task, request, tmp_path, monkeypatch):
+    compose = request.getfixturevalue(task)
+    dropout = {"gpt": "model.args.resid_pdrop=0.1", "bert": "model.args.hidden_dropout_prob=0.1"}[task]
+    whole, cut = (compose("optim=lion", dropout, f"output_dir={tmp_path / name}") for name in ("whole", "cut"))
+    assert experiment.run(whole) == "completed"
+    save = checkpoint.save
+
+    def die_after(*arguments):
+        save(*arguments)
+        raise KilledError
+
+    monkeypatch.setattr(checkpoint, "save", die_after)
+    with pytest.raises(KilledError):
+        experiment.run(cut)
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert experiment.run(cut) == "completed"
+    assert_same_result(record.folder_of(cut), record.folder_of(whole))
+
+
 def test_a_run_records_perplexity_beside_models_that_count(gpt):
     whole = gpt("optim=lion", "precision=fp32")
     assert experiment.run(whole) == "completed"
@@ -125,6 +184,17 @@ def test_tied_weights_start_another_run(gpt):
     assert experiment.run(second) == "completed"
     before, after = (record.read_summary(record.folder_of(cfg))["final"] for cfg in (first, second))
     assert after == pytest.approx(before, rel=1e-6)
+
+
+def test_weights_of_a_run_that_read_other_tokens_are_refused(gpt):
+    """Both vocabularies have 300 tokens, and the weights would fit."""
+    first = gpt("steps=1", "eval_every=1")
+    assert experiment.run(first) == "completed"
+    start = f"init_from={record.folder_of(first)}"
+    with pytest.raises(ConfigError, match=r"init_from=\S+ was trained with another tokenizer \(\w{16}\)") as error:
+        experiment.run(gpt("steps=1", "eval_every=1", "++data.options.max_files=120", start))
+    assert "\n" not in str(error.value)
+    assert experiment.run(gpt("steps=1", "eval_every=1", "data.options.eval_documents=1", start)) == "completed"
 
 
 @pytest.mark.parametrize(
@@ -156,17 +226,7 @@ def test_every_matrix_decays_embeddings_too(gpt):
 @pytest.mark.parametrize("overrides", [["scale=embedded"], ["scale=paper"]])
 def test_adafactors_second_moment_forgets_as_the_papers_language_runs_do(overrides):
     """Adam's family takes betas; Adafactor's beta2 rises to a cap of its own name."""
-    from hydra import compose, initialize_config_dir
-
-    from recipes import config
-    from tests.recipes.conftest import ROOT
-
-    config.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        made = {
-            name: compose("config", overrides=["task=gpt2_small", f"optim={name}", *overrides])
-            for name in ("adamw", "adafactor")
-        }
+    made = {name: composed("task=gpt2_small", f"optim={name}", *overrides) for name in ("adamw", "adafactor")}
     groups = [{"params": [torch.nn.Parameter(torch.zeros(2, 2))]}]
     adamw, adafactor = (build.optimizer_factory(made[name].optim)(groups) for name in ("adamw", "adafactor"))
     assert adafactor.param_groups[0]["beta2_cap"] == adamw.param_groups[0]["betas"][1] == 0.99
@@ -178,14 +238,7 @@ def test_adafactors_second_moment_forgets_as_the_papers_language_runs_do(overrid
 )
 def test_the_papers_models_have_the_papers_size(task, millions):
     """Table 9 prints millions; BERT has segment embeddings and a head more than a causal model."""
-    from hydra import compose, initialize_config_dir
-
-    from recipes import config
-    from tests.recipes.conftest import ROOT
-
-    config.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", overrides=[f"task={task}", "scale=paper"])
+    cfg = composed(f"task={task}", "scale=paper")
     with torch.device("meta"):
         model = recipe.make(cfg).model()
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=1)

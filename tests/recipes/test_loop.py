@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from recipes import experiment, loading, recipe
 from recipes.data import mnist5k
 from recipes.record import folder_of, read_metrics, read_summary
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.recipes.conftest import ROOT, TINY, TINY_BERT, composed
 
 
 def losses(folder: Path) -> list[float]:
@@ -97,18 +96,28 @@ def test_validation_and_test_figures_are_those_of_the_final_weights(tiny) -> Non
         assert summary[key] == right / len(arrays)
 
 
-def test_accumulated_micro_batches_make_the_same_step(tiny, tmp_path: Path) -> None:
-    one, four = tiny(*ADAMW), tiny(*ADAMW, "accumulate=4")
+# Images, and texts in which every part of a batch has another number of targets.
+@pytest.mark.parametrize("task", [TINY, TINY_BERT], ids=["vit", "bert"])
+def test_accumulated_micro_batches_make_the_same_step(tmp_path: Path, task: list[str]) -> None:
+    one, four = (composed(*task, *ADAMW, f"accumulate={parts}", f"output_dir={tmp_path}") for parts in (1, 4))
     experiment.run(one)
     experiment.run(four)
     assert losses(folder_of(four)) == pytest.approx(losses(folder_of(one)), rel=1e-5)
+    trained, expected = weights(folder_of(four)), weights(folder_of(one))
+    for name, value in expected.items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("launch", [["--multi_gpu", "--num_processes", "2"], ["shard"]], ids=["replicas", "shards"])
-def test_two_processes_train_as_one(tiny, tmp_path: Path, launch: list[str]) -> None:
-    from tests.recipes.conftest import TINY
+REPLICAS = ["--multi_gpu", "--num_processes", "2"]
 
-    cfg = tiny(*ADAMW)
+
+@pytest.mark.parametrize(
+    ("launch", "task"),
+    [(REPLICAS, TINY), (REPLICAS, TINY_BERT), (["shard"], TINY)],  # for shards and texts see test_text_to_text.py
+    ids=["replicas-vit", "replicas-bert", "shards-vit"],
+)
+def test_two_processes_train_as_one(tmp_path: Path, launch: list[str], task: list[str]) -> None:
+    cfg = composed(*task, *ADAMW, f"output_dir={tmp_path / 'one'}")
     experiment.run(cfg)
     binaries = Path(sys.executable).parent
     command = (
@@ -116,7 +125,7 @@ def test_two_processes_train_as_one(tiny, tmp_path: Path, launch: list[str]) -> 
         if launch == ["shard"]
         else [str(binaries / "accelerate"), "launch", *launch, "run.py"]
     )
-    command += [*TINY, *ADAMW, f"output_dir={tmp_path / 'two'}"]
+    command += [*task, *ADAMW, "accumulate=2", f"output_dir={tmp_path / 'two'}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -127,7 +136,8 @@ def test_two_processes_train_as_one(tiny, tmp_path: Path, launch: list[str]) -> 
     assert expected is not None
     assert summary["processes"] == 2
     assert summary["optimizer_state_bytes"] == expected["optimizer_state_bytes"]
-    assert (summary["final"], summary["test"]) == (expected["final"], expected["test"])
+    for figure in ("final", "test"):
+        assert summary[figure] == pytest.approx(expected[figure], rel=1e-5)
 
 
 def test_a_diverged_run_is_a_result_with_its_step_and_curve(tiny, capsys) -> None:

@@ -1,13 +1,15 @@
 """Weights to start from that transformers saved, in each of its forms."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from recipes import checkpoint, published
+from recipes import checkpoint, published, recipe
 from recipes.errors import ConfigError
+from tests.recipes.conftest import composed
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,24 @@ def test_a_folder_that_transformers_saved(tmp_path: Path, model: T5ForConditiona
     assert {"shared.weight", "encoder.final_layer_norm.weight"} <= weights.keys() <= own.keys()
     for name, value in weights.items():
         assert torch.equal(value, own[name])
+
+
+@pytest.mark.parametrize("task", ["gpt2_small", "bert_small"])
+def test_tied_weights_that_transformers_wrote_once(tmp_path: Path, task: str) -> None:
+    made = recipe.make(composed(f"task={task}", "model.args.vocab_size=50"))
+    torch.manual_seed(0)
+    saved: Any = made.model()
+    saved.save_pretrained(tmp_path)
+    weights = checkpoint.load_weights(tmp_path)
+    assert weights.keys() < saved.state_dict().keys()
+    model: Any = made.model()
+    made.initialise(model, weights)
+    read = type(saved).from_pretrained(tmp_path, attn_implementation="eager")  # transformers' own way
+    assert all(torch.equal(value, read.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
+    del weights[next(name for name in weights if "norm" in name.lower() or "ln_" in name)]
+    with pytest.raises(ConfigError, match=r"is of another model than .*: 1 tensors differ"):
+        made.initialise(model, weights)
 
 
 def test_a_folder_in_pytorch_s_older_form(tmp_path: Path, model: T5ForConditionalGeneration) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from recipes import experiment, recipe
+from recipes import experiment, recipe, vocabulary
 from recipes.data import docpairs, stdlib
-from recipes.data.spans import PAD, SENTINELS, lengths
+from recipes.data.spans import PAD, SENTINELS, lengths, spans_in
 from recipes.errors import ConfigError
 from recipes.record import folder_of, read_summary
 from tests.recipes.test_text_to_text import TINY, composed
@@ -36,6 +38,56 @@ def test_windows_are_the_corpus_s_and_sentinels_the_tokenizer_s(tiny) -> None:
     assert batch["input"][0, -1] == batch["target"][0, -1] == cfg.model.args.eos_token_id
     words = made.decode([token for token in batch["input"][0].tolist() if token > made.token_to_id(SENTINELS[-1])])
     assert any(word in " ".join(stdlib.texts("train", 60)) for word in words.split() if len(word) > 3)
+
+
+@pytest.fixture
+def published(tmp_path: Path):
+    """Compose a run on words of which each is a token, read by a tokenizer with T5's names and its order of them."""
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for split in ("train", "val", "test"):
+        rng = np.random.default_rng(len(split))
+        (texts / f"{split}.txt").write_text(" ".join(rng.choice(list("!abcdefgh"), 200)))
+
+    def compose(*overrides: str, sentinels: int = 100) -> DictConfig:
+        names = [f"<extra_id_{number}>" for number in reversed(range(sentinels))]
+        words = ["<pad>", "</s>", "<unk>", *"!abcdefgh", *names]
+        made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "<unk>"))
+        made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        made.save(str(tmp_path / "tokenizer.json"))
+        return composed(
+            *(o for o in TINY if "init_from" not in o),
+            "task=t5_pretrain",
+            "data=wiki40b",
+            f"data.path={texts}",
+            f"+data.options.tokenizer={tmp_path / 'tokenizer.json'}",
+            f"output_dir={tmp_path / 'outputs'}",
+            *overrides,
+        )
+
+    return compose
+
+
+def test_a_published_tokenizer_s_sentinels_are_found_by_name(published) -> None:
+    cfg = published("model.args.pad_token_id=0", "model.args.eos_token_id=1", "data.options.context=40")
+    batch = recipe.make(cfg).examples()["train"].__getitems__([(0, 0), (1, 2)])
+    spans = spans_in(40)[1]
+    first = 12 + 99  # <extra_id_0> is the last of the vocabulary
+    for source, target in zip(batch["input"].tolist(), batch["target"].tolist(), strict=True):
+        assert [token for token in source if token >= 12] == [first - number for number in range(spans)]
+        assert [token for token in target if token >= 12] == [first - number for number in range(spans)]
+        assert source[-1] == target[-1] == 1
+        assert target[0] == first
+    assert experiment.run(cfg) == "completed"
+
+
+def test_a_tokenizer_that_lacks_what_hides_text_or_pads_elsewhere_is_refused(published) -> None:
+    with pytest.raises(ConfigError, match=r"112 tokens and pads with token 0; .*pad_token_id=1 do not fit"):
+        recipe.make(published()).examples()
+    pads = ("model.args.pad_token_id=0", "data.options.context=40")
+    with pytest.raises(ConfigError, match=r"the tokenizer of data=wiki40b has no token <extra_id_1>; take one"):
+        recipe.make(published(*pads, sentinels=1)).examples()
+    recipe.make(published(*pads, sentinels=2)).examples()
 
 
 def test_the_same_tokenizer_as_fine_tuning(tiny) -> None:
@@ -78,6 +130,8 @@ def test_a_run_lowers_the_perplexity(tiny) -> None:
     assert summary is not None
     assert (summary["metric"], summary["goal"]) == ("perplexity", "min")
     assert summary["final"] < 0.5 * cfg.model.args.vocab_size
+    made = stdlib.tokenizer(cfg.model.args.vocab_size, (PAD, *SENTINELS), 60)
+    assert summary["tokenizer"] == vocabulary.fingerprint(made)
     assert np.isfinite(summary["test"])
 
 

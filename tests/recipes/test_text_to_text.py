@@ -1,24 +1,27 @@
 """Fine-tuning T5: the model, its loss and its answers."""
 
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from recipes import checkpoint, config, dry_run, experiment, recipe
+from recipes import checkpoint, dry_run, experiment, recipe, vocabulary
 from recipes.data import docpairs
 from recipes.data.text_pairs import TextPairs, paired
 from recipes.data.text_tasks import TaskExamples, TextTask
 from recipes.errors import ConfigError
 from recipes.record import folder_of, read_metrics, read_summary
+from tests.recipes.conftest import ROOT, composed
 from tests.recipes.test_resume import KilledError, assert_same_result
 
-ROOT = Path(__file__).resolve().parents[2]
 # Transformers' names of T5 v1.1 base, large and xxl -> millions of parameters as published with the checkpoints.
 PUBLISHED = {"t5_base": 247.6, "t5_large": 783.2, "t5_11b": 11135.3}
 TINY = [
@@ -42,12 +45,6 @@ SHADES = TextTask("shade", ("dark", "dark red", "light"), ("f1", "accuracy"))
 COUNTS = TextTask("count", ("0.0", "0.5", "1.0"), ("pearson", "spearman"), graded=True)
 
 
-def composed(*overrides: str) -> DictConfig:
-    config.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
 def tokenizer() -> Tokenizer:
     words = ["</s>", "<pad>", "dark", "red", "light", "0.0", "0.5", "1.0", *"abcdefgh"]
     made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="h"))
@@ -62,7 +59,8 @@ def parts(seed: int, count: int) -> list[TaskExamples]:
     return [shades, TaskExamples(COUNTS, texts[::-1], rng.random(count))]
 
 
-def load(**_: object) -> dict[str, TextPairs]:
+def load(task: Sequence[str] = (), length: int = 32) -> dict[str, TextPairs]:
+    """In the place of docpairs: two tasks of random words, whatever is asked for."""
     splits = {"train": parts(0, 40), "val": parts(1, 11), "test": parts(2, 7)}
     return paired(splits, tokenizer(), 32)
 
@@ -98,6 +96,18 @@ def test_the_loss_is_transformers_own(tiny) -> None:
     assert torch.allclose(the_recipe.loss(model, batch)["loss"], expected)
 
 
+def test_accumulated_micro_batches_make_the_same_step(tiny, tmp_path: Path) -> None:
+    """Their label words have different numbers of tokens."""
+    curves = []
+    for parts in (1, 4):
+        cfg = tiny("model.args.dropout_rate=0", "log_every=1", f"accumulate={parts}")
+        assert experiment.run(cfg) == "completed"
+        lines = read_metrics(folder_of(cfg) / "metrics.jsonl")
+        curves.append([line["value"] for line in lines if line["split"] == "train"])
+    assert len(curves[0]) == 12  # losses and norms of the gradient
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+
+
 def test_padding_never_counts(tiny) -> None:
     the_recipe, model, batch = ready(tiny())
     wider = {
@@ -131,6 +141,25 @@ def test_answers_are_what_greedy_decoding_among_the_words_gives(tiny) -> None:
             assert answers[row] == values[all_words.index(tuple(said[1:]))]
 
 
+def test_a_model_that_has_diverged_answers_nothing(tiny) -> None:
+    the_recipe, model, batch = ready(tiny())
+    torch.nn.init.constant_(model.lm_head.weight, math.nan)
+    with torch.no_grad():
+        figures = the_recipe.evaluate(model, batch)
+    assert figures["answer"].isnan().all()
+    values = the_recipe.metrics(figures)
+    assert len(values) == 6
+    assert all(map(math.isnan, values.values())), values
+
+
+def test_a_run_that_diverges_between_its_looks_counts_as_diverged(tiny) -> None:
+    cfg = tiny("optim=sgd", "optim.lr=1e10", "clip_norm=null", "eval_every=1")
+    assert experiment.run(cfg) == "diverged"
+    summary = read_summary(folder_of(cfg))
+    assert summary is not None
+    assert (summary["status"], summary["cause"]) == ("diverged", "validation average is nan")
+
+
 def test_metrics_are_those_of_each_task_and_their_average(tiny) -> None:
     the_recipe, _, _ = ready(tiny())
     figures = {
@@ -156,6 +185,7 @@ def test_a_run_measures_every_task_and_goes_on_to_the_same_bits(
     assert summary is not None
     assert (summary["metric"], summary["goal"]) == ("average", "max")
     assert summary["best"] >= summary["final"]
+    assert summary["tokenizer"] == vocabulary.fingerprint(tokenizer())
     cut = tiny(f"output_dir={tmp_path / 'cut'}")
     save = checkpoint.save
 
@@ -234,35 +264,57 @@ def test_a_dry_run_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert "parameters" in capsys.readouterr().out
 
 
-def test_glue_in_a_local_folder_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The paper's data and recipe at a size that a test can run."""
+def glue(folder: Path) -> list[str]:
+    """Overrides for a tiny model on a task of GLUE in a local folder, its label words of different lengths."""
+    place = folder / "glue" / "RTE"
+    place.mkdir(parents=True)
     for split in ("train", "dev"):
-        (tmp_path / "glue" / "RTE").mkdir(parents=True, exist_ok=True)
         rows = [f"{n}\ta b {n}\tc d\t{'entailment' if n % 2 else 'not_entailment'}" for n in range(12)]
-        (tmp_path / "glue" / "RTE" / f"{split}.tsv").write_text(
-            "\n".join(["index\tsentence1\tsentence2\tlabel", *rows])
-        )
-    made = Tokenizer(
-        models.WordLevel({"<pad>": 0, "</s>": 1, "?": 2, "a": 3, "entailment": 4, "not_entailment": 5}, "?")
-    )
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made.save(str(tmp_path / "tokenizer.json"))
+        (place / f"{split}.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *rows]))
+    words = ["<pad>", "</s>", "?", "a", "entailment", "not", "_"]
+    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "?"))
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+    made.save(str(folder / "tokenizer.json"))
     small = ("d_model=16", "d_kv=4", "d_ff=16", "num_layers=1", "num_heads=2", "vocab_size=8")
-    cfg = composed(
+    return [
         "task=t5_base",
         "scale=paper",
         "tracker=none",
         "init_from=null",
-        f"data.path={tmp_path / 'glue'}",
+        f"data.path={folder / 'glue'}",
         "data.options.task=rte",
-        f"data.options.tokenizer={tmp_path / 'tokenizer.json'}",
+        f"data.options.tokenizer={folder / 'tokenizer.json'}",
         "data.workers=0",
         "steps=2",
         "batch_size=4",
-        f"output_dir={tmp_path}",
         *(f"model.args.{argument}" for argument in small),
-    )
+    ]
+
+
+def test_glue_in_a_local_folder_trains(tmp_path: Path) -> None:
+    """The paper's data and recipe at a size that a test can run."""
+    cfg = composed(*glue(tmp_path), f"output_dir={tmp_path}")
     assert experiment.run(cfg) == "completed"
     summary = read_summary(folder_of(cfg))
     assert summary is not None
     assert summary["final"] in {count / 12 for count in range(13)}  # an accuracy over the 12 rows
+
+
+def test_shards_on_two_processes_train_and_answer_as_one_process(tmp_path: Path) -> None:
+    overrides = [*glue(tmp_path), "precision=fp32", "model.args.dropout_rate=0", "log_every=1", "eval_every=1"]
+    one = composed(*overrides, f"output_dir={tmp_path / 'one'}")
+    assert experiment.run(one) == "completed"
+    command = [str(Path(sys.executable).parent / "torchrun"), "--nproc_per_node", "2", "run.py", "shard=true"]
+    command += [*overrides, f"output_dir={tmp_path / 'two'}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (folder,) = (tmp_path / "two").glob("*/*/*")
+
+    def measured(place: Path) -> dict[tuple[int, str, str], float]:
+        lines = read_metrics(place / "metrics.jsonl")
+        return {(li["step"], li["split"], li["name"]): li["value"] for li in lines if li["split"] in ("train", "val")}
+
+    figures, expected = measured(folder), measured(folder_of(one))
+    assert ("val", "rte_accuracy") in {key[1:] for key in figures}
+    assert figures == pytest.approx(expected, rel=1e-5)

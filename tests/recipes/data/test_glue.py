@@ -134,6 +134,8 @@ def test_a_missing_column_is_named_in_one_line(tmp_path: Path) -> None:
         ("train.jsonl", '{"sentence1": "A.", "sentence2": "B.", "label": 7}\n', "label 7 is none of entailment"),
         ("train.parquet", "no parquet", "train.parquet cannot be read"),
         ("dev.jsonl", "", "holds none of train.parquet, train.jsonl, train.tsv"),
+        ("train.tsv", "index\tsentence1\tsentence2\tlabel\n", "RTE, train has 0 rows and none with a label and sent"),
+        ("train.tsv", "index\tsentence1\tsentence2\tlabel\n1\tA.\tB.\t\n", "has 1 rows and none with a label"),
     ],
 )
 def test_broken_files_are_named_in_one_line(tmp_path: Path, file: str, text: str, message: str) -> None:
@@ -153,6 +155,28 @@ def test_a_folder_without_a_task_and_an_unknown_task_are_refused(tmp_path: Path)
         glue.texts(str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match=r"set data\.path or data\.hub"):
         glue.texts()
+
+
+def test_a_development_set_without_rows_is_refused(tmp_path: Path) -> None:
+    write_tsv(tmp_path)
+    (tmp_path / "SST-2" / "dev.tsv").write_text("sentence\tlabel\n")
+    with pytest.raises(ConfigError, match="SST-2, validation has 0 rows and none with a label and sentence"):
+        glue.texts(str(tmp_path), task=["sst2", "rte"])
+    assert glue.texts(str(tmp_path), task="rte")["val"]
+
+
+def test_a_damaged_saved_set_is_named_in_one_line(tmp_path: Path) -> None:
+    write(tmp_path, "saved")
+    arrow = next((tmp_path / "rte" / "validation").glob("*.arrow"))
+    content = arrow.read_bytes()
+    for damaged in (content[:100], content[: len(content) // 2], b""):
+        arrow.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=r"rte.* cannot be read") as error:
+            glue.texts(str(tmp_path), task="rte")
+        assert "\n" not in str(error.value)
+    arrow.unlink()
+    with pytest.raises(ConfigError, match="rte cannot be read as a Hugging Face data set"):
+        glue.texts(str(tmp_path), task="rte")
 
 
 def test_saved_class_labels_and_missing_splits(tmp_path: Path) -> None:

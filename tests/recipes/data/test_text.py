@@ -1,12 +1,16 @@
+import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from recipes.data import stdlib, text
+from recipes.data import bpe, cache, stdlib, text
+from recipes.data.documents import Documents
 from recipes.data.text import PADDING, Tokens, TokenWindows
 from recipes.errors import ConfigError
 
@@ -66,9 +70,12 @@ def test_a_folder_of_rows_is_tokenised_once(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda folder: (folder / "train.jsonl").write_bytes(b"\xff\xfe{"), "train.jsonl"),
-        (lambda folder: (folder / "train.jsonl").write_text('{"body": "x"}\n'), "text"),
-        (lambda folder: (folder / "train.jsonl").write_text(""), "train"),
+        (lambda folder: (folder / "train.jsonl").write_bytes(b"\xff\xfe{"), r"train.jsonl is not UTF-8 \(line 1\)"),
+        (
+            lambda folder: (folder / "train.jsonl").write_text('{"body": "x"}\n'),
+            "line 1: no JSON object with a column t",
+        ),
+        (lambda folder: (folder / "train.jsonl").write_text(""), "there is no text in the split train"),
     ],
     ids=["not UTF-8", "no column", "empty"],
 )
@@ -88,6 +95,110 @@ def test_what_is_missing_or_too_long(folder):
         text.load(context=10**6, path=str(folder), vocab_size=300)
     with pytest.raises(ConfigError, match="at least 1 token"):
         text.load(context=0, path=str(folder), vocab_size=300)
+
+
+def by_character() -> Tokenizer:
+    """A tokenizer whose tokens can be told by hand: end of text is 0, `a` is 1, `b` is 2."""
+    made = Tokenizer(models.WordLevel({bpe.END: 0, "a": 1, "b": 2}, bpe.END))
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return made
+
+
+TEXTS = ["ab", "", "b", "aa", "bab", "a", "bb", "ba"]
+STREAM = [0, 1, 2, 0, 2, 0, 1, 1, 0, 2, 1, 2, 0, 1, 0, 2, 2, 0, 2, 1]
+
+
+def tokens_of(texts, **limits) -> Tokens:
+    return text.tokenised({"train": Documents("print", texts, "the texts")}, by_character(), **limits)["train"]
+
+
+def count_encoded(monkeypatch) -> list[str]:
+    """The documents that are tokenised from here on, each a batch of its own."""
+    encoded: list[str] = []
+    encode = Tokenizer.encode_batch_fast
+    monkeypatch.setattr(Tokenizer, "encode_batch_fast", lambda *a, **k: encoded.extend(a[1]) or encode(*a, **k))
+    monkeypatch.setattr(text, "BATCH_CHARACTERS", 1)
+    return encoded
+
+
+@pytest.mark.parametrize(("most", "length"), [(None, 20), (9, 12), (12, 12)])
+@pytest.mark.parametrize("breaks_at", [0, 1, 2, 4, 7])
+def test_a_source_that_breaks_loses_nothing(monkeypatch, breaks_at, most, length):
+    documents = [each for each in TEXTS if each][: STREAM[:length].count(0)]
+    encoded = count_encoded(monkeypatch)
+
+    def broken():
+        yield from TEXTS[:breaks_at]
+        raise ConfigError("the other side went away")
+
+    if most is None or breaks_at < 7:
+        with pytest.raises(ConfigError, match="the other side went away"):
+            tokens_of(broken, train_tokens=most)
+    found = tokens_of(lambda: TEXTS, train_tokens=most)
+    assert found.ids.tolist() == STREAM[:length]
+    assert (found.documents, found.words) == (len(documents), len(documents))
+    assert encoded == documents  # each of them once
+    monkeypatch.setenv(cache.VARIABLE, str(cache.folder("elsewhere")))
+    assert tokens_of(lambda: TEXTS, train_tokens=most).fingerprint == found.fingerprint
+
+
+@pytest.mark.parametrize("spoil", [b"", b"torn", None], ids=["as it was", "written further", "damaged"])
+def test_a_killed_process_loses_what_it_had_not_saved(tmp_path, monkeypatch, spoil):
+    encoded = count_encoded(monkeypatch)
+    monkeypatch.setattr(text, "SAVED_EVERY", 4)
+
+    def killed():
+        yield from TEXTS[:6]
+        (hidden,) = cache.folder("tokens").glob(".*.tmp")  # as a killed process leaves it
+        shutil.copytree(hidden, tmp_path / "left" / hidden.name)
+        yield from TEXTS[6:]
+
+    whole = tokens_of(killed).ids.tolist()
+    assert whole == STREAM
+    shutil.rmtree(cache.folder("tokens"))
+    shutil.copytree(tmp_path / "left", cache.folder("tokens"), dirs_exist_ok=True)
+    (ids,) = cache.folder("tokens").glob(".*.tmp/ids.bin")
+    saved = json.loads((ids.parent / "about.json").read_text())["documents"]
+    assert saved >= 3
+    ids.write_bytes(b"\1" * ids.stat().st_size if spoil is None else ids.read_bytes() + spoil)
+    encoded.clear()
+    assert tokens_of(lambda: TEXTS).ids.tolist() == STREAM
+    assert encoded == [each for each in TEXTS if each][0 if spoil is None else saved :]
+    assert [path.name for path in cache.folder("tokens").glob(".*.tmp")] == []
+
+
+def test_what_was_whole_when_the_process_was_killed_is_taken_as_it_is(monkeypatch):
+    encoded = count_encoded(monkeypatch)
+    found = tokens_of(lambda: TEXTS, train_tokens=9)
+    (folder,) = cache.folder("tokens").glob("[!.]*")
+    folder.rename(folder.with_name(f".{folder.name}.tmp"))
+    encoded.clear()
+    assert tokens_of(lambda: TEXTS, train_tokens=9).ids.tolist() == found.ids.tolist()
+    assert encoded == []
+
+
+def test_a_full_disk_is_told_from_a_broken_source(monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(text.os, "fsync", full)
+    with pytest.raises(
+        ConfigError, match=r"tokens could not be written to .*No space left on device.*LION_BENCH_CACHE="
+    ):
+        tokens_of(lambda: TEXTS)
+
+
+def test_a_split_of_one_token_has_nothing_to_predict(folder):
+    maker = folder / "tokenizer.json"
+    by_character().save(str(maker))
+    (folder / "val.jsonl").write_text('{"text": "a"}\n')
+    assert len(text.load(context=2, path=str(folder), tokenizer=str(maker))["val"]) == 1
+    made = by_character()
+    made.normalizer = normalizers.Strip()
+    made.save(str(maker))
+    (folder / "val.jsonl").write_text('{"text": " "}\n')
+    with pytest.raises(ConfigError, match="the split val has one token, and nothing to predict"):
+        text.load(context=2, path=str(folder), tokenizer=str(maker))
 
 
 def test_the_standard_library_splits_by_file_and_trains_its_tokenizer_on_training_files():
