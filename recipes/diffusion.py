@@ -95,7 +95,9 @@ class Recipe:
     def evaluated(self, split: str, rows: Any) -> "EvaluationRows":
         """A split's rows to evaluate by; their fingerprint covers what judges them."""
         assert self.judge is not None
-        judges = [self.judge.fingerprint, *([] if self.reference is None else [str(self.args["reference"])])]
+        judges = [self.judge.fingerprint]
+        if self.reference is not None:
+            judges += [hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in self.reference]
         number = self.args["samples"]
         if isinstance(number, dict):
             number = number.get(split)

@@ -193,6 +193,15 @@ def test_another_judge_makes_other_data(composed: Compose, classifier: Path, tmp
     assert ours["test"] != theirs["test"]
 
 
+def test_another_reference_makes_other_data(composed: Compose, tmp_path: Path) -> None:
+    """By what the file holds, not by its name."""
+    prints = []
+    for name, mean in (("a.npz", 0.0), ("b.npz", 0.0), ("b.npz", 1.0)):
+        np.savez(tmp_path / name, mu=np.full(16, mean), sigma=np.eye(16))
+        prints.append(recipe.make(composed(f"model.args.reference={tmp_path / name}")).examples()["val"].fingerprint())
+    assert prints[0] == prints[1] != prints[2]
+
+
 def test_a_judge_of_other_data_recognises_nothing(composed: Compose, classifier: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(classifier, other)

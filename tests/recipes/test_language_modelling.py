@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from recipes import build, checkpoint, cli, experiment, recipe, record
+from recipes import build, cli, experiment, recipe, record
 from recipes.data import ngram
 from recipes.data.text import PADDING, Tokens, TokenWindows
 from recipes.errors import ConfigError
 from recipes.language_modelling import HIDDEN, HiddenTokens, NextTokens
 from tests.recipes.conftest import TINY, TINY_BERT, composed
-from tests.recipes.test_resume import KilledError, assert_same_result
+from tests.recipes.test_resume import assert_same_result, run_killed_after_a_checkpoint
 
 SMALL = ["++model.args.n_embd=16", "++model.args.n_layer=1", "++model.args.n_head=2"]
 CORPUS = ["++data.options.max_files=60", "++data.options.vocab_size=300", "++data.options.context=32"]
@@ -151,17 +151,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(task, request, tmp_path,
     dropout = {"gpt": "model.args.resid_pdrop=0.1", "bert": "model.args.hidden_dropout_prob=0.1"}[task]
     whole, cut = (compose("optim=lion", dropout, f"output_dir={tmp_path / name}") for name in ("whole", "cut"))
     assert experiment.run(whole) == "completed"
-    save = checkpoint.save
-
-    def die_after(*arguments):
-        save(*arguments)
-        raise KilledError
-
-    monkeypatch.setattr(checkpoint, "save", die_after)
-    with pytest.raises(KilledError):
-        experiment.run(cut)
-    monkeypatch.setattr(checkpoint, "save", save)
-    assert experiment.run(cut) == "completed"
+    run_killed_after_a_checkpoint(cut, monkeypatch)
     assert_same_result(record.folder_of(cut), record.folder_of(whole))
 
 

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from recipes import checkpoint, experiment, loading
@@ -29,6 +31,21 @@ VARIANTS = {
 
 class KilledError(BaseException):
     """Stands for SIGKILL: nothing in the suite may catch it and clean up after it."""
+
+
+def run_killed_after_a_checkpoint(cfg: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a run, kill it behind its first checkpoint, and let it go on to its end."""
+    save = checkpoint.save
+
+    def die_after(*arguments: Any) -> None:
+        save(*arguments)
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save", die_after)
+        with pytest.raises(KilledError):
+            experiment.run(cfg)
+    assert experiment.run(cfg) == "completed"
 
 
 def final(folder: Path) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from recipes.data.text_tasks import TaskExamples, TextTask
 from recipes.errors import ConfigError
 from recipes.record import folder_of, read_metrics, read_summary
 from tests.recipes.conftest import ROOT, composed
-from tests.recipes.test_resume import KilledError, assert_same_result
+from tests.recipes.test_resume import assert_same_result, run_killed_after_a_checkpoint
 
 # Transformers' names of T5 v1.1 base, large and xxl -> millions of parameters as published with the checkpoints.
 PUBLISHED = {"t5_base": 247.6, "t5_large": 783.2, "t5_11b": 11135.3}
@@ -187,17 +187,7 @@ def test_a_run_measures_every_task_and_goes_on_to_the_same_bits(
     assert summary["best"] >= summary["final"]
     assert summary["tokenizer"] == vocabulary.fingerprint(tokenizer())
     cut = tiny(f"output_dir={tmp_path / 'cut'}")
-    save = checkpoint.save
-
-    def die_after(*arguments: object) -> None:
-        save(*arguments)
-        raise KilledError
-
-    monkeypatch.setattr(checkpoint, "save", die_after)
-    with pytest.raises(KilledError):
-        experiment.run(cut)
-    monkeypatch.setattr(checkpoint, "save", save)
-    assert experiment.run(cut) == "completed"
+    run_killed_after_a_checkpoint(cut, monkeypatch)
     assert_same_result(folder_of(cut), folder_of(whole))
 
 
