@@ -32,6 +32,7 @@ TRAIN = "train"
 class Recipe:
     """One model of the family on one data set."""
 
+    learns_from = "images with labels"
     metric = "accuracy"
     goal: Literal["max", "min"] = "max"
 

@@ -43,6 +43,7 @@ FEATURE_BATCH = 500
 class Recipe:
     """One pair of towers on one set of pairs."""
 
+    learns_from = "images with captions"
     metric = "zero_shot"
     goal: Literal["max", "min"] = "max"
 

@@ -40,6 +40,7 @@ GRID = 10  # rows and columns of the sample grid
 class Recipe:
     """One U-Net on one set of images."""
 
+    learns_from = "images with labels"
     metric = "frechet_own_features"
     goal: Literal["max", "min"] = "min"
     known: tuple[str, ...] = ARGS

@@ -6,9 +6,10 @@ cross-entropy by token. Metric: perplexity of a text that no weight has seen, th
 likelihood over its number of tokens, or of words where data.options.word_level says so.
 """
 
+import contextlib
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -28,11 +29,14 @@ from recipes.recipe import load_data
 HIDDEN, MASKED, RANDOM = 0.15, 0.8, 0.1
 # A packed text has no fillers, and the tokens that begin and end a text have no special treatment inside the model.
 WITHOUT = ("bos_token_id", "eos_token_id", "pad_token_id")
+# Published weights hold these beside the model: a constant of GPT-2's masking, BERT's head for the next sentence.
+NO_PART = ("attn.masked_bias", "cls.seq_relationship")
 
 
 class Recipe:
     """One model of the family on one text."""
 
+    learns_from = "text"
     metric = "perplexity"
     goal: Literal["max", "min"] = "min"
 
@@ -110,30 +114,36 @@ class Recipe:
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-        """Take the weights of another run of the same model and tokenizer, or of a folder that transformers saved."""
-        own = model.state_dict(keep_vars=True)
-        # transformers writes tied weights under one of their names: the others are the same parameter.
-        given = {id(value): weights[name] for name, value in own.items() if name in weights}
-        weights = {name: given[id(value)] for name, value in own.items() if id(value) in given} | weights
-        wrong = sorted(
-            name
-            for name in {*own, *weights}
-            if name not in own or name not in weights or own[name].shape != weights[name].shape
-        )
+        """Take the weights of a run of the same model and tokenizer, or what transformers saved or the hub has.
+
+        Transformers knows what it called its weights over the years: GPT-2's without the model's prefix, layer norms'
+        gamma and beta, tied weights under one of their names.
+        """
+        given: Any = type(model)
+        with _quiet():
+            loaded, found = given.from_pretrained(
+                None,
+                config=self._model_config(),
+                state_dict=weights,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        wrong = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+        wrong |= {name for name in found["unexpected_keys"] if not any(part in name for part in NO_PART)}
         if wrong:
-            embeddings: Any = model
-            words = embeddings.get_input_embeddings().weight
-            name = next(name for name, value in model.named_parameters() if value is words)
-            if name in weights and len(weights[name]) != len(words):
-                raise ConfigError(
-                    f"init_from={self.cfg.init_from} has a vocabulary of {len(weights[name])} tokens, the model "
-                    f"{len(words)}: choose the tokenizer and model.args.vocab_size that it was trained with"
-                )
+            words = loaded.get_input_embeddings().weight
+            for _, theirs, ours in found["mismatched_keys"]:
+                if ours == words.shape and theirs[1:] == ours[1:]:
+                    raise ConfigError(
+                        f"init_from={self.cfg.init_from} has a vocabulary of {theirs[0]} tokens, the model {ours[0]}: "
+                        "choose the tokenizer and model.args.vocab_size that it was trained with"
+                    )
             raise ConfigError(
                 f"init_from={self.cfg.init_from} is of another model than {self.cfg.model.name}: "
-                f"{len(wrong)} tensors differ, {wrong[0]} among them"
+                f"{len(wrong)} tensors differ, {min(wrong)} among them"
             )
-        model.load_state_dict(weights)
+        model.load_state_dict(loaded.state_dict())
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy over the batch's targets."""
@@ -177,6 +187,22 @@ def _nll(model: nn.Module, batch: Batch) -> torch.Tensor:
     target = batch["target"]
     flat = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=PADDING, reduction="none")
     return flat.view(target.shape)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report of what it loads: whoever calls says what is wrong."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _one_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from recipes.loading import Batch, Examples
 class Recipe(Protocol):
     """Model, data, loss and metric of a task."""
 
+    learns_from: str  # what its data set has to hold, a value of HOLDS
     metric: str  # the validation metric that chooses hyperparameters
     goal: Literal["max", "min"]
 
@@ -53,12 +54,16 @@ def make(cfg: DictConfig) -> Recipe:
     """The recipe that the task names: the `Recipe` class of a module in recipes/.
 
     Raises:
-        ConfigError: the data set does not take its options, or a setting of the model is not what it has to be.
+        ConfigError: the data set is of another kind or does not take its options, or a setting of the model is not
+            what it has to be.
     """
+    recipe: Any = importlib.import_module(f"recipes.{cfg.task.recipe}").Recipe
+    holds, wanted = _holds(cfg), recipe.learns_from
+    if holds != wanted:
+        raise ConfigError(f"data={cfg.data.name} holds {holds}; task={cfg.task.name} learns from {wanted}")
     _check_options(cfg)
-    module = importlib.import_module(f"recipes.{cfg.task.recipe}")
-    recipe: Any = module.Recipe(cfg)
-    return recipe
+    made: Recipe = recipe(cfg)
+    return made
 
 
 def load_data(cfg: DictConfig) -> dict[str, Any]:
@@ -73,6 +78,23 @@ def load_data(cfg: DictConfig) -> dict[str, Any]:
 
 def _module(cfg: DictConfig) -> Any:
     return importlib.import_module(f"recipes.data.{cfg.data.module}")
+
+
+# What a data set holds, by what its `load` returns.
+HOLDS = {
+    "ImageArrays": "images with labels",
+    "ImageExamples": "images with labels",
+    "PairData": "images with captions",
+    "TextPairs": "texts with answers",
+    "TokenWindows": "text",
+}
+
+
+def _holds(cfg: DictConfig) -> str:
+    """What the data set of a config holds."""
+    returned = inspect.signature(_module(cfg).load, eval_str=True).return_annotation
+    kind = (typing.get_args(returned) or (returned,))[-1]  # dict[str, kind] or kind
+    return HOLDS[kind.__name__]
 
 
 def _place(cfg: DictConfig) -> dict[str, str]:
@@ -101,8 +123,8 @@ def _check_options(cfg: DictConfig) -> None:
         if name not in data.options:
             if taken.default is taken.empty:
                 raise ConfigError(
-                    f"data={data.name} needs data.options.{name}, which the setting of this task does not have: do "
-                    f"these data fit it? Its options: {known}"
+                    f"data={data.name} needs data.options.{name}, which the setting of this task does not have; its "
+                    f"options: {known}"
                 )
             continue
         value, kinds = data.options[name], typing.get_args(taken.annotation) or (taken.annotation,)

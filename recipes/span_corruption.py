@@ -22,6 +22,7 @@ from recipes.t5 import T5
 class Recipe(T5):
     """One model on one corpus."""
 
+    learns_from = "text"
     metric = "perplexity"
     goal = "min"
 

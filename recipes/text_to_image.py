@@ -49,6 +49,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 class Recipe(diffusion.Recipe):
     """One text-to-image U-Net on one set of pairs."""
 
+    learns_from = "images with captions"
     known = ARGS
     named = ("text", "judge", "scorer")
     unet = staticmethod(unet.text_unet)

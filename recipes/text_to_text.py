@@ -26,6 +26,7 @@ TARGET = 8  # tokens that the dry run gives a label word
 class Recipe(T5):
     """One model on one task, or on several at once."""
 
+    learns_from = "texts with answers"
     metric = "average"
 
     def __init__(self, cfg: DictConfig) -> None:

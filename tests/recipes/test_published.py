@@ -49,6 +49,33 @@ def test_tied_weights_that_transformers_wrote_once(tmp_path: Path, task: str) ->
         made.initialise(model, weights)
 
 
+@pytest.mark.parametrize("task", ["gpt2_small", "bert_small"])
+def test_the_names_that_published_models_gave_their_weights(tmp_path: Path, task: str) -> None:
+    made = recipe.make(composed(f"task={task}", "model.args.vocab_size=50", "init_from=somewhere"))
+    torch.manual_seed(0)
+    saved, model = made.model(), made.model()
+    weights = saved.state_dict()
+    if task == "gpt2_small":  # as openai-community/gpt2: no prefix, no output layer, the constants of masking
+        older = {name.removeprefix("transformer."): value for name, value in weights.items() if "lm_head" not in name}
+        older |= {"h.0.attn.bias": torch.ones(1, 1, 8, 8).tril(), "h.0.attn.masked_bias": torch.tensor(-1e4)}
+    else:  # as google-bert/bert-base-uncased: gamma and beta, and the other head
+        names = {".weight": ".gamma", ".bias": ".beta"}
+        older = {
+            name.replace(end, names[end]) if "LayerNorm" in name else name: value
+            for name, value in weights.items()
+            for end in (name[name.rindex(".") :],)
+        }
+        older |= {"cls.seq_relationship.weight": torch.ones(2, 4)}
+    older = {name: value.half().float() for name, value in older.items()}
+    made.initialise(model, {name: value.half() for name, value in older.items()})
+    assert all(value.dtype == torch.float32 for value in model.state_dict().values())
+    assert all(torch.equal(value, weights[name].half().float()) for name, value in model.state_dict().items())
+    first = "h.0." if task == "gpt2_small" else "layer.0."
+    deeper = older | {name.replace(first, first.replace("0", "9")): value for name, value in older.items()}
+    with pytest.raises(ConfigError, match=r"init_from=somewhere is of another model than .*9\..* among them"):
+        made.initialise(model, deeper)
+
+
 def test_a_folder_in_pytorch_s_older_form(tmp_path: Path, model: T5ForConditionalGeneration) -> None:
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     weights = checkpoint.load_weights(tmp_path)
