@@ -201,9 +201,9 @@ def _checked(content: dict[str, Any], key: str, kind: type | tuple[type, ...], w
 
 
 def _fact(value: Any) -> str:
-    """Write a text, or a structure such as {"depth": 4, "width": 96}, as one text: depth 4, width 96."""
+    """Write a text, or a structure such as {"depth": 4, "attention": []}, as one text: attention none, depth 4."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_fact(value[key])}" for key in sorted(value))
+        return ", ".join(f"{key} {_fact(value[key]) or 'none'}" for key in sorted(value))
     if isinstance(value, list):
         return " ".join(map(_fact, value))
     return "" if value is None else str(value)
