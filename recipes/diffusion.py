@@ -9,7 +9,7 @@ and the share of images that the classifier takes for what they were meant to be
 
 import hashlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -78,6 +78,7 @@ class Recipe:
                 f"data={self.cfg.data.name} has {len(names)} classes, model.args.unet.classes={classes}; "
                 "null is for a model that is not class-conditional"
             )
+        self.check_samples(splits)
         rows = {name: self._rows(split, train=name == TRAIN) for name, split in splits.items()}
         self.judged_by(judging.judge(self.cfg, self.args["judge"]))
         return {name: each if name == TRAIN else self.evaluated(name, each) for name, each in rows.items()}
@@ -93,6 +94,16 @@ class Recipe:
         if self.args["reference"] is not None:
             self.reference = reference_statistics(Path(self.args["reference"]), width)
 
+    def check_samples(self, splits: Iterable[str]) -> None:
+        """Refuse a number of samples for a split that the data do not have.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        known = {"val", "test", *splits} - {TRAIN}  # a setting may name these two before the data do
+        if isinstance(self.args["samples"], dict) and (odd := sorted({*self.args["samples"]} - known)):
+            raise ConfigError(f"model.args.samples: no split is named {odd[0]}; known: {', '.join(sorted(known))}")
+
     def evaluated(self, split: str, rows: Any) -> "EvaluationRows":
         """A split's rows to evaluate by; their fingerprint covers what judges them."""
         assert self.judge is not None
@@ -105,7 +116,7 @@ class Recipe:
         if number is not None and not (is_count(number) and number > 1):
             raise ConfigError(
                 f"model.args.samples={self.args['samples']}: expected a whole number of at least 2, null for as many "
-                "as the split has images, or such a number for val and for test"
+                "as the split has images, or such numbers by split, as {val: 2000, test: 30000}"
             )
         return EvaluationRows(rows, self.shape, split, number, judges)
 
@@ -218,7 +229,8 @@ class EvaluationRows:
         rows: the split's.
         shape: of the noise, [C, H, W].
         split: its name; every split has noise of its own.
-        number: how many; beyond the split's end, it begins anew with other noise. None is one for each image.
+        number: how many. Fewer than the split has are spread over it evenly, since neighbours may be alike; beyond its
+            end, it begins anew with other noise. None is one for each image.
         judges: fingerprints of what judges the images that are made in their place.
     """
 
@@ -238,7 +250,8 @@ class EvaluationRows:
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         index = [index for _, index in keys]
-        batch: Batch = self.rows.__getitems__([(i, i % len(self.rows)) for i in index])
+        spread = max(self.number, len(self.rows))
+        batch: Batch = self.rows.__getitems__([(i, i * spread // self.number % len(self.rows)) for i in index])
         return batch | own_start([row_seed(self.split, i) for i in index], self.shape)
 
     def fingerprint(self) -> str:

@@ -97,6 +97,7 @@ class Recipe(diffusion.Recipe):
                 f"set data.options.size={size}, the model's: photographs are resized and cropped as they are read"
             )
         data: Any = load_data(self.cfg)  # PairData
+        self.check_samples(data.probes)
         channels = data.train.images.batch([0])[0].shape[1]
         if channels != self.shape[0]:
             raise ConfigError(

@@ -168,6 +168,14 @@ def test_the_split_begins_anew_with_other_noise(composed: Compose) -> None:
     assert not torch.allclose(batch["noise"][0], batch["noise"][1])
 
 
+def test_fewer_samples_are_spread_over_the_split(composed: Compose) -> None:
+    whole, some = (recipe.make(composed(f"model.args.samples={n}")).examples()["val"] for n in ("null", "{val: 200}"))
+    assert (len(whole), len(some)) == (500, 200)
+    taken = some.__getitems__([(i, i) for i in range(200)])["image"]
+    everything = whole.__getitems__([(i, i) for i in range(500)])["image"]
+    assert torch.equal(taken, everything[[i for i in range(500) if i % 5 in (0, 2)]])  # 0, 2.5, 5, 7.5, ...
+
+
 def test_every_split_has_noise_of_its_own(composed: Compose) -> None:
     """A test figure of the very images that validation chose by would say less than it seems to."""
     examples = recipe.make(composed()).examples()
@@ -301,6 +309,7 @@ def test_pictures_of_files_are_squares_of_the_size_and_mirrored_to_train() -> No
         ("model.args.judge=broken.pth", "judge=broken.pth cannot be read"),
         ("model.args.samples=1", "samples=1: expected a whole number of at least 2"),
         ("model.args.samples={val: -3}", "expected a whole number of at least 2"),
+        ("model.args.samples={vall: 30}", "no split is named vall; known: test, val"),
         ("+model.args.sampler.stepz=3", "model.args.sampler.stepz is unknown; known: name, steps, clip"),
         ("model.args.sampler.steps=2.5", "sampler.steps=2.5 must divide"),
         ("+model.args.sampler.threshold=1.5", "threshold=1.5 must be a quantile"),

@@ -242,7 +242,7 @@ def test_how_many_processes_load_the_data_makes_no_other_run_of_it(composed: Com
             "model.args.unet.image_channels=3",
             "images of 1 channels, the model model.args.unet.image_channels=3",
         ),
-        ("t2i_64", "model.args.unet.head_width=48", "head_width=48 does not divide the 64 channels that attend"),
+        ("t2i_64", "model.args.unet.head_width=32", "head_width=32 does not divide the 48 channels that attend"),
         ("t2i_256_sr", "model.args.low_size=12", "low_size=12 must divide model.args.unet.size=32"),
         ("t2i_64", "model.args.unet.text_width=16", "states of 32 numbers: set model.args.unet.text_width=32"),
         (

@@ -74,6 +74,19 @@ def test_a_text_unet_reads_what_counts_and_nothing_else() -> None:
     assert torch.equal(before[1], answer(shown)[1])
 
 
+def test_eager_attention_is_the_fused_one_but_for_rounding() -> None:
+    sizes = {**SMALL, "blocks": 1, "attention": [8], "text_width": 12}
+    fused, eager = text_unet(**sizes), text_unet(**sizes, eager_attention=True)
+    eager.load_state_dict(with_weights(fused).state_dict())
+    read = {
+        "encoder_hidden_states": torch.randn(2, 5, 12),
+        "encoder_attention_mask": torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool),
+    }
+    z, t = torch.randn(2, 1, 16, 16), torch.tensor([10, 20])
+    with torch.no_grad():
+        torch.testing.assert_close(eager.eval()(z, t, **read).sample, fused(z, t, **read).sample, atol=1e-5, rtol=1e-5)
+
+
 def test_super_resolution_has_further_channels() -> None:
     model = text_unet(**SMALL, blocks=[1, 2], attention=[8], text_width=8, condition_channels=1)
     assert model.conv_in.in_channels == 2  # type: ignore[union-attr]

@@ -167,7 +167,11 @@ def test_2000_records_with_500_measurements_each_take_less_than_10_seconds(write
 
 
 def test_structures_are_read_as_one_text_and_empty_values_as_missing(write_run, outputs):
-    write_run(model_args={"width": 64, "depth": 4, "inner": {"a": [1, 2], "b": None, "c": []}}, data_fingerprint={}, num_parameters=0)
+    write_run(
+        model_args={"width": 64, "depth": 4, "inner": {"a": [1, 2], "b": None, "c": []}},
+        data_fingerprint={},
+        num_parameters=0,
+    )
     (run,) = read_records([outputs]).runs.to_dict("records")
     assert run["model_args"] == "depth 4, inner a 1 2, b none, c none, width 64"
     assert pd.isna(run["data_fingerprint"])
