@@ -64,6 +64,7 @@ def test_a_split_that_nothing_was_held_out_for_says_how_to_get_one(tmp_path: Pat
 OPTIONS = {
     "task=vit_b16 data=stdlib": r"data=stdlib holds text; task=vit_b16 learns from images with labels$",
     "task=t5_glue data=stdlib": r"data=stdlib holds text; task=t5_glue learns from texts with answers$",
+    "task=gpt2_small ~data.options.context": r"data=stdlib needs data\.options\.context, which .* context, vocab_size",
     "task=gpt2_small data.options.context=abc": r"data=stdlib: data\.options\.context=abc must be a whole number$",
     "task=t5_pretrain data.options.context=abc": r"context=abc must be a whole number$",
     "task=t5_pretrain data.options.context=null": r"context=None must be a whole number$",
