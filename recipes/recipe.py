@@ -94,7 +94,7 @@ def _holds(cfg: DictConfig) -> str:
     """What the data set of a config holds."""
     returned = inspect.signature(_module(cfg).load, eval_str=True).return_annotation
     kind = (typing.get_args(returned) or (returned,))[-1]  # dict[str, kind] or kind
-    return HOLDS[kind.__name__]
+    return HOLDS.get(kind.__name__, kind.__name__)
 
 
 def _place(cfg: DictConfig) -> dict[str, str]:
