@@ -14,8 +14,8 @@ from tabulate import tabulate
 
 from reports.beside import Beside
 from reports.claims import Verdict
-from reports.render import plain
-from reports.scoring import mean_ranks, profile_scores
+from reports.render import plain, titles
+from reports.scoring import compared_alike, mean_ranks, profile_scores
 from reports.statistics import NO_DIFFERENCE
 from reports.survival import survival
 from reports.table import Row, Table
@@ -73,52 +73,63 @@ def beside_grid(entry: Beside) -> Grid:
 
 
 def ranks_grid(tables: Sequence[Table]) -> Grid | None:
-    """Rank optimizers over several tasks; None where there are fewer than two tasks."""
-    if len(tables) < 2:
+    """Rank the optimizers that all ran on the same tasks; None where these are fewer than two."""
+    ran = pd.DataFrame({t.comparison.task: {r.optim: True for r in t.rows} for t in tables}).T.notna()
+    alike = compared_alike(ran)
+    if len(alike) < 2:
         return None
-    finals = pd.DataFrame({t.comparison.task: {r.optim: r.compared(t.split)[0] for r in t.rows} for t in tables}).T
-    goals = {table.comparison.task: table.comparison.goal or "max" for table in tables}
-    times = pd.DataFrame({t.comparison.task: {row.optim: row.target_step for row in t.rows} for t in tables}).T
+    kept = [table for table in tables if table.comparison.task in alike.index]
+    finals = pd.DataFrame({t.comparison.task: {r.optim: r.compared(t.split)[0] for r in t.rows} for t in kept}).T
+    goals = {table.comparison.task: table.comparison.goal or "max" for table in kept}
+    times = pd.DataFrame({t.comparison.task: {row.optim: row.target_step for row in t.rows} for t in kept}).T
+    finals, times = finals[alike.columns], times[alike.columns]
     ranks, scores = mean_ranks(finals, goals), profile_scores(times)
-    best = {table.comparison.task: _best(table) for table in tables}
+    first = finals.mul([-1 if goal == "max" else 1 for goal in goals.values()], axis=0).rank(axis=1, method="min") == 1
     rows = [
         {
             "optimizer": optim,
             "mean rank": f"{ranks[optim]:.2f}",
             "score to the reference's figure": f"{scores[optim]:.3f}",
-            "best on": ", ".join(task for task, name in best.items() if name == optim) or NONE,
+            "best on": ", ".join(first.index[first[optim]]) or NONE,
         }
         for optim in sorted(ranks.index, key=lambda optim: (ranks[optim], optim))
     ]
     notes = [
         "mean rank: over tasks, by the mean figure that each task compares; ties share their ranks.",
         f"score: area under the performance profile of steps to {tables[0].reference}'s final validation figure, from "
-        "1 to 4 times the fastest's, as AlgoPerf scores; never reached counts as infinitely long.",
+        "1 to 4 times the fastest's, as AlgoPerf scores; never reached counts as infinitely long. "
+        "The reference reaches its own figure by definition, which raises its score.",
         "Tasks: " + ", ".join(goals) + ". So few tasks say little about others.",
     ]
-    return Grid(f"Ranks over {len(tables)} tasks", pd.DataFrame(rows), notes)
+    if left_out := [*ran.columns.difference(alike.columns), *ran.index.difference(alike.index)]:
+        notes.append(
+            "Left out, since not every optimizer here ran on every task with them: " + ", ".join(left_out) + "."
+        )
+    return Grid(f"Ranks over {len(kept)} tasks", pd.DataFrame(rows), notes)
 
 
-def survival_grid(table: Table) -> Grid:
+def survival_grid(tables: Sequence[Table]) -> Grid:
     """Show how many runs survived at each learning rate, where any diverged, and that none did where none did."""
-    runs = pd.concat([c.runs.assign(optim=c.label) for c in table.comparison.contenders])
-    found = survival(runs)
-    diverged = found[found["diverged"] > 0]
-    caption = f"{table.comparison.task}: runs that diverged"
-    if diverged.empty:
-        return Grid(caption, pd.DataFrame([{"optimizer": "all", "diverged": f"none of {len(runs)} runs"}]))
-    rows = [
-        {
-            "optimizer": str(row["optim"]),
-            "lr": short_number(row["lr"]),
-            "runs": str(row["runs"]),
-            "diverged": str(row["diverged"]),
-            "first bad step": short_number(float(row["first_step"])),
-            "cause": str(row["causes"]),
-        }
-        for row in diverged.to_dict("records")
-    ]
-    return Grid(caption, pd.DataFrame(rows), [f"{len(runs)} runs in all; the others survived."])
+    rows = []
+    for table, title in zip(tables, titles(tables), strict=True):
+        runs = pd.concat([c.runs.assign(optim=c.label) for c in table.comparison.contenders])
+        found = survival(runs)
+        diverged = found[found["diverged"] > 0]
+        rows += [
+            {
+                "task": title,
+                "optimizer": str(row["optim"]),
+                "lr": short_number(row["lr"]),
+                "diverged": f"{row['diverged']} of {row['runs']} runs",
+                "first bad step": short_number(float(row["first_step"])),
+                "cause": str(row["causes"]),
+            }
+            for row in diverged.to_dict("records")
+        ]
+        which = "all" if diverged.empty else "all others"
+        total = {"task": title, "optimizer": which, "lr": "all", "first bad step": NONE, "cause": NONE}
+        rows.append({**total, "diverged": f"0 of {len(runs) - int(diverged['runs'].sum())} runs"})
+    return Grid("Runs that diverged", pd.DataFrame(rows))
 
 
 def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
@@ -142,7 +153,7 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
     notes = [
         "Timed in turn in one process, one thread: scripts/speed.py. Processor: " + speeds["processor"].iloc[0] + "."
     ]
-    return Grid("Speed and memory of the plain PyTorch steps", pd.DataFrame(rows), notes)
+    return Grid("Speed and memory, plain and fused steps", pd.DataFrame(rows), notes)
 
 
 def claims_grid(verdicts: Sequence[Verdict]) -> Grid:
@@ -155,14 +166,14 @@ def claims_grid(verdicts: Sequence[Verdict]) -> Grid:
 
 
 def summary_lines(tables: Sequence[Table], optim: str) -> list[str]:
-    """Say in a line a task how one optimizer came out against the reference."""
+    """Say in a line a table how one optimizer came out against the reference."""
     lines = []
-    for table in tables:
+    for table, title in zip(tables, titles(tables), strict=True):
         row = next((row for row in table.rows if row.optim == optim), None)
         base = next((row for row in table.rows if row.is_reference), None)
         if row is None or base is None:
             continue
-        lines.append(f"{table.comparison.task} on {table.comparison.data}: {_sentence(row, base, table)}")
+        lines.append(f"{title} on {table.comparison.data}: {_sentence(row, base, table)}")
     return lines
 
 
@@ -172,14 +183,9 @@ def _sentence(row: Row, base: Row, table: Table) -> str:
     ours, theirs = (fixed(r.compared(table.split)[0], 4) for r in (row, base))
     low, high = fixed(row.difference_low, 4, "+"), fixed(row.difference_high, 4, "+")
     words = {"better": f"{row.optim} is better", "worse": f"{row.optim} is worse"}.get(row.verdict, NO_DIFFERENCE)
+    direction = " (lower is better)" if table.comparison.goal == "min" else ""
     between = "" if math.isnan(row.difference_low) else f" [{low}, {high}]"
     return (
-        f"{table.split} {table.comparison.metric} {row.optim} {ours}, {base.optim} {theirs}, "
+        f"{table.split} {table.comparison.metric}{direction}, {row.optim} {ours}, {base.optim} {theirs}, "
         f"difference {fixed(row.difference, 4, '+')}{between} over {row.common_seeds} seeds: {words}"
     )
-
-
-def _best(table: Table) -> str:
-    sign = -1 if table.comparison.goal == "max" else 1
-    able = [row for row in table.rows if not math.isnan(row.compared(table.split)[0])]
-    return min(able, key=lambda row: sign * row.compared(table.split)[0]).optim if able else ""

@@ -18,6 +18,7 @@ from reports.page.render import render_page
 from reports.records import read_records
 from reports.render import to_csv, to_latex, to_markdown
 from reports.speeds import read_speeds
+from reports.statistics import NO_DIFFERENCE
 from reports.table import Table, build_tables
 from reports.tuning_curves import tuning_curve
 
@@ -136,14 +137,18 @@ def all_grids(results: Results) -> list[Grid]:
     found = [grids.ranks_grid(results.main)]
     found += [grids.beside_grid(entry) for entry in beside(results.tables)]
     found += [grids.speed_grid(results.speeds, results.main)]
-    found += [grids.survival_grid(table) for table in results.tables]
+    found += [grids.survival_grid(results.tables)]
     return [grid for grid in found if grid is not None]
 
 
 def readme(results: Results) -> str:
     """Return the overview as Markdown: what came out, how it was made, claims, and tables over all tasks."""
     parts = [f"# {results.about['title']}", *results.about["text"], "## What came out"]
-    parts.append(_list(grids.summary_lines(results.main, HIGHLIGHT)))
+    parts.append(_list(grids.summary_lines(results.tables, HIGHLIGHT)))
+    parts.append(
+        f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval, simultaneous for all rivals of a table, holds zero, "
+        "or there are too few seeds for an interval."
+    )
     parts += ["## How it was made", _list(f"{name}: {value}" for name, value in facts(results))]
     parts += ["## Claims", grids.to_markdown(grids.claims_grid(results.verdicts))]
     parts += ["## Tables over all tasks", *(grids.to_markdown(grid) for grid in all_grids(results))]

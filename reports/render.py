@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
@@ -17,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from reports.selection import SETTING, TRIAL_SEEDS_FROM
+from reports.selection import SETTING, TRIAL_SEEDS_FROM, Comparison
 from reports.statistics import NO_DIFFERENCE
 from reports.table import Row, Table, to_frame
 from reports.wording import NONE, fixed, places, short_count, short_number
@@ -35,12 +36,17 @@ def heading(table: Table) -> str:
     fingerprint = re.sub(r"\b([0-9a-f]{6})[0-9a-f]+\b", r"\1", c.data_fingerprint or "")
     data = f"data {c.data or 'unknown'}" + (f" ({fingerprint})" if fingerprint else "")
     data += f", augment {c.augment}" if c.augment else ""
-    steps = "unknown steps" if c.steps is None else f"{c.steps:,} steps"
-    steps += "" if c.batch_size is None else f" of {c.batch_size:,}"
     meaning = MEANING.get((c.metric or "").removeprefix("ema_"))
     metric = f"metric {c.metric or 'unknown'}" + (f" ({meaning})" if meaning else "")
     metric += f", {DIRECTION.get(c.goal or '', 'direction unknown')}"
-    return " · ".join([f"scale {c.scale or 'unknown'}", model, data, steps, metric])
+    return " · ".join([f"scale {c.scale or 'unknown'}", model, data, _length(c), metric])
+
+
+def titles(tables: Sequence[Table]) -> list[str]:
+    """Name each table by its task, and by its steps and batch size where the task has several tables."""
+    compared = [table.comparison for table in tables]
+    count = Counter(c.task for c in compared)
+    return [c.task if count[c.task] == 1 else f"{c.task}, {_length(c)}" for c in compared]
 
 
 def cells(table: Table) -> pd.DataFrame:
@@ -139,8 +145,8 @@ def stopped(table: Table) -> list[str]:
 def to_markdown(tables: Sequence[Table]) -> str:
     """Return the tables as one Markdown page, with the runs behind each row."""
     parts = ["# Comparison of optimizers"]
-    for table in tables:
-        parts += [f"## {table.comparison.task}", plain(heading(table))]
+    for table, title in zip(tables, titles(tables), strict=True):
+        parts += [f"## {plain(title)}", plain(heading(table))]
         shown = cells(table).map(plain)
         parts.append(tabulate(shown, headers="keys", showindex=False, tablefmt="pipe", disable_numparse=True))
         parts.append(_list(legend(table)))
@@ -257,6 +263,11 @@ def _latex_signs(text: str) -> str:
     signs = {"†": r"$\dagger$", "‡": r"$\ddagger$", "◊": r"$\diamond$", "✗": r"$\times$", "×": r"$\times$"}
     signs |= {"·": r"$\cdot$", "⁶": "$^6$", "<": "$<$"}
     return "".join(signs.get(character, character) for character in text)
+
+
+def _length(comparison: Comparison) -> str:
+    steps = "unknown steps" if comparison.steps is None else f"{comparison.steps:,} steps"
+    return steps + ("" if comparison.batch_size is None else f" of {comparison.batch_size:,}")
 
 
 def _list(lines: Iterable[str]) -> str:

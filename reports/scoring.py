@@ -116,6 +116,23 @@ def profile_scores(times: pd.DataFrame, tau_max: float = TAU_MAX) -> pd.Series[f
     return ((tau_max - ratios) / (tau_max - 1)).clip(lower=0).mean()
 
 
+def compared_alike(ran: pd.DataFrame) -> pd.DataFrame:
+    """Return the part of `ran` (True where an optimizer ran on a task) in which every optimizer ran on every task.
+
+    An optimizer that ran on few of the tasks would shift the ranks and profiles of the others. Of all ways to keep
+    those that ran on at least k tasks, and the tasks on which all of these ran, it is the one with the most results;
+    of equals, that with the most tasks.
+
+    Args:
+        ran: A row a task, a column an optimizer.
+    """
+    parts = []
+    for least in sorted(set(ran.sum())):
+        optimizers = ran.columns[ran.sum() >= least]
+        parts.append(ran.loc[ran[optimizers].all(axis=1), optimizers])
+    return max(parts, key=lambda part: (part.size, len(part)), default=ran)
+
+
 def mean_ranks(finals: pd.DataFrame, goals: Mapping[str, str]) -> pd.Series[float]:
     """Return each optimizer's rank (1 the best) as a mean over tasks; ties share the mean of their ranks.
 

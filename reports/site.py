@@ -61,7 +61,7 @@ def build(results: Results) -> page.Page:
     ]
     text = ["Claims of the paper and of its critics, each judged by the records at the scale run and by nothing else."]
     sections.insert(0, page.Section("Claims", "claims", text, claims))
-    summary = [*results.about["text"], *summary_lines(results.main, HIGHLIGHT)]
+    summary = [*results.about["text"], *summary_lines(results.tables, HIGHLIGHT)]
     assert len(set(tasks)) == len(tasks), "one main comparison a task"
     return page.Page(results.about["title"], summary, facts(results), sections)
 
@@ -75,7 +75,7 @@ def _task(table: Table, results: Results) -> page.Section:
         blocks.append(heat)
     if curves := tuning_curves(table):
         blocks.append(_trials(table, curves))
-    blocks.append(_grid_block(survival_grid(table), set(results.runs["optim"])))
+    blocks.append(_grid_block(survival_grid([table]), set(results.runs["optim"])))
     return page.Section(task, f"task-{task}", [heading(table) + "."], blocks)
 
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.scoring import mean_ranks, performance_profiles, profile_scores, ratios_to_best, speedup, time_to_target
+from reports.scoring import (
+    compared_alike,
+    mean_ranks,
+    performance_profiles,
+    profile_scores,
+    ratios_to_best,
+    speedup,
+    time_to_target,
+)
 
 NEVER = math.inf
 
@@ -201,3 +209,26 @@ def test_ranks_are_shared_out_whole_and_follow_the_goal(rows):
     assert ranks.between(1, width).all()
     mirrored = mean_ranks(-table(rows), dict.fromkeys(goals, "max"))
     assert mirrored.tolist() == ranks.tolist()
+
+
+def test_who_ran_on_few_tasks_is_left_out_and_so_is_a_task_that_few_ran_on():
+    tasks = [f"task {number}" for number in range(5)]
+    ran = pd.DataFrame(True, index=tasks, columns=["adamw", "lion", "radam", "lion (int8)"])
+    ran.loc[tasks[1:], "lion (int8)"] = False
+    ran.loc["task 4", "radam"] = False
+    alike = compared_alike(ran)
+    assert (list(alike.index), list(alike.columns)) == (tasks[:4], ["adamw", "lion", "radam"])
+
+
+@given(st.data(), st.integers(1, 6), st.integers(1, 6))
+def test_all_that_is_compared_ran_and_no_full_row_or_column_is_lost(data, tasks, optimizers):
+    cells = data.draw(
+        st.lists(st.lists(st.booleans(), min_size=optimizers, max_size=optimizers), min_size=tasks, max_size=tasks)
+    )
+    ran = pd.DataFrame(cells)
+    alike = compared_alike(ran)
+    assert alike.all(axis=None)
+    assert alike.size >= ran.all().sum() * len(ran)
+    if alike.size:
+        assert set(ran.columns[ran.all()]) <= set(alike.columns)
+        assert set(ran.index[ran.all(axis=1)]) <= set(alike.index)
