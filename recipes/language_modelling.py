@@ -67,27 +67,28 @@ class Recipe:
             near = difflib.get_close_matches(unknown[0], sorted(known), n=3) or sorted(known)
             raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; near it: {', '.join(near)}")
         try:
-            without = {name: None for name in WITHOUT if name in known}
-            return config_class(**{"use_cache": False, **without, **self.args})
+            fixed: dict[str, Any] = {name: None for name in WITHOUT if name in known}
+            if "is_decoder" in known and not self._model_class()[1]:
+                fixed["is_decoder"] = True  # else BertLMHeadModel and its like see the tokens that they predict
+            return config_class(**{"use_cache": False, **fixed, **self.args})
         except Exception as error:  # transformers checks types by classes of its own
             raise ConfigError(f"{self.cfg.model.name} does not take these model.args: {_one_line(error)}") from None
 
     def examples(self) -> dict[str, Examples]:
         """Windows of tokens: each predicted from those before it, or hidden ones from those around."""
-        windows: dict[str, TokenWindows] = load_data(self.cfg)
-        tokens, config = windows["train"].tokens, self._model_config()
-        self.tokenizer = tokens.tokenizer
-        context, longest = windows["train"].context, getattr(config, "max_position_embeddings", None)
+        config, options = self._model_config(), self.cfg.data.options
+        context, longest = options.context, getattr(config, "max_position_embeddings", None)
         if longest is not None and context > longest:
             raise ConfigError(
                 f"data.options.context={context} is longer than the model's {longest} positions; lower it, or raise "
                 f"model.args.{config.attribute_map.get('max_position_embeddings', 'max_position_embeddings')}"
             )
-        if tokens.vocab_size > config.vocab_size:
-            raise ConfigError(
-                f"the tokenizer has {tokens.vocab_size} tokens, the model {config.vocab_size}: set "
-                f"model.args.vocab_size={tokens.vocab_size}, or choose another tokenizer"
-            )
+        if options.get("tokenizer") is None and "vocab_size" in options:
+            self._fits(options.vocab_size, config.vocab_size)  # known before a long text is tokenised
+        windows: dict[str, TokenWindows] = load_data(self.cfg)
+        tokens = windows["train"].tokens
+        self.tokenizer = tokens.tokenizer
+        self._fits(tokens.vocab_size, config.vocab_size)
         masked = self._model_class()[1]
         if masked and tokens.mask is None:
             raise ConfigError(
@@ -104,6 +105,13 @@ class Recipe:
             name: HiddenTokens(split, self.cfg.seed if name == "train" else None) for name, split in windows.items()
         }
 
+    def _fits(self, tokens: int, rows: int) -> None:
+        if tokens > rows:
+            raise ConfigError(
+                f"the tokenizer has {tokens} tokens, the model {rows}: set model.args.vocab_size={tokens}, or choose "
+                "another tokenizer"
+            )
+
     def model(self) -> nn.Module:
         """The model that transformers builds from its configuration; weights are random."""
         model_class, config = self._model_class()[0], self._model_config()
@@ -111,6 +119,11 @@ class Recipe:
             model: nn.Module = model_class(config)
         except (TypeError, ValueError, KeyError, AssertionError) as error:
             raise ConfigError(f"{self.cfg.model.name} does not take these model.args: {_one_line(error)}") from None
+        if any(type(part).__name__.endswith("Embeddings") and hasattr(part, "padding_idx") for part in model.modules()):
+            raise ConfigError(
+                f"{self.cfg.model.name} counts positions by its padding token, and packed windows have none; choose a "
+                "model of the other kind, such as BertForMaskedLM or GPT2LMHeadModel"
+            )
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:

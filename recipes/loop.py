@@ -55,13 +55,14 @@ class Trainer:
         # The same seed gives every optimizer the same initial weights and the same order of examples.
         self.examples = recipe.examples()
         outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
-        outcome.tokenizer = vocabulary.fingerprint(getattr(recipe, "tokenizer", None))  # recipes of texts have one
+        tokenizer = getattr(recipe, "tokenizer", None)  # recipes of texts have one
+        outcome.tokenizer = vocabulary.fingerprint(tokenizer)
         loading.seed_all(cfg.seed)
         self.model = recipe.model()
         outcome.num_parameters = sum(p.numel() for p in self.model.parameters())
         if cfg.init_from is not None:
             source = forerunner.source(cfg)
-            vocabulary.check(cfg, source, outcome.tokenizer)
+            vocabulary.check(cfg, source, tokenizer)
             recipe.initialise(self.model, checkpoint.load_weights(source))
         self.model.to(accelerator.device)
         self.average: AveragedModel | None = None

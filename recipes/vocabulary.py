@@ -6,8 +6,10 @@ from omegaconf import DictConfig
 from tokenizers import Tokenizer
 
 from recipes import record
-from recipes.data import cache
+from recipes.data import bpe, cache
 from recipes.errors import ConfigError
+
+RUN_DEPTH = 3  # folders above a checkpoint's file, in which a run's record may lie
 
 
 def fingerprint(tokenizer: Tokenizer | None) -> str | None:
@@ -15,20 +17,36 @@ def fingerprint(tokenizer: Tokenizer | None) -> str | None:
     return None if tokenizer is None else cache.key(sorted(tokenizer.get_vocab().items()))
 
 
-def check(cfg: DictConfig, source: str | Path, own: str | None) -> None:
-    """Refuse to start from a run that read its texts in other tokens; only a run's folder tells which it read.
+def check(cfg: DictConfig, source: str | Path, tokenizer: Tokenizer | None) -> None:
+    """Refuse to start from weights that were trained with other tokens, where what lies beside them tells.
+
+    A run's record has its tokenizer's fingerprint, a folder that transformers saved often its tokenizer.json.
 
     Args:
         cfg: of the run that starts.
         source: what it starts from.
-        own: the fingerprint of its tokenizer.
+        tokenizer: its own.
 
     Raises:
         ConfigError: the tokens are others.
     """
-    theirs = (record.read_summary(Path(source)) or {}).get("tokenizer")
-    if own is not None and theirs is not None and own != theirs:
+    place = Path(source)
+    if tokenizer is None or not place.exists():
+        return
+    for folder in (place, *place.absolute().parents[:RUN_DEPTH]):
+        own, theirs = fingerprint(tokenizer), (record.read_summary(folder) or {}).get("tokenizer")
+        if theirs is not None and own != theirs:
+            raise ConfigError(
+                f"init_from={cfg.init_from} was trained with another tokenizer ({theirs}) than data={cfg.data.name} "
+                f"has here ({own}); choose the data and options that {folder / 'config.yaml'} has"
+            )
+    file = (place if place.is_dir() else place.parent) / "tokenizer.json"
+    if not file.exists():
+        return
+    known = bpe.published(str(file)).get_vocab()
+    other = sorted(token for token, number in tokenizer.get_vocab().items() if known.get(token) != number)
+    if other:
         raise ConfigError(
-            f"init_from={cfg.init_from} was trained with another tokenizer ({theirs}) than data={cfg.data.name} has "
-            f"here ({own}); choose the data and options that {Path(source) / 'config.yaml'} has"
+            f"init_from={cfg.init_from}: its {file} has {len(other)} of the tokens of data={cfg.data.name} under other "
+            f"numbers or not at all, such as {other[0]!r}; set data.options.tokenizer={file}"
         )

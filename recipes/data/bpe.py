@@ -24,7 +24,7 @@ SMALLEST = 256  # the bytes
 
 
 def trained(
-    texts: Callable[[], Iterable[str]], fingerprint: str, vocab_size: int, extra_tokens: Sequence[str] = ()
+    texts: Callable[[], Iterable[str]], fingerprint: str, vocab_size: int, extra_tokens: Sequence[str] | None = ()
 ) -> Tokenizer:
     """A byte-level BPE trained on these texts, once for each content and size; then it comes from the cache.
 
@@ -37,7 +37,7 @@ def trained(
     Raises:
         ConfigError: the vocabulary has no room for the bytes.
     """
-    specials = list(dict.fromkeys((END, *extra_tokens)))
+    specials = list(dict.fromkeys((END, *(extra_tokens or ()))))
     if vocab_size < SMALLEST + len(specials):
         raise ConfigError(
             f"vocab_size={vocab_size} is too small: {SMALLEST} bytes and {len(specials)} special tokens "

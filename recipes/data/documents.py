@@ -20,6 +20,7 @@ from typing import Any
 from recipes.data import cache
 from recipes.data.hub import commit, first_line, from_hub, saved
 from recipes.errors import ConfigError
+from recipes.files import write_json
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 # What a split's file, folder or name on the hub begins with.
@@ -98,10 +99,36 @@ def hub(
     instead = (
         "get it on a machine with a network (datasets.load_dataset, then save_to_disk) and set data.path to its folder"
     )
-    if streaming:  # a stream has no fingerprint of its content: the commit that it is read at has to do
-        revision = commit(name, revision) or revision
-    tables = from_hub(name, subset, instead, revision=revision, streaming=streaming)
-    return _complete(_tables(tables, column, given, (name, subset, revision)), holdout, given)
+    # A stream has no fingerprint of its content: the commit that it is read at has to do. It is remembered, so that a
+    # machine without a network finds what was tokenised.
+    memory = cache.folder("streams") / f"{cache.key(name, subset, revision, column)}.json"
+    seen = _remembered(memory) if streaming else {}
+    if streaming:
+        revision = commit(name, revision) or seen.get("commit") or revision
+    try:
+        tables = from_hub(name, subset, instead, revision=revision, streaming=streaming)
+    except ConfigError as error:
+        if not seen:
+            raise
+        absent = functools.partial(_absent, f"{error}; of its tokens the cache does not hold all")
+        splits = {split: Documents(print_, absent, given) for split, print_ in seen["fingerprints"].items()}
+        return _complete(splits, holdout, given)
+    splits = _tables(tables, column, given, (name, subset, revision))
+    if streaming:
+        prints = {split: documents.fingerprint for split, documents in splits.items()}
+        write_json(memory, {"commit": revision, "fingerprints": prints})
+    return _complete(splits, holdout, given)
+
+
+def _remembered(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _absent(message: str) -> Iterator[str]:
+    raise ConfigError(message)
 
 
 def _split(name: str) -> str | None:
@@ -153,8 +180,8 @@ def _cut(file: Path, holdout: float) -> dict[str, Documents]:
     pieces = ["".join(part) for part in lines]
     if not all(pieces):
         raise ConfigError(
-            f"data.path={file} is too short to hold lines out of it for validation and test with a share of {holdout}: "
-            "give more text, or set +data.options.holdout="
+            f"data.path={file} has too few lines to hold some of them out for validation and test with a share of "
+            f"{holdout}: give more text or line ends, or set +data.options.holdout="
         )
     return {
         name: Documents(cache.key(piece), functools.partial(list, [piece]), str(file))
@@ -213,7 +240,7 @@ def _json_rows(file: Path, column: str) -> Iterator[Any]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode())
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
                 yield row[column]
             except UnicodeDecodeError:
                 raise ConfigError(f"{file} is not UTF-8 (line {number}): convert it, or take it away") from None

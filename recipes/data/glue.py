@@ -144,9 +144,12 @@ def examples(task: TextTask, source: Source, table: pd.DataFrame, place: str) ->
     number = {word: index for index, word in enumerate(source.words)}
     try:
         values = [number[v] if not source.graded and v in number else float(v) for v in labels[whole]]
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{place}: {first_line(error)}; known labels: {', '.join(source.words)}") from None
+    try:
         return TaskExamples(task, texts, np.array(values, np.float64))
     except ValueError as error:
-        raise ConfigError(f"{place}: {first_line(error)}; known labels: {', '.join(source.words)}") from None
+        raise ConfigError(f"{place}: {first_line(error)}") from None
 
 
 def _column(table: pd.DataFrame, name: str, place: str) -> pd.Series:

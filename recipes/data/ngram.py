@@ -4,6 +4,8 @@ Both add k to every count: p(b | a) = (count(a b) + k) / (count(a) + k V). The k
 the training stream, and the counts are then of the whole of it. No validation or test token is seen.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 K_GRID = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -11,12 +13,15 @@ HELD_OUT = 20  # one part in so many chooses k
 SHORTEST = 2 * HELD_OUT  # tokens of a stream that leave a pair to choose k on
 LARGEST = 4096  # tokens; a table of their pairs takes 64 MiB
 
+BLOCK = 1 << 24  # tokens counted at a time
+
 Array = np.ndarray
 
 
 def unigram(ids: Array, vocab_size: int, k: float = 1.0) -> Array:
     """Natural log of p(b), float32 [V], from the stream `ids` [N] of token indices."""
-    return _log_shares(np.bincount(ids, minlength=vocab_size), k)
+    counts = sum(np.bincount(block, minlength=vocab_size) for block in _blocks(ids, 0))
+    return _log_shares(np.asarray(counts), k)
 
 
 def bigram(ids: Array, vocab_size: int, k: float | None = None) -> Array:
@@ -55,8 +60,15 @@ def _best_k(ids: Array, vocab_size: int) -> float:
 
 def _pairs(ids: Array, vocab_size: int) -> Array:
     """How often each token follows each other, int64 [V, V]."""
-    codes = ids[:-1].astype(np.int64) * vocab_size + ids[1:]
-    return np.bincount(codes, minlength=vocab_size**2).reshape(vocab_size, vocab_size)
+    counts = np.zeros(vocab_size**2, np.int64)
+    for block in _blocks(ids, 1):
+        counts += np.bincount(block[:-1].astype(np.int64) * vocab_size + block[1:], minlength=vocab_size**2)
+    return counts.reshape(vocab_size, vocab_size)
+
+
+def _blocks(ids: Array, overlap: int) -> Iterator[Array]:
+    """A stream that may be larger than memory, by the block; each ends with the next one's first `overlap` tokens."""
+    return (ids[start : start + BLOCK + overlap] for start in range(0, max(len(ids) - overlap, 1), BLOCK))
 
 
 def _log_shares(counts: Array, k: float) -> Array:

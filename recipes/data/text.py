@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from recipes.loading import Batch, Key
 
 PADDING = -100  # fills the last window; what torch's cross-entropy ignores
 BATCH_CHARACTERS = 1 << 22  # tokenised at a time
+LONGEST = 1 << 22  # characters of a text in one piece; the tokenizer takes some 128 bytes of memory for each
+SEAM = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")  # no tokenizer that splits at whitespace joins what it parts
 SAVED_EVERY = 1 << 26  # tokens that a killed process may lose
 
 
@@ -96,6 +99,9 @@ def load(
     Raises:
         ConfigError: the data or an option are not what they have to be.
     """
+    for name, most in (("tokenizer_documents", tokenizer_documents), ("eval_documents", eval_documents)):
+        if most is not None and most < 1:
+            raise ConfigError(f"data.options.{name}={most} must be at least 1")
     if path is not None:
         splits = documents.local(path, column, holdout)
     elif hub is not None:
@@ -107,7 +113,11 @@ def load(
     else:
         train = splits["train"]
         maker = bpe.trained(
-            lambda: itertools.islice(train.texts(), tokenizer_documents),
+            lambda: (
+                piece
+                for text in itertools.islice(train.texts(), tokenizer_documents)
+                for piece in pieces(text, LONGEST)
+            ),
             cache.key(train.fingerprint, tokenizer_documents),
             vocab_size,
             extra_tokens,
@@ -189,33 +199,37 @@ def _write(
     try:
         begun.mkdir(parents=True, exist_ok=True)
         with (begun / "ids.bin").open("a+b") as file:
-            about, digest = _begun(begun / "about.json", file)
+            done = _begun(begun / "about.json", file)
 
-            def save() -> None:
+            def save() -> dict[str, Any]:
                 file.flush()
                 os.fsync(file.fileno())
-                about.update(bytes=about["tokens"] * dtype.itemsize, sha256=digest.hexdigest())
+                size = done.tokens * dtype.itemsize
+                counts = {"documents": done.documents, "words": done.words, "tokens": done.tokens}
+                about = {**counts, "bytes": size, "sha256": done.digest.hexdigest()}
                 write_json(begun / "about.json", about)
+                return about
 
-            texts = itertools.islice((text for text in split.texts() if text), about["documents"], most_documents)
-            batches, saved = _batches(texts), about["tokens"]
+            texts = itertools.islice((text for text in split.texts() if text), done.documents, most_documents)
+            batches, saved = _batches(texts), done.tokens
             try:
-                while (most_tokens is None or about["tokens"] < most_tokens) and (batch := next(batches, None)):
-                    encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-                    for text, encoding in zip(batch, encodings, strict=True):
-                        ids = np.array([end, *encoding.ids], dtype)
-                        digest.update(ids.tobytes())
-                        file.write(ids.tobytes())
-                        about["documents"] += 1
-                        about["words"] += len(text.split())
-                        about["tokens"] += len(ids)
-                        if most_tokens is not None and about["tokens"] >= most_tokens:
+                while (most_tokens is None or done.tokens < most_tokens) and (batch := next(batches, None)):
+                    more = _Done(done.documents, done.words, done.tokens, done.digest.copy())
+                    for ids, words in _encoded(tokenizer, batch):
+                        for part in (np.array([end], dtype), ids.astype(dtype)):
+                            more.digest.update(part.tobytes())
+                            file.write(part.tobytes())
+                        more.documents += 1
+                        more.words += words
+                        more.tokens += 1 + len(ids)
+                        if most_tokens is not None and more.tokens >= most_tokens:
                             break
-                    if about["tokens"] - saved >= SAVED_EVERY:
+                    done = more  # at once: whatever interrupts finds the counts of whole batches
+                    if done.tokens - saved >= SAVED_EVERY:
                         save()
-                        saved = about["tokens"]
+                        saved = done.tokens
             finally:
-                save()
+                about = save()
         shutil.rmtree(folder, ignore_errors=True)
         begun.rename(folder)
         sync_folder(folder.parent)
@@ -227,19 +241,59 @@ def _write(
     return about
 
 
-def _begun(about: Path, file: BinaryIO) -> tuple[dict[str, Any], Any]:
-    """What an earlier call has saved, and the running hash of it; the file is cut to that, or to nothing."""
+@dataclass
+class _Done:
+    """What has been tokenised, and the running hash of it."""
+
+    documents: int
+    words: int
+    tokens: int
+    digest: Any
+
+
+def _begun(about: Path, file: BinaryIO) -> _Done:
+    """What an earlier call has saved; the file is cut to that, or to nothing."""
     try:
         saved = json.loads(about.read_text())
         file.truncate(saved["bytes"])
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
         if digest.hexdigest() == saved["sha256"]:
-            return saved, digest
+            return _Done(saved["documents"], saved["words"], saved["tokens"], digest)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass
     file.truncate(0)
-    return {"documents": 0, "words": 0, "tokens": 0}, hashlib.sha256()
+    return _Done(0, 0, 0, hashlib.sha256())
+
+
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, int]]:
+    """The ids of each text and its words; a long text goes through the tokenizer in pieces."""
+    whole = [text for text in texts if len(text) <= LONGEST]
+    encodings = iter(tokenizer.encode_batch_fast(whole, add_special_tokens=False))
+    for text in texts:
+        if len(text) <= LONGEST:
+            yield np.array(next(encodings).ids, np.uint32), len(text.split())
+            continue
+        ids, words = [], 0
+        for piece in pieces(text, LONGEST):
+            (encoding,) = tokenizer.encode_batch_fast([piece], add_special_tokens=False)
+            ids.append(np.array(encoding.ids, np.uint32))
+            words += len(piece.split())
+        yield np.concatenate(ids), words
+
+
+def pieces(text: str, most: int) -> Iterator[str]:
+    """A text in parts of at most so many characters, cut between words or lines where it has any."""
+    start = 0
+    while len(text) - start > most:
+        near = start + most - min(most - 1, 1 << 16)  # words are shorter than that
+        seams = [
+            found.start() for found in SEAM.finditer(text, near, start + most + 2) if found.start() <= start + most
+        ]
+        end = seams[-1] if seams else start + most
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -90,7 +90,8 @@ def chosen(task: str | Sequence[str], known: Collection[str]) -> tuple[str, ...]
     Raises:
         ConfigError: one is unknown.
     """
-    names = tuple(known) if task == "all" else (task,) if isinstance(task, str) else tuple(task)
+    one = isinstance(task, str) or not isinstance(task, Sequence)  # what is neither is refused as a name
+    names = tuple(known) if task == "all" else (str(task),) if one else tuple(task)
     if not names or not set(names) <= set(known):
         raise ConfigError(f"data.options.task={task} is unknown; known: all, {', '.join(known)}")
     return names

@@ -206,6 +206,21 @@ def test_mistakes_are_one_line(gpt, overrides, line):
     assert cli.mistake(error.value)
 
 
+def test_a_model_that_counts_positions_by_padding_is_refused():
+    with pytest.raises(ConfigError, match="RobertaForMaskedLM counts positions by its padding token"):
+        recipe.make(composed("task=bert_small", "model.name=RobertaForMaskedLM")).model()
+
+
+def test_a_causal_model_of_the_bert_kind_does_not_see_what_it_predicts():
+    model = recipe.make(composed("task=bert_small", "model.name=BertLMHeadModel")).model().eval()
+    tokens = torch.arange(8)[None]
+    other = tokens.clone()
+    other[0, -1] = 99
+    first, second = (model(input_ids=given).logits[0] for given in (tokens, other))
+    assert torch.equal(first[:-1], second[:-1])
+    assert not torch.equal(first[-1], second[-1])
+
+
 def test_every_matrix_decays_embeddings_too(gpt):
     model = recipe.make(gpt()).model()
     decayed, rest = build.parameter_groups(model, "matrices", 0.1)

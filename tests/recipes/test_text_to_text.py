@@ -290,6 +290,32 @@ def test_glue_in_a_local_folder_trains(tmp_path: Path) -> None:
     assert summary["final"] in {count / 12 for count in range(13)}  # an accuracy over the 12 rows
 
 
+def test_weights_beside_another_tokenizer_are_refused(tmp_path: Path) -> None:
+    """As transformers saves them: a folder with the model's own tokenizer.json."""
+    own = glue(tmp_path)
+    cfg = composed(*own, f"output_dir={tmp_path}")
+    assert experiment.run(cfg) == "completed"
+    weights = next(folder_of(cfg).glob("checkpoint/*/model.safetensors"))
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "model.safetensors").write_bytes(weights.read_bytes())
+    start = [each for each in own if not each.startswith("init_from")] + [
+        f"output_dir={tmp_path}",
+        f"init_from={saved}",
+    ]
+    (saved / "tokenizer.json").write_bytes((tmp_path / "tokenizer.json").read_bytes())
+    assert experiment.run(composed(*start)) == "completed"
+    swapped = (tmp_path / "tokenizer.json").read_text().replace('"a"', '"z"')
+    (saved / "tokenizer.json").write_text(swapped)
+    with pytest.raises(
+        ConfigError, match=r"has 1 of the tokens of data=glue under other numbers or not at all, such as 'a'"
+    ):
+        experiment.run(composed(*start, "seed=1"))
+    (tmp_path / "tokenizer.json").write_text(swapped)  # the file inside a run knows its run
+    with pytest.raises(ConfigError, match="was trained with another tokenizer"):
+        experiment.run(composed(*start[:-1], f"init_from={weights}"))
+
+
 def test_shards_on_two_processes_train_and_answer_as_one_process(tmp_path: Path) -> None:
     overrides = [*glue(tmp_path), "precision=fp32", "model.args.dropout_rate=0", "log_every=1", "eval_every=1"]
     one = composed(*overrides, f"output_dir={tmp_path / 'one'}")

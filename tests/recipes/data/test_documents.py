@@ -50,6 +50,14 @@ def write(folder: Path, form: str, splits: dict[str, list[str]]) -> Path:
     return folder
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + b"".join(b'{"text": "%d"}\n' % number for number in range(40)))
+    assert sorted((row for rows in read(file).values() for row in rows), key=int) == [
+        str(number) for number in range(40)
+    ]
+
+
 @pytest.mark.parametrize("form", ["txt", "jsonl", "parquet", "saved"])
 def test_splits_go_by_name(tmp_path: Path, form: str) -> None:
     given = {"train": ["Eins\n", "zwei"], "validation": ["drei"], "test": ["vier", "fünf"]}
@@ -220,6 +228,22 @@ def test_a_hub_that_tells_no_commit_is_read_all_the_same(hub: Hub, monkeypatch: 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", silent)
     assert list(of_hub(revision="v1")["test"].texts()) == WORDS
     assert hub.asked == [("some/texts", "en", "v1")]
+
+
+def test_a_stream_that_was_tokenised_needs_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(holdout: float = 0.3) -> dict[str, text.TokenWindows]:
+        return text.load(context=4, hub="some/texts", streaming=True, vocab_size=300, holdout=holdout)
+
+    whole = load()
+    monkeypatch.setattr("recipes.data.hub.reachable", lambda address: False)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: (_ for _ in ()).throw(ConnectionError("no route")))
+    again = load()
+    assert {name: split.fingerprint() for name, split in again.items()} == {
+        name: split.fingerprint() for name, split in whole.items()
+    }
+    line = refusal(lambda: load(holdout=0.2))  # other splits, which are not tokenised
+    assert "the hub cannot be reached and the cache has no copy" in line
+    assert line.endswith("of its tokens the cache does not hold all")
 
 
 @pytest.mark.parametrize("kind", [ConnectionResetError, RuntimeError])  # of the system, and of a network's library

@@ -187,3 +187,19 @@ def test_saved_class_labels_and_missing_splits(tmp_path: Path) -> None:
         glue.texts(str(tmp_path), task="rte")
     DatasetDict({"train": rows, "validation": rows}).save_to_disk(tmp_path / "more" / "rte")
     assert glue.texts(str(tmp_path / "more"), task="rte")["val"][0].words().tolist() == [1]
+
+
+@pytest.mark.parametrize("task", [None, 3])
+def test_what_is_no_name_of_a_task_is_refused(task: object) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.options\.task={task} is unknown; known: all, cola"):
+        glue.texts("anywhere", task=task)
+
+
+def test_labels_that_are_no_labels_are_named_once(tmp_path: Path) -> None:
+    source = glue.TASKS["stsb"]
+    rows = pd.DataFrame({"sentence1": ["A."], "sentence2": ["B."], "label": [[1]]})
+    with pytest.raises(ConfigError, match=r"here: .*list.*; known labels: "):
+        glue.examples(source.task("stsb"), source, rows, "here")
+    with pytest.raises(ConfigError, match=r"here: stsb: label 7 is none of 0\.0, .*5\.0$") as error:
+        glue.examples(source.task("stsb"), source, rows.assign(label=7.0), "here")
+    assert str(error.value).count("4.8") == 1

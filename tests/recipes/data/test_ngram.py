@@ -42,3 +42,11 @@ def test_limits():
         ngram.bigram(STREAM, ngram.LARGEST + 1)
     with pytest.raises(ValueError, match="too short to choose k"):
         ngram.bigram(STREAM, 3)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 5, 6, 7])
+def test_a_stream_in_blocks_counts_as_a_whole(monkeypatch, block):
+    whole = ngram.unigram(STREAM, 3), ngram.bigram(STREAM, 3, k=0.5)
+    monkeypatch.setattr(ngram, "BLOCK", block)
+    assert np.array_equal(ngram.unigram(STREAM, 3), whole[0])
+    assert np.array_equal(ngram.bigram(STREAM, 3, k=0.5), whole[1])

@@ -212,3 +212,58 @@ def test_the_standard_library_splits_by_file_and_trains_its_tokenizer_on_trainin
     assert maker.get_vocab_size() == 400
     source = splits["val"][0].content
     assert maker.decode(maker.encode(source).ids) == source  # byte-level: nothing is lost
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_an_interrupt_inside_a_batch_leaves_what_was_whole(monkeypatch, at):
+    encode, calls = text._encoded, iter(range(100))
+
+    def interrupted(*args):
+        for found in encode(*args):
+            if next(calls) == at:
+                raise KeyboardInterrupt
+            yield found
+
+    monkeypatch.setattr(text, "BATCH_CHARACTERS", 3)
+    monkeypatch.setattr(text, "_encoded", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tokens_of(lambda: TEXTS)
+    encoded = []
+    monkeypatch.setattr(text, "_encoded", lambda maker, batch: encoded.extend(batch) or encode(maker, batch))
+    found = tokens_of(lambda: TEXTS)
+    assert (found.ids.tolist(), found.documents) == (STREAM, 7)
+    assert len(encoded) <= 7 - at + 2  # the batch that was cut, of up to three documents, and those behind it
+
+
+@given(st.lists(st.tuples(st.text("abc'1.", min_size=1, max_size=6), st.sampled_from([" ", "\n"])), max_size=40))
+@settings(deadline=None)
+def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(words):
+    """Byte-level BPE takes a space with the word behind it, and a line end alone."""
+    given = "".join(word + after for word, after in words)
+    parts = list(text.pieces(given, 16))
+    assert "".join(parts) == given
+    assert all(len(part) <= 16 for part in parts)
+    maker = Tokenizer(
+        models.BPE({each: number for number, each in enumerate(["a", "b", "c", "'", "1", ".", "Ġ", "Ċ"])}, [])
+    )
+    maker.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    split = [maker.pre_tokenizer.pre_tokenize_str(each) for each in (given, *parts)]
+    assert [word for word, _ in split[0]] == [word for part in split[1:] for word, _ in part]
+
+
+def test_a_text_without_seams_is_cut_all_the_same():
+    assert list(text.pieces("x" * 25, 10)) == ["x" * 10, "x" * 10, "x" * 5]
+
+
+def test_a_long_document_goes_through_the_tokenizer_in_pieces(monkeypatch):
+    encoded = count_encoded(monkeypatch)
+    monkeypatch.setattr(text, "LONGEST", 2)
+    found = tokens_of(lambda: ["a", "abba", "b"])
+    assert found.ids.tolist() == [0, 1, 0, 1, 2, 2, 1, 0, 2]
+    assert encoded == ["a", "ab", "ba", "b"]
+
+
+@pytest.mark.parametrize("option", ["tokenizer_documents", "eval_documents"])
+def test_no_documents_at_all_are_refused(folder, option):
+    with pytest.raises(ConfigError, match=rf"data\.options\.{option}=-1 must be at least 1"):
+        text.load(context=8, path=str(folder), vocab_size=300, **{option: -1})
