@@ -42,31 +42,37 @@ def lengths(window: int) -> tuple[int, int]:
 
 
 def corrupt(
-    window: np.ndarray, sentinels: np.ndarray, end: int, rng: np.random.Generator
+    windows: np.ndarray, sentinels: np.ndarray, end: int, rngs: Sequence[np.random.Generator]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target of a window of tokens.
+    """Inputs and targets of windows of tokens.
 
     Args:
-        window: int64 [L].
+        windows: int64 [B, L].
         sentinels: int64, at least as many as there are spans, in the order of their use.
         end: the token that closes input and target.
-        rng: draws where the spans lie.
+        rngs: one a window; draws where its spans lie.
 
     Returns:
-        int64 arrays of the two `lengths`.
+        int64 [B, the two `lengths`].
     """
-    noise, spans = spans_in(len(window))
-    kept, lost = segments(len(window) - noise, spans, rng), segments(noise, spans, rng)
-    pieces = np.split(window, np.stack([kept, lost], axis=1).ravel().cumsum()[:-1])
-    source, target = [], []
-    for sentinel, before, span in zip(sentinels[:spans, None], pieces[0::2], pieces[1::2], strict=True):
-        source += [before, sentinel]
-        target += [sentinel, span]
-    return np.concatenate([*source, [end]]), np.concatenate([*target, [end]])
+    noise, spans = spans_in(windows.shape[1])
+    pieces = np.empty((len(windows), 2 * spans), np.int64)  # kept and lost in turn
+    for row, rng in zip(pieces, rngs, strict=True):
+        row[0::2] = segments(windows.shape[1] - noise, spans, rng)
+        row[1::2] = segments(noise, spans, rng)
+    piece = (np.arange(windows.shape[1])[:, None] >= pieces.cumsum(1)[:, None, :-1]).sum(2)
+    lost, sentinel = piece % 2 == 1, sentinels[piece // 2]
+    first = lost & np.diff(piece, axis=1, prepend=0).astype(bool)
+    source = np.where(first, sentinel, windows)[~lost | first].reshape(len(windows), -1)
+    target = np.stack([sentinel, windows], axis=2)[np.stack([first, lost], axis=2)].reshape(len(windows), -1)
+    ends = np.full((len(windows), 1), end)
+    return np.concatenate([source, ends], axis=1), np.concatenate([target, ends], axis=1)
 
 
 def segments(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
     """So many positive whole numbers with this sum, every way to choose them as likely as every other."""
+    if parts == 1:
+        return np.array([total])
     cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False)) + 1
     return np.diff(cuts, prepend=0, append=total)
 
@@ -96,16 +102,11 @@ class SpanWindows:
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """`input` and `target`, int64 [B, the two `lengths`]."""
-        pairs = [self._pair(position, index) for position, index in keys]
-        return {
-            "input": torch.from_numpy(np.stack([source for source, _ in pairs])),
-            "target": torch.from_numpy(np.stack([target for _, target in pairs])),
-        }
-
-    def _pair(self, position: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        window = self.ids[index * self.context : (index + 1) * self.context].astype(np.int64)
-        key = [index] if self.seed is None else [self.seed, position]
-        return corrupt(window, self.sentinels, self.end, np.random.default_rng(key))
+        first = np.array([index for _, index in keys], np.int64)[:, None] * self.context
+        windows = self.ids[first + np.arange(self.context)].astype(np.int64)
+        roots = [[index] if self.seed is None else [self.seed, position] for position, index in keys]
+        source, target = corrupt(windows, self.sentinels, self.end, [np.random.default_rng(root) for root in roots])
+        return {"input": torch.from_numpy(source), "target": torch.from_numpy(target)}
 
     def fingerprint(self) -> str:
         """A hash of the corpus and of how it is corrupted."""

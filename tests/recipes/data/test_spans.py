@@ -29,13 +29,16 @@ def restored(source: np.ndarray, target: np.ndarray) -> list[int]:
 
 @given(st.integers(2, 600), st.integers(0, 2**32))
 def test_substituting_the_spans_gives_the_window_back(length: int, seed: int) -> None:
-    window = np.random.default_rng(seed).integers(0, END, length)
-    source, target = corrupt(window, SENTINELS, END, np.random.default_rng(seed))
+    windows = np.random.default_rng(seed).integers(0, END, (2, length))
+    sources, targets = corrupt(windows, SENTINELS, END, [np.random.default_rng(seed), np.random.default_rng(1)])
+    window, source, target = windows[0], sources[0], targets[0]
     assert (len(source), len(target)) == lengths(length)
     assert source[-1] == target[-1] == END
     assert restored(source, target) == window.tolist()
     assert source[0] < END  # begins with a kept token,
     assert source[-2] >= SENTINELS[0]  # and ends with a span
+    alone = corrupt(windows[:1], SENTINELS, END, [np.random.default_rng(seed)])
+    assert [part[0].tolist() for part in alone] == [source.tolist(), target.tolist()]  # whatever else is in the batch
 
 
 @given(st.integers(64, 2000))
