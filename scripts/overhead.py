@@ -1,14 +1,17 @@
 """How much of a bare PyTorch loop's speed the suite keeps, both in turn in one process.
 
     python scripts/overhead.py
-    python scripts/overhead.py --rounds 9 --steps 200 task=resnet50 optim=adamw
+    python scripts/overhead.py --rounds 31 --block 20 task=resnet50 optim=adamw
 
-Each round trains the same model on the same data with the same optimizer twice: through the suite (record, clocks,
-schedule, seeding; no tracker) and through a loop of a dozen lines without any of it, in alternating order. Printed
-are the median of the rounds' ratios, and the suite's own steps per second against a stopwatch outside of it.
+One run of the suite (record, clocks, schedule, seeding; no tracker) stops after every block of steps to let a loop of
+a dozen lines, without any of it, train a copy of the same model on the same data with the same optimizer for as many.
+A block of the suite's is held against the bare ones before and after it, so that a machine that changes its pace
+meanwhile does so for both. Printed are the median of these ratios with the quartiles, and the suite's own steps per
+second against a stopwatch outside of it. Evaluation and checkpoints come after the last block: a bare loop has none.
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -19,46 +22,33 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def bare(cfg: Any) -> float:
-    """Steps per second of a plain loop: random batches from tensors in memory, forward, backward, step."""
-    import torch
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float], list[float], float]:
+    """Take turns.
 
-    from recipes import build, checkpoint, recipe
-
-    the_recipe = recipe.make(cfg)
-    train = the_recipe.examples()["train"]
-    torch.manual_seed(cfg.seed)
-    model = the_recipe.model().train()
-    if cfg.init_from is not None:
-        the_recipe.initialise(model, checkpoint.load_weights(cfg.init_from))
-    optimizer = build.optimizer_factory(cfg.optim)(build.parameter_groups(model, cfg.decay, cfg.optim.weight_decay))
-    average = None
-    if cfg.ema_decay is not None:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema_decay), use_buffers=True)
-    order = torch.randint(len(train), (cfg.steps, cfg.batch_size)).tolist()
-    start = time.perf_counter()
-    for step in range(cfg.steps):
-        batch = train.__getitems__([(step * cfg.batch_size + i, index) for i, index in enumerate(order[step])])
-        with torch.autocast("cpu", torch.bfloat16, enabled=cfg.precision == "bf16"):
-            loss = the_recipe.loss(model, batch)["loss"]
-        loss.backward()
-        if cfg.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        if average is not None:
-            average.update_parameters(model)
-    return float(cfg.steps / (time.perf_counter() - start))
-
-
-def suite(cfg: Any, folder: Path) -> tuple[float, float]:
-    """Steps per second of the suite's loop: by a stopwatch around its steps, and as its summary would say."""
+    Returns:
+        Seconds of each block of the suite's; of the bare ones before, between and after them; and the steps per second
+        that the suite's summary would say.
+    """
     from recipes import build, devices, recipe, tracker
+    from recipes.bare import BareLoop
     from recipes.clock import Clock
     from recipes.loop import Trainer
     from recipes.outcome import Journal, Outcome
     from recipes.record import Record
+
+    bare_seconds: list[float] = []
+    marks: list[tuple[float, float]] = []  # of each turn: when it began and when it ended
+
+    class TakingTurns(Trainer):
+        """A training run whose steps make way for another loop's."""
+
+        def _step(self, step: int, *arguments: Any) -> Any:
+            if step and step % block == 0:
+                began = time.perf_counter()
+                with self.clock.during("turn"):
+                    bare_seconds.append(bare.steps(block)[0])
+                marks.append((began, time.perf_counter()))
+            return super()._step(step, *arguments)
 
     outcome, clock = Outcome(), Clock("startup")
     placed = cfg.copy()  # runs that the recipe needs are still looked for where the user said
@@ -66,54 +56,59 @@ def suite(cfg: Any, folder: Path) -> tuple[float, float]:
     record = Record(placed)
     journal = Journal(record, tracker.Silent())
     accelerator = devices.start(cfg)
-    trainer = Trainer(
-        cfg, recipe.make(cfg), build.optimizer_factory(cfg.optim), accelerator, journal, record.folder, clock, outcome
-    )
-    start = time.perf_counter()
+    bare = BareLoop(cfg)
+    bare.steps(block)  # warms caches and the allocator up, as the suite's first block does
+    make_optimizer = build.optimizer_factory(cfg.optim)
+    trainer = TakingTurns(cfg, recipe.make(cfg), make_optimizer, accelerator, journal, record.folder, clock, outcome)
     trainer.train()
-    wall = time.perf_counter() - start - clock.seconds["evaluation"] - clock.seconds["checkpoint"]
     record.close()
-    return cfg.steps / wall, outcome.steps_per_second or 0.0
+    ours = [after[0] - before[1] for before, after in itertools.pairwise(marks)]
+    return ours, bare_seconds, outcome.steps_per_second or 0.0
 
 
 def main() -> int:
     """Compose the config, run the rounds, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--rounds", type=int, default=21, help="blocks of the suite's (%(default)s)")
+    parser.add_argument("--block", type=int, default=20, help="steps of each in a round (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion ...")
     arguments = parser.parse_intermixed_args()
+    rounds, block = arguments.rounds, arguments.block
+    if rounds < 2 or block < 1:
+        parser.error("--rounds must be at least 2 and --block at least 1")
 
     import contextlib
     import io
 
     from hydra import compose, initialize_config_dir
 
-    from recipes import config, forerunner
+    from recipes import cli, config, forerunner
 
     config.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        fixed = [f"steps={arguments.steps}", f"eval_every={arguments.steps}", f"checkpoint_every={arguments.steps}"]
-        cfg = compose("config", overrides=[*arguments.overrides, *fixed, "tracker=none"])
-    if cfg.init_from is not None:
-        cfg.init_from = str(forerunner.source(cfg))  # made once, where it is not there yet, and not for every round
-    ratios, reported = [], []
-    bare(cfg)  # warms caches and the allocator up
-    for number in range(arguments.rounds):
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            steps = (rounds + 1) * block + 1  # one block to warm up; the turn after the last needs one step more
+            fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
+            cfg = compose("config", overrides=[*arguments.overrides, *fixed])
+        if cfg.init_from is not None:
+            cfg.init_from = str(forerunner.source(cfg))  # made once, where it is not there yet
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            if number % 2:
-                plain, (ours, said) = bare(cfg), suite(cfg, Path(folder))
-            else:
-                (ours, said), plain = suite(cfg, Path(folder)), bare(cfg)
-        ratios.append(ours / plain)
-        reported.append(said / ours)
-        print(
-            f"round {number + 1}: bare {plain:.1f} steps/s, suite {ours:.1f} ({said:.1f} reported), {ours / plain:.3f}"
-        )
+            ours, bare, said = measure(cfg, Path(folder), rounds, block)
+    except Exception as error:
+        if (line := cli.mistake(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+    beside = [(before + after) / 2 for before, after in itertools.pairwise(bare)]
+    low, kept, high = statistics.quantiles([b / o for o, b in zip(ours, beside, strict=True)], n=4)
+    pace = block / statistics.median(ours)
     print(
-        f"{cfg.task.name} {cfg.optim.name}: the suite keeps {statistics.median(ratios):.3f} of a bare loop's speed "
-        f"(median of {len(ratios)}, {min(ratios):.3f} to {max(ratios):.3f}); it reports "
-        f"{statistics.median(reported):.3f} of what the stopwatch says"
+        f"{cfg.task.name} {cfg.optim.name}, {rounds} rounds of {block} steps: "
+        f"bare {block / statistics.median(bare):.1f} steps/s, suite {pace:.1f} ({said:.1f} reported)"
+    )
+    print(
+        f"the suite keeps {kept:.3f} of a bare loop's speed (median; quartiles {low:.3f} and {high:.3f}); "
+        f"it reports {said / pace:.3f} of what the stopwatch says"
     )
     return 0
 

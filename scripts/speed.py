@@ -17,9 +17,11 @@ With --against, two settings of one optimizer are timed instead, and nothing is 
 import argparse
 import statistics
 import sys
-import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recipes.bare import BareLoop
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad,adamw (fused),lion (fused)"
@@ -30,57 +32,8 @@ OPTIONS = {
 }
 
 
-class Contender:
-    """One optimizer with its own model and its own place in the common stream of batches."""
-
-    def __init__(self, cfg: Any) -> None:
-        import torch
-
-        from recipes import build, checkpoint, forerunner, recipe
-        from recipes.loading import seed_all
-
-        self.cfg, self.recipe = cfg, recipe.make(cfg)
-        self.train = self.recipe.examples()["train"]
-        seed_all(cfg.seed)
-        self.model = self.recipe.model().train()
-        if cfg.init_from is not None:  # a locked tower's features may be cached from these weights
-            self.recipe.initialise(self.model, checkpoint.load_weights(forerunner.source(cfg)))
-        groups = build.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
-        self.optimizer = build.optimizer_factory(cfg.optim)(groups)
-        generator = torch.Generator().manual_seed(cfg.seed)
-        self.order = torch.randint(len(self.train), (64, cfg.batch_size), generator=generator).tolist()
-        self.done = 0
-
-    def steps(self, number: int) -> tuple[float, float]:
-        """Train for a block of steps; returns the seconds it took, and those inside the optimizer."""
-        import torch
-
-        inside, start = 0.0, time.perf_counter()
-        for _ in range(number):
-            indices = self.order[self.done % len(self.order)]
-            batch = self.train.__getitems__([(self.done * len(indices) + i, index) for i, index in enumerate(indices)])
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.cfg.precision == "bf16"):
-                loss = self.recipe.loss(self.model, batch)["loss"]
-            loss.backward()
-            if self.cfg.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_norm)
-            before = time.perf_counter()
-            self.optimizer.step()
-            inside += time.perf_counter() - before
-            self.optimizer.zero_grad()
-            self.done += 1
-        return time.perf_counter() - start, inside
-
-    def state_bytes(self) -> int:
-        """Bytes of the optimizer's state, scalars such as step counts left out."""
-        import torch
-
-        states = (value for state in self.optimizer.state.values() for value in state.values())
-        return sum(v.numel() * v.element_size() for v in states if isinstance(v, torch.Tensor) and v.ndim)
-
-
-def measure(contenders: dict[str, Contender], reference: str, rounds: int, block: int) -> dict[str, dict[str, float]]:
-    """Time all contenders in turn."""
+def measure(contenders: dict[str, "BareLoop"], reference: str, rounds: int, block: int) -> dict[str, dict[str, float]]:
+    """Time all in turn."""
     names = list(contenders)
     for contender in contenders.values():
         contender.steps(block)  # state is made and caches are warm
@@ -120,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     from hydra import compose, initialize_config_dir
 
     from recipes import cli, config
+    from recipes.bare import BareLoop
     from recipes.experiment import versions
     from recipes.files import write_json
 
@@ -139,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         if first.scale.threads:
             torch.set_num_threads(first.scale.threads)
-        found = measure({n: Contender(cfg) for n, cfg in configs.items()}, reference, options.rounds, options.block)
+        found = measure({n: BareLoop(cfg) for n, cfg in configs.items()}, reference, options.rounds, options.block)
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise

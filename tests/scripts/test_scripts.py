@@ -169,8 +169,8 @@ def test_nothing_is_uploaded_without_a_login(tmp_path: Path) -> None:
 
 
 def test_the_overhead_is_measured() -> None:
-    done = run(ROOT / "scripts" / "overhead.py", "--rounds", 1, "--steps", 5, *TINY)
+    done = run(ROOT / "scripts" / "overhead.py", "--rounds", 2, "--block", 2, *TINY)
     assert done.returncode == 0, done.stderr
     first, last = done.stdout.splitlines()
-    assert first.startswith("round 1: bare ")
-    assert last.startswith("vit_b16 lion: the suite keeps ")
+    assert first.startswith("vit_b16 lion, 2 rounds of 2 steps: bare ")
+    assert last.startswith("the suite keeps ")

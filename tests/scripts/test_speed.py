@@ -2,10 +2,11 @@ import json
 
 import pytest
 
+from recipes.bare import BareLoop
 from scripts import speed
 
 
-class Fixed(speed.Contender):
+class Fixed(BareLoop):
     """A contender whose blocks take a known time."""
 
     def __init__(self, seconds):
