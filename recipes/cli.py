@@ -8,16 +8,15 @@ import select
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes import sweep
+from recipes.config import CONF
 from recipes.errors import ConfigError
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 INTERRUPTED = 130  # the shell's convention for a process that SIGINT ended
 CLOSED = 141  # and for one that wrote to a pipe that nobody reads
 FULL_TRACE = "HYDRA_FULL_ERROR" in os.environ  # read before guard() sets it

@@ -5,10 +5,18 @@ that its `_target_` names.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import MISSING, DictConfig
+
+from recipes.errors import ConfigError
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+RUN = "run:"  # in a setting, before the command of a run whose weights it takes
 
 
 @dataclass
@@ -138,3 +146,26 @@ UNHASHED = (
 def register() -> None:
     """Make the schema known to Hydra under the name `schema`."""
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The config as run.py would compose it, also while Hydra is running this process."""
+    register()
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", overrides=overrides)
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def command_of(named: str, scale: str) -> list[str]:
+    """The overrides of the run that `run:command` names, at the scale of the run that names it.
+
+    Raises:
+        ConfigError: the command has no task.
+    """
+    command = named.removeprefix(RUN).split()
+    if not any(word.startswith("task=") for word in command):
+        raise ConfigError(f"{named} names no task; expected as in run:task=t5_pretrain optim=adamw")
+    return [f"scale={scale}", *command]

@@ -1,8 +1,8 @@
 """The run whose weights another starts from: `init_from="run:task=t5_pretrain optim=adamw"`.
 
-It stands in the config by its command, so the id of a run that starts from it does not hang on where records lie, and
-every optimizer that is compared starts from the same weights. It is done the first time it is asked for, at the same
-scale and in the same output_dir, and found there afterwards.
+It stands in the config by its command, and in the id of a run that starts from it by its own id: that hangs on its
+settings and not on where records lie. Every optimizer that is compared starts from the same weights. It is done the
+first time it is asked for, at the same scale and in the same output_dir, and found there afterwards.
 """
 
 import fcntl
@@ -14,10 +14,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipes import record
+from recipes import config, record
 from recipes.errors import ConfigError
 
-RUN = "run:"  # in init_from=, before the command of a run
 ROOT = Path(__file__).resolve().parent.parent
 # What launchers tell their processes; the forerunner is one process alone.
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_", "TORCHELASTIC_")
@@ -25,7 +24,7 @@ LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCEL
 
 def source(cfg: DictConfig) -> str | Path:
     """What `init_from=` names, after doing the run where it names one."""
-    return folder(cfg) if str(cfg.init_from).startswith(RUN) else str(cfg.init_from)
+    return folder(cfg) if str(cfg.init_from).startswith(config.RUN) else str(cfg.init_from)
 
 
 def folder(cfg: DictConfig) -> Path:
@@ -37,17 +36,13 @@ def folder(cfg: DictConfig) -> Path:
     Raises:
         ConfigError: the run diverged or failed.
     """
-    command = str(cfg.init_from).removeprefix(RUN).split()
-    if not any(word.startswith("task=") for word in command):
-        raise ConfigError(f"{cfg.init_from} names no task; expected as in run:task=t5_pretrain optim=adamw")
     overrides = [
-        f"scale={cfg.scale.name}",
-        *command,
+        *config.command_of(str(cfg.init_from), cfg.scale.name),
         f"output_dir={json.dumps(cfg.output_dir)}",
         f"device={cfg.device}",
         "tracker=none",
     ]
-    place = record.folder_of(_composed(overrides))
+    place = record.folder_of(config.composed(overrides))
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".first.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -74,19 +69,3 @@ def _do(overrides: list[str], lock: int) -> None:
 
 def _status(place: Path) -> str | None:
     return (record.read_summary(place) or {}).get("status")
-
-
-def _composed(overrides: list[str]) -> DictConfig:
-    """The config as run.py would compose it, also while Hydra is running this process."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from recipes import config
-
-    config.register()
-    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose("config", overrides=overrides)
-    finally:
-        GlobalHydra.instance().hydra = running

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes import checkpoint, forerunner
+from recipes.config import RUN
 from recipes.data.hub import first_line
 from recipes.errors import ConfigError
 
@@ -80,7 +81,7 @@ def judge(cfg: DictConfig, name: str) -> Judge:
 
 def made(cfg: DictConfig, name: str) -> Path:
     """The folder of the run that `run:command` or a path names, after doing it where need be."""
-    if name.startswith(forerunner.RUN):
+    if name.startswith(RUN):
         wanted = copy.deepcopy(cfg)
         wanted.init_from = name
         return forerunner.folder(wanted)

@@ -13,12 +13,13 @@ import json
 import os
 import weakref
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.config import UNHASHED
+from recipes import config
 from recipes.errors import ConfigError
 from recipes.files import write_json, write_text
 
@@ -37,7 +38,7 @@ def conditions(cfg: DictConfig) -> str:
 
 def _deciding(cfg: DictConfig) -> dict[str, Any]:
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    for key in UNHASHED:
+    for key in config.UNHASHED:
         values.pop(key, None)
     values["data"].pop("workers", None)  # they prepare the same batches, however many they are
     values["optim"].pop("variant", None)
@@ -47,7 +48,21 @@ def _deciding(cfg: DictConfig) -> dict[str, Any]:
     for key, value in values["optim"].items():
         if isinstance(value, str) and Path(value).is_file():  # what stands in it decides, not where it lies
             values["optim"][key] = hashlib.sha256(Path(value).read_bytes()).hexdigest()
-    return dict(values)
+    return dict(_with_ids(values, cfg))
+
+
+def _with_ids(value: Any, cfg: DictConfig) -> Any:
+    """A setting, with the id of a run in the place of its command: what that run is made with may change."""
+    if isinstance(value, dict):
+        return {key: _with_ids(held, cfg) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_with_ids(held, cfg) for held in value]
+    return _id_of(value, cfg.scale.name) if isinstance(value, str) and value.startswith(config.RUN) else value
+
+
+@lru_cache
+def _id_of(named: str, scale: str) -> str:
+    return run_id(config.composed(config.command_of(named, scale)))
 
 
 def _hash(values: dict[str, Any]) -> str:

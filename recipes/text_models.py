@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipes import forerunner, judging
+from recipes import judging
+from recipes.config import RUN
 from recipes.data import bpe
 from recipes.data.hub import first_line
 from recipes.data.pairs import Encoder
@@ -121,12 +122,12 @@ def text_encoder(name: str, length: int, lit: Callable[[str], OwnLit]) -> TextEn
     Raises:
         ConfigError: there is no such thing.
     """
-    return lit(name).text_encoder() if name.startswith(forerunner.RUN) else _t5(name, length)
+    return lit(name).text_encoder() if name.startswith(RUN) else _t5(name, length)
 
 
 def scorer(name: str, lit: Callable[[str], OwnLit]) -> Scorer:
     """The scorer that model.args.scorer names: `run:command` of a LiT run, or CLIP in a folder or on the hub."""
-    return lit(name).scorer() if name.startswith(forerunner.RUN) else _clip(name)
+    return lit(name).scorer() if name.startswith(RUN) else _clip(name)
 
 
 def _t5(name: str, length: int) -> TextEncoder:

@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipes import diffusion, forerunner, judging, text_models, unet
+from recipes import diffusion, judging, text_models, unet
+from recipes.config import RUN
 from recipes.data.pairs import Captions, Images, Probe, Texts
 from recipes.diffusion import grid, own_noise
 from recipes.errors import ConfigError
@@ -117,7 +118,7 @@ class Recipe(diffusion.Recipe):
             )
         self.scorer = text_models.scorer(self.args["scorer"], lit)
         name = self.args["judge"]
-        own = name.startswith(forerunner.RUN) and name == self.args["scorer"]
+        own = name.startswith(RUN) and name == self.args["scorer"]
         self.judged_by(lit(name).judge() if own else judging.judge(self.cfg, name))
         self.empty = self.text.tokens([""])[0]
         wrapped: dict[str, Examples] = {

@@ -19,8 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float], list[float], float]:
     """Take turns.
@@ -80,16 +78,12 @@ def main() -> int:
     import contextlib
     import io
 
-    from hydra import compose, initialize_config_dir
-
     from recipes import cli, config, forerunner
 
-    config.register()
     try:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            steps = (rounds + 1) * block + 1  # one block to warm up; the turn after the last needs one step more
-            fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
-            cfg = compose("config", overrides=[*arguments.overrides, *fixed])
+        steps = (rounds + 1) * block + 1  # one block to warm up; the turn after the last needs one step more
+        fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
+        cfg = config.composed([*arguments.overrides, *fixed])
         if cfg.init_from is not None:
             cfg.init_from = str(forerunner.source(cfg))  # made once, where it is not there yet
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):

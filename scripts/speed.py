@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from recipes.bare import BareLoop
 
-ROOT = Path(__file__).resolve().parent.parent
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad,adamw (fused),lion (fused)"
 OPTIONS = {
     "lion": ["optim=lion", "+optim.fused=false"],
@@ -70,14 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rounds < 2 or options.block < 1:
         parser.error("--rounds must be at least 2 and --block at least 1")
 
-    from hydra import compose, initialize_config_dir
-
     from recipes import cli, config
     from recipes.bare import BareLoop
     from recipes.experiment import versions
     from recipes.files import write_json
 
-    config.register()
     given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
     names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")
     rest = [text for text in options.overrides if text != given]
@@ -86,8 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.against is not None:
         chosen = {reference: [*options.overrides, *reference.split()], "as given": options.overrides}
     try:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            configs = {name: compose("config", overrides=overrides) for name, overrides in chosen.items()}
+        configs = {name: config.composed(overrides) for name, overrides in chosen.items()}
         first = configs[reference]
         import torch
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from recipes import experiment, forerunner, record
+from recipes import cli, config, experiment, forerunner, record
 from recipes.errors import ConfigError
 from recipes.forerunner import LAUNCHED
 
@@ -23,7 +24,7 @@ def asking(tiny, *overrides: str) -> DictConfig:
 
 def finish(overrides: list[str], status: str = "completed") -> None:
     """What run.py leaves behind."""
-    place = record.folder_of(forerunner._composed(overrides))
+    place = record.folder_of(config.composed(overrides))
     (place / "summary.json").write_text(json.dumps({"status": status}))
 
 
@@ -36,11 +37,11 @@ def test_it_is_done_once_for_all_who_ask_at_the_same_time(tiny, monkeypatch: pyt
         finish(overrides)
 
     monkeypatch.setattr(forerunner, "_do", slowly)
-    composed = forerunner._composed(["task=vit_b16"])  # Hydra's composition is not for several threads at once
+    composed = config.composed(["task=vit_b16"])  # Hydra's composition is not for several threads at once
     place = Path(cfg.output_dir) / "forerunner"
     place.mkdir(parents=True)
     monkeypatch.setattr(record, "folder_of", lambda _: place)
-    monkeypatch.setattr(forerunner, "_composed", lambda _: composed)
+    monkeypatch.setattr(config, "composed", lambda _: composed)
     threads = [threading.Thread(target=lambda: folders.append(forerunner.folder(cfg))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -77,6 +78,30 @@ def test_where_it_lies_does_not_change_the_run_that_asks(tiny) -> None:
     assert record.run_id(here) != record.run_id(tiny())
 
 
+@pytest.mark.parametrize("setting", ["init_from={}", "+model.args.judge={}"])
+def test_a_changed_setting_of_it_makes_another_run_of_the_one_that_asks(
+    tiny, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """As where somebody edits the file in conf/setting that the command is composed from."""
+    cfg = tiny(setting.format(f"'{RUN}'"))
+    as_shipped, compose = record.run_id(cfg), config.composed
+    record._id_of.cache_clear()
+    monkeypatch.setattr(config, "composed", lambda overrides: compose([*overrides, "log_every=7"]))
+    assert record.run_id(cfg) == as_shipped  # what does not decide its result
+    record._id_of.cache_clear()
+    monkeypatch.setattr(config, "composed", lambda overrides: compose([*overrides, "steps=7"]))
+    assert record.run_id(cfg) != as_shipped
+    record._id_of.cache_clear()
+
+
+def test_a_command_that_cannot_be_composed_is_one_line(tiny) -> None:
+    with pytest.raises(ConfigError, match="names no task"):
+        record.run_id(tiny("init_from='run:optim=adamw'"))
+    with pytest.raises(HydraException) as error:
+        record.run_id(tiny("init_from='run:task=nonesuch'"))
+    assert cli.one_line(error.value).startswith("task=nonesuch is unknown; known: basic, bert_large")
+
+
 def test_it_is_a_process_that_holds_the_lock_and_knows_no_launcher(
     tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,9 +121,7 @@ json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
     (tmp_path / "conf").symlink_to(forerunner.ROOT / "conf")
     monkeypatch.setattr(forerunner, "ROOT", tmp_path)
     cfg = asking(tiny)
-    place = record.folder_of(
-        forerunner._composed(["task=vit_b16", "optim=adamw", "seed=3", f"output_dir={cfg.output_dir}"])
-    )
+    place = record.folder_of(config.composed(["task=vit_b16", "optim=adamw", "seed=3", f"output_dir={cfg.output_dir}"]))
     monkeypatch.setenv("PLACE", str(place))
     monkeypatch.setenv("RANK", "0")
     assert "RANK" in LAUNCHED
@@ -113,7 +136,7 @@ json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
 def test_its_config_is_composed_while_hydra_runs_the_process() -> None:
     with initialize_config_dir(str(forerunner.ROOT / "conf"), version_base="1.3"):
         running = GlobalHydra.instance().hydra
-        assert forerunner._composed(["task=vit_b16", "seed=7"]).seed == 7
+        assert config.composed(["task=vit_b16", "seed=7"]).seed == 7
         assert GlobalHydra.instance().hydra is running
         assert compose("config", overrides=["seed=8"]).seed == 8
 
