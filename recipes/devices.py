@@ -56,7 +56,10 @@ def start(cfg: DictConfig) -> Accelerator:
 
 
 def shard(model: nn.Module, accelerator: Accelerator) -> None:
-    """Split parameters, gradients and optimizer state over the processes (FSDP), block by block, in place."""
+    """Split parameters, gradients and optimizer state over the processes (FSDP), block by block, in place.
+
+    Each block goes to the device when its turn has come, whole, and leaves its part there.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

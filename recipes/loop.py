@@ -64,7 +64,8 @@ class Trainer:
             source = forerunner.source(cfg)
             vocabulary.check(cfg, source, tokenizer)
             recipe.initialise(self.model, checkpoint.load_weights(source))
-        self.model.to(accelerator.device)
+        if not cfg.shard:  # a model that one device cannot hold goes there block by block
+            self.model.to(accelerator.device)
         self.average: AveragedModel | None = None
         if cfg.ema_decay is not None:
             average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
