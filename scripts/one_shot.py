@@ -89,8 +89,11 @@ def evaluate(
         batch_size: questions at a time.
 
     Raises:
-        ConfigError: lm-eval is not there, or knows a task not.
+        ConfigError: lm-eval is not there, knows a task not, or cannot get its data.
     """
+    from datasets.exceptions import DatasetsError
+
+    from recipes.data.hub import first_line
     from recipes.errors import ConfigError
 
     try:
@@ -109,9 +112,21 @@ def evaluate(
         batch_size=batch_size,
         prefix_token_id=tokenizer.bos_token_id,
     )
-    found = simple_evaluate(
-        wrapped, tasks=tasks, num_fewshot=shots, limit=limit, task_manager=manager, bootstrap_iters=0, log_samples=False
-    )
+    try:
+        found = simple_evaluate(
+            wrapped,
+            tasks=tasks,
+            num_fewshot=shots,
+            limit=limit,
+            task_manager=manager,
+            bootstrap_iters=0,
+            log_samples=False,
+        )
+    except (OSError, DatasetsError) as error:  # no network, no such data set, no file: lm-eval loads them all first
+        raise ConfigError(
+            f"lm-eval cannot get the data of its tasks ({first_line(error)}); where there is no network, --tasks and "
+            "--include name tasks whose data are local"
+        ) from None
     return {task: _numbers(values) for task, values in found["results"].items()}
 
 

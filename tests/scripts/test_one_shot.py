@@ -151,3 +151,9 @@ def test_mistakes_are_one_line(run, tasks, tmp_path, capsys, monkeypatch):
 def test_an_unknown_task_is_named(run, capsys):
     pytest.importorskip("lm_eval")
     assert "lm-eval has no task piqqa" in said(capsys, run, "--tasks", "piqqa")
+
+
+def test_data_that_cannot_be_had_are_one_line(run, tasks, capsys):
+    pytest.importorskip("lm_eval")
+    (tasks / "test.jsonl").unlink()
+    assert "lm-eval cannot get the data of its tasks" in said(capsys, run, "--tasks", "after", "--include", tasks)
