@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from recipes import build, checkpoint, devices, forerunner, loading, schedule, vocabulary
 from recipes.checkpoint import Checkpoint
 from recipes.clock import Clock
+from recipes.config import Config
 from recipes.errors import ConfigError
 from recipes.loading import Batch
 from recipes.meter import Meter
@@ -49,7 +50,9 @@ class Trainer:
         clock: Clock,
         outcome: Outcome,
     ) -> None:
-        self.cfg, self.recipe, self.accelerator = cfg, recipe, accelerator
+        # Plain values: each look into a DictConfig costs microseconds, and a step has dozens.
+        self.cfg: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+        self.recipe, self.accelerator = recipe, accelerator
         self.journal, self.folder, self.clock, self.outcome = journal, folder, clock, outcome
 
         # The same seed gives every optimizer the same initial weights and the same order of examples.
@@ -149,8 +152,9 @@ class Trainer:
         timed = not background or step == meter.start
         clock.synchronize = torch.accelerator.synchronize if background and timed else None
         loading.seed_all(cfg.seed, step, accelerator.process_index)
+        rate = self._rate(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            _set_lr(group, peak * self._rate(step))
+            _set_lr(group, peak * rate)
         values: dict[str, torch.Tensor] = {}
         for part, (batch, share) in enumerate(self._parts(feed)):
             batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
