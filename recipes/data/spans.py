@@ -8,7 +8,7 @@ Number and total length of the spans are fixed by the window's length, as in T5:
 targets too, and nothing is padded. Windows begin with kept tokens and end with a span.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ def lengths(window: int) -> tuple[int, int]:
 
 
 def corrupt(
-    windows: np.ndarray, sentinels: np.ndarray, end: int, rngs: Sequence[np.random.Generator]
+    windows: np.ndarray, sentinels: np.ndarray, end: int, rngs: Iterable[np.random.Generator]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets of windows of tokens.
 
@@ -50,16 +50,19 @@ def corrupt(
         windows: int64 [B, L].
         sentinels: int64, at least as many as there are spans, in the order of their use.
         end: the token that closes input and target.
-        rngs: one a window; draws where its spans lie.
+        rngs: one a window; draws where its spans lie. Not asked for where one span fills the window's end.
 
     Returns:
         int64 [B, the two `lengths`].
     """
     noise, spans = spans_in(windows.shape[1])
     pieces = np.empty((len(windows), 2 * spans), np.int64)  # kept and lost in turn
-    for row, rng in zip(pieces, rngs, strict=True):
-        row[0::2] = segments(windows.shape[1] - noise, spans, rng)
-        row[1::2] = segments(noise, spans, rng)
+    if spans == 1:
+        pieces[:] = windows.shape[1] - noise, noise
+    else:
+        for row, rng in zip(pieces, rngs, strict=True):
+            row[0::2] = segments(windows.shape[1] - noise, spans, rng)
+            row[1::2] = segments(noise, spans, rng)
     piece = (np.arange(windows.shape[1])[:, None] >= pieces.cumsum(1)[:, None, :-1]).sum(2)
     lost, sentinel = piece % 2 == 1, sentinels[piece // 2]
     first = lost & np.diff(piece, axis=1, prepend=0).astype(bool)
@@ -71,8 +74,6 @@ def corrupt(
 
 def segments(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
     """So many positive whole numbers with this sum, every way to choose them as likely as every other."""
-    if parts == 1:
-        return np.array([total])
     cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False)) + 1
     return np.diff(cuts, prepend=0, append=total)
 
@@ -105,7 +106,8 @@ class SpanWindows:
         first = np.array([index for _, index in keys], np.int64)[:, None] * self.context
         windows = self.ids[first + np.arange(self.context)].astype(np.int64)
         roots = [[index] if self.seed is None else [self.seed, position] for position, index in keys]
-        source, target = corrupt(windows, self.sentinels, self.end, [np.random.default_rng(root) for root in roots])
+        rngs = (np.random.default_rng(root) for root in roots)
+        source, target = corrupt(windows, self.sentinels, self.end, rngs)
         return {"input": torch.from_numpy(source), "target": torch.from_numpy(target)}
 
     def fingerprint(self) -> str:
