@@ -7,8 +7,8 @@ validation value over seeds; the test value plays no part. Where an optimizer ha
 for choosing (TRIAL_SEEDS_FROM and above), its setting is chosen by these alone, and its figures are those of the other
 seeds at that setting: nothing stands in a mean that took part in the choice.
 
-An optimizer with other arguments is another contender. The kind that was run on most tasks has the optimizer's name
-alone, and others are named by what they have instead: "lion (betas 0.9 0.9)".
+An optimizer with other arguments is another contender. Of a comparison's kinds, the one that was run on most tasks has
+the optimizer's name alone, and others are named by what they have instead: "lion (betas 0.9 0.9)".
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
     rows: dict[tuple[Any, ...], list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(home[key], []).append(row)
-    usual = _usual_kinds(runs)
+    tasks = _tasks_of_kinds(runs)
     found = []
     for key in known:
         if key in rows:
             facts = dict(zip(SAME, key, strict=True))
-            found.append(Comparison(**facts, contenders=_contenders(runs.iloc[rows[key]], facts["goal"], usual)))
+            found.append(Comparison(**facts, contenders=_contenders(runs.iloc[rows[key]], facts["goal"], tasks)))
     return found
 
 
@@ -155,23 +155,28 @@ def is_trial(runs: pd.DataFrame) -> pd.Series[bool]:
 Kind = tuple[str, str]  # variant and arguments
 
 
-def _usual_kinds(runs: pd.DataFrame) -> dict[str, Kind]:
-    """Return for each optimizer the kind that was run on more tasks than any other, where there is one."""
-    usual = {}
-    for optim, of_optim in runs.dropna(subset=KIND).groupby("optim"):
-        tasks = of_optim.groupby(KIND)["task"].nunique()
-        most = tasks[tasks == tasks.max()]
-        if len(most) == 1:
-            usual[str(optim)] = most.index[0]
-    return usual
+def _tasks_of_kinds(runs: pd.DataFrame) -> dict[str, dict[Kind, int]]:
+    """Return for each optimizer on how many tasks each of its kinds was run."""
+    found: dict[str, dict[Kind, int]] = {}
+    for (optim, variant, arguments), of_kind in runs.dropna(subset=KIND).groupby(["optim", *KIND]):
+        found.setdefault(str(optim), {})[str(variant), str(arguments)] = of_kind["task"].nunique()
+    return found
 
 
-def _contenders(runs: pd.DataFrame, goal: str | None, usual: Mapping[str, Kind]) -> list[Contender]:
+def _usual(kinds: list[Kind], tasks: Mapping[Kind, int]) -> Kind | None:
+    """Return the kind that was run on more tasks than any other of these, where there is one."""
+    most = max(tasks.get(kind, 0) for kind in kinds)
+    usual = [kind for kind in kinds if tasks.get(kind, 0) == most]
+    return usual[0] if len(usual) == 1 else None
+
+
+def _contenders(runs: pd.DataFrame, goal: str | None, tasks: Mapping[str, Mapping[Kind, int]]) -> list[Contender]:
     found = []
     for optim, of_optim in runs.groupby("optim"):
         kinds = [_filled(of_optim[column]) for column in KIND]
         groups = list(of_optim.groupby(kinds))
-        names = _names([(str(variant), str(arguments)) for (variant, arguments), _ in groups], usual.get(str(optim)))
+        found_kinds = [(str(variant), str(arguments)) for (variant, arguments), _ in groups]
+        names = _names(found_kinds, _usual(found_kinds, tasks.get(str(optim), {})))
         for (_, group), name in zip(groups, names, strict=True):
             trials = group[is_trial(group)]
             settings = settings_of(group if trials.empty else trials)

@@ -64,6 +64,23 @@ def test_the_kind_of_most_tasks_has_the_plain_name(write_run, outputs):
     assert labels == {"lion", "lion (betas 0.9 0.9)", "lion (momentum_dtype float32)"}
 
 
+def test_an_ablation_leaves_the_plain_name_to_the_kind_of_more_tasks_though_another_has_most(write_run, outputs):
+    """Language has other betas than images: where they are varied, they are the usual ones."""
+    common = {"optim": "lion", "variant": "lion.Lion"}
+    images, language = {"betas": [0.9, 0.99]}, {"betas": [0.95, 0.98]}
+    for task in ("vit", "mixer", "resnet"):
+        write_run(**common, optim_args=images, task=task)
+    for task in ("gpt", "t5"):
+        write_run(**common, optim_args=language, task=task)
+    write_run(**common, optim_args={"betas": [0.95, 0.95]}, task="gpt")
+    labels = {
+        comparison.task: {contender.label for contender in comparison.contenders}
+        for comparison in comparisons(read_records([outputs]).runs)
+    }
+    assert labels["gpt"] == {"lion", "lion (betas 0.95 0.95)"}
+    assert labels["vit"] == labels["t5"] == {"lion"}
+
+
 def test_kinds_with_an_argument_that_others_lack(write_run, contenders):
     write_run(optim="lion", variant="plain", optim_args={"betas": [0.9, 0.99]})
     write_run(optim="lion", variant="plain", optim_args={"betas": [0.9, 0.99], "caution": True})
