@@ -1,8 +1,8 @@
 """Published files: made from records alone, the same bytes each time, and with nothing left out."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -81,11 +81,17 @@ def test_a_single_run_is_enough_for_a_page(write_run, outputs, tmp_path):
 
 @pytest.mark.skipif(not (PUBLISHED / "about.yaml").exists(), reason="nothing is published yet")
 def test_the_published_files_are_what_the_committed_records_give():
-    start = time.perf_counter()
+    start = _children_seconds()
     command = [sys.executable, str(ROOT / "scripts" / "make_reports.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - start < 60
+    assert _children_seconds() - start < 60
+
+
+def _children_seconds():
+    """CPU time of the processes that have been waited for: a busy machine does not stretch it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.skipif(not (PUBLISHED / "about.yaml").exists(), reason="nothing is published yet")
