@@ -114,7 +114,7 @@ class Config:
     accumulate: int = 1  # micro-batches a step
     precision: str = "fp32"  # fp32, bf16 (autocast)
     clip_norm: float | None = None  # global gradient norm
-    decay: str = "matrices"  # which parameters decay: matrices (not biases, norms, position embeddings) or all
+    decay: str = "weights"  # which parameters decay: weights (not biases, norms, position embeddings) or all
     ema_decay: float | None = None  # Polyak averaging of the weights
     init_from: str | None = None  # a run's folder, .safetensors file, saved transformers folder, hub name, run:command
 
@@ -128,19 +128,6 @@ class Config:
     output_dir: str = "outputs"
     dry_run: bool = False
     device_memory: str = "32GiB"  # of one device, for the dry run
-
-
-# What decides where a run is written or watched, not what it computes: left out of the run id.
-UNHASHED = (
-    "tracker",
-    "tuned",
-    "output_dir",
-    "dry_run",
-    "device_memory",
-    "log_every",
-    "checkpoint_every",
-    "device",
-)
 
 
 def register() -> None:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 from torch import nn
 
-from recipes import build, recipe
+from recipes import build, param_groups, recipe
 from recipes.errors import ConfigError
 from recipes.footprint import (
     Activations,
@@ -215,8 +215,12 @@ def run(cfg: DictConfig) -> None:
         steps=cfg.steps,
         autocast_dtype=torch.bfloat16 if cfg.precision == "bf16" else None,
         device_memory=parse_bytes(cfg.device_memory),
-        param_groups=lambda model: build.parameter_groups(model, cfg.decay, 0.0),  # decay costs no memory
+        param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.0),  # decay costs no memory
         ema=cfg.ema_decay is not None,
     )
     print(f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name}, a dry run\n")
     print(render(result, cfg.optim.name))
+    with torch.device("meta"):
+        model = the_recipe.model()
+    print(f"\ndecay={cfg.decay}: what weight decay acts on, for every optimizer\n")
+    print(param_groups.table(model, cfg.decay))

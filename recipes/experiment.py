@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, recipe, record
+from recipes import build, recipe, record, run_id
 from recipes.clock import Clock
 
 LIBRARIES = (
@@ -116,6 +116,7 @@ def _summary(
         "task": cfg.task.name,
         "optim": cfg.optim.name,
         "variant": cfg.optim.get("variant"),
+        "optim_class": cfg.optim._target_,
         "scale": cfg.scale.name,
         "model": cfg.model.name,
         "model_args": OmegaConf.to_container(cfg.model.args),
@@ -124,7 +125,7 @@ def _summary(
         "seed": cfg.seed,
         "steps": cfg.steps,
         "batch_size": cfg.batch_size,
-        "conditions": record.conditions(cfg),
+        "conditions": run_id.conditions(cfg),
         "metric": outcome.metric or recipe_class.metric,
         "goal": recipe_class.goal,
         "final": outcome.final,

@@ -8,65 +8,20 @@ outputs/<task>/<optim>/<run id>/
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import weakref
 from collections.abc import Collection
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import config
 from recipes.errors import ConfigError
 from recipes.files import write_json, write_text
+from recipes.run_id import run_id
 
 FINISHED = ("completed", "diverged")
-
-
-def run_id(cfg: DictConfig) -> str:
-    """A hash of every setting that decides the result: the same run has the same name everywhere."""
-    return _hash(_deciding(cfg))
-
-
-def conditions(cfg: DictConfig) -> str:
-    """A hash of what decides the result beside optimizer and seed: runs that may be compared have it in common."""
-    return _hash({key: value for key, value in _deciding(cfg).items() if key not in ("optim", "seed")})
-
-
-def _deciding(cfg: DictConfig) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    for key in config.UNHASHED:
-        values.pop(key, None)
-    values["data"].pop("workers", None)  # they prepare the same batches, however many they are
-    values["optim"].pop("variant", None)
-    for key in ("lr", "weight_decay"):
-        if isinstance(values["optim"].get(key), int):
-            values["optim"][key] = float(values["optim"][key])  # optim.lr=1 is optim.lr=1.0
-    for key, value in values["optim"].items():
-        if isinstance(value, str) and Path(value).is_file():  # what stands in it decides, not where it lies
-            values["optim"][key] = hashlib.sha256(Path(value).read_bytes()).hexdigest()
-    return dict(_with_ids(values, cfg))
-
-
-def _with_ids(value: Any, cfg: DictConfig) -> Any:
-    """A setting, with the id of a run in the place of its command: what that run is made with may change."""
-    if isinstance(value, dict):
-        return {key: _with_ids(held, cfg) for key, held in value.items()}
-    if isinstance(value, list):
-        return [_with_ids(held, cfg) for held in value]
-    return _id_of(value, cfg.scale.name) if isinstance(value, str) and value.startswith(config.RUN) else value
-
-
-@lru_cache
-def _id_of(named: str, scale: str) -> str:
-    return run_id(config.composed(config.command_of(named, scale)))
-
-
-def _hash(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def folder_of(cfg: DictConfig) -> Path:
