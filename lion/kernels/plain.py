@@ -28,12 +28,15 @@ def each(params: Tensors, grads: Tensors, states: list[State], group: Group) -> 
             gradient = gradient.to(momentum.dtype)
             update = momentum.lerp(gradient, 1 - beta1).sign_()
         update = _adapted(update, gradient, group)
-        if group["stochastic_rounding"] and theta.dtype == torch.bfloat16:
-            moved = theta.float()
-            _move(moved, update, group)
+        stochastic = group["stochastic_rounding"] and theta.dtype == torch.bfloat16
+        # In 16 bits, torch's rounding of lr times what is not a sign depends on an element's place in memory.
+        scaled = group["cautious"] or group["clip_rms"] is not None
+        moved = theta.float() if stochastic or (scaled and theta.dtype.itemsize == 2) else theta
+        _move(moved, update, group)
+        if stochastic:
             memory.round_stochastically(theta, moved, state)
-        else:
-            _move(theta, update, group)
+        elif moved is not theta:
+            theta.copy_(moved)
         if not in_storage:
             momentum.lerp_(gradient, 1 - beta2)
         memory.store(state, momentum)
