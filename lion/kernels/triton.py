@@ -110,6 +110,8 @@ def programs(sizes: "array[int]") -> tuple["array[int]", "array[int]"]:
 
 def on_device(column: bytes, device: torch.device) -> Tensor:
     """An int64 tensor of the same bits: what torch can copy."""
+    if not column:  # a shard of a few small tensors may have no element
+        return torch.empty(0, dtype=torch.int64, device=device)
     return torch.frombuffer(bytearray(column), dtype=torch.int64).to(device)
 
 
