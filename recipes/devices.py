@@ -2,8 +2,6 @@
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,7 +18,6 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 from torch.optim.swa_utils import AveragedModel
 
 from recipes import processes
@@ -63,73 +60,6 @@ def start(cfg: DictConfig) -> Accelerator:
             f"torchrun --nproc_per_node {here} in the place of python, or set shard=false"
         )
     return accelerator
-
-
-def shard(model: nn.Module, accelerator: Accelerator, precision: str = "fp32") -> None:
-    """Split parameters, gradients and optimizer state over the processes (FSDP), block by block, in place.
-
-    Each block goes to the device when its turn has come, whole, and leaves its part there. Under autocast, the weights
-    that autocast would copy are gathered in bfloat16 instead, so that no whole copy of the model lives from the forward
-    to the backward pass; all others are gathered as they are, so that a forward pass has the values that it has on one
-    process. Gradients are averaged in float32. Scalars become vectors of one element, which can be split; checkpoints
-    hold them as scalars.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-
-    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    _make_vectors(model)
-    tied = _tied(model)
-    taken: set[nn.Module] = set()
-
-    def split(unit: nn.Module) -> None:
-        if precision == "bf16":
-            own = [module for module in unit.modules() if module is not unit and module not in taken]
-            cast = [m for m in own if is_cast(m) and not tied & set(m.parameters())]
-            # A block's are gathered together; of the root, one is used before the blocks and another behind them.
-            for group in cast if unit is model else [cast] if cast else []:
-                fully_shard(group, mesh=mesh, mp_policy=half)
-        fully_shard(unit, mesh=mesh)
-        taken.update(unit.modules())
-
-    for block in blocks(model):
-        split(block)
-    split(model)
-    for name in getattr(model, "forward_methods", ()):  # which are called from outside, beside forward
-        register_fsdp_forward_method(model, name)
-
-
-def blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a model that are gathered one at a time, what lies within another before it.
-
-    A transformer block or a stage, and no single layer.
-    """
-    for module in reversed(list(model.modules())):
-        if isinstance(module, nn.ModuleList | nn.Sequential):
-            yield from (block for block in module if len(list(block.parameters())) > 2)
-
-
-def is_cast(module: nn.Module) -> bool:
-    """Whether autocast copies a module's parameters to the lower precision."""
-    return isinstance(module, nn.Linear | _ConvNd) or type(module).__name__ == "Conv1D"  # GPT-2's in transformers
-
-
-def _tied(model: nn.Module) -> set[nn.Parameter]:
-    """Parameters that several modules hold: they stay with the root, which splits each once."""
-    holders = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
-    return {parameter for parameter, count in holders.items() if count > 1}
-
-
-def _make_vectors(model: nn.Module) -> None:
-    """Give scalar parameters one axis, and have the model remember their names."""
-    scalars = {name for name, parameter in model.named_parameters() if parameter.ndim == 0}
-    for name in scalars:
-        place, _, own = name.rpartition(".")
-        scalar = model.get_parameter(name)
-        vector = nn.Parameter(scalar.detach().reshape(1), scalar.requires_grad)
-        setattr(model.get_submodule(place), own, vector)
-    model.scalars = scalars  # type: ignore[assignment]
 
 
 def _reshaped(tensors: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:

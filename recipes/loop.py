@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from recipes import build, checkpoint, devices, forerunner, loading, processes, schedule, vocabulary
+from recipes import build, checkpoint, devices, forerunner, loading, processes, schedule, sharding, vocabulary
 from recipes.checkpoint import Checkpoint
 from recipes.clock import Clock
 from recipes.config import Config
@@ -66,9 +66,8 @@ class Trainer:
             self.average = devices.Average(self.model, multi_avg_fn=average_fn, use_buffers=True)
         outcome.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
         if cfg.shard:
-            if self.average is not None:
-                devices.shard(self.average.module, accelerator, cfg.precision)
-            devices.shard(self.model, accelerator, cfg.precision)
+            for model in (self.model, *([] if self.average is None else [self.average.module])):
+                sharding.shard(model, accelerator.device.type, accelerator.num_processes, cfg.precision)
         groups = build.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = processes.by_all(lambda: make_optimizer(groups))
         if cfg.shard:
