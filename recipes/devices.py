@@ -127,7 +127,8 @@ def restore(
         return
     state = _renamed(state, {number: name for name, number in numbers.items()})
     set_model_state_dict(model, _reshaped(weights, model, (1,)), options=_WHOLE)
-    set_optimizer_state_dict(model, optimizer, _reshaped_state(state, model, (1,)), options=_WHOLE)
+    if state["state"]:  # torch refuses an empty one; groups alone say nothing that the config does not
+        set_optimizer_state_dict(model, optimizer, _reshaped_state(state, model, (1,)), options=_WHOLE)
 
 
 class Average(AveragedModel):

@@ -1,6 +1,5 @@
 """Runs on several processes of this machine, forked from one that has imported everything: a start takes no seconds."""
 
-import json
 import multiprocessing
 import os
 import socket
@@ -76,13 +75,29 @@ def _begin(function: Callable[..., None], arguments: tuple[Any, ...], environmen
     os._exit(int(status or 0))
 
 
-def train(runs: Sequence[Sequence[str]]) -> None:
-    """Do runs one after the other."""
-    from recipes import experiment
+def train(runs: Sequence[Sequence[str]], die_at: int | None = None, apart: bool = False) -> None:
+    """Do runs one after the other.
+
+    Args:
+        die_at: the step at whose beginning the process ends without a word.
+        apart: each process writes to a place of its own, as on machines without a shared disk.
+    """
+    from recipes import experiment, loading
     from tests.recipes.conftest import composed
 
+    seed_all = loading.seed_all
+
+    def seed_or_die(*key: int) -> None:
+        if len(key) == 3 and key[1] == die_at:  # (seed, step, process): the beginning of a step
+            os._exit(9)
+        seed_all(*key)
+
+    loading.seed_all = seed_or_die
     for overrides in runs:
-        print(json.dumps({"ended": experiment.run(composed(*overrides))}))
+        cfg = composed(*overrides)
+        if apart:
+            cfg.output_dir += f"-{os.environ['RANK']}"
+        print(f"{experiment.run(cfg)}: the run's end")
 
 
 def end(processes: Sequence[BaseProcess], said: Path, seconds: float = 120) -> list[int]:
