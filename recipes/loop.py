@@ -12,7 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from recipes import build, checkpoint, devices, forerunner, loading, param_groups, schedule, vocabulary
+from recipes import (
+    build,
+    checkpoint,
+    devices,
+    forerunner,
+    loading,
+    param_groups,
+    processes,
+    schedule,
+    sharding,
+    vocabulary,
+)
 from recipes.checkpoint import Checkpoint
 from recipes.clock import Clock
 from recipes.config import Config
@@ -52,9 +63,34 @@ class Trainer:
     ) -> None:
         # Plain values: each look into a DictConfig costs microseconds, and a step has dozens.
         self.cfg: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+        self._composed = cfg
         self.recipe, self.accelerator = recipe, accelerator
         self.journal, self.folder, self.clock, self.outcome = journal, folder, clock, outcome
 
+        processes.by_all(self._make_model)
+        processes.check_same(f"the data of data={cfg.data.name}", outcome.data_fingerprint)
+        if not cfg.shard:  # a model that one device cannot hold goes there block by block
+            self.model.to(accelerator.device)
+        self.average: AveragedModel | None = None
+        if cfg.ema_decay is not None:
+            average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
+            self.average = devices.Average(self.model, multi_avg_fn=average_fn, use_buffers=True)
+        outcome.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
+        if cfg.shard:
+            for model in (self.model, *([] if self.average is None else [self.average.module])):
+                sharding.shard(model, accelerator.device.type, accelerator.num_processes, cfg.precision)
+        groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
+        self.optimizer = processes.by_all(lambda: make_optimizer(groups))
+        if cfg.shard:
+            devices.name_dtypes(self.optimizer)
+        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
+        self.first, window = self._resume()
+        self.meter = Meter(self.first, cfg.log_every, accelerator, window)
+
+    def _make_model(self) -> None:
+        """Load the data and make the model: what each process does for itself."""
+        cfg, recipe, outcome = self.cfg, self.recipe, self.outcome
         # The same seed gives every optimizer the same initial weights and the same order of examples.
         self.examples = recipe.examples()
         outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
@@ -63,26 +99,16 @@ class Trainer:
         loading.seed_all(cfg.seed)
         self.model = recipe.model()
         outcome.num_parameters = sum(p.numel() for p in self.model.parameters())
-        if cfg.init_from is not None:
-            source = forerunner.source(cfg)
-            vocabulary.check(cfg, source, tokenizer)
-            recipe.initialise(self.model, checkpoint.load_weights(source))
-        if not cfg.shard:  # a model that one device cannot hold goes there block by block
-            self.model.to(accelerator.device)
-        self.average: AveragedModel | None = None
-        if cfg.ema_decay is not None:
-            average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
-            self.average = AveragedModel(self.model, multi_avg_fn=average_fn, use_buffers=True)
-        outcome.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
-        if cfg.shard:
-            devices.shard(self.model, accelerator)
-        self.optimizer = make_optimizer(param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay))
-        if cfg.shard:
-            devices.name_dtypes(self.optimizer)
-        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
-        self.first, window = self._resume()
-        self.meter = Meter(self.first, cfg.log_every, accelerator, window)
+        if cfg.init_from is None:
+            return
+        config = self._composed
+        source = forerunner.source(config)
+
+        def weights() -> dict[str, torch.Tensor]:
+            vocabulary.check(config, source, tokenizer)
+            return checkpoint.load_weights(source)
+
+        recipe.initialise(self.model, processes.sent_by_first(weights))
 
     def train(self) -> None:
         """Train from the first step, or from the newest checkpoint, to the last, then test.
@@ -207,6 +233,8 @@ class Trainer:
         """Metrics of a split, of the trained weights and of their average, logged at a step."""
         if hasattr(self.optimizer, "eval"):  # schedule-free optimizers keep two sets of weights
             self.optimizer.eval()
+        for model in (self.model, self.average):
+            devices.share_running_statistics(model)
         values = self._metrics(self.accelerator.unwrap_model(self.trained), split)
         if self.average is not None:
             values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
@@ -248,10 +276,16 @@ class Trainer:
         return self.recipe.metrics({name: torch.cat(parts)[: len(examples)] for name, parts in collected.items()})
 
     def save(self, step: int) -> None:
-        """Write a checkpoint after a step."""
+        """Write a checkpoint after a step.
+
+        Raises:
+            ConfigError: it cannot be written, or the record is not there any more.
+        """
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
+        average = None if self.average is None else devices.average_state(self.average, self.cfg.shard)
         window = self.meter.steps(step)
-        if self.accelerator.is_main_process:
+
+        def write() -> None:
             outcome = self.outcome
             state = {
                 "best": outcome.best,
@@ -261,25 +295,35 @@ class Trainer:
                 "figures": {name: getattr(outcome, name) for name in FIGURES},
                 "data_fingerprint": outcome.data_fingerprint,
             }
-            average = None if self.average is None else self.average.state_dict()
+            self.journal.check()
             whole = Checkpoint(step, weights, average, optimizer, state)
             checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
+
+        processes.by_first(write)
 
     def _resume(self) -> tuple[int, list[list[float]]]:
         """Go on where the newest checkpoint stands; all that is random follows from (seed, step).
 
+        The first process reads it, and sends it to the others.
+
         Returns:
             The steps that are done, and loss and gradient norm of those that are not in the record yet.
         """
-        saved = checkpoint.load_newest(self.folder / "checkpoint", self.folder.name)
-        if saved is not None:
-            if saved.state["data_fingerprint"] != self.outcome.data_fingerprint:
+
+        def newest() -> dict[str, Any] | None:
+            saved = checkpoint.load_newest(self.folder / "checkpoint", self.folder.name)
+            if saved is not None and saved.state["data_fingerprint"] != self.outcome.data_fingerprint:
                 raise ConfigError(
                     f"data={self.cfg.data.name} has changed since {self.folder} was begun; choose another output_dir="
                 )
+            return None if saved is None else vars(saved)
+
+        read = processes.sent_by_first(newest)
+        saved = None if read is None else Checkpoint(**read)
+        if saved is not None:
             devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
             if self.average is not None and saved.average is not None:
-                self.average.load_state_dict(saved.average)
+                devices.restore_average(self.average, saved.average, self.cfg.shard)
             self.outcome.best, self.outcome.final = saved.state["best"], saved.state["final"]
             for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
                 setattr(self.outcome, name, value)
@@ -287,7 +331,7 @@ class Trainer:
                 self.clock.seconds[part] += seconds
             self.accelerator.print(f"going on from step {saved.step}")
         first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
-        self.journal.begin(first, redone=set(self.examples) - {"train", "val"})
+        processes.by_first(lambda: self.journal.begin(first, redone=set(self.examples) - {"train", "val"}))
         return first, window
 
     def _feed(self) -> Generator[Batch, None, None]:

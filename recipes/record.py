@@ -92,9 +92,36 @@ class Record:
         self._metrics = path.open("a", encoding="utf-8")
         return kept
 
+    def is_there(self) -> bool:
+        """Whether the record is still where it was opened: nobody has deleted, moved or replaced it."""
+        try:
+            return os.path.samestat(os.fstat(self._lock.fileno()), (self.folder / ".lock").stat()) and (
+                self._metrics is None
+                or os.path.samestat(os.fstat(self._metrics.fileno()), (self.folder / "metrics.jsonl").stat())
+            )
+        except FileNotFoundError:
+            return False
+
+    def check(self) -> None:
+        """Refuse to write to a record that is not there any more.
+
+        Raises:
+            ConfigError: it was deleted, moved or replaced.
+        """
+        if not self.is_there():
+            raise ConfigError(
+                f"{self.folder} was deleted or moved while this run was writing it, so the run has ended; "
+                "the same command does it anew"
+            )
+
     def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> list[dict[str, Any]]:
-        """Append measurements; they are on disk when this returns."""
+        """Append measurements; they are on disk when this returns.
+
+        Raises:
+            ConfigError: the record was deleted, moved or replaced.
+        """
         assert self._metrics is not None, "begin() comes first"
+        self.check()
         lines = [
             {"step": step, "split": split, "name": name, "value": value, "seconds": round(seconds, 3)}
             for name, value in values.items()
@@ -104,7 +131,12 @@ class Record:
         return lines
 
     def summarise(self, summary: dict[str, Any]) -> None:
-        """Write the summary, whole or not at all."""
+        """Write the summary, whole or not at all.
+
+        Raises:
+            ConfigError: the record was deleted, moved or replaced.
+        """
+        self.check()
         write_json(self.folder / "summary.json", {"run_id": self.run_id, **summary})
 
     def close(self) -> None:

@@ -10,13 +10,16 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
+
+from recipes import processes
 
 # Runs of a sweep may be other processes: they find the sweep's list through the environment.
 VARIABLE = "LION_BENCH_SWEEP"
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def note(status: str, folder: Path, cause: str | None = None) -> None:
@@ -45,14 +48,23 @@ def end_with_parent() -> None:
 
 
 class Count(Callback):
-    """Hydra callback: opens the list before a sweep's first run, and prints the count after its last."""
+    """Hydra callback: opens the list before a sweep's first run, and prints the count after its last.
+
+    Several processes go through the same runs, each with a list of its own; the first one prints.
+    """
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Open the list."""
+        launcher = str(config.hydra.launcher.get("_target_")) if "launcher" in config.hydra else BASIC
+        if processes.launched() > 1 and launcher != BASIC:
+            _end(
+                f"hydra/launcher={launcher.rpartition('.')[2]} starts processes of its own, and this command has "
+                f"{processes.launched()}: choose one of both"
+            )
         try:
             Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # before Hydra does, which would trace
         except OSError as error:
-            sys.exit(f"error: output_dir={config.output_dir}: cannot be written ({error.strerror}); choose another")
+            _end(f"output_dir={config.output_dir}: cannot be written ({error.strerror}); choose another")
         handle, path = tempfile.mkstemp(prefix="lion-bench-sweep-", suffix=".jsonl")
         os.close(handle)
         atexit.register(Path(path).unlink, missing_ok=True)  # where the sweep is interrupted
@@ -66,9 +78,15 @@ class Count(Callback):
         if not lines:  # a sweep that was only planned
             return
         counts = Counter(line["status"] for line in lines)
-        print(f"sweep of {len(lines)} runs: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
         failed = [line for line in lines if line["status"] == "failed"]
-        for line in failed:
-            print(f"failed: {line['folder']}: {line['cause']}", file=sys.stderr)
+        if processes.is_first():
+            print(f"sweep of {len(lines)} runs: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+            for line in failed:
+                print(f"failed: {line['folder']}: {line['cause']}", file=sys.stderr)
         if failed:
             sys.exit(1)
+
+
+def _end(mistake: str) -> NoReturn:
+    """End the command with a user's mistake, which the first process says."""
+    sys.exit(f"error: {mistake}" if processes.is_first() else 1)
