@@ -161,8 +161,8 @@ class Recipe:
 
 
 def image_size(cfg: DictConfig) -> int:
-    """Pixels a side: the model's argument, or what timm's model was published for."""
-    if size := cfg.model.args.get("img_size"):
+    """Pixels a side: the model's argument, data.options.size, or what timm's model was published for."""
+    if size := cfg.model.args.get("img_size") or cfg.data.options.get("size"):
         return int(size)
     published = timm.get_pretrained_cfg(cfg.model.name)
     return int(published.input_size[-1]) if published else 224
@@ -177,17 +177,26 @@ def offsets(keys: Sequence[Key], shift: int, seed: int) -> torch.Tensor:
     """Whole-pixel translations in [0, 2 shift], one pair an example: a hash of the seed and its position.
 
     A counter-based hash (splitmix64) instead of a generator, so that a batch is one array operation and an example
-    is moved the same way whichever process loads it.
+    is moved the same way whichever process loads it. The low 24 bits of the seed count in steps of 2^40 positions, those
+    above are hashed into the result, so that no two seeds share their translations.
     """
     positions = np.array([position for position, _ in keys], dtype=np.uint64)
+    low, high = seed % (1 << 24), (seed >> 24) % (1 << 64)
     with np.errstate(over="ignore"):
-        word = (positions + np.uint64(seed) * np.uint64(1 << 40) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        word ^= word >> np.uint64(31)
+        word = _mixed(positions + np.uint64(low) * np.uint64(1 << 40) + np.uint64(1))
+        if high:
+            word = _mixed(word ^ _mixed(np.array(high, np.uint64)))
     span = np.uint64(2 * shift + 1)
     pairs = np.stack([word % span, (word >> np.uint64(32)) % span], axis=1)
     return torch.from_numpy(pairs.astype(np.int64))
+
+
+def _mixed(word: np.ndarray) -> np.ndarray:
+    """The hash splitmix64 of uint64 words."""
+    word = word * np.uint64(0x9E3779B97F4A7C15)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))
 
 
 def shifted(image: torch.Tensor, offset: torch.Tensor, shift: int) -> torch.Tensor:
@@ -249,10 +258,10 @@ class DecodedImages:
     """Image files, decoded and transformed one by one; the draws follow from the position."""
 
     def __init__(self, images: Any, cfg: DictConfig, *, train: bool) -> None:
-        from recipes.data.images import eval_transform, train_transform
+        from recipes.data.images import eval_transform, for_size, train_transform
 
         size = image_size(cfg)
-        self.images, self.seed = images, cfg.seed
+        self.images, self.seed = for_size(images, size), cfg.seed
         self.transform = train_transform(size, cfg.augment.randaugment) if train else eval_transform(size)
 
     def __len__(self) -> int:

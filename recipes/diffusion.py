@@ -264,9 +264,9 @@ class Pictures:
     """Image files: the smaller side resized, the central square, mirrored at random to train; in [-1, 1]."""
 
     def __init__(self, images: Any, size: int, seed: int, *, mirrored: bool) -> None:
-        from recipes.data.images import eval_transform
+        from recipes.data.images import eval_transform, for_size
 
-        self.images, self.seed, self.mirrored = images, seed, mirrored
+        self.images, self.seed, self.mirrored = for_size(images, size), seed, mirrored
         self.transform = eval_transform(size, crop=1.0)
 
     def __len__(self) -> int:
