@@ -546,8 +546,8 @@ def _table(
     if split not in tables:
         raise ConfigError(f"{given} has no split {split}: set +data.options.{option} to one of {', '.join(tables)}")
     table = tables[split]
-    image = _column(table.features, columns[0], "image", ImageFeature, place)
-    label = _column(table.features, columns[1], "label", ClassLabel, place)
+    image = column(table.features, columns[0], "image", ImageFeature, place)
+    label = column(table.features, columns[1], "label", ClassLabel, place)
     values = table.select_columns([label]).with_format("numpy")[:][label]
     if isinstance(table.features[label], ClassLabel):
         class_names = tuple(table.features[label].names)
@@ -574,7 +574,7 @@ def _table(
     return ImageExamples(source, np.arange(len(encoded)), values.astype(np.int64), class_names, place)
 
 
-def _column(features: Mapping[str, Any], chosen: str | None, usual: str, kind: type, place: str) -> str:
+def column(features: Mapping[str, Any], chosen: str | None, usual: str, kind: type, place: str) -> str:
     """The chosen column, else the one with the usual name, else the only one of its kind."""
     of_kind = [name for name, feature in features.items() if isinstance(feature, kind)]
     name = chosen or (of_kind[0] if usual not in features and len(of_kind) == 1 else usual)
