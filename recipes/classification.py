@@ -60,11 +60,7 @@ class Recipe:
                 f"time; augment.mixup mixes pairs: choose a multiple of {2 * together}"
             )
         splits = load_data(self.cfg)
-        classes = len(splits[TRAIN].class_names)
-        if classes != self.args["num_classes"]:
-            raise ConfigError(
-                f"data={self.cfg.data.name} has {classes} classes, model.args.num_classes={self.args['num_classes']}"
-            )
+        self._check_fit(splits[TRAIN])
         wrapped: dict[str, Examples] = {}
         for name, split in splits.items():
             if not isinstance(split, ImageArrays):
@@ -75,6 +71,35 @@ class Recipe:
                 shift = self.cfg.augment.shift if name == TRAIN else 0
                 wrapped[name] = TensorImages(self._padded(split), shift, self.cfg.seed)
         return wrapped
+
+    def _check_fit(self, train: Any) -> None:
+        """Refuse a model that the training images do not fit."""
+        name, classes = self.cfg.data.name, len(train.class_names)
+        if classes != self.args.get("num_classes"):
+            raise ConfigError(
+                f"data={name} has {classes} classes, model.args.num_classes={self.args.get('num_classes')}: set "
+                f"model.args.num_classes={classes}"
+            )
+        arrays = isinstance(train, ImageArrays)
+        channels, own = train.images.shape[3] if arrays else 3, self.args.get("in_chans", 3)
+        if channels != own:
+            raise ConfigError(
+                f"data={name} has images of {channels} channels, the model model.args.in_chans={own}: set "
+                f"model.args.in_chans={channels}"
+            )
+        if not arrays:
+            return
+        side, size, shift = train.images.shape[1], self.args.get("img_size"), self.cfg.augment.shift
+        if size is not None and side > size:
+            raise ConfigError(
+                f"data={name} has images of {side} pixels a side, the model model.args.img_size={size}: set "
+                f"model.args.img_size={side}, or +data.options.size={size} where the data take it"
+            )
+        side = max(side, size or 0)
+        if shift > side // 2:
+            raise ConfigError(
+                f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}"
+            )
 
     def _padded(self, arrays: ImageArrays) -> ImageArrays:
         """Arrays with a black border up to the model's image size, where that is larger."""
@@ -93,10 +118,19 @@ class Recipe:
             raise ConfigError(f"model.name={name} is no timm model; near it: {near}")
         try:
             if timm.is_model(name):
-                return timm.create_model(name, pretrained=False, **self.args)
-            model: nn.Module = getattr(timm.models, name)(**self.args)
+                model: nn.Module = timm.create_model(name, pretrained=False, **self.args)
+            else:
+                model = getattr(timm.models, name)(**self.args)
         except (TypeError, ValueError, AssertionError) as error:
             raise ConfigError(f"model.name={name} does not take these model.args: {error}") from None
+        together = self.cfg.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+        if self.cfg.batch_size <= together and any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
+        ):
+            raise ConfigError(
+                f"batch_size={self.cfg.batch_size} gives each process one image at a time, and {name} has batch norm, "
+                f"which needs two: choose at least {2 * together}"
+            )
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -177,8 +211,8 @@ def offsets(keys: Sequence[Key], shift: int, seed: int) -> torch.Tensor:
     """Whole-pixel translations in [0, 2 shift], one pair an example: a hash of the seed and its position.
 
     A counter-based hash (splitmix64) instead of a generator, so that a batch is one array operation and an example
-    is moved the same way whichever process loads it. The low 24 bits of the seed count in steps of 2^40 positions, those
-    above are hashed into the result, so that no two seeds share their translations.
+    is moved the same way whichever process loads it. The low 24 bits of the seed count in steps of 2^40 positions,
+    those above are hashed into the result, so that no two seeds share their translations.
     """
     positions = np.array([position for position, _ in keys], dtype=np.uint64)
     low, high = seed % (1 << 24), (seed >> 24) % (1 << 64)

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, recipe, record
+from recipes import build, from_data, recipe, record
 from recipes.clock import Clock
 
 LIBRARIES = (
@@ -37,6 +37,7 @@ def run(cfg: DictConfig) -> str:
         KeyboardInterrupt: the run was asked to stop; its checkpoint is written.
     """
     build.check(cfg)
+    from_data.resolve(cfg)
     if cfg.dry_run:
         from recipes import dry_run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from omegaconf import DictConfig
 
-from recipes import declared
+from recipes import declared, from_data
 from recipes.errors import ConfigError
 
 if TYPE_CHECKING:  # a command's mistakes are answered without these imports, which take seconds
@@ -88,7 +88,9 @@ def problems(cfg: DictConfig) -> list[str]:
     A dry run reads no data, so that a place that is not there is none of its mistakes.
     """
     found = option_problems(cfg)
-    return found if found or cfg.get("dry_run") else _place_problems(cfg)
+    if not cfg.get("dry_run"):
+        found += _place_problems(cfg)
+    return found or from_data.problems(cfg)
 
 
 def option_problems(cfg: DictConfig) -> list[str]:
@@ -110,7 +112,10 @@ def _place(cfg: DictConfig) -> dict[str, str]:
 def _place_problems(cfg: DictConfig) -> list[str]:
     """A place that is not given or not there."""
     data = cfg.data
-    if "path" not in declared.options(data.module):
+    try:
+        if "path" not in declared.options(data.module):
+            return []
+    except ConfigError:  # said already
         return []
     if data.path is not None:
         if not Path(data.path).expanduser().exists():

@@ -307,7 +307,9 @@ def _cut(file: Path, holdout: float | None) -> dict[str, Documents]:
             f"{share:.3g}: give more text or line ends, or set +data.options.holdout="
         )
     if share != SHARE:
-        listing.say(f"data.path={file}: its end is held out for val and test: {share:.2g} of it (+data.options.holdout)")
+        listing.say(
+            f"data.path={file}: its end is held out for val and test: {share:.2g} of it (+data.options.holdout)"
+        )
     return {
         name: Documents(cache.key(piece), functools.partial(list, [piece]), str(file))
         for name, piece in zip(("train", "val", "test"), pieces, strict=True)
@@ -400,7 +402,7 @@ def _checked(rows: Iterable[Any], column: str, place: str, advice: str = "") -> 
 def _json_rows(file: Path, column: str) -> Iterator[Any]:
     with file.open("rb") as content:
         name = encoding(content.read(4))
-    lines: Iterable[bytes | str]
+    lines: Any
     with file.open("rb") if name.startswith("utf-8") else file.open(encoding=name) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():

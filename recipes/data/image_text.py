@@ -2,8 +2,9 @@
 
 Training pairs come from a folder of WebDataset shards (`*.tar` files in which `000017.jpg` and `000017.txt`, or a
 `.json` with a `caption`, belong together), from a folder of such files themselves, or from a Hugging Face data set with
-a column of images and one of captions. Shards are read where they lie: an index of their members is made once and kept, so that any pair is one
-read away, a run goes on at any step, and nothing is unpacked. A hub's data set can be streamed into such shards.
+a column of images and one of captions. Shards are read where they lie: an index of their members is made once and kept,
+so that any pair is one read away, a run goes on at any step, and nothing is unpacked. A hub's data set can be streamed
+into such shards.
 
 Zero-shot classification takes sets that recipes/data/images.py reads: the first chooses (`val`, held out of its
 training images) and reports (`test`), others report. Retrieval takes a split with one or several captions an image.
@@ -96,7 +97,9 @@ def load(
         if train_pairs is not None and train_pairs < 1:
             raise ConfigError(f"data.options.train_pairs={train_pairs} must be at least 1, or null for all")
         columns = image_column or "image", caption_column or "caption"
-        source = _shards(Shards(streamed.shards(streamed.Source(hub, subset, train_split, *columns), train_pairs)), given)
+        source = _shards(
+            Shards(streamed.shards(streamed.Source(hub, subset, train_split, *columns), train_pairs)), given
+        )
     else:
         source = pairs_of(hub, path, subset, train_split, image_column, caption_column)
     pairs, probes = source.part(np.arange(source.total), size), dict[str, Probe]()
@@ -167,9 +170,7 @@ class PairSource:
         )
 
 
-def _held_out(
-    source: PairSource, size: int, val_size: int | None, given: str
-) -> tuple[Pairs, dict[str, Probe]]:
+def _held_out(source: PairSource, size: int, val_size: int | None, given: str) -> tuple[Pairs, dict[str, Probe]]:
     """Pairs to train on, and `val` and `test`, drawn once and for all."""
     number = number_held_out(source.total, None, val_size)
     if not 0 < 2 * number < source.total - 1:
@@ -180,8 +181,8 @@ def _held_out(
         )
     order = np.argsort(np.random.default_rng(0).random(source.total), kind="stable")
     listing.say(
-        f"{given}: {number} of {source.total} pairs held out for val and as many for test (+data.options.val_size), judged "
-        "by retrieval; labelled images judge by zero-shot accuracy: '+data.options.zero_shot.mine.path='"
+        f"{given}: {number} of {source.total} pairs held out for val and as many for test (+data.options.val_size), "
+        "judged by retrieval; labelled images judge by zero-shot accuracy: '+data.options.zero_shot.mine.path='"
     )
     probes = {"val": order[:number], "test": order[number : 2 * number]}
     return source.part(np.sort(order[2 * number :]), size), {
@@ -391,8 +392,8 @@ def _captioned(name: str, source: dict[str, Any], size: int) -> Probe:
         raise ConfigError(f"data.options.retrieval.{name} has no option {odd[0]}; it takes {', '.join(usual)}")
     settings: dict[str, Any] = usual | source
     columns = settings["image_column"], settings["caption_column"]
-    source = pairs_of(settings["hub"], settings["path"], settings["subset"], settings["split"], *columns)
-    return source.probe(np.arange(source.total), size)
+    found = pairs_of(settings["hub"], settings["path"], settings["subset"], settings["split"], *columns)
+    return found.probe(np.arange(found.total), size)
 
 
 class Shards:

@@ -277,11 +277,27 @@ def class_layout(path: str, train_split: str, val_split: str | None, test_split:
             layout[name] = root / split
     read = {folder.name for folder in layout.values()}
     if rest := [name for name in _class_names(root) if name not in read]:
+        others = ", ".join(map(shown, rest[:5]))
         listing.say(
-            f"data.path={path}: of its folders {', '.join(sorted(read))} are read, not {', '.join(map(shown, rest[:5]))}"
-            "; +data.options.val_split and test_split name others"
+            f"data.path={path}: of its folders {', '.join(sorted(read))} are read, not {others}; "
+            "+data.options.val_split and test_split name others"
         )
     return layout
+
+
+def class_names(
+    path: str, *, train_split: str = "train", subset: str | None = None, label_column: str | None = None
+) -> tuple[str, ...]:
+    """The classes of the training images in a folder; opens no image.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    given = source(None, path)
+    tables = tables_in(path, subset, train_split)
+    if tables is None:
+        return tuple(_class_names(class_layout(path, train_split, None, None)["train"]))
+    return _labels(tables, train_split, label_column, given, None, "train_split")[1]
 
 
 def number_held_out(total: int, fraction: float | None, number: int | None) -> int:
@@ -514,7 +530,9 @@ def tables_in(path: str, subset: str | None, train_split: str) -> Mapping[str, A
     names = _class_names(folder)
     if _class_names(folder / train_split):
         return None
-    if not {train_split, "train", *TEST_SPLITS} & set(names) and any(listing.holds(folder / n, PICTURES) for n in names):
+    if not {train_split, "train", *TEST_SPLITS} & set(names) and any(
+        listing.holds(folder / n, PICTURES) for n in names
+    ):
         return None
     found = ", ".join(sorted(shown(entry.name) for entry in folder.iterdir())[:5]) or "nothing"
     raise ConfigError(
@@ -539,39 +557,55 @@ def _table(
     option: str = "train_split",
 ) -> ImageExamples:
     """A split of a Hugging Face data set."""
-    from datasets import ClassLabel
     from datasets import Image as ImageFeature
+
+    labels, class_names = _labels(tables, split, columns[1], given, expected, option)
+    table, place = tables[split], f"{given} ({split})"
+    image = column(table.features, columns[0], "image", ImageFeature, place)
+    try:
+        encoded = table.select_columns([image]).cast_column(image, ImageFeature(decode=False))
+    except Exception as error:  # pyarrow's and datasets' own errors
+        raise ConfigError(f"{place}: column {image} holds no encoded images: {first_line(error)}") from None
+    return ImageExamples(Table(encoded, image, table._fingerprint), np.arange(len(encoded)), labels, class_names, place)
+
+
+def _labels(
+    tables: Mapping[str, Any],
+    split: str,
+    chosen: str | None,
+    given: str,
+    expected: tuple[str, ...] | None,
+    option: str,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The labels of a split, int64 [N], and its classes' names, the expected ones where there are such."""
+    from datasets import ClassLabel
 
     place = f"{given} ({split})"
     if split not in tables:
         raise ConfigError(f"{given} has no split {split}: set +data.options.{option} to one of {', '.join(tables)}")
     table = tables[split]
-    image = column(table.features, columns[0], "image", ImageFeature, place)
-    label = column(table.features, columns[1], "label", ClassLabel, place)
+    label = column(table.features, chosen, "label", ClassLabel, place)
     values = table.select_columns([label]).with_format("numpy")[:][label]
     if isinstance(table.features[label], ClassLabel):
         class_names = tuple(table.features[label].names)
-    elif values.dtype.kind in "iu":
+    elif values.dtype.kind in "iu" and len(values):
         class_names = expected or tuple(str(number) for number in range(int(values.max()) + 1))
     elif all(isinstance(value, str) for value in values):
         class_names = expected or tuple(sorted(set(values)))
         number = {name: index for index, name in enumerate(class_names)}
-        values = np.array([number.get(name, -1) for name in values])
+        values = np.array([number.get(name, -1) for name in values], np.int64)
     else:
         raise ConfigError(f"{place}: column {label} holds {values.dtype}, labels are whole numbers or names")
     if expected is not None and class_names != expected:
         raise ConfigError(f"{place} names {len(class_names)} classes, not the same as the {len(expected)} of training")
+    if not len(values):
+        raise ConfigError(f"{place} has no rows: set +data.options.{option} to a split with images")
     if not 0 <= values.min() <= values.max() < len(class_names):
         raise ConfigError(
             f"{place}: some images have no label of the {len(class_names)} classes of training: set "
             "+data.options.test_split to a split with labels"
         )
-    try:
-        encoded = table.select_columns([image]).cast_column(image, ImageFeature(decode=False))
-    except Exception as error:  # pyarrow's and datasets' own errors
-        raise ConfigError(f"{place}: column {image} holds no encoded images: {first_line(error)}") from None
-    source = Table(encoded, image, table._fingerprint)
-    return ImageExamples(source, np.arange(len(encoded)), values.astype(np.int64), class_names, place)
+    return values.astype(np.int64), class_names
 
 
 def column(features: Mapping[str, Any], chosen: str | None, usual: str, kind: type, place: str) -> str:

@@ -6,7 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-NAMES = ("plain", "with space", "line\nbreak", "häßlich", "日本語", "🦁", "-rf", "a'b\"c", "50%", "${x}", "x=y,z", "a.b.c")
+NAMES = (
+    "plain",
+    "with space",
+    "line\nbreak",
+    "häßlich",
+    "日本語",
+    "🦁",
+    "-rf",
+    "a'b\"c",
+    "50%",
+    "${x}",
+    "x=y,z",
+    "a.b.c",
+)
 SUFFIXES = {
     "PNG": (".png", ".PNG"),
     "TIFF": (".tif", ".TIFF"),
@@ -58,7 +71,9 @@ def picture(rng: np.random.Generator, file_format: str | None = None, mode: str 
     if file_format == "AVIF":
         size = (size[0] + 8, size[1] + 8)
     image, rgb = _drawn(rng, mode, size, flat=file_format in LOSSY)
-    settings: dict[str, object] = {"WEBP": {"lossless": True, "exact": True}, "JPEG": {"quality": 98}}.get(file_format, {})
+    settings: dict[str, object] = {"WEBP": {"lossless": True, "exact": True}, "JPEG": {"quality": 98}}.get(
+        file_format, {}
+    )
     if mode == "P transparent":
         settings["transparency"] = 0
     if file_format in ("PNG", "TIFF", "JPEG", "WEBP") and mode not in ("F", "I") and rng.random() < 0.5:

@@ -161,10 +161,33 @@ def test_rows_without_a_text_are_left_out_and_counted(
 @pytest.mark.parametrize(
     ("name", "split"),
     [
-        *[("train.txt", "train"), ("TRAIN-00000-of-00001.parquet", "train"), ("training", "train"), ("train2", "train")],
-        *[("val", "val"), ("valid.jsonl", "val"), ("validation_matched", "val"), ("dev.tsv", "val"), ("test2014", "test")],
-        *[("genesis.txt", None), ("exodus.txt", None), ("trainer.txt", None), ("value.txt", None), ("device.txt", None)],
-        *[("developer", None), ("testament", None), ("Test of courage.txt", None), ("trainée", None), ("trainval", None)],
+        *[
+            ("train.txt", "train"),
+            ("TRAIN-00000-of-00001.parquet", "train"),
+            ("training", "train"),
+            ("train2", "train"),
+        ],
+        *[
+            ("val", "val"),
+            ("valid.jsonl", "val"),
+            ("validation_matched", "val"),
+            ("dev.tsv", "val"),
+            ("test2014", "test"),
+        ],
+        *[
+            ("genesis.txt", None),
+            ("exodus.txt", None),
+            ("trainer.txt", None),
+            ("value.txt", None),
+            ("device.txt", None),
+        ],
+        *[
+            ("developer", None),
+            ("testament", None),
+            ("Test of courage.txt", None),
+            ("trainée", None),
+            ("trainval", None),
+        ],
     ],
 )
 def test_names_of_splits_are_whole_words(name: str, split: str | None) -> None:

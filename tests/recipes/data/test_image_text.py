@@ -251,7 +251,12 @@ NO_CAPTIONS = [b'{"caption": null}', b"{}", b'{"caption": []}', b'{"caption": [n
 
 @pytest.mark.parametrize("content", NO_CAPTIONS)
 def test_a_json_file_without_a_caption_is_no_pair(tmp_path: Path, content: bytes) -> None:
-    good = {"0.jpg": picture(0), "0.txt": b"\xef\xbb\xbf a mark\n", "1.jpg": picture(9), "1.json": b'{"caption": ["b"]}'}
+    good = {
+        "0.jpg": picture(0),
+        "0.txt": b"\xef\xbb\xbf a mark\n",
+        "1.jpg": picture(9),
+        "1.json": b'{"caption": ["b"]}',
+    }
     members = good | {"2.jpg": picture(3), "2.json": content, "._3.jpg": b"x", "3.txt": b"\xff", "3.jpg": picture(4)}
     (tmp_path / "tar").mkdir()
     shard(tmp_path / "tar" / "0.tar", members)
@@ -277,7 +282,10 @@ def test_pictures_with_captions_beside_them_are_split(
     assert {name: len(probe.images) for name, probe in found.probes.items()} == {"val": 6, "test": 6}
     assert len(found.train.images) == 48
     seen = []
-    for images, captions in ((found.train.images, found.train.captions), *((p.images, p.texts) for p in found.probes.values())):
+    for images, captions in (
+        (found.train.images, found.train.captions),
+        *((p.images, p.texts) for p in found.probes.values()),
+    ):
         for index in range(len(images)):
             (text,) = captions.batch([index])
             seen.append(int(text.removeprefix("number ")))
