@@ -4,6 +4,9 @@ The groups in conf/ hold the values. Only the optimizer's node is open: its keys
 that its `_target_` names.
 """
 
+import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,23 +139,44 @@ def register() -> None:
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """The config as run.py would compose it, also while Hydra is running this process."""
+    """The config as run.py would compose it and a run would hold it, also while Hydra is running this process."""
+    from recipes import from_data
+
     register()
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=overrides)
+            cfg = compose("config", overrides=overrides)
     finally:
         GlobalHydra.instance().hydra = running
+    from_data.resolve(cfg, overrides)
+    return cfg
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra's grammar reads it back, whatever characters it has."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
+
+
+def literal(value: Any) -> str:
+    """A plain value as Hydra's grammar reads it back."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {literal(held)}" for key, held in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    return quoted(value) if isinstance(value, str) else "null" if value is None else str(value).lower()
 
 
 def command_of(named: str, scale: str) -> list[str]:
     """The overrides of the run that `run:command` names, at the scale of the run that names it.
 
     Raises:
-        ConfigError: the command has no task.
+        ConfigError: the command has no task, or an open quotation mark.
     """
-    command = named.removeprefix(RUN).split()
+    try:
+        command = shlex.split(named.removeprefix(RUN))
+    except ValueError as error:
+        raise ConfigError(f"{named} cannot be read as a command ({error})") from None
     if not any(word.startswith("task=") for word in command):
         raise ConfigError(f"{named} names no task; expected as in run:task=t5_pretrain optim=adamw")
     return [f"scale={scale}", *command]

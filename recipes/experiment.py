@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, processes, recipe, record, run_id
+from recipes import build, from_data, processes, recipe, record, run_id
 from recipes.clock import Clock
 
 LIBRARIES = (
@@ -38,7 +38,7 @@ def run(cfg: DictConfig) -> str:
     with processes.together():
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
-        processes.by_all(lambda: build.check(cfg))
+        processes.by_all(lambda: (build.check(cfg), from_data.resolve(cfg)))
         if cfg.dry_run:
             from recipes import dry_run
 
