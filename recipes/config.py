@@ -4,6 +4,8 @@ The groups in conf/ hold the values. Only the optimizer's node is open: its keys
 that its `_target_` names.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,15 +150,22 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
-def composed(overrides: list[str]) -> DictConfig:
-    """The config as run.py would compose it, also while Hydra is running this process."""
+@contextmanager
+def composing() -> Iterator[None]:
+    """Have hydra.compose read conf/, also while Hydra is running this process."""
     register()
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=overrides)
+            yield
     finally:
         GlobalHydra.instance().hydra = running
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The config as run.py would compose it."""
+    with composing():
+        return compose("config", overrides=overrides)
 
 
 def command_of(named: str, scale: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, recipe, record
+from recipes import build, recipe, record, validation
 from recipes.clock import Clock
 
 LIBRARIES = (
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> str:
         ConfigError: a user's mistake, found before any work is lost.
         KeyboardInterrupt: the run was asked to stop; its checkpoint is written.
     """
-    build.check(cfg)
+    validation.check(cfg)
     if cfg.dry_run:
         from recipes import dry_run
 
