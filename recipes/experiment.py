@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, recipe, record, validation
+from recipes import build, recipe, record, startup, validation
 from recipes.clock import Clock
 
 LIBRARIES = (
@@ -62,6 +62,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     accelerator = devices.start(cfg)
     the_recipe = recipe.make(cfg)
     make_optimizer = build.optimizer_factory(cfg.optim)
+    startup.interruptible()  # what begins here is ended in order
     journal, outcome = Journal(), Outcome()
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if accelerator.is_main_process:
@@ -184,6 +185,7 @@ def _heading(cfg: DictConfig, folder: Path) -> str:
         f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name} on {cfg.data.name}, {cfg.optim.name} "
         f"lr {cfg.optim.lr:g} weight decay {cfg.optim.weight_decay:g} (hyperparameters: {cfg.tuned.file}), "
         f"{cfg.steps} steps of {cfg.batch_size}, seed {cfg.seed}\n{folder}"
+        + "".join(f"\nwarning: {line}" for line in validation.warnings(cfg))
     )
 
 

@@ -9,6 +9,9 @@ import itertools
 import math
 from collections.abc import Collection, Iterable
 
+REACH = 6  # half decades: a thousand times the centre and a thousandth; what lies beyond is no centre's neighbour
+MOST = (2 * REACH + 1) ** 2  # trials of one optimizer
+
 Point = tuple[float, float]  # learning rate, weight decay
 Cell = tuple[int, int]  # half decades from the centre
 
@@ -17,13 +20,18 @@ def around(centre: Point, trials: int) -> list[Point]:
     """The `trials` points nearest to a centre, the centre first.
 
     Raises:
-        ValueError: the centre's learning rate is not above 0, or its weight decay is negative.
+        ValueError: the centre's learning rate is not above 0, its weight decay is negative, or there are not so many
+            points within a factor of 1,000.
     """
     return _points(centre, _cells(centre, trials, (0, 0), ()))
 
 
 def extended(centre: Point, tried: Iterable[Point], best: Point, trials: int) -> list[Point]:
-    """The `trials` points of the same grid nearest to `best` that were not tried, such as those beyond its edge."""
+    """The `trials` points of the same grid nearest to `best` that were not tried, such as those beyond its edge.
+
+    Raises:
+        ValueError: as for `around`, of the points around `best`.
+    """
     at = {point: cell for cell, point in _neighbourhood(centre)}
     done = {at[point] for point in tried}
     return _points(centre, _cells(centre, trials, at[best], done))
@@ -34,10 +42,17 @@ def _cells(centre: Point, trials: int, middle: Cell, done: Collection[Cell]) -> 
     lr, weight_decay = centre
     if not lr > 0 or weight_decay < 0:
         raise ValueError(f"a grid needs lr above 0 and weight_decay of at least 0, not {lr:g} and {weight_decay:g}")
-    reach = range(-trials - len(done), trials + len(done) + 1)
+    reach = range(-REACH, REACH + 1)
     cells = itertools.product(reach, reach if weight_decay > 0 else (0,))
-    free = ((middle[0] + i, middle[1] + j) for i, j in sorted(cells, key=_distance))
-    return list(itertools.islice((cell for cell in free if cell not in done), trials))
+    free = [(middle[0] + i, middle[1] + j) for i, j in sorted(cells, key=_distance)]
+    left = [cell for cell in free if cell not in done]
+    if trials > len(left):
+        around = f"lr {lr:g} and weight decay {weight_decay:g}" if weight_decay > 0 else f"lr {lr:g} (no weight decay)"
+        raise ValueError(
+            f"{trials} trials are more than the {len(left)} settings that lie within a factor of 1,000 of {around}; "
+            f"choose trials={len(left)} or fewer"
+        )
+    return left[:trials]
 
 
 def _distance(cell: Cell) -> tuple[int, int, Cell]:

@@ -82,7 +82,7 @@ class Trainer:
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         self.first, losses = self._resume()
-        self.meter = Meter(self.first, cfg.log_every, accelerator, losses)
+        self.meter = Meter(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, losses)
 
     def train(self) -> None:
         """Train from the first step, or from the newest checkpoint, to the last, then test.

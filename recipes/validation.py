@@ -111,7 +111,7 @@ def _readable(cfg: DictConfig, found: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
 
     def walk(node: DictConfig, above: str) -> None:
-        for name in node:
+        for name in map(str, node):
             key = f"{above}{name}"
             try:
                 value = node[name]
@@ -164,7 +164,7 @@ def _names(values: Mapping[str, Any]) -> list[str]:
         if key == "optim.name" and not isinstance(optim, dict):
             continue
         try:
-            safe_name(names[key], f"{key}={names[key]}")
+            safe_name(names[key], key)
         except ConfigError as error:
             found.append(str(error))
     for key in TEXTS:
