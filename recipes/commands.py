@@ -90,7 +90,11 @@ def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
                 _apply(single, base, found, broken)
         given = {override.key_or_group for override in values}
         found += _protocol(base, given)
-        if _is_experiment(base):  # its sweeper knows the tasks and optimizers, and looks at each
+        if _is_experiment(base):  # its sweeper knows the tasks and looks at each: here is only what holds for all
+            general = re.compile(
+                "|".join(rf"{re.escape(key)}\b" for key in given if not key.startswith("model.")) or "$"
+            )
+            found += [line for line in _problems(base, given) if general.match(line)]
             return list(dict.fromkeys(found))
         found += _problems(base, given)
         for index, (_, names) in enumerate(chosen):
@@ -118,7 +122,7 @@ def _parsed(text: str, found: list[str]) -> Override | None:
         found.append(f"{text.encode(errors='replace').decode()}: holds bytes that are no UTF-8 text")
         return None
     name, equals, value = text.partition("=")
-    if not equals and not text.startswith("~"):
+    if not name or (not equals and not text.startswith("~")):
         found.append(f"{text} is no setting; expected name=value{_near_choice(text)}")
         return None
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -198,7 +202,7 @@ def _choices(override: Override, found: list[str]) -> list[str]:
         hint = f"; did you mean {close[0]}?" if close else ""
         shown = ", ".join(known) if group != "tuned" else "<scale>/<task>/<optim>, the files in conf/tuned"
         found.append(f"{group}={name} is unknown; known: {shown}{hint}")
-        names += close
+        names += close if group != "experiment" else []
     return [f"{key}={name}" for name in names]
 
 
@@ -227,7 +231,9 @@ def _apply(override: Override, cfg: DictConfig, found: list[str], broken: Sequen
     """Set a value in a config, or say why it cannot be."""
     key = override.key_or_group
     if key in CHOSEN_BY_NAME:
-        found.append(f"{key}= is not for the command line: {CHOSEN_BY_NAME[key]} with a known name sets it")
+        found.append(
+            f"{override.input_line} is not for the command line: {CHOSEN_BY_NAME[key]} with a known name sets it"
+        )
         return
     if not override.is_delete() and (wrong := _mistyped(override, cfg)):
         found.append(wrong)
@@ -258,7 +264,7 @@ def _mistyped(override: Override, cfg: DictConfig) -> str | None:
     optional = ", or null" if node._metadata.optional else ""
     if isinstance(value, str) and value.startswith("${"):
         return None
-    typed = f"{override.key_or_group}={override.get_value_element_as_str()}"
+    typed = f"{override.key_or_group}={override.get_value_string()}"
     if value == "???":
         return f"{typed} must be a value"
     if isinstance(node, DictConfig) and kind is not Any and not isinstance(value, dict):
@@ -357,8 +363,8 @@ def _problems(cfg: DictConfig, given: set[str]) -> list[str]:
     """Values that cannot be, and typed ones that come to nothing."""
     plain = cfg.copy()
     OmegaConf.set_struct(plain, False)
-    plain.pop("hydra")
-    found = validation.problems(plain)
+    task = plain.pop("hydra").runtime.choices.get("task")
+    found = validation.problems(plain, task)
     if not found:
         warned = validation.warnings(plain)
         found += [line for line in warned if line.partition("=")[0] in given]

@@ -25,6 +25,7 @@ HYDRAS = ("_target_", "_partial_", "_convert_")
 DECAY_RULES = ("matrices", "all")
 
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
+LONGEST_PART = 255  # bytes of a file's name, on the file systems that there are
 PROCESSES = 1024  # each is a process or a thread of this machine
 SEED = 2**53 - 1  # the largest whole number that every reader of the record's JSON holds exactly
 
@@ -53,7 +54,16 @@ ONE_OF = {
     "tracker.mode": ("auto", "online", "offline"),
 }
 FOLDERS = ("task.name", "optim.name")  # they name folders of the record
-TEXTS = ("output_dir", "model.name", "data.name", "data.path", "data.hub", "init_from", "tracker.project")
+TEXTS = (
+    "output_dir",
+    "model.name",
+    "data.name",
+    "data.path",
+    "data.hub",
+    "init_from",
+    "augment.randaugment",
+    "tracker.project",
+)
 SYNONYMS = {
     "learning_rate": "lr",
     "wd": "weight_decay",
@@ -77,13 +87,18 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("\n".join(found))
 
 
-def problems(cfg: DictConfig) -> list[str]:
-    """What is wrong with the values of a config, a line each that says what is allowed."""
+def problems(cfg: DictConfig, task: str | None = None) -> list[str]:
+    """What is wrong with the values of a config, a line each that says what is allowed.
+
+    Args:
+        cfg: without Hydra's own node.
+        task: the file in conf/task that was chosen, where task.name may say otherwise.
+    """
     found: list[str] = []
     values = _readable(cfg, found)
-    for part in (_ranges, _names, _schedule, _model, _optimizer, _together, _places):
+    for part in (_ranges, _names, _schedule, _optimizer, _together, _places):
         found += part(values)
-    return [*found, *_data(cfg)]
+    return [*found, *_model(values, task or str(values.get("task.name"))), *_data(cfg)]
 
 
 def warnings(cfg: DictConfig) -> list[str]:
@@ -185,7 +200,7 @@ def _schedule(values: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _model(values: Mapping[str, Any]) -> list[str]:
+def _model(values: Mapping[str, Any], task: str) -> list[str]:
     """The model's name, and arguments that are not of the kind that the task's own setting has."""
     found = []
     name, known = str(values.get("model.name")), model_names.known(str(values.get("task.recipe")))
@@ -195,7 +210,7 @@ def _model(values: Mapping[str, Any]) -> list[str]:
         found.append(
             f"model.name={name} is no model of {library}" + (f"; near it: {', '.join(close)}" if close else "")
         )
-    setting = config.CONF / "setting" / str(values.get("scale.name")) / f"{values.get('task.name')}.yaml"
+    setting = config.CONF / "setting" / str(values.get("scale.name")) / f"{task}.yaml"
     if setting.is_file() and isinstance(values.get("model.args"), dict):
         example = _setting(setting).get("model", {}).get("args", {})
         found += _unlike(values["model.args"], example, "model.args")
@@ -320,7 +335,7 @@ def _places(values: Mapping[str, Any]) -> list[str]:
     if not values.get("dry_run"):
         reason = _unwritable(folder)
         if reason:
-            found.append(f"output_dir={folder}: cannot write {reason}; choose another with output_dir=")
+            found.append(f"output_dir={str(folder)[:200]}: cannot write {reason}; choose another with output_dir=")
     source = values.get("init_from")
     if source is None or not str(source).strip():
         return found
@@ -333,6 +348,8 @@ def _places(values: Mapping[str, Any]) -> list[str]:
 
 def _unwritable(folder: Path) -> str | None:
     """Which folder on the way cannot be written and why, or None."""
+    if any(len(os.fsencode(part)) > LONGEST_PART for part in folder.parts):
+        return f"{str(folder)[:40]}... (a name in it is longer than {LONGEST_PART} bytes)"
     try:
         existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not existing.is_dir():

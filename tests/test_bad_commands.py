@@ -63,7 +63,7 @@ MODEL = {
     "model.name": ["vit_bas_patch16_224", "nothing_like_it", "''"],
 }
 PLACES = {
-    "output_dir": ["/dev/null/x", "''", f"/proc/{'y' * 300}"],
+    "output_dir": ["/dev/null/x", "''", f"/tmp/{'y' * 300}"],
     "init_from": ["/nowhere/weights", "x.safetensors", "run:optim=adamw", "run:task=vit_b61"],
 }
 UNKNOWN = {"task": "vit_b16", "optim": "adamw", "data": "mnist5k", "scale": "paper", "schedule": "cosine"}
@@ -117,7 +117,7 @@ def misspelt_key(draw: random.Random) -> Mistake:
 
 def bad_grammar(draw: random.Random) -> Mistake:
     key = draw.choice([key for key in LEAVES if key not in FREE])
-    value = draw.choice(["[1", "a=b", "{a", "'x", "(", "a:b:", "x y]", "${", ")"])
+    value = draw.choice(["[1", "a=b", "{a", "'x", "(", "a]", "x y]", "${", ")"])
     typed = draw.choice([f"{key}={value}", f"{key}={value}", key.replace(".", "_") + "x", f"={value}", f"+{key}"])
     return Mistake(typed, typed)
 
