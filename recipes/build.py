@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +9,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import schedule
 from recipes.errors import ConfigError
-from recipes.param_groups import DECAYING
-
-# What an optimizer's YAML says about itself, beside the arguments of its class.
-DESCRIPTION = ("name", "variant")
+from recipes.validation import DESCRIPTION
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
@@ -57,46 +52,3 @@ def _class(optim: DictConfig) -> type:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"optim={optim.name}: _target_={optim._target_} cannot be imported: {error}") from None
-
-
-def check(cfg: DictConfig) -> None:
-    """Refuse impossible values before any work is done.
-
-    Raises:
-        ConfigError: a value is out of its range.
-    """
-    for key in (
-        "steps",
-        "batch_size",
-        "accumulate",
-        "eval_every",
-        "eval_batch_size",
-        "log_every",
-        "checkpoint_every",
-    ):
-        if cfg[key] < 1:
-            raise ConfigError(f"{key}={cfg[key]} must be at least 1")
-    for name, least, value in (
-        ("seed", 0, cfg.seed),
-        ("data.workers", 0, cfg.data.workers),
-        ("scale.threads", 1, 1 if cfg.scale.threads is None else cfg.scale.threads),
-        ("augment.shift", 0, cfg.augment.shift),
-        ("augment.mixup", 0, cfg.augment.mixup),
-    ):
-        if not value >= least:
-            raise ConfigError(f"{name}={value} must be at least {least}")
-    for key in ("lr", "weight_decay"):
-        value = cfg.optim.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            raise ConfigError(f"optim.{key}={value} must be a finite number of at least 0")
-    if cfg.precision not in ("fp32", "bf16"):
-        raise ConfigError(f"precision={cfg.precision} is unknown; known: fp32, bf16")
-    if cfg.device not in ("auto", "cpu"):
-        raise ConfigError(f"device={cfg.device} is unknown; known: auto, cpu")
-    if cfg.decay not in DECAYING:
-        raise ConfigError(f"decay={cfg.decay} is unknown; known: {', '.join(DECAYING)}")
-    if cfg.clip_norm is not None and not cfg.clip_norm > 0:
-        raise ConfigError(f"clip_norm={cfg.clip_norm} must be above 0, or null for no clipping")
-    if cfg.ema_decay is not None and not 0 < cfg.ema_decay < 1:
-        raise ConfigError(f"ema_decay={cfg.ema_decay} must lie between 0 and 1, or be null for no averaging")
-    schedule.check(cfg.schedule)

@@ -6,7 +6,8 @@ that its `_target_` names.
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,19 +139,16 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
-def composed(overrides: list[str]) -> DictConfig:
-    """The config as run.py would compose it and a run would hold it, also while Hydra is running this process."""
-    from recipes import from_data
-
+@contextmanager
+def composing() -> Iterator[None]:
+    """Have hydra.compose read conf/, also while Hydra is running this process."""
     register()
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("config", overrides=overrides)
+            yield
     finally:
         GlobalHydra.instance().hydra = running
-    from_data.resolve(cfg, overrides)
-    return cfg
 
 
 def quoted(text: str) -> str:
@@ -165,6 +163,16 @@ def literal(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(literal, value)) + "]"
     return quoted(value) if isinstance(value, str) else "null" if value is None else str(value).lower()
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The config as run.py would compose it and a run would hold it, also while Hydra is running this process."""
+    from recipes import from_data
+
+    with composing():
+        cfg = compose("config", overrides=overrides)
+    from_data.resolve(cfg, overrides)
+    return cfg
 
 
 def command_of(named: str, scale: str) -> list[str]:

@@ -7,7 +7,6 @@ checked.
 """
 
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from recipes.footprint import (
     shards,
     trace_activations,
 )
+from recipes.settings import parse_bytes
 
 ALLOWANCE = 0.05  # of a device, left free: the driver's context, library workspaces, the allocator's fragmentation
 NOTE = f"""\
@@ -81,16 +81,6 @@ class DryRun:
     steps: int
     device_memory: int
     autocast_dtype: torch.dtype | None
-
-
-def parse_bytes(text: str | int) -> int:
-    """Read a size: 32GiB (2^30 each), 80GB (10^9), or a number of bytes. ConfigError otherwise."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(i?))?B?", str(text).strip(), re.IGNORECASE)
-    power = "KMGT".index(match[2].upper()) + 1 if match and match[2] else 0
-    number = int(float(match[1]) * (1024 if match[3] else 1000) ** power) if match else 0
-    if number <= 0:
-        raise ConfigError(f"device_memory={text} is no size: write a number and a unit, as in 32GiB or 80GB.")
-    return number
 
 
 def devices_needed(footprint: Footprint, state: int, batch: int, memory: int) -> Devices:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, from_data, processes, recipe, record, run_id
+from recipes import build, from_data, processes, recipe, record, run_id, startup, validation
 from recipes.clock import Clock
 
 LIBRARIES = (
@@ -38,7 +38,8 @@ def run(cfg: DictConfig) -> str:
     with processes.together():
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
-        processes.by_all(lambda: (build.check(cfg), from_data.resolve(cfg)))
+        processes.by_all(lambda: validation.check(cfg))
+        processes.by_all(lambda: from_data.resolve(cfg))
         if cfg.dry_run:
             from recipes import dry_run
 
@@ -65,6 +66,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     accelerator, the_recipe, make_optimizer = processes.by_all(
         lambda: (devices.start(cfg), recipe.make(cfg), build.optimizer_factory(cfg.optim))
     )
+    startup.interruptible()  # what begins here is ended in order
     journal, outcome = Journal(), Outcome()
     status, cause, diverged_step = "failed", None, None
     summary: dict[str, Any] = {}
@@ -206,6 +208,7 @@ def _heading(cfg: DictConfig, folder: Path) -> str:
         f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name} on {cfg.data.name}, {cfg.optim.name} "
         f"lr {cfg.optim.lr:g} weight decay {cfg.optim.weight_decay:g} (hyperparameters: {cfg.tuned.file}), "
         f"{cfg.steps} steps of {cfg.batch_size}, seed {cfg.seed}\n{folder}"
+        + "".join(f"\nwarning: {line}" for line in validation.warnings(cfg))
     )
 
 

@@ -9,6 +9,36 @@ from typing import Any
 
 import numpy as np
 
+from recipes.errors import ConfigError
+
+LONGEST_NAME = 200  # bytes: file systems end at 255, and a suffix must fit
+
+
+def safe_name(name: Any, what: str = "name") -> str:
+    """Return `name` where it can be the name of one file or folder inside another.
+
+    Args:
+        name: not empty, without separators and control characters, and neither hidden nor `..`.
+        what: the setting or key that it was given as, for the message.
+
+    Raises:
+        ConfigError: it is no such name.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"{what} is {str(name)[:40]!r}, which is no name; give it a text that is not empty")
+    encodable = not any("\ud800" <= character <= "\udfff" for character in name)
+    if (
+        name.startswith(".")
+        or any(character in "/\\" or ord(character) < 32 or ord(character) == 127 for character in name)
+        or not encodable
+        or len(name.encode()) > LONGEST_NAME
+    ):
+        raise ConfigError(
+            f"{what} is {name[:40]!r}, which cannot name a folder: allowed are up to {LONGEST_NAME} bytes without "
+            "/, \\ and control characters, not beginning with a dot"
+        )
+    return name
+
 
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder survive a power cut."""

@@ -86,7 +86,7 @@ class Trainer:
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         self.first, window = self._resume()
-        self.meter = Meter(self.first, cfg.log_every, accelerator, window)
+        self.meter = Meter(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
 
     def _make_model(self) -> None:
         """Load the data and make the model: what each process does for itself."""
