@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes import build, recipe, record
 from recipes.clock import Clock
+from recipes.errors import ConfigError
 
 LIBRARIES = (
     "torch",
@@ -47,6 +48,8 @@ def run(cfg: DictConfig) -> str:
     if done is not None and done.get("status") in record.FINISHED:
         _say(f"{folder} is {done['status']} already: {_figures(done)}")
         return "skipped"
+    if done is not None and done.get("cause") == record.NOT_WHOLE:
+        _say(f"{folder}/summary.json lacks what a finished run has: this run is done again")
     return _run(cfg, folder)
 
 
@@ -66,15 +69,22 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if accelerator.is_main_process:
         opened = record.Record(cfg)
-        journal = Journal(opened, tracker.make(cfg.tracker, folder, config))
+        try:
+            journal = Journal(opened, tracker.make(cfg.tracker, folder, config, opened.created))
+        except BaseException:
+            opened.discard()
+            raise
         opened.summarise(_summary(cfg, outcome, "interrupted", cause="the process ended without a word"))
         _say(_heading(cfg, folder))
-    status, cause, diverged_step = "failed", None, None
+    status, cause, diverged_step, mistake = "failed", None, None, False
     try:
         Trainer(cfg, the_recipe, make_optimizer, accelerator, journal, folder, clock, outcome).train()
         status = "completed"
     except DivergedError as error:
         status, cause, diverged_step = "diverged", error.cause, error.step
+    except ConfigError as error:
+        cause, mistake = str(error), True
+        raise
     except InterruptedRunError as error:
         status, cause = "interrupted", str(error)
         raise KeyboardInterrupt(f"{error}; the same command goes on from there") from None
@@ -94,8 +104,13 @@ def _run(cfg: DictConfig, folder: Path) -> str:
 
                     checkpoint.trim(folder / "checkpoint")
             finally:
-                journal.record.close()
-                journal.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
+                if not mistake:
+                    journal.record.close()
+                try:
+                    journal.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
+                finally:
+                    if mistake:  # found before the first step, it leaves no record
+                        journal.record.discard()
     accelerator.end_training()
     if accelerator.is_main_process:
         _say(f"{status}{f' ({cause} at step {diverged_step})' if cause else ''}: {_figures(summary)}")
