@@ -117,6 +117,8 @@ class Record:
                 f"output_dir={cfg.output_dir}: cannot write {self.folder} ({error.strerror}); "
                 "choose another with output_dir="
             ) from None
+        for torn in self.folder.glob(".*.tmp"):  # of a killed process, in the middle of writing a file
+            torn.unlink(missing_ok=True)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         self._metrics: IO[str] | None = None
 

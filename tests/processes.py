@@ -50,6 +50,7 @@ def start(function: Callable[..., None], *arguments: Any, count: int = 2, said: 
 def _begin(function: Callable[..., None], arguments: tuple[Any, ...], environment: dict[str, str], said: str) -> None:
     os.setsid()  # signals for the tests do not reach these
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+    multiprocessing.set_start_method("fork", force=True)  # for loaders, as in a process that was started plainly
     os.environ |= environment | {"OMP_NUM_THREADS": "1"}
     output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
