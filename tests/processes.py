@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
@@ -72,7 +73,8 @@ def _begin(function: Callable[..., None], arguments: tuple[Any, ...], environmen
     except BaseException:
         traceback.print_exc()
         status = 1
-    atexit._run_exitfuncs()  # which multiprocessing leaves out
+    threading._shutdown()  # type: ignore[attr-defined]  # and what follows: multiprocessing leaves both out
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(status or 0))

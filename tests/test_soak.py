@@ -45,6 +45,7 @@ KINDS: dict[str, tuple[int, list[str]]] = {  # processes, arguments
     "replicas of a sweep": (2, ["-m", "optim=lion,adamw", "steps=30"]),
     "side by side": (1, ["-m", "optim=lion,adamw", "hydra/launcher=parallel"]),
 }
+ORDER = [*RUNS, "replicas", "shards", "sweep", *RUNS, "replicas", "shards", "replicas of a sweep", "side by side"]
 BOUND = 60.0  # seconds within which the others end when one process of a run has gone
 
 
@@ -160,7 +161,7 @@ def soak(folder: Path, kills: int, kinds: list[str], seed: int, say: Callable[[s
             whole = Subject(kind, folder / f"whole {kind}")
             expected[kind] = whole.folder / "out", whole.finish()
         subject = Subject(kind, folder / f"{number} {kind}")
-        for _ in range(chance.randint(1, 3)):
+        for _ in range(chance.randint(2, 5)):
             sent = chance.choice(SIGNALS)
             if subject.kill(chance.uniform(0, expected[kind][1]), sent, chance, tally):
                 tally.kills[f"{kind} {sent.name}"] += 1
@@ -182,7 +183,7 @@ def test_a_command_killed_at_a_random_moment_goes_on_to_the_same_bits(tmp_path: 
 
 @pytest.mark.slow
 def test_hundred_kills_leave_no_trace(tmp_path: Path) -> None:
-    tally = soak(tmp_path, 100, list(KINDS), seed=0)
+    tally = soak(tmp_path, 100, ORDER, seed=0)
     print(dict(tally.kills), f"slowest {tally.slowest:.1f} s, ended by the launcher {tally.by_launcher}")
     assert not tally.wrong
     assert sum(tally.kills.values()) >= 100

@@ -10,6 +10,7 @@ import torch
 
 from recipes import checkpoint, processes
 from recipes.errors import ConfigError
+from recipes.files import write_json
 from recipes.record import folder_of, read_metrics, read_summary
 from tests.processes import command, end, start, train
 from tests.recipes.conftest import TINY, composed
@@ -129,6 +130,29 @@ def test_where_one_process_is_killed_the_others_end_with_one_line(tmp_path: Path
     summary = read_summary(folder)
     assert summary is not None
     assert summary["status"] == "interrupted"
+
+
+def ask(overrides: list[str]) -> None:
+    """Both processes need a run that is not done yet."""
+    from recipes import config, forerunner, record
+
+    processes.join(cpu=True)
+
+    def do(overrides: list[str], _: int) -> None:
+        print("done here")
+        write_json(record.folder_of(config.composed(overrides)) / "summary.json", {"status": "completed"})
+
+    forerunner._do = do
+    print(forerunner.folder(composed(*overrides)))
+
+
+def test_the_first_process_does_the_run_that_another_starts_from(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    asking = [*ADAMW, "init_from='run:task=vit_b16 optim=adamw seed=3'", f"output_dir={tmp_path / 'out'}"]
+    assert end(start(ask, asking, said=said), said) == [0, 0]
+    first, second = (Path(f"{said}-{rank}").read_text().splitlines() for rank in range(2))
+    assert first[-2] == "done here"
+    assert second == first[-1:]
 
 
 def fail_alone(overrides: list[str]) -> None:
