@@ -4,6 +4,11 @@ python run.py task=vit_b16 optim=lion
 python run.py -m task=vit_b16 optim=lion,adamw optim.lr=1e-4,1e-3 seed=0,1,2
 """
 
+from recipes import startup
+
+if __name__ == "__main__":
+    startup.begin()  # before imports that take time
+
 import hydra
 from omegaconf import DictConfig
 
@@ -19,4 +24,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    cli.start(main)

@@ -9,6 +9,7 @@ Hydra imports this module at every start, so heavy imports wait for the sweep.
 """
 
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 CHOSEN_HERE = ("seed", "optim.lr", "optim.weight_decay")  # what the protocol varies
+PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true (recipes/cli.py)
 Point = tuple[float, float]
 
 
@@ -113,15 +115,19 @@ class TuningSweeper(Sweeper):
         from recipes.errors import ConfigError
 
         self._check()
-        try:
-            studies = [self._study(overrides) for overrides in self._combinations(arguments)]
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        studies, wrong = [], []
+        for overrides in self._combinations(arguments):
+            try:
+                studies.append(self._study(overrides))
+            except ValueError as error:  # a ConfigError, or the grid's
+                wrong += str(error).splitlines()
+        if wrong:
+            raise ConfigError("\n".join(dict.fromkeys(wrong)))
         if self.base.dry_run:
             self._launch([study.overrides for study in studies])
             return
         self._announce(studies)
-        if self.plan_only:
+        if self.plan_only or os.environ.get(PLAN):
             return
         self._run((study, point, self.trial_seed) for study in studies for point in study.points)
         on_edge = self._choose(studies) if self.trials else []
@@ -133,15 +139,12 @@ class TuningSweeper(Sweeper):
 
     def _check(self) -> None:
         from recipes.errors import ConfigError
-        from reports.selection import TRIAL_SEEDS_FROM
 
-        least = {"trials": 0, "seeds": 0, "extend": 0, "first_seed": 0, "trial_seed": TRIAL_SEEDS_FROM}
-        for name, limit in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < limit:
-                raise ConfigError(f"{name}={value} must be a whole number of at least {limit}")
-        if self.first_seed + self.seeds > TRIAL_SEEDS_FROM:
-            raise ConfigError(f"seeds from {TRIAL_SEEDS_FROM} on are kept for trials; choose a lower first_seed")
+        names = ("seeds", "first_seed", "trial_seed", "extend")
+        settings = {name: getattr(self, name) for name in names}
+        settings |= {"trials": self.all_trials, "plan": self.plan_only}
+        if found := protocol_problems(settings, self.base.scale.name):
+            raise ConfigError("\n".join(found))
         self.fresh = range(self.first_seed, self.first_seed + self.seeds)
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
@@ -187,6 +190,10 @@ class TuningSweeper(Sweeper):
                     f"{key}= is set by the protocol: seeds= and first_seed= say which seeds are run, "
                     "optim.lr= and optim.weight_decay= with one value each move the grid's centre"
                 )
+            if key == "scale" and override.is_sweep_override():
+                raise ConfigError(
+                    f"{override.input_line}: the number of trials hangs on the scale; start the command once for each"
+                )
             written = override.get_key_element()  # with its +, where it adds
             if override.is_sweep_override():
                 values[key] = [f"{written}={value}" for value in override.sweep_string_iterator()]
@@ -195,13 +202,13 @@ class TuningSweeper(Sweeper):
         return values
 
     def _study(self, overrides: list[str]) -> Study:
-        from recipes import build, from_data
+        from recipes import from_data, validation
         from recipes.grid import around
 
         cfg = self.context.config_loader.load_sweep_config(self.base, overrides)
         OmegaConf.set_struct(cfg, False)
         cfg.pop("hydra")
-        build.check(cfg)
+        validation.check(cfg)
         from_data.resolve(cfg, overrides)
         study = Study(overrides, cfg)
         if self.trials:
@@ -243,11 +250,14 @@ class TuningSweeper(Sweeper):
     def _run(self, runs: Iterable[tuple[Study, Point, int]]) -> None:
         """Do those runs that are not done; all must end."""
         from recipes.errors import ConfigError
+        from recipes.sweep import wait_for
 
         runs = list(runs)
         jobs = [study.job(point, seed) for study, point, seed in self._open(runs)]
         if jobs:
             self._launch(jobs)
+        for study, point, seed in self._open(runs):
+            wait_for(study.folder(point, seed))  # where the same command runs twice, each does a part
         if unfinished := self._open(runs):
             raise ConfigError(
                 f"{len(unfinished)} of {len(runs)} runs failed, so that nothing can be chosen fairly; "
@@ -300,6 +310,33 @@ class TuningSweeper(Sweeper):
                 "gives every optimizer as many more trials around its winner"
             )
         say(f"tables and figures: python scripts/compare.py {studies[0].cfg.output_dir}")
+
+
+def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
+    """What is wrong with the protocol's numbers, a line each; `trials` may differ by scale."""
+    from recipes.grid import MOST
+    from reports.selection import TRIAL_SEEDS_FROM
+
+    trials = settings["trials"]
+    numbers = dict(settings) | {"trials": trials.get(scale) if isinstance(trials, Mapping) else trials}
+    least = {"trials": 0, "seeds": 0, "extend": 0, "first_seed": 0, "trial_seed": TRIAL_SEEDS_FROM}
+    most = {"trials": MOST, "extend": MOST, "trial_seed": 2**53 - 1}
+    found = []
+    for name, limit in least.items():
+        value = numbers[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < limit:
+            found.append(f"{name}={value} must be a whole number of at least {limit}")
+        elif value > most.get(name, value):
+            found.append(f"{name}={value} must be at most {most[name]}")
+    if not isinstance(settings["plan"], bool):
+        found.append(f"plan={settings['plan']} must be true or false")
+    if found:
+        return found
+    if numbers["first_seed"] + numbers["seeds"] > TRIAL_SEEDS_FROM:
+        found.append(f"seeds from {TRIAL_SEEDS_FROM} on are kept for trials; choose a lower first_seed, or fewer seeds")
+    if numbers["trials"] + numbers["seeds"] == 0:
+        found.append("trials=0 and seeds=0 leave nothing to run")
+    return found
 
 
 def run_seconds(cfg: DictConfig) -> float | None:

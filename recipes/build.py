@@ -2,21 +2,15 @@
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
-from recipes import schedule
 from recipes.errors import ConfigError
-
-# What an optimizer's YAML says about itself, beside the arguments of its class.
-DESCRIPTION = ("name", "variant")
-DECAY_RULES = ("matrices", "all")
+from recipes.validation import DESCRIPTION
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
@@ -58,68 +52,3 @@ def _class(optim: DictConfig) -> type:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"optim={optim.name}: _target_={optim._target_} cannot be imported: {error}") from None
-
-
-def parameter_groups(model: nn.Module, rule: str, weight_decay: float) -> list[dict[str, Any]]:
-    """Split a model's parameters into those that decay and those that do not: the same rule for every optimizer.
-
-    Args:
-        model: its trainable parameters are grouped.
-        rule: `matrices` decays what has two axes or more and is no position embedding or class token (what the
-            model's own `no_weight_decay` names), as the paper's code base does; `all` decays everything.
-        weight_decay: the coefficient of those that decay.
-    """
-    exempt: set[str] = set()
-    if hasattr(model, "no_weight_decay"):
-        exempt = set(model.no_weight_decay())  # type: ignore[operator]
-    decayed: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decays = rule == "all" or (parameter.ndim >= 2 and name not in exempt)
-            (decayed if decays else rest).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
-def check(cfg: DictConfig) -> None:
-    """Refuse impossible values before any work is done.
-
-    Raises:
-        ConfigError: a value is out of its range.
-    """
-    for key in (
-        "steps",
-        "batch_size",
-        "accumulate",
-        "eval_every",
-        "eval_batch_size",
-        "log_every",
-        "checkpoint_every",
-    ):
-        if cfg[key] < 1:
-            raise ConfigError(f"{key}={cfg[key]} must be at least 1")
-    for name, least, value in (
-        ("seed", 0, cfg.seed),
-        ("data.workers", 0, cfg.data.workers),
-        ("scale.threads", 1, 1 if cfg.scale.threads is None else cfg.scale.threads),
-        ("augment.shift", 0, cfg.augment.shift),
-        ("augment.mixup", 0, cfg.augment.mixup),
-    ):
-        if not value >= least:
-            raise ConfigError(f"{name}={value} must be at least {least}")
-    for key in ("lr", "weight_decay"):
-        value = cfg.optim.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            raise ConfigError(f"optim.{key}={value} must be a finite number of at least 0")
-    if cfg.precision not in ("fp32", "bf16"):
-        raise ConfigError(f"precision={cfg.precision} is unknown; known: fp32, bf16")
-    if cfg.device not in ("auto", "cpu"):
-        raise ConfigError(f"device={cfg.device} is unknown; known: auto, cpu")
-    if cfg.decay not in DECAY_RULES:
-        raise ConfigError(f"decay={cfg.decay} is unknown; known: {', '.join(DECAY_RULES)}")
-    if cfg.clip_norm is not None and not cfg.clip_norm > 0:
-        raise ConfigError(f"clip_norm={cfg.clip_norm} must be above 0, or null for no clipping")
-    if cfg.ema_decay is not None and not 0 < cfg.ema_decay < 1:
-        raise ConfigError(f"ema_decay={cfg.ema_decay} must lie between 0 and 1, or be null for no averaging")
-    schedule.check(cfg.schedule)

@@ -41,7 +41,8 @@ class Recipe:
         self.args: dict[str, Any] = OmegaConf.to_container(cfg.model.args)  # type: ignore[assignment]
         self.mixup = None
         if cfg.augment.mixup > 0:
-            self.mixup = Mixup(mixup_alpha=cfg.augment.mixup, num_classes=self.args["num_classes"])
+            # timm smooths labels by 0.1 unless told otherwise; the paper's settings have no label smoothing (Table 12).
+            self.mixup = Mixup(cfg.augment.mixup, label_smoothing=0.0, num_classes=self.args["num_classes"])
         if cfg.augment.randaugment:
             try:
                 rand_augment_transform(cfg.augment.randaugment, {})

@@ -6,7 +6,8 @@ that its `_target_` names.
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ class Config:
     accumulate: int = 1  # micro-batches a step
     precision: str = "fp32"  # fp32, bf16 (autocast)
     clip_norm: float | None = None  # global gradient norm
-    decay: str = "matrices"  # which parameters decay: matrices (not biases, norms, position embeddings) or all
+    decay: str = "weights"  # which parameters decay: weights (not biases, norms, position embeddings) or all
     ema_decay: float | None = None  # Polyak averaging of the weights
     init_from: str | None = None  # a run's folder, .safetensors file, saved transformers folder, hub name, run:command
 
@@ -133,37 +134,21 @@ class Config:
     device_memory: str = "32GiB"  # of one device, for the dry run
 
 
-# What decides where a run is written or watched, not what it computes: left out of the run id.
-UNHASHED = (
-    "tracker",
-    "tuned",
-    "output_dir",
-    "dry_run",
-    "device_memory",
-    "log_every",
-    "checkpoint_every",
-    "device",
-)
-
-
 def register() -> None:
     """Make the schema known to Hydra under the name `schema`."""
     ConfigStore.instance().store(name="schema", node=Config)
 
 
-def composed(overrides: list[str]) -> DictConfig:
-    """The config as run.py would compose it and a run would hold it, also while Hydra is running this process."""
-    from recipes import from_data
-
+@contextmanager
+def composing() -> Iterator[None]:
+    """Have hydra.compose read conf/, also while Hydra is running this process."""
     register()
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("config", overrides=overrides)
+            yield
     finally:
         GlobalHydra.instance().hydra = running
-    from_data.resolve(cfg, overrides)
-    return cfg
 
 
 def quoted(text: str) -> str:
@@ -178,6 +163,16 @@ def literal(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(literal, value)) + "]"
     return quoted(value) if isinstance(value, str) else "null" if value is None else str(value).lower()
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The config as run.py would compose it and a run would hold it, also while Hydra is running this process."""
+    from recipes import from_data
+
+    with composing():
+        cfg = compose("config", overrides=overrides)
+    from_data.resolve(cfg, overrides)
+    return cfg
 
 
 def command_of(named: str, scale: str) -> list[str]:

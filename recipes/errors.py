@@ -1,8 +1,13 @@
-"""The one error that a user's mistake raises: it ends as a single line, never as a stack trace."""
+"""The errors that a user's mistake raises: they end as a line each, never as a stack trace."""
 
 
 class ConfigError(ValueError):
     """A setting, a file or a data set is not what it has to be.
 
-    The message says what was given, what is allowed, and what to do next, in one line.
+    The message says what was given, what is allowed, and what to do next, in one line; a command with several
+    mistakes has a line for each.
     """
+
+
+class BusyError(ConfigError):
+    """Another process is writing the record now: no mistake where two sweeps share a folder."""

@@ -1,6 +1,7 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, as JSON that every parser reads, under names that stay in their folder."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from recipes.errors import ConfigError
+
+LONGEST_NAME = 200  # bytes: file systems end at 255, and a suffix must fit
+
+
+def safe_name(name: Any, what: str = "name") -> str:
+    """Return `name` where it can be the name of one file or folder inside another.
+
+    Args:
+        name: not empty, without separators and control characters, and neither hidden nor `..`.
+        what: the setting or key that it was given as, for the message.
+
+    Raises:
+        ConfigError: it is no such name.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"{what} is {str(name)[:40]!r}, which is no name; give it a text that is not empty")
+    encodable = not any("\ud800" <= character <= "\udfff" for character in name)
+    if (
+        name.startswith(".")
+        or any(character in "/\\" or ord(character) < 32 or ord(character) == 127 for character in name)
+        or not encodable
+        or len(name.encode()) > LONGEST_NAME
+    ):
+        raise ConfigError(
+            f"{what} is {name[:40]!r}, which cannot name a folder: allowed are up to {LONGEST_NAME} bytes without "
+            "/, \\ and control characters, not beginning with a dot"
+        )
+    return name
 
 
 def sync_folder(folder: Path) -> None:
@@ -40,8 +71,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    """Write a JSON file whole or not at all; numbers that are not finite are written as `finite` says."""
+    write_text(path, json.dumps(finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Return a value as JSON has it: null stands for nan and the infinities, which JSON does not know.
+
+    In an object, the key `nonfinite` then names them: {"final": null, "nonfinite": {"final": "nan"}}.
+    """
+    if isinstance(value, dict):
+        named = {key: str(float(held)) for key, held in value.items() if _not_finite(held)}
+        plain = {key: finite(held) for key, held in value.items()}
+        return plain | {"nonfinite": named} if named else plain
+    if isinstance(value, list | tuple):
+        return [finite(held) for held in value]
+    return None if _not_finite(value) else value
+
+
+def _not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> Path:

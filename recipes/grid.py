@@ -7,7 +7,10 @@ only adds cells, and every optimizer's grid has the same shape.
 
 import itertools
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+
+REACH = 6  # half decades: a thousand times the centre and a thousandth; what lies beyond is no centre's neighbour
+MOST = (2 * REACH + 1) ** 2  # trials of one optimizer
 
 Point = tuple[float, float]  # learning rate, weight decay
 Cell = tuple[int, int]  # half decades from the centre
@@ -17,27 +20,37 @@ def around(centre: Point, trials: int) -> list[Point]:
     """The `trials` points nearest to a centre, the centre first.
 
     Raises:
-        ValueError: the centre's learning rate is not above 0, or its weight decay is negative.
+        ValueError: the centre's learning rate is not above 0, its weight decay is negative, or there are not so many
+            points within a factor of 1,000.
     """
-    return _points(centre, _cells(centre, trials, (0, 0), ()))
-
-
-def extended(centre: Point, tried: Iterable[Point], best: Point, trials: int) -> list[Point]:
-    """The `trials` points of the same grid nearest to `best` that were not tried, such as those beyond its edge."""
-    at = {point: cell for cell, point in _neighbourhood(centre)}
-    done = {at[point] for point in tried}
-    return _points(centre, _cells(centre, trials, at[best], done))
-
-
-def _cells(centre: Point, trials: int, middle: Cell, done: Collection[Cell]) -> list[Cell]:
-    """Cells in rings around `middle`; within a ring, those that differ in one value come first."""
     lr, weight_decay = centre
     if not lr > 0 or weight_decay < 0:
         raise ValueError(f"a grid needs lr above 0 and weight_decay of at least 0, not {lr:g} and {weight_decay:g}")
-    reach = range(-trials - len(done), trials + len(done) + 1)
-    cells = itertools.product(reach, reach if weight_decay > 0 else (0,))
-    free = ((middle[0] + i, middle[1] + j) for i, j in sorted(cells, key=_distance))
-    return list(itertools.islice((cell for cell in free if cell not in done), trials))
+    cells = _cells(centre, (0, 0))
+    if trials > len(cells):
+        beside = f"weight decay {weight_decay:g}" if weight_decay > 0 else "no weight decay"
+        raise ValueError(
+            f"{trials} trials are more than the {len(cells)} settings that lie within a factor of 1,000 of lr {lr:g} "
+            f"and {beside}; choose trials={len(cells)} or fewer"
+        )
+    return _points(centre, cells[:trials])
+
+
+def extended(centre: Point, tried: Iterable[Point], best: Point, trials: int) -> list[Point]:
+    """The `trials` points of the same grid nearest to `best` that were not tried, such as those beyond its edge.
+
+    Fewer, where there are not so many within a factor of 1,000 of `best`.
+    """
+    at = {point: cell for cell, point in _neighbourhood(centre)}
+    done = {at[point] for point in tried}
+    return _points(centre, [cell for cell in _cells(centre, at[best]) if cell not in done][:trials])
+
+
+def _cells(centre: Point, middle: Cell) -> list[Cell]:
+    """The cells within reach of `middle`, in rings; within a ring, those that differ in one value come first."""
+    reach = range(-REACH, REACH + 1)
+    cells = itertools.product(reach, reach if centre[1] > 0 else (0,))
+    return [(middle[0] + i, middle[1] + j) for i, j in sorted(cells, key=_distance)]
 
 
 def _distance(cell: Cell) -> tuple[int, int, Cell]:

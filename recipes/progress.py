@@ -1,6 +1,8 @@
 """One line that says where a run is: rewritten in place on a terminal, printed now and then elsewhere."""
 
 import math
+import os
+import shutil
 import sys
 import time
 from typing import Self
@@ -24,7 +26,8 @@ class Progress:
     def __init__(self, steps: int, *, every: float = 5.0, shown: bool = True) -> None:
         self.steps, self.shown = steps, shown
         self.metric = ""  # the last evaluation, as text
-        self._terminal = sys.stdout.isatty()
+        # A dumb terminal cannot clear a line: it is told as a file is.
+        self._terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
         self._every = 0.2 if self._terminal else every
         self._printed = time.monotonic() if not self._terminal else 0.0
         self._open = False
@@ -36,12 +39,21 @@ class Progress:
             return
         self._printed = now
         shown_loss = math.nan if loss is None else loss
-        line = (
-            f"step {step:>{len(str(self.steps))}}/{self.steps}  loss {shown_loss:.4f}  {self.metric}  "
-            f"{rate:.1f} steps/s  {duration((self.steps - step) / rate)} left"
-        )
+        parts = [
+            f"step {step:>{len(str(self.steps))}}/{self.steps}",
+            f"loss {shown_loss:.4f}",
+            self.metric,
+            f"{rate:.1f} steps/s",
+            f"{duration((self.steps - step) / rate)} left",
+        ]
+        line = "  ".join(parts)
         if self._terminal:
-            print(f"\r\x1b[2K{line}", end="", flush=True)
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be cleared
+            for least in (2, 2, 1):  # metric, steps per second, loss: what goes first
+                if len(line) > width:
+                    del parts[least]
+                    line = "  ".join(parts)
+            print(f"\r\x1b[2K{line[:width]}", end="", flush=True)
             self._open = True
         else:
             print(line, flush=True)

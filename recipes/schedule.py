@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 from recipes.config import Schedule
-from recipes.errors import ConfigError
 
 Decay = Callable[[float, Schedule, int], float]
 
@@ -30,6 +29,7 @@ def _rsqrt(progress: float, cfg: Schedule, length: int) -> float:
 
 
 SHAPES: dict[str, Decay] = {"cosine": _cosine, "linear": _linear, "constant": _constant, "rsqrt": _rsqrt}
+WITH_COOLDOWN = ("constant", "rsqrt")
 
 
 def factor(step: int, steps: int, cfg: Schedule) -> float:
@@ -48,21 +48,7 @@ def factor(step: int, steps: int, cfg: Schedule) -> float:
         return (step + 1) / cfg.warmup_steps
     length = max(steps - cfg.warmup_steps, 1)
     value = SHAPES[cfg.name]((step - cfg.warmup_steps) / length, cfg, length)
-    if cfg.cooldown_steps and cfg.name in ("constant", "rsqrt"):
+    if cfg.cooldown_steps and cfg.name in WITH_COOLDOWN:
         left = (steps - step) / cfg.cooldown_steps
         value *= min(1.0, cfg.final_factor + (1 - cfg.final_factor) * left)
     return value
-
-
-def check(cfg: Schedule) -> None:
-    """Refuse impossible values.
-
-    Raises:
-        ConfigError: the name is unknown or a value is out of its range.
-    """
-    if cfg.name not in SHAPES:
-        raise ConfigError(f"schedule.name={cfg.name} is unknown; known: {', '.join(SHAPES)}")
-    if cfg.warmup_steps < 0 or cfg.cooldown_steps < 0 or cfg.timescale < 1:
-        raise ConfigError("schedule: warmup_steps and cooldown_steps must be at least 0, timescale at least 1")
-    if not 0 <= cfg.final_factor <= 1:
-        raise ConfigError(f"schedule.final_factor={cfg.final_factor} must lie in [0, 1]")

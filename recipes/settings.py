@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,3 +48,14 @@ def is_number(value: object) -> bool:
 def is_count(value: object) -> bool:
     """Whether a setting is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def parse_bytes(text: str | int) -> int:
+    """Read a size: 32GiB (2^30 each), 80GB (10^9), or a number of bytes. ConfigError otherwise."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(i?))?B?", str(text).strip(), re.IGNORECASE)
+    power = "KMGT".index(match[2].upper()) + 1 if match and match[2] else 0
+    size = float(match[1]) * (1024 if match[3] else 1000) ** power if match else 0.0
+    number = int(size) if math.isfinite(size) else 0
+    if number <= 0:
+        raise ConfigError(f"device_memory={text} is no size: write a number and a unit, as in 32GiB or 80GB.")
+    return number

@@ -15,7 +15,8 @@ Tune optimizers by one protocol: the same number of trials for each on a logarit
 decay around its centre (conf/tuned), chosen on validation, the winner run again on fresh seeds. Prints first how many
 runs that is and about how long they take. A run that is done is not done again: the same command goes on after a stop.
 
-  trials=9         points of the grid for each optimizer; neighbours differ by half a decade, the first 9 are 3 by 3
+  trials=9         points of the grid for each optimizer; neighbours differ by half a decade, the first 9 are 3 by 3;
+                   169 at most (13 without weight decay): beyond lie settings a thousand times the centre's
   seeds=3          fresh seeds for each winner, from first_seed=0 on; reports show only these
   trial_seed=1000  seed of all trials; seeds from 1000 on serve for choosing and never stand in a mean
   extend=0         so many more trials for each, around its winner, if any winner lies on the edge of its grid
@@ -33,7 +34,7 @@ examples:
   python scripts/tune.py task=vit_b16 optim=lion,adamw batch_size=16,64,256 launcher=parallel
 """
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
-PROTOCOL = ("trials", "seeds", "first_seed", "trial_seed", "extend", "plan")
+PROTOCOL = ("trials", "seeds", "first_seed", "trial_seed", "extend")
 
 
 def main(arguments: list[str]) -> int:

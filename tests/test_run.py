@@ -70,7 +70,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         capfd.readouterr()
         status: object = 0
         try:
-            cli.guard(main)
+            cli.start(main)
         except SystemExit as end:
             status = end.code
         out, err = capfd.readouterr()
@@ -88,9 +88,22 @@ COMPOSITION = {
     "scale=papr": r"scale=papr is unknown; known: embedded, paper; did you mean paper\?$",
     "task=vit_g14": r"task=vit_g14 has no setting at scale=embedded; tasks that have: .*vit_b16",
     "stesp=3": r"stesp is unknown; known: .*steps.*did you mean steps\?$",
-    "optim.beta=0.9": r"optim\.beta is unknown; known .*betas.*add it: \+optim\.beta=0\.9; did you mean betas\?$",
+    "optim.beta=0.9": r"optim\.beta is unknown; optim=lion takes .*betas.*did you mean optim\.betas\?$",
+    "optim.learning_rate=0.9": r"optim\.learning_rate is unknown; .* did you mean optim\.lr\?$",
+    "optim.cautious=true": r"to add it: \+optim\.cautious=true$",
+    "lr=1e-3": r"lr is unknown; did you mean optim\.lr\?$",
+    "epochs=3": r"epochs is unknown; did you mean steps\?$",
+    "tuned=foo": r"tuned=foo is unknown; known: <scale>/<task>/<optim>, the files in conf/tuned$",
+    "experiment=table7": r"type \+experiment=table7$",
+    "optim=lion,adamw": r"optim=lion,adamw gives several values: python run\.py -m optim=lion,adamw",
+    "lion": r"lion is no setting; expected name=value; did you mean optim=lion\?$",
+    "output_dir=/x/a=b": r"""cannot be read: .*: "output_dir='/x/a=b'"$""",
+    "--foo": r"unrecognized arguments: --foo; python run.py --help",
+    "plan=maybe": r"plan=maybe must be true or false$",
+    "task.recipe=foo": r"task\.recipe=foo is not for the command line: task= ",
+    "data.module=foo": r"data\.module=foo is not for the command line: data= ",
     "schedule.warmup=3": r"schedule\.warmup is unknown; known below schedule: .*warmup_steps.*did you mean warmup_",
-    "steps=many": r"steps=many: Value 'many' .*could not be converted to Integer$",
+    "steps=many": r"steps=many must be a whole number$",
     "optim.lr=[1": r"\[1",
 }
 
@@ -109,7 +122,24 @@ VALUES = {
     "optim.lr=nan": r"optim\.lr=nan must be a finite number of at least 0",
     "optim.weight_decay=inf": r"optim\.weight_decay=inf must be",
     "+optim.beta=0.9": r"optim=lion has no argument beta; it takes .*betas",
-    "optim.betas=[0.9,1.5]": r"optim=lion: .*1\.5",
+    "optim.betas=[0.9,1.5]": r"optim\.betas=\[0\.9,1\.5\] must be 2 numbers in \[0, 1\)",
+    "+optim.fused=yes": r"optim\.fused=yes must be true or false, or null$",
+    "+optim.cautious=3": r"optim\.cautious=3 must be true or false$",
+    "optim=adamw +optim.amsgrad=1": r"optim\.amsgrad=1 must be true or false$",
+    "optim=adamw optim.eps=-1": r"optim\.eps=-1 must be a finite number of at least 0$",
+    "optim._target_=builtins.dict": r"_target_=builtins\.dict is not a torch\.optim\.Optimizer$",
+    "optim._target_=torch.optim": r"_target_=torch\.optim is a module, not a class$",
+    "optim.name=../../up": r"optim\.name is '\.\./\.\./up', which cannot name a folder",
+    "task.name=": r"task\.name is '', which is no name",
+    "output_dir=": r"output_dir= is empty",
+    "seed=9223372036854775808": r"seed=9223372036854775808 must be at most",
+    "model.args.depth=0": r"model\.args\.depth=0 must be a whole number of at least 1",
+    "model.name=vit_bas_patch16": r"model\.name=vit_bas_patch16 is no model of timm; near it: .*vit_base_patch16",
+    "schedule.warmup_steps=100": r"warmup_steps=100 is longer than the run of 2 steps",
+    "schedule.timescale=9": r"schedule\.timescale=9 has no effect with schedule=cosine; it is for rsqrt",
+    "augment.mixup=inf": r"augment\.mixup=inf must be",
+    "batch_size=7 accumulate=2": r"batch_size=7 is not divisible by 1 processes x accumulate=2; .*: 6, 8",
+    "device_memory=big": r"device_memory=big is no size",
     "steps=0": r"steps=0 must be at least 1",
     "batch_size=0": r"batch_size=0 must be at least 1",
     "seed=-1": r"seed=-1 must be at least 0",

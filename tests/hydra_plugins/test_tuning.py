@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -188,11 +189,39 @@ def test_a_dry_run_does_each_combination_once(sweep):
         ([], {"trial_seed": 5}, "trial_seed=5 must be a whole number of at least 1000"),
         ([], {"first_seed": 998}, "seeds from 1000 on are kept for trials"),
         (["optim.lr=0"], {"trials": 3}, "a grid needs lr above 0"),
+        ([], {"trials": 100_000}, "trials=100000 must be at most 169"),
+        ([], {"trials": 0, "seeds": 0}, "leave nothing to run"),
+        ([], {"plan": "maybe"}, "plan=maybe must be true or false"),
+        (["scale=paper,embedded"], {}, "scale=paper,embedded: the number of trials hangs on the scale"),
+        (["init_from=/nowhere"], {}, "init_from=/nowhere does not exist"),
+        (["optim.weight_decay=0"], {"trials": 14}, "choose trials=13 or fewer"),
     ],
 )
 def test_what_is_refused(sweep, overrides, given, line):
     with pytest.raises(ConfigError, match=line):
         sweep("task=vit_b16", "optim=lion", *overrides, **given)
+
+
+def test_all_mistakes_of_a_plan_are_named(sweep):
+    with pytest.raises(ConfigError) as caught:
+        sweep("task=vit_b16", "optim=lion,adamw", "steps=0", "init_from=/nowhere", trials=2)
+    assert sorted(line.partition("=")[0] for line in str(caught.value).splitlines()) == ["init_from", "steps"]
+
+
+def test_a_trial_that_another_process_writes_is_waited_for(sweep, monkeypatch):
+    """The launcher finds the records locked and leaves them; they are whole when the lock is free."""
+    waited = []
+
+    def finished(folder: Path) -> str:
+        waited.append(folder)
+        summary = json.loads((folder / "summary.json").read_text()) | {"status": "completed"}
+        (folder / "summary.json").write_text(json.dumps(summary))
+        return "completed"
+
+    monkeypatch.setattr("recipes.sweep.wait_for", finished)
+    best = near(1e-3, 3.0)
+    done = sweep("task=vit_b16", "optim=lion", trials=2, outcome=lambda cfg: best(cfg) | {"status": "interrupted"})
+    assert len(waited) == len(done.runs) == 5  # two trials, three seeds
 
 
 def test_as_a_user_types_it(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.grid import around, extended, moved
+from recipes.grid import MOST, REACH, around, extended, moved
 
 centres = st.tuples(st.sampled_from([1e-4, 3e-4, 0.02, 8e-4, 3.0]), st.sampled_from([0.1, 3.0, 0.25, 0.0]))
 
@@ -24,8 +24,9 @@ def test_a_full_ring_lies_evenly_about_the_centre(centre):
         assert set(steps) == ({-1, 0, 1} if middle else {0})
 
 
-@given(centres, st.integers(1, 30))
+@given(centres, st.integers(1, MOST - 1))
 def test_points_differ_and_a_larger_budget_only_adds(centre, trials):
+    trials = trials if centre[1] > 0 else 1 + trials % (2 * REACH)
     points = around(centre, trials)
     assert len(set(points)) == trials
     assert around(centre, trials + 1)[:trials] == points
@@ -59,3 +60,15 @@ def test_an_extension_repeats_nothing_and_lies_around_the_best(centre, trials, m
 def test_impossible_centres(centre):
     with pytest.raises(ValueError, match="a grid needs lr above 0"):
         around(centre, 3)
+
+
+@given(centres)
+def test_the_grid_ends_a_thousand_times_from_its_centre(centre):
+    lr, decay = centre
+    most = MOST if decay > 0 else 2 * REACH + 1
+    points = around(centre, most)
+    assert len(set(points)) == most
+    for value, middle in [(point[0], lr) for point in points] + [(point[1], decay) for point in points if decay]:
+        assert 0.9e-3 <= value / middle <= 1.1e3
+    with pytest.raises(ValueError, match=f"choose trials={most} or fewer"):
+        around(centre, most + 1)

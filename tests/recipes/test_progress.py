@@ -71,6 +71,7 @@ def test_a_terminal_has_one_line_rewritten_in_place(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     with Progress(100) as shown:
         for step in range(1, 11):
             clock.now += 0.1
@@ -85,3 +86,32 @@ def test_nothing_is_shown_where_another_process_shows_it(clock: Clock, capsys: p
     with Progress(10, shown=False) as hidden:
         hidden.update(10, 1.0, 1.0)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("columns", [10, 20, 30, 40, 60, 80, 120])
+def test_a_line_never_wraps_on_a_narrow_terminal(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = Progress(93835)
+    shown.metric = "val accuracy 0.7544"
+    clock.now += 9
+    shown.update(12345, 2.5, 10.0)
+    line = capsys.readouterr().out.removeprefix("\r\x1b[2K")
+    assert len(line) < columns
+    assert line.startswith("step 12345/93835"[: columns - 1])
+    assert ("2:15:49 left" in line) == (columns >= 40)
+    assert ("val accuracy" in line) == (columns >= 80)
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_clear_a_line_is_told_as_a_file_is(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", term)
+    with Progress(10) as shown:
+        shown.update(10, 0.5, 2.0)
+    assert capsys.readouterr().out == "step 10/10  loss 0.5000    2.0 steps/s  0:00 left\n"
