@@ -49,7 +49,8 @@ class Typed:
 
     def __init__(self, cfg: DictConfig, overrides: Sequence[str] | None) -> None:
         self.cfg = cfg
-        self.keys = [re.sub(r"^[+~]*|[=@].*$", "", text) for text in overrides or ()]
+        keys = (re.sub(r"^[+~]*|[=@].*$", "", text, flags=re.DOTALL) for text in overrides or ())
+        self.keys = [key for key in keys if not (config.CONF / key).is_dir()]  # data=text chooses a file
         setting = config.CONF / "setting" / str(cfg.scale.name)
         files = [config.CONF / "data" / f"{cfg.data.name}.yaml", setting / f"{cfg.task.name}.yaml"]
         files.append(setting / f"{cfg.task.name}_{cfg.augment.name}.yaml")
@@ -119,7 +120,8 @@ def _settled(cfg: DictConfig, overrides: Sequence[str] | None) -> tuple[list[Der
             continue
         if typed(derived.key):
             value = "null" if derived.value is None else str(derived.value).lower()
-            found.append(f"{derived.key}={now}: {derived.why}: set {derived.key}={value}, or leave it out")
+            wrong = "null" if now is None else str(now).lower()
+            found.append(f"{derived.key}={wrong}: {derived.why}: set {derived.key}={value}, or leave it out")
         else:
             changed.append(derived)
     return changed, found

@@ -4,6 +4,7 @@ The cursor is the number of examples that earlier steps have seen. A resumed run
 step, and any number of processes and loader workers sees the same global batches.
 """
 
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+
+from recipes.data import listing
 
 Batch = dict[str, torch.Tensor]
 Key = tuple[int, int]  # position in the run, index in the data set
@@ -113,6 +116,18 @@ def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int
         worker_init_fn=_leave_signals,
         persistent_workers=False,
     )
+
+
+def workers(wanted: int) -> int:
+    """How many of the loader processes that are asked for this machine has cores for, at least one of them.
+
+    Each training process on it keeps a core of its own. What differs is said in a line.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = min(wanted, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    if found < wanted:
+        listing.say(f"data.workers={wanted}: {found} here, of {cores} cores; more would only wait for each other")
+    return found
 
 
 def _as_is(batch: Any) -> Any:

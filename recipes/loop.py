@@ -27,6 +27,7 @@ from recipes import (
 from recipes.checkpoint import Checkpoint
 from recipes.clock import Clock
 from recipes.config import Config
+from recipes.data import listing
 from recipes.errors import ConfigError
 from recipes.loading import Batch
 from recipes.meter import Meter
@@ -93,6 +94,12 @@ class Trainer:
         cfg, recipe, outcome = self.cfg, self.recipe, self.outcome
         # The same seed gives every optimizer the same initial weights and the same order of examples.
         self.examples = recipe.examples()
+        if cfg.batch_size > len(self.examples["train"]):
+            listing.say(
+                f"batch_size={cfg.batch_size} is larger than the training set of {len(self.examples['train'])} examples: a "
+                "batch holds some of them more than once"
+            )
+        self.workers = loading.workers(cfg.data.workers)
         outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
         tokenizer = getattr(recipe, "tokenizer", None)  # recipes of texts have one
         outcome.tokenizer = vocabulary.fingerprint(tokenizer)
@@ -154,6 +161,8 @@ class Trainer:
                     progress.metric = f"val {outcome.metric} {value:.4f}"
                 if closing:
                     progress.update(done, window.loss, meter.steps_per_second)
+                else:
+                    progress.begin(done)
                 stopping = stop.asked(closing)
                 if done % cfg.checkpoint_every == 0 or done == cfg.steps or stopping:
                     with clock.during("checkpoint"):
@@ -350,7 +359,7 @@ class Trainer:
 
     def _loader(self, split: str, batches: loading.TrainBatches | loading.EvalBatches) -> Iterable[Batch]:
         pin = self.accelerator.device.type == "cuda"
-        return loading.loader(self.examples[split], batches, self.cfg.data.workers, pin)
+        return loading.loader(self.examples[split], batches, self.workers, pin)
 
     def _rate(self, step: int) -> float:
         return schedule.factor(step, self.cfg.steps, self.cfg.schedule)

@@ -15,6 +15,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+FIRST = 2.0  # seconds after which the first line may come where the output is no terminal
+
+
 class Progress:
     """Prints step, loss, metric, steps per second and time left.
 
@@ -29,19 +32,35 @@ class Progress:
         # A dumb terminal cannot clear a line: it is told as a file is.
         self._terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
         self._every = 0.2 if self._terminal else every
-        self._printed = time.monotonic() if not self._terminal else 0.0
+        # The first line comes soon, so that a short or slow run is seen to move.
+        self._printed = 0.0 if self._terminal else time.monotonic() - max(0.0, every - FIRST)
         self._open = False
+        self._closed = False  # a window has closed, so that there is a loss to show
+        self._begun: tuple[int, float] | None = None  # a step, and when it was done
 
     def update(self, step: int, loss: float | None, rate: float) -> None:
         """Show the state after `step` steps, unless the last line is too young."""
+        self._closed = True
         now = time.monotonic()
         if not self.shown or (now - self._printed < self._every and step < self.steps):
             return
+        self._show(step, now, f"loss {math.nan if loss is None else loss:.4f}", rate)
+
+    def begin(self, step: int) -> None:
+        """Show that the run moves, before the first window of steps has a loss to show."""
+        if not self.shown or self._closed:
+            return
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = step, now
+        elif now - self._printed >= self._every and now > self._begun[1]:
+            self._show(step, now, "", (step - self._begun[0]) / (now - self._begun[1]))
+
+    def _show(self, step: int, now: float, loss: str, rate: float) -> None:
         self._printed = now
-        shown_loss = math.nan if loss is None else loss
         parts = [
             f"step {step:>{len(str(self.steps))}}/{self.steps}",
-            f"loss {shown_loss:.4f}",
+            loss,
             self.metric,
             f"{rate:.1f} steps/s",
             f"{duration((self.steps - step) / rate)} left",

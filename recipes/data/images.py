@@ -224,7 +224,8 @@ def load(
         layout = class_layout(path, train_split, val_split, test_split)
         for name, folder in sorted(layout.items(), key=lambda item: item[0] != "train"):
             expected = splits["train"].class_names if splits else None
-            splits[name] = _class_folders(folder, f"{given} ({folder.name})", expected)
+            place = given if len(layout) == 1 else f"{given} ({folder.name})"
+            splits[name] = _class_folders(folder, place, expected)
     else:
         named = {"train": train_split, "val": val_split, "test": test_split or _first(TEST_SPLITS, tables)}
         columns = image_column, label_column

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 ORIENTATION = 0x0112  # EXIF's tag
 # How to turn a picture that a camera stored in each orientation.
@@ -41,6 +41,8 @@ def decode(file: str | Path | BytesIO) -> Image.Image:
         return _decode(file)
     except (UnreadableError, MemoryError):
         raise
+    except UnidentifiedImageError:
+        raise UnreadableError("it is no picture of a kind that is known") from None
     except Exception as error:  # decoders have no common error
         raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from None
 

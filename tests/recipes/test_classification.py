@@ -29,6 +29,23 @@ def test_offsets_follow_seed_and_position_however_a_batch_is_split() -> None:
     assert not torch.equal(offsets(keys(0, 64), 3, seed=2), whole)
 
 
+def test_seeds_below_two_to_the_24_keep_their_translations_and_no_two_seeds_share_them() -> None:
+    """By splitmix64 in whole numbers of Python; published runs have small seeds."""
+
+    def mixed(word: int) -> int:
+        word = word * 0x9E3779B97F4A7C15 % 2**64
+        word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
+        return word ^ (word >> 31)
+
+    for seed in (0, 1, 1001, 2**24 - 1):
+        words = [mixed((position + seed * 2**40 + 1) % 2**64) for position in range(64)]
+        expected = [[word % 7, (word >> 32) % 7] for word in words]
+        assert offsets(keys(0, 64), 3, seed).tolist() == expected
+    seeds = [5, 5 + 2**24, 5 + 2**25, 5 + 2**40, 5 + 2**63, 5 + 2**80]
+    assert len({str(offsets(keys(0, 64), 3, seed).tolist()) for seed in seeds}) == len(seeds)
+
+
 def test_shifting_is_cutting_from_a_bordered_image() -> None:
     torch.manual_seed(0)
     image, offset = torch.rand(5, 2, 6, 7), torch.randint(0, 5, (5, 2))

@@ -258,12 +258,24 @@ def test_held_out_faces_are_named_and_shuffled_captions_teach_nothing(
     assert found["true"]["test"] < 3 / 62
 
 
-def test_captions_alone_do_not_choose(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The metric is zero-shot accuracy: a `val` without classes is refused before training, not after a part of it."""
+def test_captions_choose_where_there_are_no_classes(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     data = glyph_pairs.load(variants=1)
-    unlabelled = dataclasses.replace(data.probes["val"], label=np.full(len(data.probes["val"].images), -1))
-    probes = data.probes | {"val": unlabelled}
-    load = functools.wraps(glyph_pairs.load)(lambda **_: dataclasses.replace(data, probes=probes))
-    monkeypatch.setattr(glyph_pairs, "load", load)
-    with pytest.raises(ConfigError, match="has no labelled images to choose by"):
+    nobody = np.full(len(data.probes["val"].images), -1)
+
+    def hold(**change: np.ndarray) -> None:
+        probes = data.probes | {"val": dataclasses.replace(data.probes["val"], label=nobody, **change)}
+        load = functools.wraps(glyph_pairs.load)(lambda **_: dataclasses.replace(data, probes=probes))
+        monkeypatch.setattr(glyph_pairs, "load", load)
+
+    hold()
+    made: Any = recipe.make(composed())
+    made.examples()
+    assert made.metric == "image_to_text_1"
+    hold(image_group=nobody)  # nothing to choose by is refused before training, not after a part of it
+    with pytest.raises(ConfigError, match="has neither labelled images nor captions in val to choose by"):
         experiment.run(composed())
+
+
+def test_a_batch_of_one_pair_is_refused(composed: Compose) -> None:
+    with pytest.raises(ConfigError, match="batch_size=1: a pair is told from the others of its batch"):
+        recipe.make(composed("batch_size=1"))

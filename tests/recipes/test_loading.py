@@ -1,3 +1,4 @@
+import os
 import random
 
 import numpy as np
@@ -6,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipes import loading
+from recipes.data import listing
 from recipes.loading import EvalBatches, TrainBatches, draw, loader, permutation, seed_all
 
 
@@ -121,3 +124,23 @@ def test_loader_processes_prepare_the_same_batches() -> None:
     assert len(alone) == 5
     for one, other in zip(alone, helped, strict=True):
         assert torch.equal(one["x"], other["x"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cores", "processes", "found"),
+    [(8, 2, 1, 1), (8, 16, 1, 8), (8, 16, 4, 3), (0, 2, 1, 0), (1, 1, 1, 1)],
+)
+def test_no_more_workers_than_cores(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wanted: int,
+    cores: int,
+    processes: int,
+    found: int,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    listing._say.cache_clear()
+    assert loading.workers(wanted) == found
+    said = capsys.readouterr().out
+    assert said.startswith(f"data.workers={wanted}: {found} here, of {cores} cores") == (found < wanted)

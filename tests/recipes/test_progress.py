@@ -47,9 +47,27 @@ def test_a_file_gets_a_line_now_and_then_and_one_at_the_end(clock: Clock, capsys
             clock.now += 0.012  # 12 seconds in all
             shown.update(step, 1 / step, 10.0)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("/1000")[0] for line in lines] == ["step  417", "step  834", "step 1000"]
-    assert lines[0] == "step  417/1000  loss 0.0024    10.0 steps/s  0:58 left"
+    assert [line.split("/1000")[0] for line in lines] == ["step  167", "step  584", "step 1000"]
+    assert lines[0] == "step  167/1000  loss 0.0060    10.0 steps/s  1:23 left"
     assert lines[-1].endswith("0:00 left")
+
+
+def test_a_slow_run_is_seen_to_move_before_it_has_a_loss(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(90, every=5.0) as shown:
+        for step in range(1, 7):
+            clock.now += 1.5
+            shown.begin(step)
+        shown.update(7, 0.25, 0.5)
+        for step in range(8, 30):
+            clock.now += 1.5
+            shown.begin(step)  # the loss of the next window is worth waiting for
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["step  2/90      0.7 steps/s  2:12 left", "step  6/90      0.7 steps/s  2:06 left"]
+    with Progress(10, shown=False) as hidden:
+        clock.now += 9
+        hidden.begin(1)
+        hidden.begin(2)
+    assert capsys.readouterr().out == ""
 
 
 def test_the_last_evaluation_stands_in_the_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

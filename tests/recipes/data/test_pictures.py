@@ -116,7 +116,7 @@ def test_a_folder_of_twenty_pictures(tmp_path: Path, capsys: pytest.CaptureFixtu
     read_all(tmp_path / "mine", seed=1, number=20)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == (
-        f"data.path={tmp_path}/mine (mine): left out 10 files: 2 .heic, 2 broken link, 2 link to a folder above, "
+        f"data.path={tmp_path}/mine: left out 10 files: 2 .heic, 2 broken link, 2 link to a folder above, "
         "2 named pipe, 2 without a suffix"
     )
 
