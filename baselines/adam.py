@@ -1,16 +1,24 @@
 """Optax's Nesterov Adam and AMSGrad, which PyTorch and timm have only with another bias correction."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
-from baselines.tensors import check_at_least_zero, check_factors, decay, evaluate, state_of, with_gradients
+from baselines.tensors import (
+    Baseline,
+    Group,
+    Tensors,
+    check_at_least_zero,
+    check_factors,
+    decay,
+    multiply,
+    state_of,
+)
 
 
-class NAdamW(Optimizer):
+class NAdamW(Baseline):
     r"""Adam with Nesterov momentum (Dozat 2016) as in Optax's nadamw: constant betas, decoupled weight decay.
 
     .. math::
@@ -38,33 +46,31 @@ class NAdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        check_at_least_zero(lr=lr, eps=eps, weight_decay=weight_decay)
-        check_factors("betas", betas, 2)
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters that have a gradient, and return what the closure returned."""
-        loss = evaluate(closure)
-        for group in self.param_groups:
-            lr, (beta1, beta2) = float(group["lr"]), group["betas"]
-            for params, grads in with_gradients(group):
-                states = [state_of(self, p, "exp_avg", "exp_avg_sq") for p in params]
-                means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
-                steps = [s["step"] for s in states]
-                torch._foreach_lerp_(means, grads, 1 - beta1)
-                torch._foreach_mul_(squares, beta2)
-                torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-                scale = torch._foreach_sqrt(squares)
-                torch._foreach_div_(scale, [math.sqrt(1 - beta2**t) for t in steps])
-                torch._foreach_add_(scale, group["eps"])
-                decay(params, group)
-                torch._foreach_addcdiv_(params, means, scale, [-lr * beta1 / (1 - beta1 ** (t + 1)) for t in steps])
-                torch._foreach_addcdiv_(params, grads, scale, [-lr * (1 - beta1) / (1 - beta1**t) for t in steps])
-        return loss
+    def check(self, settings: Group) -> None:
+        """Refuse settings of a group by a ValueError."""
+        check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay")})
+        check_factors("betas", settings["betas"], 2)
+
+    def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
+        """Move parameters of a group by their gradients, in place."""
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        states = [state_of(self, p, "exp_avg", "exp_avg_sq") for p in params]
+        means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
+        steps = [s["step"] for s in states]
+        torch._foreach_lerp_(means, grads, 1 - beta1)
+        multiply(squares, beta2)
+        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+        scale = torch._foreach_sqrt(squares)
+        torch._foreach_div_(scale, [math.sqrt(1 - beta2**t) for t in steps])
+        torch._foreach_add_(scale, group["eps"])
+        decay(params, group)
+        torch._foreach_addcdiv_(params, means, scale, [-lr * beta1 / (1 - beta1 ** (t + 1)) for t in steps])
+        torch._foreach_addcdiv_(params, grads, scale, [-lr * (1 - beta1) / (1 - beta1**t) for t in steps])
 
 
-class AMSGrad(Optimizer):
+class AMSGrad(Baseline):
     r"""AMSGrad (Reddi et al. 2018) as in Optax: bias correction before the maximum; decoupled weight decay.
 
     .. math::
@@ -92,26 +98,24 @@ class AMSGrad(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        check_at_least_zero(lr=lr, eps=eps, weight_decay=weight_decay)
-        check_factors("betas", betas, 2)
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters that have a gradient, and return what the closure returned."""
-        loss = evaluate(closure)
-        for group in self.param_groups:
-            lr, (beta1, beta2) = float(group["lr"]), group["betas"]
-            for params, grads in with_gradients(group):
-                states = [state_of(self, p, "exp_avg", "exp_avg_sq", "max_exp_avg_sq") for p in params]
-                means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
-                largest, steps = [s["max_exp_avg_sq"] for s in states], [s["step"] for s in states]
-                torch._foreach_lerp_(means, grads, 1 - beta1)
-                torch._foreach_mul_(squares, beta2)
-                torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-                torch._foreach_maximum_(largest, torch._foreach_div(squares, [1 - beta2**t for t in steps]))
-                scale = torch._foreach_sqrt(largest)
-                torch._foreach_add_(scale, group["eps"])
-                decay(params, group)
-                torch._foreach_addcdiv_(params, means, scale, [-lr / (1 - beta1**t) for t in steps])
-        return loss
+    def check(self, settings: Group) -> None:
+        """Refuse settings of a group by a ValueError."""
+        check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay")})
+        check_factors("betas", settings["betas"], 2)
+
+    def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
+        """Move parameters of a group by their gradients, in place."""
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        states = [state_of(self, p, "exp_avg", "exp_avg_sq", "max_exp_avg_sq") for p in params]
+        means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
+        largest, steps = [s["max_exp_avg_sq"] for s in states], [s["step"] for s in states]
+        torch._foreach_lerp_(means, grads, 1 - beta1)
+        multiply(squares, beta2)
+        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+        torch._foreach_maximum_(largest, torch._foreach_div(squares, [1 - beta2**t for t in steps]))
+        scale = torch._foreach_sqrt(largest)
+        torch._foreach_add_(scale, group["eps"])
+        decay(params, group)
+        torch._foreach_addcdiv_(params, means, scale, [-lr / (1 - beta1**t) for t in steps])

@@ -1,15 +1,23 @@
 """Gradient descent with momentum and decoupled weight decay, which torch.optim.SGD couples."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
-from baselines.tensors import check_at_least_zero, check_factors, decay, evaluate, state_of, with_gradients
+from baselines.tensors import (
+    Baseline,
+    Group,
+    Tensors,
+    check_at_least_zero,
+    check_factors,
+    decay,
+    multiply,
+    state_of,
+)
 
 
-class SGDW(Optimizer):
+class SGDW(Baseline):
     r"""SGDW (Loshchilov & Hutter 2019, arXiv:1711.05101): the decay passes by the momentum.
 
     .. math::
@@ -38,24 +46,26 @@ class SGDW(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        check_at_least_zero(lr=lr, weight_decay=weight_decay)
-        check_factors("momentum", [momentum], 1)
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov})
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters that have a gradient, and return what the closure returned."""
-        loss = evaluate(closure)
-        for group in self.param_groups:
-            momentum = group["momentum"]
-            for params, grads in with_gradients(group):
-                update = grads
-                if momentum > 0:
-                    update = [state_of(self, p, "momentum_buffer")["momentum_buffer"] for p in params]
-                    torch._foreach_mul_(update, momentum)
-                    torch._foreach_add_(update, grads)
-                    if group["nesterov"]:
-                        update = list(torch._foreach_add(grads, update, alpha=momentum))
-                decay(params, group)
-                torch._foreach_add_(params, update, alpha=-float(group["lr"]))
-        return loss
+    def check(self, settings: Group) -> None:
+        """Refuse settings of a group by a ValueError."""
+        check_at_least_zero(lr=settings["lr"], weight_decay=settings["weight_decay"])
+        check_factors("momentum", [settings["momentum"]], 1)
+        if not isinstance(settings["nesterov"], bool):
+            raise ValueError(f"nesterov={settings['nesterov']} must be True or False")
+        if settings["nesterov"] and not settings["momentum"]:
+            raise ValueError("nesterov=True changes nothing with momentum=0: give a momentum above 0")
+
+    def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
+        """Move parameters of a group by their gradients, in place."""
+        momentum = group["momentum"]
+        update = grads
+        if momentum > 0:
+            update = [state_of(self, p, "momentum_buffer")["momentum_buffer"] for p in params]
+            multiply(update, momentum)
+            torch._foreach_add_(update, grads)
+            if group["nesterov"]:
+                update = list(torch._foreach_add(grads, update, alpha=momentum))
+        decay(params, group)
+        torch._foreach_add_(params, update, alpha=-float(group["lr"]))

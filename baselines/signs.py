@@ -1,17 +1,25 @@
 """PowerSign and AddSign (Bello et al. 2017, arXiv:1709.07417): rules found by an earlier search than Lion's."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
 
-from baselines.tensors import check_at_least_zero, check_factors, decay, evaluate, state_of, with_gradients
+from baselines.tensors import (
+    Baseline,
+    Group,
+    Tensors,
+    check_at_least_zero,
+    check_factors,
+    decay,
+    is_number,
+    multiply,
+    state_of,
+)
 
 
-class PowerSign(Optimizer):
+class PowerSign(Baseline):
     r"""A gradient is made larger where it agrees in sign with its moving average, smaller where not.
 
     .. math::
@@ -39,27 +47,25 @@ class PowerSign(Optimizer):
         alpha: float = math.e,
         weight_decay: float = 0.0,
     ) -> None:
-        check_at_least_zero(lr=lr, weight_decay=weight_decay)
-        check_factors("beta", [beta], 1)
-        if not (math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"alpha={alpha} must be a finite number above 0")
-        super().__init__(params, {"lr": lr, "beta": beta, "alpha": alpha, "weight_decay": weight_decay})
+        super().__init__(params, lr=lr, beta=beta, alpha=alpha, weight_decay=weight_decay)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters that have a gradient, and return what the closure returned."""
-        loss = evaluate(closure)
-        for group in self.param_groups:
-            for params, grads in with_gradients(group):
-                factor = _agreement(self, params, grads, group["beta"])
-                torch._foreach_mul_(factor, math.log(group["alpha"]))
-                torch._foreach_exp_(factor)
-                decay(params, group)
-                torch._foreach_addcmul_(params, factor, grads, -float(group["lr"]))
-        return loss
+    def check(self, settings: Group) -> None:
+        """Refuse settings of a group by a ValueError."""
+        check_at_least_zero(lr=settings["lr"], weight_decay=settings["weight_decay"])
+        check_factors("beta", [settings["beta"]], 1)
+        if not (is_number(settings["alpha"]) and settings["alpha"] > 0):
+            raise ValueError(f"alpha={settings['alpha']} must be a finite number above 0")
+
+    def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
+        """Move parameters of a group by their gradients, in place."""
+        factor = _agreement(self, params, grads, group["beta"])
+        multiply(factor, math.log(group["alpha"]))
+        torch._foreach_exp_(factor)
+        decay(params, group)
+        torch._foreach_addcmul_(params, factor, grads, -float(group["lr"]))
 
 
-class AddSign(Optimizer):
+class AddSign(Baseline):
     r"""A gradient is added to by its own size where it agrees in sign with its moving average, taken from where not.
 
     .. math::
@@ -87,24 +93,22 @@ class AddSign(Optimizer):
         alpha: float = 1.0,
         weight_decay: float = 0.0,
     ) -> None:
-        check_at_least_zero(lr=lr, alpha=alpha, weight_decay=weight_decay)
-        check_factors("beta", [beta], 1)
-        super().__init__(params, {"lr": lr, "beta": beta, "alpha": alpha, "weight_decay": weight_decay})
+        super().__init__(params, lr=lr, beta=beta, alpha=alpha, weight_decay=weight_decay)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters that have a gradient, and return what the closure returned."""
-        loss = evaluate(closure)
-        for group in self.param_groups:
-            for params, grads in with_gradients(group):
-                factor = _agreement(self, params, grads, group["beta"])
-                torch._foreach_add_(factor, group["alpha"])
-                decay(params, group)
-                torch._foreach_addcmul_(params, factor, grads, -float(group["lr"]))
-        return loss
+    def check(self, settings: Group) -> None:
+        """Refuse settings of a group by a ValueError."""
+        check_at_least_zero(**{name: settings[name] for name in ("lr", "alpha", "weight_decay")})
+        check_factors("beta", [settings["beta"]], 1)
+
+    def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
+        """Move parameters of a group by their gradients, in place."""
+        factor = _agreement(self, params, grads, group["beta"])
+        torch._foreach_add_(factor, group["alpha"])
+        decay(params, group)
+        torch._foreach_addcmul_(params, factor, grads, -float(group["lr"]))
 
 
-def _agreement(optimizer: Optimizer, params: list[Tensor], grads: list[Tensor], beta: float) -> list[Tensor]:
+def _agreement(optimizer: Baseline, params: Tensors, grads: Tensors, beta: float) -> Tensors:
     """Move the averages on and return 1 where gradient and average agree in sign, -1 where not, 0 where one is 0."""
     means = [state_of(optimizer, p, "exp_avg")["exp_avg"] for p in params]
     torch._foreach_lerp_(means, grads, 1 - beta)

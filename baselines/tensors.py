@@ -1,43 +1,91 @@
 """What every optimizer of this package does around its formula: check settings, gather gradients, decay weights."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+Tensors = list[Tensor]
+Group = dict[str, Any]
 
-def check_at_least_zero(**settings: float) -> None:
+
+class Baseline(Optimizer, ABC):
+    """An optimizer without its formula. A subclass says which settings it takes and how a list of tensors is stepped.
+
+    Every group's settings are checked when it is added, a group's learning rate is its own, and loading, copying and
+    pickling leave the groups' keys as they are.
+    """
+
+    def __init__(self, params: Iterable[Any], **settings: Any) -> None:
+        super().__init__(params, settings)
+
+    @abstractmethod
+    def check(self, settings: Group) -> None:
+        """Refuse settings of a group by a ValueError."""
+
+    @abstractmethod
+    def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
+        """Move parameters of a group by their gradients, in place."""
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group of parameters after checking its settings."""
+        super().add_param_group(param_group)
+        group = self.param_groups.pop()  # left out if refused
+        self.check(group)
+        if any(p.is_complex() for p in group["params"]):
+            raise ValueError("a parameter is complex; view it with torch.view_as_real")
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = group["lr"].detach().clone()  # schedules write into it
+        self.param_groups.append(group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a pickled or loaded state, without the key that torch adds to the defaults of later groups."""
+        super().__setstate__(state)
+        self.defaults.pop("differentiable", None)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters that have a gradient, and return what the closure returned."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            for params, grads in with_gradients(group):
+                self.update(group, params, grads)
+        return loss
+
+
+def check_at_least_zero(**settings: Any) -> None:
     """Refuse settings that are no finite numbers of at least 0.
 
     Raises:
         ValueError: names the setting and its value.
     """
     for name, value in settings.items():
-        if not (math.isfinite(value) and value >= 0):
+        if not (is_number(value) and value >= 0):
             raise ValueError(f"{name}={value} must be a finite number of at least 0")
 
 
-def check_factors(name: str, values: Sequence[float], count: int) -> None:
+def check_factors(name: str, values: Any, count: int) -> None:
     """Refuse factors of moving averages outside of [0, 1), or more or fewer of them than `count`.
 
     Raises:
         ValueError: names the setting and its value.
     """
-    if len(values) != count or not all(0 <= value < 1 for value in values):
-        shown = values[0] if count == len(values) == 1 else list(values)
+    several = isinstance(values, Sequence) and not isinstance(values, str)
+    if not several or len(values) != count or not all(is_number(value) and 0 <= value < 1 for value in values):
+        shown = (values[0] if count == len(values) == 1 else list(values)) if several else values
         expected = "a number" if count == 1 else f"{count} numbers"
         raise ValueError(f"{name}={shown} must be {expected} of at least 0 and below 1")
 
 
-def evaluate(closure: Callable[[], Any] | None) -> Any:
-    """Return the closure's loss, computed with gradients, or None without a closure."""
-    if closure is None:
-        return None
-    with torch.enable_grad():
-        return closure()
+def is_number(value: Any) -> bool:
+    """Whether a setting is a finite real number, or a tensor without axes that holds one; True and False are not."""
+    scalar = value.ndim == 0 if isinstance(value, Tensor) else isinstance(value, Real) and not isinstance(value, bool)
+    return scalar and math.isfinite(value)
 
 
 def state_of(optimizer: Optimizer, parameter: Tensor, *buffers: str) -> dict[str, Any]:
@@ -51,7 +99,7 @@ def state_of(optimizer: Optimizer, parameter: Tensor, *buffers: str) -> dict[str
     return state
 
 
-def with_gradients(group: dict[str, Any]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+def with_gradients(group: Group) -> Iterator[tuple[Tensors, Tensors]]:
     """Yield lists of parameters and of their gradients: on the CPU one by one, on other devices all at once.
 
     Fused list operations save kernel launches on an accelerator; on a CPU there is no launch to save, and a tensor
@@ -62,15 +110,27 @@ def with_gradients(group: dict[str, Any]) -> Iterator[tuple[list[Tensor], list[T
     """
     params = [p for p in group["params"] if p.grad is not None]
     for gradient in (p.grad for p in params):
-        if gradient.is_sparse or gradient.is_complex():
-            kind = "sparse" if gradient.is_sparse else "complex"
+        if gradient.layout != torch.strided or gradient.is_complex():
+            kind = "complex" if gradient.is_complex() else "sparse"
             raise RuntimeError(f"a gradient is {kind}; this optimizer takes dense real ones")
     together = bool(params) and all(p.device.type != "cpu" for p in params)
     for chunk in [params] if together else ([p] for p in params):
         yield chunk, [p.grad for p in chunk]
 
 
-def decay(params: list[Tensor], group: dict[str, Any]) -> None:
+def multiply(tensors: Tensors, factor: float) -> None:
+    """Multiply in place by a number that is not rounded to the tensors' type first.
+
+    On the CPU `torch._foreach_mul_` does round it: 0.999 in bfloat16 is 1, so that a moving average never forgets.
+    """
+    if any(tensor.device.type == "cpu" for tensor in tensors):
+        for tensor in tensors:
+            tensor.mul_(factor)
+    else:
+        torch._foreach_mul_(tensors, factor)
+
+
+def decay(params: Tensors, group: Group) -> None:
     """Decoupled weight decay in place, by the learning rate of this step: theta <- theta - lr * lambda * theta."""
     if group["weight_decay"] != 0:
-        torch._foreach_mul_(params, 1 - float(group["lr"]) * group["weight_decay"])
+        multiply(params, 1 - float(group["lr"]) * group["weight_decay"])

@@ -202,13 +202,14 @@ class TuningSweeper(Sweeper):
         return values
 
     def _study(self, overrides: list[str]) -> Study:
-        from recipes import validation
+        from recipes import from_data, validation
         from recipes.grid import around
 
         cfg = self.context.config_loader.load_sweep_config(self.base, overrides)
         OmegaConf.set_struct(cfg, False)
         cfg.pop("hydra")
         validation.check(cfg)
+        from_data.resolve(cfg, overrides)
         study = Study(overrides, cfg)
         if self.trials:
             study.points = around(study.centre, self.trials)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lion.kernels import cpu, memory, plain
-from lion.settings import OPTIONS, settled
+from lion.settings import OPTIONS, check_effect, settled
 
 Tensors = list[Tensor]
 Group = dict[str, Any]
@@ -48,10 +48,14 @@ class Lion(Optimizer):
             (default False). Off the CPU, lists with a tensor lr need it, as in torch's Adam.
         fused: the step in one pass over memory, with the same bits as the others. None, the default: for float32 and
             bfloat16, on the CPU where a C compiler is at hand (the first step compiles once, in about a second), on
-            CUDA where Triton is. True: the same, and a warning says why where it cannot be. False: never.
+            CUDA where Triton is. True: the same, and a warning says why where it cannot be. False: never. Not together
+            with foreach=True.
         momentum_dtype: how the momentum is stored, a torch.dtype or its name (default None: as the parameter; the
-            paper: bfloat16). Arithmetic is in the wider of the two types, rounded on storing. int8 has a float32
-            scale for every 256 elements (`kernels/memory.py`).
+            paper: bfloat16). int8 has a float32 scale for every 256 elements (`kernels/memory.py`).
+        momentum_arithmetic: "wide", the default: in the wider of the momentum's type and the parameter's, rounded once
+            on storing. "storage": as the authors' JAX code and optax's `mu_dtype`, where β is rounded to the
+            momentum's type and multiplied in it, so that 0.99 acts as 0.98828 in bfloat16. Needs a `momentum_dtype` of
+            bfloat16 or float16, and has no kernel.
         cautious: leave out what disagrees with the gradient in sign and scale up the rest by one over its share, the
             mean over each tensor, at least 0.001 (Liang et al. 2024, arXiv:2411.16085; as timm's `caution`).
         cautious_decay: decay only weights that the step does not push away from zero: where sign(c)·θ ≥ 0 (Chen et
@@ -63,10 +67,12 @@ class Lion(Optimizer):
             & Stern 2018, arXiv:1804.04235, section 6). A sign update's is at most 1, so 1 and more change nothing but a
             `cautious` one, which has 1/√share; below 1 it is a smaller lr for tensors whose gradients are not sparse.
         stochastic_rounding: round bfloat16 weights up or down at random, so that steps below half their spacing count
-            on average. The same numbers in every run and replica (`kernels/memory.py`). Other types stay as they are.
+            on average. The same numbers in every run, replica and shard (`kernels/memory.py`). Other types stay as
+            they are.
 
     Raises:
-        ValueError: a setting is out of its range, or a parameter is complex.
+        ValueError: a setting is out of its range, excludes another or changes nothing for these parameters, or a
+            parameter is complex.
         RuntimeError: a gradient is sparse or complex.
 
     Example:
@@ -89,6 +95,7 @@ class Lion(Optimizer):
         foreach: bool | None = None,
         capturable: bool = False,
         momentum_dtype: torch.dtype | str | None = None,
+        momentum_arithmetic: str = "wide",
         fused: bool | None = None,
         cautious: bool = False,
         cautious_decay: bool = False,
@@ -99,6 +106,7 @@ class Lion(Optimizer):
         given = locals()
         options = {name: given[name] for name in OPTIONS}
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, **options})
+        check_effect(self.param_groups)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group of parameters after checking its settings."""
@@ -109,8 +117,12 @@ class Lion(Optimizer):
         """Fill in settings that older pickles and other Lions do not have."""
         super().__setstate__(state)
         self.defaults = OPTIONS | self.defaults
-        for group in self.param_groups:
-            group.update(settled(self.defaults | group))
+        # torch adds this key to what is loaded; groups would have one more than they were made with.
+        for settings in (self.defaults, *self.param_groups):
+            settings.pop("differentiable", None)
+        if "defaults" in state:  # not from load_state_dict, which lays the checkpoint's settings over the group's own
+            for group in self.param_groups:
+                group.update(settled(self.defaults | group))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, of this Lion or another that calls its momentum `exp_avg`.
@@ -130,6 +142,7 @@ class Lion(Optimizer):
                 for p, number in zip(group["params"], saved["params"], strict=True):
                     if state := given["state"].get(number):
                         self.state[p] = memory.loaded(state, p, group, places[p])
+            check_effect(self.param_groups)
 
         before = self.register_load_state_dict_pre_hook(lambda _, state: given.update(state))
         with before, self.register_load_state_dict_post_hook(mend, prepend=True):
@@ -183,7 +196,10 @@ def _chosen(group: Group, params: Tensors, grads: Tensors, states: list[State]) 
     if group["foreach"] and loose_lr and not on_cpu:
         raise ValueError("foreach=True with a tensor lr needs capturable=True off the CPU; or give lr as a number")
     foreach = not (on_cpu or loose_lr) if group["foreach"] is None else group["foreach"]
-    return plain.lists if foreach and not any(group[setting] for setting in plain.ONE_BY_ONE) else plain.each
+    one_by_one = plain.why_one_by_one(group) if foreach else None
+    if group["foreach"] and one_by_one:
+        warnings.warn(f"Lion(foreach=True): {one_by_one} is done tensor by tensor; the loop is taken", stacklevel=5)
+    return plain.lists if foreach and not one_by_one else plain.each
 
 
 def _kernels(device: str) -> ModuleType:

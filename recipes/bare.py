@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from recipes import build, checkpoint, forerunner, recipe
+from recipes import build, checkpoint, forerunner, param_groups, recipe
 from recipes.loading import seed_all
 
 BATCHES = 64  # drawn once, then again from the first on
@@ -27,7 +27,7 @@ class BareLoop:
         self.model = self.recipe.model().train()
         if cfg.init_from is not None:  # a locked tower's features may be cached from these weights
             self.recipe.initialise(self.model, checkpoint.load_weights(forerunner.source(cfg)))
-        groups = build.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
+        groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = build.optimizer_factory(cfg.optim)(groups)
         self.average: AveragedModel | None = None
         if cfg.ema_decay is not None:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from recipes.errors import ConfigError
 from recipes.validation import DESCRIPTION
@@ -53,25 +52,3 @@ def _class(optim: DictConfig) -> type:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"optim={optim.name}: _target_={optim._target_} cannot be imported: {error}") from None
-
-
-def parameter_groups(model: nn.Module, rule: str, weight_decay: float) -> list[dict[str, Any]]:
-    """Split a model's parameters into those that decay and those that do not: the same rule for every optimizer.
-
-    Args:
-        model: its trainable parameters are grouped.
-        rule: `matrices` decays what has two axes or more and is no position embedding or class token (what the
-            model's own `no_weight_decay` names), as the paper's code base does; `all` decays everything.
-        weight_decay: the coefficient of those that decay.
-    """
-    exempt: set[str] = set()
-    if hasattr(model, "no_weight_decay"):
-        exempt = set(model.no_weight_decay())  # type: ignore[operator]
-    decayed: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decays = rule == "all" or (parameter.ndim >= 2 and name not in exempt)
-            (decayed if decays else rest).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]

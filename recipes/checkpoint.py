@@ -63,7 +63,8 @@ def save(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
     temporary = folder / f".{final.name}.tmp"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)  # in the run's own, which may have been deleted
+        temporary.mkdir()
         save_file(_storable(checkpoint.model), temporary / "model.safetensors")
         if checkpoint.average is not None:
             save_file(_storable(checkpoint.average), temporary / "average.safetensors")

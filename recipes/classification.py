@@ -41,7 +41,8 @@ class Recipe:
         self.args: dict[str, Any] = OmegaConf.to_container(cfg.model.args)  # type: ignore[assignment]
         self.mixup = None
         if cfg.augment.mixup > 0:
-            self.mixup = Mixup(mixup_alpha=cfg.augment.mixup, num_classes=self.args["num_classes"])
+            # timm smooths labels by 0.1 unless told otherwise; the paper's settings have no label smoothing (Table 12).
+            self.mixup = Mixup(cfg.augment.mixup, label_smoothing=0.0, num_classes=self.args["num_classes"])
         if cfg.augment.randaugment:
             try:
                 rand_augment_transform(cfg.augment.randaugment, {})
@@ -60,11 +61,7 @@ class Recipe:
                 f"time; augment.mixup mixes pairs: choose a multiple of {2 * together}"
             )
         splits = load_data(self.cfg)
-        classes = len(splits[TRAIN].class_names)
-        if classes != self.args["num_classes"]:
-            raise ConfigError(
-                f"data={self.cfg.data.name} has {classes} classes, model.args.num_classes={self.args['num_classes']}"
-            )
+        self._check_fit(splits[TRAIN])
         wrapped: dict[str, Examples] = {}
         for name, split in splits.items():
             if not isinstance(split, ImageArrays):
@@ -75,6 +72,35 @@ class Recipe:
                 shift = self.cfg.augment.shift if name == TRAIN else 0
                 wrapped[name] = TensorImages(self._padded(split), shift, self.cfg.seed)
         return wrapped
+
+    def _check_fit(self, train: Any) -> None:
+        """Refuse a model that the training images do not fit."""
+        name, classes = self.cfg.data.name, len(train.class_names)
+        if classes != self.args.get("num_classes"):
+            raise ConfigError(
+                f"data={name} has {classes} classes, model.args.num_classes={self.args.get('num_classes')}: set "
+                f"model.args.num_classes={classes}"
+            )
+        arrays = isinstance(train, ImageArrays)
+        channels, own = train.images.shape[3] if arrays else 3, self.args.get("in_chans", 3)
+        if channels != own:
+            raise ConfigError(
+                f"data={name} has images of {channels} channels, the model model.args.in_chans={own}: set "
+                f"model.args.in_chans={channels}"
+            )
+        if not arrays:
+            return
+        side, size, shift = train.images.shape[1], self.args.get("img_size"), self.cfg.augment.shift
+        if size is not None and side > size:
+            raise ConfigError(
+                f"data={name} has images of {side} pixels a side, the model model.args.img_size={size}: set "
+                f"model.args.img_size={side}, or +data.options.size={size} where the data take it"
+            )
+        side = max(side, size or 0)
+        if shift > side // 2:
+            raise ConfigError(
+                f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}"
+            )
 
     def _padded(self, arrays: ImageArrays) -> ImageArrays:
         """Arrays with a black border up to the model's image size, where that is larger."""
@@ -93,10 +119,19 @@ class Recipe:
             raise ConfigError(f"model.name={name} is no timm model; near it: {near}")
         try:
             if timm.is_model(name):
-                return timm.create_model(name, pretrained=False, **self.args)
-            model: nn.Module = getattr(timm.models, name)(**self.args)
+                model: nn.Module = timm.create_model(name, pretrained=False, **self.args)
+            else:
+                model = getattr(timm.models, name)(**self.args)
         except (TypeError, ValueError, AssertionError) as error:
             raise ConfigError(f"model.name={name} does not take these model.args: {error}") from None
+        together = self.cfg.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+        if self.cfg.batch_size <= together and any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
+        ):
+            raise ConfigError(
+                f"batch_size={self.cfg.batch_size} gives each process one image at a time, and {name} has batch norm, "
+                f"which needs two: choose at least {2 * together}"
+            )
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -161,8 +196,8 @@ class Recipe:
 
 
 def image_size(cfg: DictConfig) -> int:
-    """Pixels a side: the model's argument, or what timm's model was published for."""
-    if size := cfg.model.args.get("img_size"):
+    """Pixels a side: the model's argument, data.options.size, or what timm's model was published for."""
+    if size := cfg.model.args.get("img_size") or cfg.data.options.get("size"):
         return int(size)
     published = timm.get_pretrained_cfg(cfg.model.name)
     return int(published.input_size[-1]) if published else 224
@@ -177,17 +212,26 @@ def offsets(keys: Sequence[Key], shift: int, seed: int) -> torch.Tensor:
     """Whole-pixel translations in [0, 2 shift], one pair an example: a hash of the seed and its position.
 
     A counter-based hash (splitmix64) instead of a generator, so that a batch is one array operation and an example
-    is moved the same way whichever process loads it.
+    is moved the same way whichever process loads it. The low 24 bits of the seed count in steps of 2^40 positions,
+    those above are hashed into the result, so that no two seeds share their translations.
     """
     positions = np.array([position for position, _ in keys], dtype=np.uint64)
+    low, high = seed % (1 << 24), (seed >> 24) % (1 << 64)
     with np.errstate(over="ignore"):
-        word = (positions + np.uint64(seed) * np.uint64(1 << 40) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        word ^= word >> np.uint64(31)
+        word = _mixed(positions + np.uint64(low) * np.uint64(1 << 40) + np.uint64(1))
+        if high:
+            word = _mixed(word ^ _mixed(np.array(high, np.uint64)))
     span = np.uint64(2 * shift + 1)
     pairs = np.stack([word % span, (word >> np.uint64(32)) % span], axis=1)
     return torch.from_numpy(pairs.astype(np.int64))
+
+
+def _mixed(word: np.ndarray) -> np.ndarray:
+    """The hash splitmix64 of uint64 words."""
+    word = word * np.uint64(0x9E3779B97F4A7C15)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))
 
 
 def shifted(image: torch.Tensor, offset: torch.Tensor, shift: int) -> torch.Tensor:
@@ -249,10 +293,10 @@ class DecodedImages:
     """Image files, decoded and transformed one by one; the draws follow from the position."""
 
     def __init__(self, images: Any, cfg: DictConfig, *, train: bool) -> None:
-        from recipes.data.images import eval_transform, train_transform
+        from recipes.data.images import eval_transform, for_size, train_transform
 
         size = image_size(cfg)
-        self.images, self.seed = images, cfg.seed
+        self.images, self.seed = for_size(images, size), cfg.seed
         self.transform = train_transform(size, cfg.augment.randaugment) if train else eval_transform(size)
 
     def __len__(self) -> int:

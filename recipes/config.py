@@ -4,7 +4,9 @@ The groups in conf/ hold the values. Only the optimizer's node is open: its keys
 that its `_target_` names.
 """
 
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +118,7 @@ class Config:
     accumulate: int = 1  # micro-batches a step
     precision: str = "fp32"  # fp32, bf16 (autocast)
     clip_norm: float | None = None  # global gradient norm
-    decay: str = "matrices"  # which parameters decay: matrices (not biases, norms, position embeddings) or all
+    decay: str = "weights"  # which parameters decay: weights (not biases, norms, position embeddings) or all
     ema_decay: float | None = None  # Polyak averaging of the weights
     init_from: str | None = None  # a run's folder, .safetensors file, saved transformers folder, hub name, run:command
 
@@ -130,19 +132,6 @@ class Config:
     output_dir: str = "outputs"
     dry_run: bool = False
     device_memory: str = "32GiB"  # of one device, for the dry run
-
-
-# What decides where a run is written or watched, not what it computes: left out of the run id.
-UNHASHED = (
-    "tracker",
-    "tuned",
-    "output_dir",
-    "dry_run",
-    "device_memory",
-    "log_every",
-    "checkpoint_every",
-    "device",
-)
 
 
 def register() -> None:
@@ -162,19 +151,40 @@ def composing() -> Iterator[None]:
         GlobalHydra.instance().hydra = running
 
 
+def quoted(text: str) -> str:
+    """A text as Hydra's grammar reads it back, whatever characters it has."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
+
+
+def literal(value: Any) -> str:
+    """A plain value as Hydra's grammar reads it back."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {literal(held)}" for key, held in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    return quoted(value) if isinstance(value, str) else "null" if value is None else str(value).lower()
+
+
 def composed(overrides: list[str]) -> DictConfig:
-    """The config as run.py would compose it."""
+    """The config as run.py would compose it and a run would hold it."""
+    from recipes import from_data
+
     with composing():
-        return compose("config", overrides=overrides)
+        cfg = compose("config", overrides=overrides)
+    from_data.resolve(cfg, overrides)
+    return cfg
 
 
 def command_of(named: str, scale: str) -> list[str]:
     """The overrides of the run that `run:command` names, at the scale of the run that names it.
 
     Raises:
-        ConfigError: the command has no task.
+        ConfigError: the command has no task, or an open quotation mark.
     """
-    command = named.removeprefix(RUN).split()
+    try:
+        command = shlex.split(named.removeprefix(RUN))
+    except ValueError as error:
+        raise ConfigError(f"{named} cannot be read as a command ({error})") from None
     if not any(word.startswith("task=") for word in command):
         raise ConfigError(f"{named} names no task; expected as in run:task=t5_pretrain optim=adamw")
     return [f"scale={scale}", *command]

@@ -2,8 +2,8 @@
 
 Data: images with captions. Model: timm's image tower, locked in LiT, and a text tower with random weights. Loss:
 InfoNCE over the batch of all processes. Metric: zero-shot accuracy, an image's nearest class by the mean embedding of
-the class's prompts; retrieval both ways stands beside it. A locked tower's features are computed once, where images
-come as they are.
+the class's prompts; retrieval both ways stands beside it, and chooses where val has no classes. A locked tower's
+features are computed once, where images come as they are.
 """
 
 import difflib
@@ -58,6 +58,10 @@ class Recipe:
             raise ConfigError(f"model.args.logit_scale={scale} must be above 0")
         if micro is not None and micro < 1:
             raise ConfigError(f"model.args.micro_batch={micro} must be at least 1, or null")
+        if cfg.batch_size < 2:
+            raise ConfigError(
+                f"batch_size={cfg.batch_size}: a pair is told from the others of its batch; choose 2 or more"
+            )
         if cfg.accumulate > 1:
             raise ConfigError(
                 f"accumulate={cfg.accumulate} would compare each micro-batch with itself alone; "
@@ -78,9 +82,11 @@ class Recipe:
             )
         data: Any = load_data(self.cfg)  # PairData
         if not (data.probes["val"].label >= 0).any():
+            self.metric = "image_to_text_1"
+        if not (data.probes["val"].label >= 0).any() and not (data.probes["val"].image_group >= 0).any():
             raise ConfigError(
-                f"data={self.cfg.data.name} has no labelled images to choose by: zero-shot accuracy needs "
-                "data.options.zero_shot, as '+data.options.zero_shot.imagenet.path=/data/imagenet'"
+                f"data={self.cfg.data.name} has neither labelled images nor captions in val to choose by: set "
+                "'+data.options.zero_shot.imagenet.path=/data/imagenet'"
             )
         encoder = Encoder(data.tokenizer, self.args["length"])
         text = self.args["text"]

@@ -80,7 +80,7 @@ class Recipe:
             )
         self.check_samples(splits)
         rows = {name: self._rows(split, train=name == TRAIN) for name, split in splits.items()}
-        self.judged_by(judging.judge(self.cfg, self.args["judge"]))
+        self.judged_by(judging.judge(self.cfg, self.args["judge"], self.shape))
         return {name: each if name == TRAIN else self.evaluated(name, each) for name, each in rows.items()}
 
     def judged_by(self, judge: judging.Judge) -> None:
@@ -122,6 +122,10 @@ class Recipe:
 
     def _rows(self, split: Any, *, train: bool) -> Examples:
         if not isinstance(split, ImageArrays):
+            if self.shape[0] != 3:
+                raise ConfigError(
+                    f"data={self.cfg.data.name} has images of 3 channels: set model.args.unet.image_channels=3"
+                )
             return Pictures(split, self.shape[-1], self.cfg.seed, mirrored=train)
         if split.images.shape[1:] != (self.shape[1], self.shape[2], self.shape[0]):
             raise ConfigError(
@@ -264,9 +268,9 @@ class Pictures:
     """Image files: the smaller side resized, the central square, mirrored at random to train; in [-1, 1]."""
 
     def __init__(self, images: Any, size: int, seed: int, *, mirrored: bool) -> None:
-        from recipes.data.images import eval_transform
+        from recipes.data.images import eval_transform, for_size
 
-        self.images, self.seed, self.mirrored = images, seed, mirrored
+        self.images, self.seed, self.mirrored = for_size(images, size), seed, mirrored
         self.transform = eval_transform(size, crop=1.0)
 
     def __len__(self) -> int:

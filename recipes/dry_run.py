@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 from torch import nn
 
-from recipes import build, recipe
+from recipes import build, param_groups, recipe
 from recipes.errors import ConfigError
 from recipes.footprint import (
     Activations,
@@ -26,9 +26,11 @@ from recipes.footprint import (
     GroupsFn,
     LossFn,
     OptimizerFn,
+    Shards,
     count_flops,
     one_line,
     optimizer_state,
+    shards,
     trace_activations,
 )
 from recipes.settings import parse_bytes
@@ -36,7 +38,7 @@ from recipes.settings import parse_bytes
 ALLOWANCE = 0.05  # of a device, left free: the driver's context, library workspaces, the allocator's fragmentation
 NOTE = f"""\
 replicas    devices that each hold the model whole and an equal share of the batch (none: it does not fit)
-sharded     devices that divide all but activations among them (FSDP)
+sharded     devices that divide the model among them (FSDP), and gather a block at a time; shard=true needs two at least
 one device  the largest micro batch x gradient accumulation
 Each holds twice the largest activation, for what backward allocates, and keeps {ALLOWANCE:.0%} of its memory free."""
 
@@ -53,6 +55,7 @@ class Footprint:
     optimizer_state_bytes: Mapping[str, int | str]  # the reason, where it is unknown
     activations: Activations  # with an attention kernel that never stores the attention matrix
     activations_unfused: Activations  # with one that does
+    shards: Shards  # what stays whole where the model is divided
     flops_per_example_forward: int
     flops_per_step: int  # forward and backward on the global batch, nothing recomputed
 
@@ -63,7 +66,7 @@ class Devices:
 
     dividing: int | None  # full replicas, each with an equal share of the batch
     power_of_two: int | None
-    sharded: int | None  # all but activations divided over the devices (FSDP), an equal share each
+    sharded: int | None  # two or more that divide the model among them (FSDP), with an equal share of the batch each
     micro_batch: int | None  # the most examples that one device holds, for gradient accumulation
     bytes_per_device: int | None  # on `dividing` replicas, or on `sharded` devices where no replica fits
 
@@ -85,18 +88,24 @@ def devices_needed(footprint: Footprint, state: int, batch: int, memory: int) ->
     usable, kept = memory * (1 - ALLOWANCE), footprint.activations
     model = footprint.parameter_bytes + footprint.gradient_bytes + footprint.ema_bytes + state + kept.constant
 
-    def on_each(devices: int, shards: int = 1) -> int:
-        return math.ceil(model / shards) + kept.peak(math.ceil(batch / devices))
+    def on_each(devices: int) -> int:
+        return math.ceil(model) + kept.peak(math.ceil(batch / devices))
+
+    divided = model - kept.constant - footprint.shards.buffers
+
+    def in_shards(devices: int) -> int:
+        whole = math.ceil(divided / devices + footprint.shards.whole)
+        return whole + kept.peak(math.ceil(batch / devices))
 
     divisors = [n for n in range(1, batch + 1) if batch % n == 0]
     dividing = next((n for n in divisors if on_each(n) <= usable), None)
-    sharded = next((n for n in divisors if on_each(n, n) <= usable), None)
+    sharded = next((n for n in divisors[1:] if in_shards(n) <= usable), None)
     return Devices(
         dividing,
         power_of_two=next((2**k for k in range(batch.bit_length()) if on_each(2**k) <= usable), None),
         sharded=sharded,
         micro_batch=bisect_right(range(1, batch + 1), usable - model, key=kept.peak) or None,
-        bytes_per_device=on_each(dividing) if dividing else on_each(sharded, sharded) if sharded else None,
+        bytes_per_device=on_each(dividing) if dividing else in_shards(sharded) if sharded else None,
     )
 
 
@@ -124,6 +133,7 @@ def estimate(
         activations = trace_activations(model, loss_fn, batch_fn, autocast_dtype, fused=True)
         unfused = trace_activations(model, loss_fn, batch_fn, autocast_dtype, fused=False)
         forward, both = count_flops(model, loss_fn, batch_fn)
+        divided = shards(model, loss_fn, batch_fn, autocast_dtype, activations)
     except RuntimeError as error:
         raise ConfigError(f"dry_run=true cannot follow this task's loss without data ({one_line(error)})") from error
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -138,6 +148,7 @@ def estimate(
         optimizer_state_bytes=states,
         activations=activations,
         activations_unfused=unfused,
+        shards=divided,
         flops_per_example_forward=forward,
         flops_per_step=both * global_batch,
     )
@@ -161,6 +172,8 @@ def render(result: DryRun, selected: str) -> str:
     lines = [
         f"model       {f.num_parameters:,} parameters, {f.trainable:,} of them trained, computed in {precision}",
         f"replica     parameters {_size(f.parameter_bytes)}, gradients {_size(f.gradient_bytes)}{ema}{copies}",
+        f"shards      {_size(f.shards.whole)} on each beside its share: {_size(f.shards.root)} gathered for a step, "
+        f"{_size(f.shards.work)} for the block at work",
         f"example     {f.flops_per_example_forward:.4g} FLOPs forward, activations {_size(kept.per_example)}{stored}"
         + (f", and {_size(kept.per_pair)} a pair of examples" if kept.per_pair else ""),
         f"step        {result.global_batch:,} examples, {f.flops_per_step:.4g} FLOPs",
@@ -205,8 +218,12 @@ def run(cfg: DictConfig) -> None:
         steps=cfg.steps,
         autocast_dtype=torch.bfloat16 if cfg.precision == "bf16" else None,
         device_memory=parse_bytes(cfg.device_memory),
-        param_groups=lambda model: build.parameter_groups(model, cfg.decay, 0.0),  # decay costs no memory
+        param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.0),  # decay costs no memory
         ema=cfg.ema_decay is not None,
     )
     print(f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name}, a dry run\n")
     print(render(result, cfg.optim.name))
+    with torch.device("meta"):
+        model = the_recipe.model()
+    print(f"\ndecay={cfg.decay}: what weight decay acts on, for every optimizer\n")
+    print(param_groups.table(model, cfg.decay))

@@ -3,14 +3,13 @@
 import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, recipe, record, startup, validation
+from recipes import build, from_data, processes, recipe, record, run_id, startup, validation
 from recipes.clock import Clock
 
 LIBRARIES = (
@@ -36,18 +35,28 @@ def run(cfg: DictConfig) -> str:
         ConfigError: a user's mistake, found before any work is lost.
         KeyboardInterrupt: the run was asked to stop; its checkpoint is written.
     """
-    validation.check(cfg)
-    if cfg.dry_run:
-        from recipes import dry_run
+    with processes.together():
+        if not cfg.dry_run:
+            processes.join(cpu=cfg.device == "cpu")
+        processes.by_all(lambda: _settle(cfg))
+        if cfg.dry_run:
+            from recipes import dry_run
 
-        dry_run.run(cfg)
-        return "dry run"
-    folder = record.folder_of(cfg)
-    done = record.read_summary(folder)
-    if done is not None and done.get("status") in record.FINISHED:
-        _say(f"{folder} is {done['status']} already: {_figures(done)}")
-        return "skipped"
-    return _run(cfg, folder)
+            if processes.is_first():
+                dry_run.run(cfg)
+            return "dry run"
+        folder = processes.by_first(lambda: record.folder_of(cfg))
+        done = processes.by_first(lambda: record.read_summary(folder))
+        if done is not None and done.get("status") in record.FINISHED:
+            _say(f"{folder} is {done['status']} already: {_figures(done)}")
+            return "skipped"
+        return _run(cfg, folder)
+
+
+def _settle(cfg: DictConfig) -> None:
+    """Refuse what cannot be, and read from the data what follows from them."""
+    validation.check(cfg)
+    from_data.resolve(cfg)
 
 
 def _run(cfg: DictConfig, folder: Path) -> str:
@@ -59,48 +68,66 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     from recipes.outcome import DivergedError, InterruptedRunError, Journal, Outcome
 
     AcceleratorState._reset_state()  # a sweep's earlier run in this process may have had another precision
-    accelerator = devices.start(cfg)
-    the_recipe = recipe.make(cfg)
-    make_optimizer = build.optimizer_factory(cfg.optim)
+    accelerator, the_recipe, make_optimizer = processes.by_all(
+        lambda: (devices.start(cfg), recipe.make(cfg), build.optimizer_factory(cfg.optim))
+    )
     startup.interruptible()  # what begins here is ended in order
     journal, outcome = Journal(), Outcome()
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    if accelerator.is_main_process:
-        opened = record.Record(cfg)
-        journal = Journal(opened, tracker.make(cfg.tracker, folder, config))
-        opened.summarise(_summary(cfg, outcome, "interrupted", cause="the process ended without a word"))
-        _say(_heading(cfg, folder))
     status, cause, diverged_step = "failed", None, None
+    summary: dict[str, Any] = {}
+
+    def begin() -> None:
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+        journal.record = record.Record(cfg)
+        try:
+            journal.tracker = tracker.make(cfg.tracker, folder, config)
+        except BaseException:
+            journal.record.close()
+            raise
+        journal.record.summarise(_summary(cfg, outcome, "interrupted", cause="the process ended without a word"))
+        _say(_heading(cfg, folder))
+
+    def end() -> None:
+        nonlocal summary
+        if journal.record is None or journal.tracker is None:
+            return
+        summary = _summary(cfg, outcome, status, cause=cause, diverged_step=diverged_step)
+        try:
+            if journal.record.is_there() or status == "completed":
+                journal.record.summarise(summary)
+            if status == "completed":
+                from recipes import checkpoint
+
+                checkpoint.trim(folder / "checkpoint")
+        finally:
+            journal.record.close()
+            journal.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
+
+    processes.by_first(begin)
+    known_to_all = False
     try:
         Trainer(cfg, the_recipe, make_optimizer, accelerator, journal, folder, clock, outcome).train()
-        status = "completed"
+        status, known_to_all = "completed", True
     except DivergedError as error:
-        status, cause, diverged_step = "diverged", error.cause, error.step
+        status, cause, diverged_step, known_to_all = "diverged", error.cause, error.step, True
     except InterruptedRunError as error:
-        status, cause = "interrupted", str(error)
+        status, cause, known_to_all = "interrupted", str(error), True
         raise KeyboardInterrupt(f"{error}; the same command goes on from there") from None
     except BaseException as error:
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        lost = processes.is_lost(error)
+        cause = str(processes.LostProcessError()) if lost else f"{type(error).__name__}: {error}".splitlines()[0]
+        status = "interrupted" if lost or isinstance(error, KeyboardInterrupt) else "failed"
+        known_to_all = processes.is_agreed(error)
         raise
     finally:
         clock.switch("logging")
         outcome.seconds = dict(clock.seconds)
-        if journal.record is not None and journal.tracker is not None:
-            summary = _summary(cfg, outcome, status, cause=cause, diverged_step=diverged_step)
-            try:
-                journal.record.summarise(summary)
-                if status == "completed":
-                    from recipes import checkpoint
-
-                    checkpoint.trim(folder / "checkpoint")
-            finally:
-                journal.record.close()
-                journal.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
-    accelerator.end_training()
-    if accelerator.is_main_process:
-        _say(f"{status}{f' ({cause} at step {diverged_step})' if cause else ''}: {_figures(summary)}")
-        _say(f"record {folder}")
+        if known_to_all:
+            processes.by_first(end)  # whoever reads records next, after a run of a sweep, finds this one whole
+        else:
+            end()
+    _say(f"{status}{f' ({cause} at step {diverged_step})' if cause else ''}: {_figures(summary)}")
+    _say(f"record {folder}")
     return status
 
 
@@ -117,6 +144,7 @@ def _summary(
         "task": cfg.task.name,
         "optim": cfg.optim.name,
         "variant": cfg.optim.get("variant"),
+        "optim_class": cfg.optim._target_,
         "scale": cfg.scale.name,
         "model": cfg.model.name,
         "model_args": OmegaConf.to_container(cfg.model.args),
@@ -125,7 +153,7 @@ def _summary(
         "seed": cfg.seed,
         "steps": cfg.steps,
         "batch_size": cfg.batch_size,
-        "conditions": record.conditions(cfg),
+        "conditions": run_id.conditions(cfg),
         "metric": outcome.metric or recipe_class.metric,
         "goal": recipe_class.goal,
         "final": outcome.final,
@@ -202,5 +230,5 @@ def _figures(summary: dict[str, Any]) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
-    sys.stdout.flush()
+    if processes.is_first():
+        print(text, flush=True)

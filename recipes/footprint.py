@@ -19,6 +19,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from recipes import sharding
+
 Batch = dict[str, Tensor]
 LossFn = Callable[[nn.Module, Batch], Tensor]
 BatchFn = Callable[[int], Batch]
@@ -129,6 +131,56 @@ def trace_activations(
     linear = middle - small - 3 * square
     n = TRACED_BATCHES[0]
     return Activations(small - linear - square, linear / n, square / n**2, largest / TRACED_BATCHES[-1])
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What each of several devices holds whole while the model itself is divided among them (FSDP), in bytes.
+
+    Attributes:
+        root: parameters that stay gathered for a step, and their gradients.
+        work: the largest unit and the one that is fetched ahead, with a unit's gradients and what they are summed in.
+        constant: what lives from forward to backward whatever the batch is.
+        buffers: which are not divided.
+    """
+
+    root: int
+    work: int
+    constant: float
+    buffers: int
+
+    @property
+    def whole(self) -> float:
+        """All of it."""
+        return self.root + self.work + self.constant + self.buffers
+
+
+def shards(
+    model: nn.Module, loss_fn: LossFn, batch_fn: BatchFn, dtype: torch.dtype | None, kept: Activations
+) -> Shards:
+    """Return what stays whole in shards, which gather in autocast's type what it would copy (recipes/sharding.py).
+
+    The model lies on the meta device; `kept` is what its replica keeps.
+    """
+    model = _copy(model, "meta")
+    found = sharding.units(model, "fp32" if dtype is None else "bf16")
+    gathered, gradients, sums = [], [], []
+    for unit, parameters in zip(found, sharding.parameters(found), strict=True):
+        size = dtype.itemsize if unit.half and dtype is not None else 4
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        gathered.append(size * sum(p.numel() for p in parameters))
+        gradients.append(size * trained)
+        sums.append(4 * trained)
+        if unit.half:
+            for parameter in parameters:
+                parameter.data = torch.empty_like(parameter, dtype=dtype)
+    n = TRACED_BATCHES[0]
+    with _fake("cuda", dtype), _FusedAttention():
+        alive, _ = kept_for_backward(_copy(model, "cuda"), loss_fn, _batch(batch_fn(n), "cuda"))
+    constant = alive - kept.per_example * n - kept.per_pair * n**2
+    work = max((2 * g + d + s for g, d, s in zip(gathered[:-1], gradients, sums, strict=False)), default=0)
+    buffers = sum(b.nbytes for b in model.buffers())
+    return Shards(gathered[-1] + gradients[-1], work, constant, buffers)
 
 
 def count_flops(model: nn.Module, loss_fn: LossFn, batch_fn: BatchFn) -> tuple[int, int]:

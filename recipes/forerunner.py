@@ -14,12 +14,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipes import config, record
+from recipes import config, processes, record, sweep
 from recipes.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
-# What launchers tell their processes; the forerunner is one process alone.
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_", "TORCHELASTIC_")
+# What launchers and this process tell their own; the forerunner is one process alone, and no run of a sweep.
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_", "TORCHELASTIC_", "TORCH_NCCL_")
+MPI = ("MPI_", "PMI_", "OMPI_", "MV2_", "PMIX_")
+OWN = ("HYDRA_FULL_ERROR", sweep.VARIABLE, "WANDB_SERVICE", "WANDB_RUN_")
+NOT_INHERITED = (*LAUNCHED, *MPI, *OWN)
 
 
 def source(cfg: DictConfig) -> str | Path:
@@ -32,10 +35,15 @@ def folder(cfg: DictConfig) -> Path:
 
     Whoever comes first does it and holds a lock; others wait. The process that does the run inherits the lock, so it
     is free when the run has ended, even where the one that asked was killed. A killed run goes on from its checkpoint.
+    Of several processes of one run, the first does it, and all must ask.
 
     Raises:
         ConfigError: the run diverged or failed.
     """
+    return processes.by_first(lambda: _done(cfg))
+
+
+def _done(cfg: DictConfig) -> Path:
     overrides = [
         *config.command_of(str(cfg.init_from), cfg.scale.name),
         f"output_dir={json.dumps(cfg.output_dir)}",
@@ -58,7 +66,7 @@ def folder(cfg: DictConfig) -> Path:
 
 
 def _do(overrides: list[str], lock: int) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHED)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *overrides], env=environment, pass_fds=(lock,))
     try:
         process.wait()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes import checkpoint, forerunner
-from recipes.config import RUN
+from recipes.config import RUN, command_of, composed
 from recipes.data.hub import first_line
 from recipes.errors import ConfigError
 
@@ -63,20 +63,35 @@ class Judge:
             ) from None
 
 
-def judge(cfg: DictConfig, name: str) -> Judge:
+def judge(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None = None) -> Judge:
     """The judge that model.args.judge names.
 
     Args:
         cfg: the run's; a run that is the judge is made at the same scale and place.
         name: `run:` and the command of a classification run, such a run's folder, `inception`, or a file with the
             Inception network's weights.
+        shape: of the images [C, H, W]; a run that does not take them is refused before it is done.
 
     Raises:
         ConfigError: there is no such thing, or it is no classifier.
     """
     if name == INCEPTION or name.endswith(".pth"):
         return _inception(None if name == INCEPTION else Path(name))
+    if name.startswith(RUN):
+        _check_before(cfg, name, shape)
     return _classifier(cfg, made(cfg, name))
+
+
+def _check_before(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None) -> None:
+    """Refuse a run that is no classifier, or none of images of this shape, before the minutes that it takes."""
+    from recipes import recipe
+
+    wanted = composed(command_of(name, cfg.scale.name))
+    if wanted.task.recipe != "classification":
+        raise ConfigError(f"model.args.judge={name} is a run of {wanted.task.name}, expected a classifier")
+    if shape is not None:
+        model = recipe.make(wanted).model().eval()
+        _judge_of(model, knows=False).width(shape)
 
 
 def made(cfg: DictConfig, name: str) -> Path:
@@ -120,8 +135,12 @@ def _classifier(cfg: DictConfig, folder: Path) -> Judge:
     config, model = trained(folder)
     if config.task.recipe != "classification":
         raise ConfigError(f"model.args.judge={folder} is a run of {config.task.name}, expected a classifier")
+    # Of other data it has features, but no word for what it sees.
+    return _judge_of(model, knows=same_data(config, cfg))
+
+
+def _judge_of(model: nn.Module, *, knows: bool) -> Judge:
     timm_model: Any = model
-    knows = same_data(config, cfg)  # of other data it has features, but no word for what it sees
 
     def look(images: Tensor) -> tuple[Tensor, Tensor | None]:
         features = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)

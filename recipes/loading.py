@@ -123,6 +123,7 @@ def _leave_signals(_: int) -> None:
     """Let the training process alone decide what Ctrl-C or a job's end means: it still needs batches until it stops."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def seed_all(*key: int) -> None:

@@ -1,8 +1,8 @@
 """The one training loop. Everything that could favour an optimizer is here or in the recipe, the same for all."""
 
+import contextlib
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from recipes import build, checkpoint, devices, forerunner, loading, schedule, vocabulary
+from recipes import (
+    build,
+    checkpoint,
+    devices,
+    forerunner,
+    loading,
+    param_groups,
+    processes,
+    schedule,
+    sharding,
+    vocabulary,
+)
 from recipes.checkpoint import Checkpoint
 from recipes.clock import Clock
 from recipes.config import Config
@@ -52,9 +63,34 @@ class Trainer:
     ) -> None:
         # Plain values: each look into a DictConfig costs microseconds, and a step has dozens.
         self.cfg: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+        self._composed = cfg
         self.recipe, self.accelerator = recipe, accelerator
         self.journal, self.folder, self.clock, self.outcome = journal, folder, clock, outcome
 
+        processes.by_all(self._make_model)
+        processes.check_same(f"the data of data={cfg.data.name}", outcome.data_fingerprint)
+        if not cfg.shard:  # a model that one device cannot hold goes there block by block
+            self.model.to(accelerator.device)
+        self.average: AveragedModel | None = None
+        if cfg.ema_decay is not None:
+            average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
+            self.average = devices.Average(self.model, multi_avg_fn=average_fn, use_buffers=True)
+        outcome.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
+        if cfg.shard:
+            for model in (self.model, *([] if self.average is None else [self.average.module])):
+                sharding.shard(model, accelerator.device.type, accelerator.num_processes, cfg.precision)
+        groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
+        self.optimizer = processes.by_all(lambda: make_optimizer(groups))
+        if cfg.shard:
+            devices.name_dtypes(self.optimizer)
+        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
+        self.first, window = self._resume()
+        self.meter = Meter(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
+
+    def _make_model(self) -> None:
+        """Load the data and make the model: what each process does for itself."""
+        cfg, recipe, outcome = self.cfg, self.recipe, self.outcome
         # The same seed gives every optimizer the same initial weights and the same order of examples.
         self.examples = recipe.examples()
         outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
@@ -63,40 +99,29 @@ class Trainer:
         loading.seed_all(cfg.seed)
         self.model = recipe.model()
         outcome.num_parameters = sum(p.numel() for p in self.model.parameters())
-        if cfg.init_from is not None:
-            source = forerunner.source(cfg)
-            vocabulary.check(cfg, source, tokenizer)
-            recipe.initialise(self.model, checkpoint.load_weights(source))
-        if not cfg.shard:  # a model that one device cannot hold goes there block by block
-            self.model.to(accelerator.device)
-        self.average: AveragedModel | None = None
-        if cfg.ema_decay is not None:
-            average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
-            self.average = AveragedModel(self.model, multi_avg_fn=average_fn, use_buffers=True)
-        outcome.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
-        if cfg.shard:
-            devices.shard(self.model, accelerator)
-        self.optimizer = make_optimizer(build.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay))
-        if cfg.shard:
-            devices.name_dtypes(self.optimizer)
-        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
-        self.first, losses = self._resume()
-        self.meter = Meter(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, losses)
+        if cfg.init_from is None:
+            return
+        config = self._composed
+        source = forerunner.source(config)
+
+        def weights() -> dict[str, torch.Tensor]:
+            vocabulary.check(config, source, tokenizer)
+            return checkpoint.load_weights(source)
+
+        recipe.initialise(self.model, processes.sent_by_first(weights))
 
     def train(self) -> None:
         """Train from the first step, or from the newest checkpoint, to the last, then test.
 
         Raises:
-            DivergedError: the loss or a validation metric is not finite.
+            DivergedError: the loss, a gradient or a validation metric is not finite.
             InterruptedRunError: a signal asked the run to stop.
         """
         cfg, clock, outcome = self.cfg, self.clock, self.outcome
-        feed = self._feed()
         meter = self.meter
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
-        with StopRequests(self.accelerator) as stop, progress:
+        with StopRequests(self.accelerator) as stop, progress, contextlib.closing(self._feed()) as feed:
             clock.switch("data")
             for step in range(self.first, cfg.steps):
                 done = step + 1
@@ -108,7 +133,7 @@ class Trainer:
                     if window.loss is not None:
                         self._log(done, "train", {"loss": window.loss} | _floats(extra))
                     if window.bad_step is not None:
-                        raise DivergedError(window.bad_step, f"training loss is {window.bad_loss}")
+                        raise DivergedError(window.bad_step, str(window.cause))
                     outcome.steps_per_second, outcome.optimizer_step_ms = (
                         meter.steps_per_second,
                         meter.optimizer_step_ms,
@@ -160,24 +185,29 @@ class Trainer:
             batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
             last = part == cfg.accumulate - 1
             meter.add_seconds(clock.switch("forward"))
-            with nullcontext() if last or cfg.shard else accelerator.no_sync(self.trained):
+            with contextlib.nullcontext() if last or cfg.shard else accelerator.no_sync(self.trained):
                 with accelerator.autocast():
                     values = self.recipe.loss(self.trained, batch)
                 loss = values.pop("loss") * share / cfg.accumulate
                 meter.add_seconds(clock.switch("backward"))
                 accelerator.backward(loss)
-            meter.add_seconds(clock.switch("optimizer" if last else "data"))
+            meter.add_seconds(clock.switch("gradients" if last else "data"))
             meter.add_loss(step, loss)
         if cfg.clip_norm is not None:
-            values["grad_norm"] = accelerator.clip_grad_norm_(self.trained.parameters(), cfg.clip_norm)
+            norm = values["grad_norm"] = accelerator.clip_grad_norm_(self.trained.parameters(), cfg.clip_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in self.trained.parameters() if p.grad is not None])
+        meter.add_gradient(step, norm)
+        meter.add_seconds(clock.switch("optimizer"))
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        stretch = clock.switch("logging")
+        stretch = clock.switch("logging" if self.average is None else "averaging")
         meter.add_seconds(stretch)
         if timed:
             meter.optimizer_seconds.append(stretch)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+            meter.add_seconds(clock.switch("logging"))
+        self.optimizer.zero_grad(set_to_none=True)
         if background and closing:
             torch.accelerator.synchronize()  # the window's last work belongs to its time
             meter.add_seconds(clock.switch("logging"))
@@ -203,6 +233,8 @@ class Trainer:
         """Metrics of a split, of the trained weights and of their average, logged at a step."""
         if hasattr(self.optimizer, "eval"):  # schedule-free optimizers keep two sets of weights
             self.optimizer.eval()
+        for model in (self.model, self.average):
+            devices.share_running_statistics(model)
         values = self._metrics(self.accelerator.unwrap_model(self.trained), split)
         if self.average is not None:
             values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
@@ -244,50 +276,66 @@ class Trainer:
         return self.recipe.metrics({name: torch.cat(parts)[: len(examples)] for name, parts in collected.items()})
 
     def save(self, step: int) -> None:
-        """Write a checkpoint after a step."""
+        """Write a checkpoint after a step.
+
+        Raises:
+            ConfigError: it cannot be written, or the record is not there any more.
+        """
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
-        losses = self.meter.losses(step)
-        if self.accelerator.is_main_process:
+        average = None if self.average is None else devices.average_state(self.average, self.cfg.shard)
+        window = self.meter.steps(step)
+
+        def write() -> None:
             outcome = self.outcome
             state = {
                 "best": outcome.best,
                 "final": outcome.final,
                 "seconds": dict(self.clock.seconds),
-                "losses": losses,
+                "window": window,
                 "figures": {name: getattr(outcome, name) for name in FIGURES},
                 "data_fingerprint": outcome.data_fingerprint,
             }
-            average = None if self.average is None else self.average.state_dict()
+            self.journal.check()
             whole = Checkpoint(step, weights, average, optimizer, state)
             checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
 
-    def _resume(self) -> tuple[int, list[float]]:
+        processes.by_first(write)
+
+    def _resume(self) -> tuple[int, list[list[float]]]:
         """Go on where the newest checkpoint stands; all that is random follows from (seed, step).
 
+        The first process reads it, and sends it to the others.
+
         Returns:
-            The steps that are done, and the losses of those that are not in the record yet.
+            The steps that are done, and loss and gradient norm of those that are not in the record yet.
         """
-        saved = checkpoint.load_newest(self.folder / "checkpoint", self.folder.name)
-        if saved is not None:
-            if saved.state["data_fingerprint"] != self.outcome.data_fingerprint:
+
+        def newest() -> dict[str, Any] | None:
+            saved = checkpoint.load_newest(self.folder / "checkpoint", self.folder.name)
+            if saved is not None and saved.state["data_fingerprint"] != self.outcome.data_fingerprint:
                 raise ConfigError(
                     f"data={self.cfg.data.name} has changed since {self.folder} was begun; choose another output_dir="
                 )
+            return None if saved is None else vars(saved)
+
+        read = processes.sent_by_first(newest)
+        saved = None if read is None else Checkpoint(**read)
+        if saved is not None:
             devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
             if self.average is not None and saved.average is not None:
-                self.average.load_state_dict(saved.average)
+                devices.restore_average(self.average, saved.average, self.cfg.shard)
             self.outcome.best, self.outcome.final = saved.state["best"], saved.state["final"]
             for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
                 setattr(self.outcome, name, value)
             for part, seconds in saved.state["seconds"].items():
                 self.clock.seconds[part] += seconds
             self.accelerator.print(f"going on from step {saved.step}")
-        first, losses = (0, []) if saved is None else (saved.step, saved.state.get("losses", []))
-        self.journal.begin(first, redone=set(self.examples) - {"train", "val"})
-        return first, losses
+        first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
+        processes.by_first(lambda: self.journal.begin(first, redone=set(self.examples) - {"train", "val"}))
+        return first, window
 
-    def _feed(self) -> Iterator[Batch]:
-        """The training batches of this process from the first step on."""
+    def _feed(self) -> Generator[Batch, None, None]:
+        """The training batches of this process from the first step on; its loader processes end when it is closed."""
         batches = loading.TrainBatches(
             len(self.examples["train"]),
             seed=self.cfg.seed,
@@ -298,7 +346,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        return iter(self._loader("train", batches))
+        yield from self._loader("train", batches)
 
     def _loader(self, split: str, batches: loading.TrainBatches | loading.EvalBatches) -> Iterable[Batch]:
         pin = self.accelerator.device.type == "cuda"

@@ -1,4 +1,4 @@
-"""What the steps between two lines of the record came to: mean loss, first bad step, pace."""
+"""What the steps between two lines of the record came to: mean loss, first step that is not finite, speed."""
 
 import math
 import statistics
@@ -13,62 +13,71 @@ class Window:
     """Some consecutive steps."""
 
     loss: float | None  # mean over the steps before the first bad one
-    bad_step: int | None  # 1-based step whose loss was not finite
-    bad_loss: float | None
+    bad_step: int | None  # 1-based step whose loss or gradient was not finite
+    cause: str | None  # which of them, and what it was
     steps_per_second: float
 
 
 class Meter:
-    """Collects the steps of a window; the losses stay on the device until it closes.
+    """Collects the steps of a window; losses and gradient norms stay on the device until it closes.
 
     Args:
         first: the step that the run starts or goes on from.
         most: steps in a window at most.
         accelerator: of the processes whose mean is taken.
-        losses: those of the window's steps before `first`, where a checkpoint fell into it.
+        steps: loss and gradient norm of the window's steps before `first`, where a checkpoint fell into it.
     """
 
-    def __init__(self, first: int, most: int, accelerator: Accelerator, losses: list[float] | None = None) -> None:
-        losses = losses or []
-        self.first, self.start = first, first - len(losses)
+    def __init__(self, first: int, most: int, accelerator: Accelerator, steps: list[list[float]] | None = None) -> None:
+        steps = steps or []
+        self.first, self.start = first, first - len(steps)
         self._timed = first  # the clock's part of the window begins here
         self.rates: list[float] = []
         self.optimizer_seconds: list[float] = []
         self._seconds = 0.0
         self._warming = False
         self._accelerator = accelerator
-        self._losses = torch.zeros(max(most, len(losses) + 1), device=accelerator.device)
-        self._losses[: len(losses)] = torch.tensor(losses)
+        self._steps = torch.zeros(max(most, len(steps) + 1), 2, device=accelerator.device)  # loss, gradient norm
+        if steps:
+            self._steps[: len(steps)] = torch.tensor(steps)
 
     def add_loss(self, step: int, loss: torch.Tensor) -> None:
         """Add a micro-batch's share of the loss of a step (0-based)."""
-        self._losses[step - self.start] += loss.detach()
+        self._steps[step - self.start, 0] += loss.detach()
+
+    def add_gradient(self, step: int, norm: torch.Tensor) -> None:
+        """Set the gradient norm of a step (0-based); of a sharded gradient, this process's part is enough.
+
+        A gradient that is not finite spoils what every optimizer remembers, but not every optimizer's next loss: an
+        update by sign hides it. So it is looked at here, for all alike.
+        """
+        self._steps[step - self.start, 1] = norm.to_local() if hasattr(norm, "to_local") else norm
 
     def add_seconds(self, seconds: float) -> None:
         """Add time that training took: evaluation, logging and checkpoints are nobody's speed."""
         self._seconds += seconds
 
-    def losses(self, done: int) -> list[float]:
-        """The loss of each step of the window so far, after `done` steps of the run: means over all processes."""
-        found: list[float] = self._accelerator.reduce(self._losses[: done - self.start].clone(), "mean").tolist()
-        return found
+    def steps(self, done: int) -> list[list[float]]:
+        """Loss and gradient norm of each step of the window so far, after `done` steps: means over all processes."""
+        values: list[list[float]] = self._accelerator.reduce(self._steps[: done - self.start].clone(), "mean").tolist()
+        return values
 
     def close(self, done: int) -> Window:
         """End the window after `done` steps of the run, and begin the next."""
-        losses = self.losses(done)
-        bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
-        good = losses[:bad]
+        steps = self.steps(done)
+        bad = next((i for i, step in enumerate(steps) if not all(map(math.isfinite, step))), None)
+        good = [loss for loss, _ in steps[:bad]]
         rate = (done - self._timed) / self._seconds
         if len(self.rates) == 1 and self._warming:
             self.rates.clear()  # the first window warms caches up; it counts only where there is no other
         self._warming = self._timed == self.first
         self.rates.append(rate)
         self.start, self._timed, self._seconds = done, done, 0.0
-        self._losses.zero_()
+        self._steps.zero_()
         return Window(
             loss=statistics.fmean(good) if good else None,
-            bad_step=None if bad is None else done - len(losses) + bad + 1,
-            bad_loss=None if bad is None else losses[bad],
+            bad_step=None if bad is None else done - len(steps) + bad + 1,
+            cause=None if bad is None else _cause(*steps[bad]),
             steps_per_second=rate,
         )
 
@@ -79,5 +88,9 @@ class Meter:
 
     @property
     def optimizer_step_ms(self) -> float:
-        """Median time of clipping, update and averaging, in milliseconds."""
+        """Median time of the optimizer's step alone, in milliseconds: no clipping, no averaging of weights."""
         return 1000 * statistics.median(self.optimizer_seconds)
+
+
+def _cause(loss: float, gradient: float) -> str:
+    return f"training loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {gradient}"

@@ -29,6 +29,11 @@ class Journal:
     record: Record | None = None
     tracker: Tracker | None = None
 
+    def check(self) -> None:
+        """Raise ConfigError where the record is not there any more."""
+        if self.record is not None:
+            self.record.check()
+
     def begin(self, step: int, redone: Collection[str] = ()) -> None:
         """Keep what was measured up to the step that the run goes on from."""
         if self.record is not None and self.tracker is not None:

@@ -1,23 +1,27 @@
 """What a family of tasks has to say about itself; the training loop knows nothing more of it."""
 
+from __future__ import annotations
+
 import importlib
-import inspect
-import types
-import typing
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import torch
 from omegaconf import DictConfig
-from torch import nn
 
+from recipes import declared, from_data
 from recipes.errors import ConfigError
-from recipes.loading import Batch, Examples
+
+if TYPE_CHECKING:  # a command's mistakes are answered without these imports, which take seconds
+    import torch
+    from torch import nn
+
+    from recipes.loading import Batch, Examples
 
 
 class Recipe(Protocol):
     """Model, data, loss and metric of a task."""
 
-    learns_from: str  # what its data set has to hold, a value of HOLDS
+    learns_from: str  # what its data set has to hold, a value of declared.HOLDS
     metric: str  # the validation metric that chooses hyperparameters
     goal: Literal["max", "min"]
 
@@ -57,11 +61,9 @@ def make(cfg: DictConfig) -> Recipe:
         ConfigError: the data set is of another kind or does not take its options, or a setting of the model is not
             what it has to be.
     """
+    if found := option_problems(cfg):
+        raise ConfigError("; ".join(found))
     recipe: Any = importlib.import_module(f"recipes.{cfg.task.recipe}").Recipe
-    holds, wanted = _holds(cfg), recipe.learns_from
-    if holds != wanted:
-        raise ConfigError(f"data={cfg.data.name} holds {holds}; task={cfg.task.name} learns from {wanted}")
-    _check_options(cfg)
     made: Recipe = recipe(cfg)
     return made
 
@@ -72,29 +74,34 @@ def load_data(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: an option is not what the module takes, or the data are missing.
     """
-    _check_options(cfg)
-    return _module(cfg).load(**_place(cfg), **cfg.data.options)
+    if found := _data_problems(cfg):
+        raise ConfigError("; ".join(found))
+    loaded: dict[str, Any] = importlib.import_module(f"recipes.data.{cfg.data.module}").load(
+        **_place(cfg), **cfg.data.options
+    )
+    return loaded
 
 
-def _module(cfg: DictConfig) -> Any:
-    return importlib.import_module(f"recipes.data.{cfg.data.module}")
+def problems(cfg: DictConfig) -> list[str]:
+    """All mistakes in a command's settings of data, each with what to type, found without importing torch.
+
+    A dry run reads no data, so that a place that is not there is none of its mistakes.
+    """
+    found = option_problems(cfg)
+    if not cfg.get("dry_run"):
+        found += _place_problems(cfg)
+    return found or from_data.problems(cfg)
 
 
-# What a data set holds, by what its `load` returns.
-HOLDS = {
-    "ImageArrays": "images with labels",
-    "ImageExamples": "images with labels",
-    "PairData": "images with captions",
-    "TextPairs": "texts with answers",
-    "TokenWindows": "text",
-}
-
-
-def _holds(cfg: DictConfig) -> str:
-    """What the data set of a config holds."""
-    returned = inspect.signature(_module(cfg).load, eval_str=True).return_annotation
-    kind = (typing.get_args(returned) or (returned,))[-1]  # dict[str, kind] or kind
-    return HOLDS.get(kind.__name__, kind.__name__)
+def option_problems(cfg: DictConfig) -> list[str]:
+    """Mistakes in what kind of data a task is given, and in the options of these."""
+    try:
+        holds, wanted = declared.holds(cfg.data.module), declared.learns_from(cfg.task.recipe)
+    except ConfigError as error:
+        return [str(error)]
+    if holds != wanted:
+        return [f"data={cfg.data.name} holds {holds}; task={cfg.task.name} learns from {wanted}"]
+    return _data_problems(cfg)
 
 
 def _place(cfg: DictConfig) -> dict[str, str]:
@@ -102,34 +109,54 @@ def _place(cfg: DictConfig) -> dict[str, str]:
     return next(({key: cfg.data[key]} for key in ("path", "hub") if cfg.data[key] is not None), {})
 
 
-# Types of options that are checked, and what errors call them.
-PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", types.NoneType: "null"}
+def _place_problems(cfg: DictConfig) -> list[str]:
+    """A place that is not given or not there."""
+    data = cfg.data
+    try:
+        if "path" not in declared.options(data.module):
+            return []
+    except ConfigError:  # said already
+        return []
+    if data.path is not None:
+        if not Path(data.path).expanduser().exists():
+            return [f"data.path={data.path} does not exist: set data.path to where the data of data={data.name} are"]
+    elif data.hub is None:
+        return [f"data={data.name} needs data.path=, a file or folder, or data.hub=, a name on the Hugging Face hub"]
+    return []
 
 
-def _check_options(cfg: DictConfig) -> None:
-    """Refuse options that the data set does not take, does not get, or gets with another type."""
-    data, takes = cfg.data, inspect.signature(_module(cfg).load, eval_str=True).parameters
-    for key in _place(cfg):
-        if key not in takes:
-            raise ConfigError(
-                f"data={data.name} takes no data.{key}; data=text reads texts of your own, data=imagenet images"
-            )
+# Types of options that are checked, by their names in an annotation, and what errors call them.
+PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "null"}
+
+
+def _data_problems(cfg: DictConfig) -> list[str]:
+    """Options that the data set does not take, does not get, or gets with another type."""
+    data = cfg.data
+    try:
+        takes = declared.options(data.module)
+    except ConfigError as error:
+        return [str(error)]
+    found = [
+        f"data={data.name} takes no data.{key}; data=text reads texts of your own, data=imagenet images"
+        for key in _place(cfg)
+        if key not in takes
+    ]
     options = {name: taken for name, taken in takes.items() if name not in ("path", "hub")}
     known = ", ".join(options) or "none"
     for name in data.options:
         if name not in options:
-            raise ConfigError(f"data={data.name}: data.options.{name} is unknown; known: {known}")
+            found.append(f"data={data.name}: data.options.{name} is unknown; known: {known}")
     for name, taken in options.items():
         if name not in data.options:
-            if taken.default is taken.empty:
-                raise ConfigError(
+            if taken.required:
+                found.append(
                     f"data={data.name} needs data.options.{name}, which the setting of this task does not have; its "
                     f"options: {known}"
                 )
             continue
-        value, kinds = data.options[name], typing.get_args(taken.annotation) or (taken.annotation,)
-        if typing.get_origin(taken.annotation) not in (None, types.UnionType) or not set(kinds) <= set(PLAIN):
-            continue
-        if type(value) not in kinds and not (float in kinds and type(value) is int):
-            expected = " or ".join(PLAIN[kind] for kind in kinds)
-            raise ConfigError(f"data={data.name}: data.options.{name}={value} must be {expected}")
+        value, kinds = data.options[name], taken.kinds
+        kind = "None" if value is None else type(value).__name__
+        if set(kinds) <= set(PLAIN) and kind not in kinds and not ("float" in kinds and kind == "int"):
+            expected = " or ".join(PLAIN[each] for each in kinds)
+            found.append(f"data={data.name}: data.options.{name}={value} must be {expected}")
+    return found

@@ -8,65 +8,20 @@ outputs/<task>/<optim>/<run id>/
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import weakref
 from collections.abc import Collection
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import config
-from recipes.errors import BusyError, ConfigError
+from recipes.errors import BUSY, ConfigError
 from recipes.files import write_json, write_text
+from recipes.run_id import run_id
 
 FINISHED = ("completed", "diverged")
-
-
-def run_id(cfg: DictConfig) -> str:
-    """A hash of every setting that decides the result: the same run has the same name everywhere."""
-    return _hash(_deciding(cfg))
-
-
-def conditions(cfg: DictConfig) -> str:
-    """A hash of what decides the result beside optimizer and seed: runs that may be compared have it in common."""
-    return _hash({key: value for key, value in _deciding(cfg).items() if key not in ("optim", "seed")})
-
-
-def _deciding(cfg: DictConfig) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    for key in config.UNHASHED:
-        values.pop(key, None)
-    values["data"].pop("workers", None)  # they prepare the same batches, however many they are
-    values["optim"].pop("variant", None)
-    for key in ("lr", "weight_decay"):
-        if isinstance(values["optim"].get(key), int):
-            values["optim"][key] = float(values["optim"][key])  # optim.lr=1 is optim.lr=1.0
-    for key, value in values["optim"].items():
-        if isinstance(value, str) and Path(value).is_file():  # what stands in it decides, not where it lies
-            values["optim"][key] = hashlib.sha256(Path(value).read_bytes()).hexdigest()
-    return dict(_with_ids(values, cfg))
-
-
-def _with_ids(value: Any, cfg: DictConfig) -> Any:
-    """A setting, with the id of a run in the place of its command: what that run is made with may change."""
-    if isinstance(value, dict):
-        return {key: _with_ids(held, cfg) for key, held in value.items()}
-    if isinstance(value, list):
-        return [_with_ids(held, cfg) for held in value]
-    return _id_of(value, cfg.scale.name) if isinstance(value, str) and value.startswith(config.RUN) else value
-
-
-@lru_cache
-def _id_of(named: str, scale: str) -> str:
-    return run_id(config.composed(config.command_of(named, scale)))
-
-
-def _hash(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def folder_of(cfg: DictConfig) -> Path:
@@ -111,7 +66,7 @@ class Record:
             _open.add(self)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"{self.folder} is being written by another process; wait for it or stop it") from None
+            raise ConfigError(f"{self.folder} {BUSY}; wait for it or stop it") from None
         except OSError as error:
             raise ConfigError(
                 f"output_dir={cfg.output_dir}: cannot write {self.folder} ({error.strerror}); "
@@ -137,9 +92,36 @@ class Record:
         self._metrics = path.open("a", encoding="utf-8")
         return kept
 
+    def is_there(self) -> bool:
+        """Whether the record is still where it was opened: nobody has deleted, moved or replaced it."""
+        try:
+            return os.path.samestat(os.fstat(self._lock.fileno()), (self.folder / ".lock").stat()) and (
+                self._metrics is None
+                or os.path.samestat(os.fstat(self._metrics.fileno()), (self.folder / "metrics.jsonl").stat())
+            )
+        except FileNotFoundError:
+            return False
+
+    def check(self) -> None:
+        """Refuse to write to a record that is not there any more.
+
+        Raises:
+            ConfigError: it was deleted, moved or replaced.
+        """
+        if not self.is_there():
+            raise ConfigError(
+                f"{self.folder} was deleted or moved while this run was writing it, so the run has ended; "
+                "the same command does it anew"
+            )
+
     def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> list[dict[str, Any]]:
-        """Append measurements; they are on disk when this returns."""
+        """Append measurements; they are on disk when this returns.
+
+        Raises:
+            ConfigError: the record was deleted, moved or replaced.
+        """
         assert self._metrics is not None, "begin() comes first"
+        self.check()
         lines = [
             {"step": step, "split": split, "name": name, "value": value, "seconds": round(seconds, 3)}
             for name, value in values.items()
@@ -149,7 +131,12 @@ class Record:
         return lines
 
     def summarise(self, summary: dict[str, Any]) -> None:
-        """Write the summary, whole or not at all."""
+        """Write the summary, whole or not at all.
+
+        Raises:
+            ConfigError: the record was deleted, moved or replaced.
+        """
+        self.check()
         write_json(self.folder / "summary.json", {"run_id": self.run_id, **summary})
 
     def close(self) -> None:

@@ -1,6 +1,9 @@
 """Asking a run to stop between two steps instead of in the middle of one."""
 
+import os
 import signal
+import stat
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -9,7 +12,10 @@ from accelerate import Accelerator
 
 
 class StopRequests:
-    """Turns SIGINT and SIGTERM into a question; a second signal stops at once."""
+    """Turns SIGINT, SIGTERM and SIGHUP into a question; a second of the first two stops at once.
+
+    Under nohup, SIGHUP stays ignored. After it nobody reads a terminal any more: what is printed there is dropped.
+    """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
@@ -18,8 +24,9 @@ class StopRequests:
 
     def __enter__(self) -> Self:
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._ask)
         except ValueError:
             pass  # not the main thread: signals are somebody else's
         return self
@@ -30,7 +37,10 @@ class StopRequests:
 
     def _ask(self, number: int, _: FrameType | None) -> None:
         self._asked = True
-        signal.signal(number, self._before[number])
+        if number == signal.SIGHUP:  # comes from the terminal and from the shell
+            _leave_terminal()
+        else:
+            signal.signal(number, self._before[number])
 
     def asked(self, together: bool) -> bool:
         """Whether to stop now.
@@ -44,3 +54,11 @@ class StopRequests:
             return False
         flag = torch.tensor(float(self._asked), device=self._accelerator.device)
         return bool(self._accelerator.reduce(flag, reduction="sum") > 0)
+
+
+def _leave_terminal() -> None:
+    """Print to nowhere what would go to a terminal, which has gone: each write there is an error."""
+    with Path(os.devnull).open("w") as nowhere:
+        for output in (1, 2):
+            if stat.S_ISCHR(os.fstat(output).st_mode):
+                os.dup2(nowhere.fileno(), output)

@@ -11,18 +11,19 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from recipes import config, startup
+from recipes import config, processes, startup
 
 # Runs of a sweep may be other processes: they find the sweep's list through the environment.
 VARIABLE = "LION_BENCH_SWEEP"
 PLAN = "LION_BENCH_PLAN"  # the command had plan=true: nothing is run
 ELSEWHERE = "elsewhere"  # a run that another process, such as the same sweep started twice, is writing
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def note(status: str, folder: Path, cause: str | None = None) -> None:
@@ -80,7 +81,10 @@ def end_with_parent() -> None:
 
 
 class Count(Callback):
-    """Hydra callback: opens the list before a sweep's first run, and prints the count after its last."""
+    """Hydra callback: opens the list before a sweep's first run, and prints the count after its last.
+
+    Several processes go through the same runs, each with a list of its own; the first one prints.
+    """
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Open the list; a sweep that is only planned ends here."""
@@ -88,13 +92,19 @@ class Count(Callback):
             if str(config.hydra.sweeper.get("_target_")).endswith("TuningSweeper"):
                 return  # it prints a plan of its own
             sys.exit(_print_plan(config))
+        launcher = str(config.hydra.launcher.get("_target_")) if "launcher" in config.hydra else BASIC
+        if processes.launched() > 1 and launcher != BASIC:
+            _end(
+                f"hydra/launcher={launcher.rpartition('.')[2]} starts processes of its own, and this command has "
+                f"{processes.launched()}: choose one of both"
+            )
         try:
             place = Path(config.hydra.sweep.dir)
             place.mkdir(parents=True, exist_ok=True)  # before Hydra does, which would trace
             with tempfile.NamedTemporaryFile(dir=place):  # Hydra writes multirun.yaml there
                 pass
         except OSError as error:
-            sys.exit(f"error: output_dir={config.output_dir}: cannot be written ({error.strerror}); choose another")
+            _end(f"output_dir={config.output_dir}: cannot be written ({error.strerror}); choose another")
         handle, path = tempfile.mkstemp(prefix="lion-bench-sweep-", suffix=".jsonl")
         os.close(handle)
 
@@ -118,10 +128,11 @@ class Count(Callback):
             if line["status"] == ELSEWHERE:
                 _settle(line)
         counts = Counter(line["status"] for line in lines)
-        print(f"sweep of {len(lines)} runs: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
         failed = [line for line in lines if line["status"] == "failed"]
-        for line in failed:
-            print(f"failed: {line['folder']}: {line['cause']}", file=sys.stderr)
+        if processes.is_first():
+            print(f"sweep of {len(lines)} runs: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+            for line in failed:
+                print(f"failed: {line['folder']}: {line['cause']}", file=sys.stderr)
         if failed:
             sys.exit(1)
 
@@ -150,3 +161,8 @@ def _print_plan(config_of_sweep: Any) -> int:
     for run in runs:
         print(f"  {' '.join(run)}\n    {plan_line(config.composed(list(run)))}")
     return 0
+
+
+def _end(mistake: str) -> NoReturn:
+    """End the command with a user's mistake, which the first process says."""
+    sys.exit(f"error: {mistake}" if processes.is_first() else 1)

@@ -119,7 +119,7 @@ class Recipe(diffusion.Recipe):
         self.scorer = text_models.scorer(self.args["scorer"], lit)
         name = self.args["judge"]
         own = name.startswith(RUN) and name == self.args["scorer"]
-        self.judged_by(lit(name).judge() if own else judging.judge(self.cfg, name))
+        self.judged_by(lit(name).judge() if own else judging.judge(self.cfg, name, self.shape))
         self.empty = self.text.tokens([""])[0]
         wrapped: dict[str, Examples] = {
             "train": PairRows(data.train.images, data.train.captions, size, self.text, None)

@@ -24,6 +24,8 @@ class TwoTowers(nn.Module):
             al. 2021, arXiv:2101.06983), by activation checkpointing.
     """
 
+    forward_methods = ("embed_image", "embed_text")  # beside forward, called from outside: shards are gathered there
+
     def __init__(
         self,
         image: nn.Module,
@@ -63,11 +65,17 @@ class TwoTowers(nn.Module):
 
     def embed_image(self, image: Tensor, *, known: bool = False) -> Tensor:
         """Embeddings of length 1, [B, width], of pictures or of features that are known already."""
-        features = image if known else self.features(image)
-        return nn.functional.normalize(self.image_projection(features).float(), dim=1)
+        return self._embed_image(image, known)
 
     def embed_text(self, tokens: Tensor) -> Tensor:
         """Embeddings of length 1, [B, width], of token ids [B, length]."""
+        return self._embed_text(tokens)
+
+    def _embed_image(self, image: Tensor, known: bool) -> Tensor:
+        features = image if known else self.features(image)
+        return nn.functional.normalize(self.image_projection(features).float(), dim=1)
+
+    def _embed_text(self, tokens: Tensor) -> Tensor:
         # Spelled out for every pair of positions: a mask of two axes is looked into, which a dry run cannot.
         seen = (tokens != self.pad)[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
         hidden = self.text(input_ids=tokens, attention_mask=seen).last_hidden_state
@@ -75,9 +83,9 @@ class TwoTowers(nn.Module):
 
     def forward(self, image: Tensor, tokens: Tensor, *, known: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings of images and texts, and the scale."""
-        scale = self.log_scale.exp()
-        embed_image: Callable[[Tensor], Tensor] = lambda part: self.embed_image(part, known=known)  # noqa: E731
-        return self._in_parts(embed_image, image), self._in_parts(self.embed_text, tokens), scale
+        scale = self.log_scale.exp().reshape(())  # in shards it has an axis
+        embed_image: Callable[[Tensor], Tensor] = lambda part: self._embed_image(part, known)  # noqa: E731
+        return self._in_parts(embed_image, image), self._in_parts(self._embed_text, tokens), scale
 
     def _in_parts(self, embed: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         if self.micro_batch is None or not torch.is_grad_enabled():

@@ -1,7 +1,6 @@
 """Values that a run cannot have, all of them at once, found before anything is imported that takes seconds."""
 
 import difflib
-import importlib.util
 import math
 import os
 import re
@@ -22,7 +21,7 @@ from recipes.settings import is_number, parse_bytes
 # What an optimizer's YAML says about itself, beside the arguments of its class.
 DESCRIPTION = ("name", "variant")
 HYDRAS = ("_target_", "_partial_", "_convert_")
-DECAY_RULES = ("matrices", "all")
+DECAY_RULES = ("weights", "all")  # of recipes/param_groups.py, which imports torch
 
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
 LONGEST_PART = 255  # bytes of a file's name, on the file systems that there are
@@ -382,9 +381,6 @@ def _check_source(source: str, scale: str) -> None:
 
 def _data(cfg: DictConfig) -> list[str]:
     """What the data have to say, where they have a say before they are read."""
-    if importlib.util.find_spec("recipes.declared") is None:
-        return []
-    from recipes import recipe
+    from recipes import recipe  # which asks this package's other modules
 
-    found: list[str] = recipe.problems(cfg)  # type: ignore[attr-defined]
-    return found
+    return recipe.problems(cfg)

@@ -45,7 +45,7 @@ def disturbed(
 
 def bound(model: Any, rule: str, weight_decay: float) -> float:
     """Return the largest decayed weight times λ: at most 1 where the weights stay within 1/λ."""
-    from recipes.build import parameter_groups
+    from recipes.param_groups import parameter_groups
 
     groups = parameter_groups(model, rule, weight_decay)
     return max(

@@ -5,17 +5,20 @@ Needs jax and optax, which nothing else here does, so it runs in an environment 
     python -m venv outputs/optax && outputs/optax/bin/pip install jax==0.10.2 optax==0.2.8
     outputs/optax/bin/python scripts/make_optax_trajectories.py
 
-The arithmetic is float64. The gradients are given, not computed, so a deviation at one step does not feed the next:
-small integers times a power of two for each element, 2^-20 to 2^-7, so that they spread from 1e-6 to 1 in size;
+The arithmetic is float64, but for `lion_bfloat16`: what optax's `mu_dtype=bfloat16` computes from float32 parameters,
+operation by operation (compiled, XLA leaves out roundings that the code asks for). The gradients are given, not
+computed, so a deviation at one step does not feed the next: small integers times a power of two for each element, 2^-20
+to 2^-7, so that they spread from 1e-6 to 1 in size;
 one in sixteen is zero, and the first element of each parameter never has any. The learning rate warms up for 5 steps
 and falls along a cosine. Every chain ends in Optax's decoupled decay, theta <- theta - lr * (update + decay * theta).
 
 The file holds `lr` (a value a step), `weight_decay`, `recorded` (the steps whose result is kept, counted from 1),
 `versions`, and for each parameter P: `start/P`, `gradients/P` (int8, to be multiplied by `scale/P`) and, for each
-optimizer O, `O/P`, the parameter after each recorded step.
+optimizer O, `O/P`, the parameter after each recorded step; for `lion_bfloat16` also its momentum, `O_momentum/P`.
 """
 
 import argparse
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,9 @@ STEPS = 50
 RECORDED = (1, 2, 5, 20, 50)
 WEIGHT_DECAY = 0.1
 PEAK_LR = 0.01
-# Only Adafactor is given the large one: both of its axes reach 32, from where it keeps rows and columns.
+IN_STORAGE = "lion_bfloat16"  # float32, not compiled, its momentum kept too
+# Only Adafactor is given the large one, both of whose axes reach 32, from where it keeps rows and columns; and Lion in
+# bfloat16, where bits are compared.
 SHAPES = {"vector": (7,), "matrix": (6, 5), "large": (33, 32)}
 OUTPUT = Path(__file__).parents[1] / "tests" / "baselines" / "optax_trajectories.npz"
 
@@ -44,6 +49,7 @@ def transformations() -> dict[str, Any]:
 
     return {
         "lion": optax.scale_by_lion(b1=0.9, b2=0.99),
+        IN_STORAGE: optax.scale_by_lion(b1=0.9, b2=0.99, mu_dtype=jnp.bfloat16),
         "adamw": optax.scale_by_adam(eps=1e-6),
         "adafactor": adafactor(jnp.float64),
         "adafactor_bfloat16": adafactor(jnp.bfloat16),
@@ -78,29 +84,34 @@ def problem(seed: int) -> dict[str, np.ndarray[Any, Any]]:
     return {name: np.asarray(value) for name, value in arrays.items()}
 
 
-def trajectory(rule: Any, arrays: dict[str, np.ndarray[Any, Any]], names: list[str]) -> dict[str, Any]:
-    """The parameters after each recorded step."""
+def trajectory(
+    rule: Any, arrays: dict[str, np.ndarray[Any, Any]], names: list[str], in_storage: bool
+) -> dict[str, Any]:
+    """The parameters after each recorded step, as `/P`; with `in_storage` the momenta, too, as `_momentum/P`."""
     import jax
     import jax.numpy as jnp
     import optax
 
-    lr = jnp.asarray(arrays["lr"])
+    dtype = np.float32 if in_storage else np.float64
+    lr = jnp.asarray(arrays["lr"], dtype)
     decay, schedule = optax.add_decayed_weights(WEIGHT_DECAY), optax.scale_by_learning_rate(lambda count: lr[count])
     chain = optax.chain(rule, decay, schedule)
-    params = {name: jnp.asarray(arrays[f"start/{name}"], jnp.float64) for name in names}
+    params = {name: jnp.asarray(arrays[f"start/{name}"], dtype) for name in names}
     state = chain.init(params)
-    update = jax.jit(chain.update)
-    kept: dict[str, list[Any]] = {name: [] for name in names}
+    update = chain.update if in_storage else jax.jit(chain.update)
+    kept: defaultdict[str, list[Any]] = defaultdict(list)
     for step in range(STEPS):
         grads = {
-            name: jnp.asarray(arrays[f"gradients/{name}"][step] * arrays[f"scale/{name}"].astype(np.float64))
+            name: jnp.asarray(arrays[f"gradients/{name}"][step] * arrays[f"scale/{name}"].astype(np.float64), dtype)
             for name in names
         }
         updates, state = update(grads, state, params)
         params = optax.apply_updates(params, updates)
         if step + 1 in RECORDED:
             for name in names:
-                kept[name].append(np.asarray(params[name], np.float64))
+                kept[f"/{name}"].append(np.asarray(params[name], dtype))
+                if in_storage:
+                    kept[f"_momentum/{name}"].append(np.asarray(state[0].mu[name], dtype))
     return {name: np.stack(values) for name, values in kept.items()}
 
 
@@ -120,9 +131,10 @@ def main() -> None:
     arrays = problem(options.seed)
     arrays["versions"] = np.asarray(f"jax {jax.__version__}, optax {optax.__version__}, numpy {np.__version__}")
     for optimizer, rule in transformations().items():
-        names = list(SHAPES) if optimizer.startswith("adafactor") else ["vector", "matrix"]
-        for name, values in trajectory(rule, arrays, names).items():
-            arrays[f"{optimizer}/{name}"] = values
+        in_storage = optimizer == IN_STORAGE
+        names = list(SHAPES) if in_storage or optimizer.startswith("adafactor") else ["vector", "matrix"]
+        for name, values in trajectory(rule, arrays, names, in_storage).items():
+            arrays[f"{optimizer}{name}"] = values
     np.savez_compressed(options.output, allow_pickle=False, **arrays)
     print(f"{options.output}: {options.output.stat().st_size:,} bytes, {arrays['versions']}")
 

@@ -111,11 +111,23 @@ def _torch_pair(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return apply
 
 
+def _whole(x: Tensor) -> Tensor:
+    """A number for an array, complete: of a DTensor, each process has only its shard's part."""
+    full: Any = getattr(x, "full_tensor", None)
+    return x if full is None else full()
+
+
 def _torch_dot(x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
-    return torch.stack([(a * b).sum() for a, b in zip(x, y, strict=True)]).sum()
+    return torch.stack([_whole((a * b).sum()) for a, b in zip(x, y, strict=True)]).sum()
+
+
+def _torch_norm(x: Tensor) -> Tensor:
+    return _whole(torch.linalg.vector_norm(x))
 
 
 def _torch_global_norm(x: Sequence[Tensor]) -> Tensor:
+    if any(hasattr(tensor, "full_tensor") for tensor in x):
+        return torch.linalg.vector_norm(torch.stack([_torch_norm(tensor) for tensor in x]))
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(x))))
 
 
@@ -172,7 +184,7 @@ _BINARY: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 _ROWS: list[tuple[str, int, str, tuple[Callable[..., Any], Callable[..., Any]]]] = [
     *((name, 1, ELEMENTWISE, pair) for name, pair in _UNARY.items()),
     *((name, 2, ELEMENTWISE, pair) for name, pair in _BINARY.items()),
-    ("norm", 1, NORM, (_norm, torch.linalg.vector_norm)),
+    ("norm", 1, NORM, (_norm, _torch_norm)),
     ("global_norm", 1, REDUCE, (_global_norm, _torch_global_norm)),
     ("dot", 2, REDUCE, (_dot, _torch_dot)),
     ("cosine_sim", 2, REDUCE, (_cosine, _torch_cosine)),

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lion.discovery.abstract import live
 from lion.discovery.compile import compile_torch, reads_whole_tree, states_of
-from lion.discovery.ir import STATES, Program, load, render
+from lion.discovery.ir import STATES, Program, load, parse, render
 
 
 class ProgramOptimizer(Optimizer):
@@ -50,23 +50,41 @@ class ProgramOptimizer(Optimizer):
         foreach: bool | None = None,
     ) -> None:
         whole = program if isinstance(program, Program) else load(program)
-        self.states = states_of(whole)
-        needed = live(whole)
+        self._compile(whole)
+        defaults = {"lr": lr, "weight_decay": weight_decay, "foreach": foreach, "program": render(whole)}
+        super().__init__(params, defaults)
+
+    def _compile(self, program: Program) -> None:
+        self.states = states_of(program)
+        needed = live(program)
         self._each = None if reads_whole_tree(needed) else compile_torch(needed)
         self._lists = compile_torch(needed)
         self._foreach = compile_torch(needed, foreach=True)
-        defaults = {"lr": lr, "weight_decay": weight_decay, "foreach": foreach, "program": render(whole)}
-        super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters after checking its settings."""
         settings = self.defaults | param_group
-        lr, decay = settings["lr"], settings["weight_decay"]
-        if not isinstance(lr, Real | Tensor) or not 0 <= float(lr) < float("inf"):
+        lr, decay, foreach = settings["lr"], settings["weight_decay"], settings["foreach"]
+        if isinstance(lr, bool) or not isinstance(lr, Real | Tensor) or not 0 <= float(lr) < float("inf"):
             raise ValueError(f"lr must be a finite number of at least 0, not {lr!r}")
         if decay != 0:
             raise ValueError(f"weight_decay must be 0, not {decay!r}: a program's decay stands in the program")
+        if not (foreach is None or isinstance(foreach, bool)):
+            raise ValueError(f"foreach must be True, False or None, not {foreach!r}")
         super().add_param_group(param_group)
+        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
+            self.param_groups.pop()
+            raise ValueError("a program takes real parameters; view a complex one with torch.view_as_real")
+        group = self.param_groups[-1]
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = group["lr"].detach().clone()  # its own: schedules write into it
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a pickled or loaded state, without the key that torch adds to the defaults of later groups."""
+        super().__setstate__(state)
+        self.defaults.pop("differentiable", None)
+        if "defaults" in state:  # a copy or a pickle, which holds the program as text
+            self._compile(parse(self.defaults["program"]))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state that the same program wrote.

@@ -28,6 +28,8 @@ def refusal(params: Tensors, grads: Tensors, states: list[State], group: Group, 
     for setting in ("cautious", "clip_rms"):
         if group[setting]:
             return f"{setting} takes a mean over the tensor before a weight moves, so one pass cannot do it"
+    if group["momentum_arithmetic"] == "storage":
+        return "momentum_arithmetic='storage' has no kernel"
     for p, g, state in zip(params, grads, states, strict=True):
         if type(p) not in PLAIN and not hasattr(p, "to_local"):
             return f"a parameter is a {type(p).__name__}"
@@ -56,15 +58,17 @@ def sorted_by_kind(
         p, g, m = local(params[place]), local(grads[place]), local(state["exp_avg"])
         int8 = m.dtype == torch.int8
         together = p.is_contiguous() and g.is_contiguous() and m.is_contiguous()
-        if not together and (int8 or not alike(p, g, m)):  # int8's blocks run over contiguous elements
+        its_kind = kind(params[place], state, group)
+        first = memory.first_element(params[place]) if its_kind[2] else 0
+        # Blocks of int8 and the noise of rounding count elements in the order of indices.
+        if first is None or not (together or (not int8 and not its_kind[2] and alike(p, g, m))):
             left_out.append(place)
             continue
-        its_kind = kind(params[place], state, group)
         columns = kinds.get(its_kind)
         if columns is None:
             columns = kinds[its_kind] = [array(code) for code in "QQQQqq"]
         scales = state["exp_avg_scale"].data_ptr() if int8 else 0
-        word = memory.next_rounding(state) if its_kind[2] else 0
+        word = memory.next_rounding(state) + first if its_kind[2] else 0
         row = p.data_ptr(), g.data_ptr(), m.data_ptr(), scales, p.numel(), word
         for column, value in zip(columns, row, strict=True):
             column.append(value)

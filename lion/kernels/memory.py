@@ -6,9 +6,12 @@ a parameter takes 1 + 4/256 bytes. A block that holds a NaN or an infinity is Na
 
 Stochastic rounding of bfloat16 weights takes its noise from a hash of (parameter, step, element), not from a generator:
 replicas of a model then round alike whatever each process's generators do, a resumed run has the same bits, and every
-backend can make the same noise. What is hashed for parameter and step is kept in the state, as `rounding`.
+backend can make the same noise. What is hashed for parameter and step is kept in the state, as `rounding`. Elements are
+counted over the whole parameter in the order of indices, whatever its layout in memory, so a shard of a DTensor has the
+noise that its elements have unsharded.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -100,11 +103,57 @@ def round_stochastically(theta: Tensor, exact: Tensor, state: State) -> None:
 
     16 random bits are added to the 16 that bfloat16 drops. NaN and infinities stay what they are.
     """
+    elements = numbered(theta)
     theta, exact = (t.to_local() if hasattr(t, "to_local") else t for t in (theta, exact))
-    elements = torch.arange(exact.numel(), device=exact.device).view(exact.shape)
     noise = (hash_word(elements + next_rounding(state)) & 0xFFFF).to(torch.int32)
     bits = (exact.view(torch.int32) + noise) & -0x10000
     theta.copy_(torch.where(exact.isfinite(), bits.view(torch.float32), exact))
+
+
+def numbered(theta: Tensor) -> Tensor:
+    """The number of each element here among all of the parameter, in the shape of this process's part."""
+    offsets, part = offset(theta), theta.to_local() if hasattr(theta, "to_local") else theta
+    first = first_element(theta)
+    if first is not None:
+        return torch.arange(first, first + part.numel(), device=part.device).view(part.shape)
+    numbers = torch.zeros((), dtype=torch.int64, device=part.device)
+    for axis, (start, size) in enumerate(zip(offsets, part.shape, strict=True)):
+        indices = torch.arange(start, start + size, device=part.device) * math.prod(theta.shape[axis + 1 :])
+        numbers = numbers.unsqueeze(-1) + indices
+    return numbers
+
+
+def first_element(theta: Tensor) -> int | None:
+    """The number of the first element here, where those that are here follow each other; None where they do not."""
+    if not hasattr(theta, "to_local"):
+        return 0
+    if theta.to_local().shape[1:] != theta.shape[1:]:
+        return None
+    return sum(offset(theta)[:1]) * math.prod(theta.shape[1:])
+
+
+def offset(theta: Tensor) -> tuple[int, ...]:
+    """The index, in the whole parameter, of the first element of this process's part.
+
+    Raises:
+        RuntimeError: a DTensor is placed otherwise than replicated or sharded in torch's chunks.
+    """
+    starts, sizes = [0] * theta.ndim, list(theta.shape)
+    if hasattr(theta, "to_local"):
+        from torch.distributed.tensor import Replicate, Shard
+
+        mesh: Any = theta.device_mesh  # type: ignore[attr-defined]
+        for axis, placement in enumerate(theta.placements):  # type: ignore[attr-defined]
+            if type(placement) is Shard:
+                dim, chunk = placement.dim, -(-sizes[placement.dim] // mesh.size(axis))
+                before = min(mesh.get_local_rank(axis) * chunk, sizes[dim])
+                starts[dim] += before
+                sizes[dim] = min(chunk, sizes[dim] - before)
+            elif type(placement) is not Replicate:
+                raise RuntimeError(f"stochastic_rounding does not know which elements are here under {placement}")
+        if sizes != list(theta.to_local().shape):
+            raise RuntimeError(f"stochastic_rounding expected a part of shape {sizes}, not {theta.to_local().shape}")
+    return tuple(starts)
 
 
 def next_rounding(state: State) -> int:

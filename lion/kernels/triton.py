@@ -1,9 +1,10 @@
 """The step on a GPU: one launch of a Triton kernel for all tensors of a group.
 
 A launch for each tensor would cost more than the work on small ones. So every program of the one launch looks up which
-tensor it works on, and where in it, in arrays that lie on the device. They are made anew when an address or a size has
-changed since the last step, which it rarely does. Nothing is autotuned: trying configurations out would apply an update
-in place several times. A device is tried once, on a few numbers, before it is trusted with weights.
+tensor it works on, and where in it, in arrays that lie on the device. Those that follow from the sizes are made once
+for the same sizes; addresses are copied again where they have changed, as those of gradients may in every step. Nothing
+is autotuned: trying configurations out would apply an update in place several times. A device is tried once, on a few
+numbers, before it is trusted with weights.
 """
 
 import functools
@@ -25,7 +26,7 @@ FLOAT, BFLOAT16 = torch.float32, torch.bfloat16
 KINDS = [(weight, momentum, False) for weight in (FLOAT, BFLOAT16) for momentum in (FLOAT, BFLOAT16)]
 MEMORY = {FLOAT: tl.float32, BFLOAT16: tl.uint16}  # bfloat16 is taken apart into bits here, and rounded by them
 BLOCK = 1024  # elements of a program
-KEPT_PLANS = 64  # of groups, kinds and sets of gradients in turn
+KEPT_PLANS = 64  # of different lists of sizes, the least recently used one dropped first
 
 
 class Plan(NamedTuple):
@@ -39,7 +40,8 @@ class Plan(NamedTuple):
     starts: Tensor  # and its first element there
 
 
-_plans: OrderedDict[tuple[bytes, torch.device], Plan] = OrderedDict()
+# By sizes and device: the addresses as they were the last time, and the plan with them.
+_plans: OrderedDict[tuple[bytes, torch.device], tuple[list[bytes], Plan]] = OrderedDict()
 
 
 def refusal(params: Tensors, grads: Tensors, states: list[State], group: Group) -> str | None:
@@ -77,15 +79,23 @@ def update(params: Tensors, grads: Tensors, states: list[State], group: Group) -
 
 
 def plan(columns: Columns, device: torch.device) -> Plan:
-    """The arrays for tensors at these addresses, as they were made the last time where nothing has changed."""
-    weights, gradients, momenta, _, sizes, _ = columns
-    key = b"".join(column.tobytes() for column in (weights, gradients, momenta, sizes)), device
-    if key not in _plans:
-        made = (*(as_signed(column) for column in (weights, gradients, momenta)), sizes, *programs(sizes))
-        _plans[key] = Plan(*(torch.frombuffer(bytearray(c.tobytes()), dtype=torch.int64).to(device) for c in made))
-        if len(_plans) > KEPT_PLANS:
-            _plans.popitem(last=False)
-    return _plans[key]
+    """The arrays for tensors of these sizes at these addresses, as they were the last time where nothing has changed.
+
+    Memory is bounded by `KEPT_PLANS` lists of sizes, with 16 bytes for every `BLOCK` elements each.
+    """
+    *addresses, _, sizes, _ = columns
+    key, now = (sizes.tobytes(), device), [column.tobytes() for column in addresses]
+    if key in _plans:
+        before, made = _plans.pop(key)
+        moved = {Plan._fields[i]: on_device(now[i], device) for i in range(len(now)) if now[i] != before[i]}
+        made = made._replace(**moved)
+    else:
+        of_sizes = [column.tobytes() for column in (sizes, *programs(sizes))]
+        made = Plan(*(on_device(column, device) for column in (*now, *of_sizes)))
+    _plans[key] = now, made
+    if len(_plans) > KEPT_PLANS:
+        _plans.popitem(last=False)
+    return made
 
 
 def programs(sizes: "array[int]") -> tuple["array[int]", "array[int]"]:
@@ -98,9 +108,11 @@ def programs(sizes: "array[int]") -> tuple["array[int]", "array[int]"]:
     return tensors, starts
 
 
-def as_signed(column: "array[int]") -> "array[int]":
-    """The same bits: int64 is what torch can copy."""
-    return array("q", column.tobytes())
+def on_device(column: bytes, device: torch.device) -> Tensor:
+    """An int64 tensor of the same bits: what torch can copy."""
+    if not column:  # a shard of a few small tensors may have no element
+        return torch.empty(0, dtype=torch.int64, device=device)
+    return torch.frombuffer(bytearray(column), dtype=torch.int64).to(device)
 
 
 def run(what: Plan, kind: Kind, group: Group) -> None:

@@ -1,22 +1,24 @@
 """Images with captions from a disk or the hub, for the paper's scale, and the sets that such a model is judged by.
 
 Training pairs come from a folder of WebDataset shards (`*.tar` files in which `000017.jpg` and `000017.txt`, or a
-`.json` with a `caption`, belong together) or from a Hugging Face data set with a column of images and one of
-captions. Shards are read where they lie: an index of their members is made once and kept, so that any pair is one
-read away, a run goes on at any step, and nothing is unpacked. A hub's data set can be streamed into such shards.
+`.json` with a `caption`, belong together), from a folder of such files themselves, or from a Hugging Face data set with
+a column of images and one of captions. Shards are read where they lie: an index of their members is made once and kept,
+so that any pair is one read away, a run goes on at any step, and nothing is unpacked. A hub's data set can be streamed
+into such shards.
 
 Zero-shot classification takes sets that recipes/data/images.py reads: the first chooses (`val`, held out of its
 training images) and reports (`test`), others report. Retrieval takes a split with one or several captions an image.
+Without either, pairs are held out of training to choose and to report by retrieval.
 """
 
 import hashlib
 import json
-import logging
 import os
 import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -25,31 +27,38 @@ from typing import Any
 import numpy as np
 import torch
 
-from recipes.data import bpe, cache, images, streamed
+from recipes.data import bpe, cache, documents, images, listing, streamed
 from recipes.data.hub import first_line
-from recipes.data.images import IMAGE_SUFFIXES, ImageExamples, Table, eval_transform
-from recipes.data.pairs import PairData, Pairs, Probe, Texts, prompts
+from recipes.data.images import Files, ImageExamples, Table, eval_transform, for_size, number_held_out
+from recipes.data.listing import PICTURES, shown
+from recipes.data.pairs import PAD, PairData, Pairs, Probe, Texts, prompts
 from recipes.errors import ConfigError
-
-log = logging.getLogger(__name__)
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 TEMPLATES = ("a photo of a {}.", "a picture of the {}.", "a close-up photo of a {}.", "an image that shows a {}.")
-FORMATS = "WebDataset shards (*.tar) or a data set saved by Hugging Face datasets"
+INDEX = 2  # of the form in which a shard's index is kept
+CAPTION_COLUMNS = ("caption", "captions", "text")  # the first that is there, unless the user names one
+VOCABULARY = 768  # of a tokenizer that is trained on the captions
+FORMATS = (
+    "WebDataset shards (*.tar), pictures with captions beside them (1.jpg and 1.txt) or a data set saved by Hugging "
+    "Face datasets"
+)
 
 
 def load(
     hub: str | None = None,
     path: str | None = None,
     *,
-    tokenizer: str,
+    tokenizer: str | None = None,
+    vocab_size: int = VOCABULARY,
     size: int = 224,
     subset: str | None = None,
     train_split: str = "train",
-    image_column: str = "image",
-    caption_column: str = "caption",
+    image_column: str | None = None,
+    caption_column: str | None = None,
     streaming: bool = False,
     train_pairs: int | None = None,
+    val_size: int | None = None,
     templates: Sequence[str] = TEMPLATES,
     zero_shot: Mapping[str, Mapping[str, Any]] | None = None,
     retrieval: Mapping[str, Mapping[str, Any]] | None = None,
@@ -58,15 +67,20 @@ def load(
 
     Args:
         hub: a data set's name on the Hugging Face hub.
-        path: a folder of shards or of a saved data set; it goes first.
-        tokenizer: a published one: a local tokenizer.json, or a name on the hub.
+        path: a folder of shards, of pictures and captions, or of a saved data set; it goes first.
+        tokenizer: a published one: a local tokenizer.json, or a name on the hub; None trains a byte-level BPE on the
+            training captions.
+        vocab_size: of the tokenizer that is trained.
         size: height and width of the images in pixels.
         subset: the configuration of a hub's data set that has several.
         train_split: of a Hugging Face data set.
-        image_column: likewise.
-        caption_column: likewise; where a row has several captions, the first is trained on.
+        image_column: likewise; by default `image`, or else the only column of images.
+        caption_column: likewise; by default the first there of caption, captions and text, or else the only column of
+            texts; where a row has several captions, the first is trained on.
         streaming: a hub's data set is streamed once into shards in the cache, instead of being copied whole first.
         train_pairs: of these, so many; None is all.
+        val_size: pairs held out for `val`, and as many for `test`, where neither `zero_shot` nor `retrieval.val` says
+            what to choose by; None is 1%, but at least 100, or a tenth where that is fewer.
         templates: the prompts of a class, with {} for its name.
         zero_shot: for each set its `path` or `hub`, `names` (a JSON list of its classes' names, in the order of the
             labels; by default what the data call them, WordNet's numbers by their first word) and other options of
@@ -76,40 +90,111 @@ def load(
     Raises:
         ConfigError: data are missing or not what they have to be.
     """
-    if not zero_shot and "val" not in (retrieval or {}):
-        raise ConfigError(
-            "set data.options.zero_shot to the labelled images that choose and report, as "
-            "'+data.options.zero_shot.imagenet.path=/data/imagenet'"
-        )
-    if streaming and path is None and hub is not None:
+    if (streaming or train_pairs is not None) and not (streaming and path is None and hub is not None):
+        raise ConfigError("data.options.streaming and train_pairs go together with data.hub: a disk is read in place")
+    given = images.source(hub, path, FORMATS)
+    if streaming and hub is not None:
         if train_pairs is not None and train_pairs < 1:
             raise ConfigError(f"data.options.train_pairs={train_pairs} must be at least 1, or null for all")
-        streaming_from = streamed.Source(hub, subset, train_split, image_column, caption_column)
-        pairs = _of_shards(Shards(streamed.shards(streaming_from, train_pairs)), f"data.hub={hub}", size)
-    elif streaming or train_pairs is not None:
-        raise ConfigError("data.options.streaming and train_pairs go together with data.hub: a disk is read in place")
+        columns = image_column or "image", caption_column or "caption"
+        source = _shards(
+            Shards(streamed.shards(streamed.Source(hub, subset, train_split, *columns), train_pairs)), given
+        )
     else:
-        pairs = _pairs(hub, path, size, subset, train_split, image_column, caption_column)
-    probes: dict[str, Probe] = {}
-    for number, (name, source) in enumerate((zero_shot or {}).items()):
-        options = {key: value for key, value in source.items() if key != "names"}
+        source = pairs_of(hub, path, subset, train_split, image_column, caption_column)
+    pairs, probes = source.part(np.arange(source.total), size), dict[str, Probe]()
+    if not zero_shot and "val" not in (retrieval or {}):
+        pairs, probes = _held_out(source, size, val_size, given)
+    for number, (name, settings) in enumerate((zero_shot or {}).items()):
+        options = {key: value for key, value in settings.items() if key != "names"}
         splits = images.load(**options)
-        names = _names(name, source.get("names"), splits["test"].class_names)
+        names = _names(name, settings.get("names"), splits["test"].class_names)
         if number == 0:
             probes["val"] = _classes(splits["val"], names, templates, size)
         for split in sorted(set(splits) - {"train", "val"}):
             own = {"test": "test" if number == 0 else name}.get(split, f"{name}_{split}")
             probes[own] = _classes(splits[split], names, templates, size)
-    for name, source in (retrieval or {}).items():
-        probes[name] = _captioned(name, dict(source), size)
-    return PairData(pairs, probes, bpe.published(tokenizer))
+    for name, settings in (retrieval or {}).items():
+        probes[name] = _captioned(name, dict(settings), size)
+    if tokenizer is not None:
+        return PairData(pairs, probes, bpe.published(tokenizer))
+    captions = pairs.captions
+
+    def texts() -> Sequence[str]:
+        return captions.texts if isinstance(captions, Texts) else captions.batch(range(len(captions)))
+
+    return PairData(pairs, probes, bpe.trained(texts, captions.fingerprint(), vocab_size, (PAD,)))
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Pictures and captions, before they are split.
+
+    Attributes:
+        images: the encoded pictures, by row.
+        rows: int64 [N], those with a caption.
+        captions: the captions of each of these, or None where `shards` reads them.
+        place: what errors call them.
+    """
+
+    images: Any
+    rows: np.ndarray
+    captions: list[list[str]] | None
+    place: str
+
+    @property
+    def total(self) -> int:
+        """How many pairs there are."""
+        return len(self.rows)
+
+    def part(self, index: np.ndarray, size: int) -> Pairs:
+        """Some of the pairs to train on, by their numbers [N]."""
+        rows = self.rows[index]
+        decoded = Decoded(_numbered(self.images, self.place, rows), size)
+        if self.captions is None:
+            return Pairs(decoded, ShardCaptions(self.images, rows))
+        return Pairs(decoded, Texts([self.captions[i][0] for i in index.tolist()]))
+
+    def probe(self, index: np.ndarray, size: int) -> Probe:
+        """Some of the pairs to be judged by retrieval: an image and its captions are of one group."""
+        rows = self.rows[index]
+        if self.captions is None:
+            captions = [[self.images.caption(int(row))] for row in rows]
+        else:
+            captions = [self.captions[i] for i in index.tolist()]
+        return Probe(
+            Decoded(_numbered(self.images, self.place, rows), size),
+            Texts([text for row in captions for text in row]),
+            image_group=np.arange(len(captions)),
+            text_group=np.repeat(np.arange(len(captions)), [len(row) for row in captions]),
+        )
+
+
+def _held_out(source: PairSource, size: int, val_size: int | None, given: str) -> tuple[Pairs, dict[str, Probe]]:
+    """Pairs to train on, and `val` and `test`, drawn once and for all."""
+    number = number_held_out(source.total, None, val_size)
+    if not 0 < 2 * number < source.total - 1:
+        raise ConfigError(
+            f"{given}: val and test would hold {number} of {source.total} pairs each: give more pairs, set "
+            "+data.options.val_size to a part, or name other data to choose by, as "
+            "'+data.options.zero_shot.imagenet.path=/data/imagenet'"
+        )
+    order = np.argsort(np.random.default_rng(0).random(source.total), kind="stable")
+    listing.say(
+        f"{given}: {number} of {source.total} pairs held out for val and as many for test (+data.options.val_size), "
+        "judged by retrieval; labelled images judge by zero-shot accuracy: '+data.options.zero_shot.mine.path='"
+    )
+    probes = {"val": order[:number], "test": order[number : 2 * number]}
+    return source.part(np.sort(order[2 * number :]), size), {
+        name: source.probe(np.sort(index), size) for name, index in probes.items()
+    }
 
 
 class Decoded:
     """Images of a disk, decoded, resized and cropped when they are asked for."""
 
     def __init__(self, examples: ImageExamples, size: int) -> None:
-        self.examples, self.transform = examples, eval_transform(size)
+        self.examples, self.transform = for_size(examples, size), eval_transform(size)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -130,64 +215,134 @@ def _numbered(source: Any, place: str, rows: np.ndarray | None = None) -> ImageE
     return ImageExamples(source, rows, np.arange(len(rows)), (), place)
 
 
-def _pairs(
+def pairs_of(
     hub: str | None,
     path: str | None,
-    size: int,
-    subset: str | None,
-    split: str,
-    image_column: str,
-    caption_column: str,
-) -> Pairs:
-    if path is not None and (folder := Path(path).expanduser().absolute()).is_dir():
-        if shards := sorted(folder.glob("*.tar")):
-            return _of_shards(Shards(shards), f"data.path={path}", size)
-    elif path is not None:
-        raise ConfigError(f"data.path={path} is no folder: set it to one that holds {FORMATS}")
-    elif hub is None:
-        raise ConfigError(f"set data.path or data.hub to say where images and captions are; data.path holds {FORMATS}")
+    subset: str | None = None,
+    split: str = "train",
+    image_column: str | None = None,
+    caption_column: str | None = None,
+) -> PairSource:
+    """The pairs of a folder or of a data set on the hub.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    given = images.source(hub, path, FORMATS)
+    if path is not None:
+        folder = Path(path).expanduser().absolute()
+        if shards := sorted(file for file in folder.glob("*.[tT][aA][rR]") if not listing.hidden(file.name)):
+            return _shards(Shards(shards), given)
+        if _has_loose(folder):
+            return _loose(folder, given)
     table, given = _table(hub, path, subset, split)
-    source_of, captions = _columns(table, given, image_column, caption_column)
-    return Pairs(Decoded(_numbered(source_of, given), size), Texts([each[0] for each in captions]))
+    return _columns(table, given, image_column, caption_column)
 
 
-def _of_shards(source: "Shards", given: str, size: int) -> Pairs:
-    return Pairs(Decoded(_numbered(source, given), size), ShardCaptions(source))
+def _shards(source: "Shards", given: str) -> PairSource:
+    return PairSource(source, np.arange(len(source)), None, given)
 
 
 def _table(hub: str | None, path: str | None, subset: str | None, split: str) -> tuple[Any, str]:
     """A split of a Hugging Face data set, and what errors call it."""
-    if path is not None:
-        given, folder = f"data.path={path}", Path(path).expanduser().absolute()
-        if not folder.is_dir():
-            raise ConfigError(f"{given} is no folder: set it to one that holds {FORMATS}")
-        tables = images.tables_from_disk(folder, subset, split, given)
-    else:
-        given = f"data.hub={hub}"
-        tables = images.tables_from_hub(str(hub), subset)
+    given = images.source(hub, path, FORMATS)
+    tables = images.tables_from_hub(str(hub), subset) if path is None else images.tables_in(path, subset, split)
+    if tables is None:
+        raise ConfigError(f"{given} holds class folders, and no captions: it has to hold {FORMATS}")
     if split not in tables:
         raise ConfigError(f"{given} has no split {split}; it has {', '.join(tables)}")
     return tables[split], f"{given} ({split})"
 
 
-def _columns(table: Any, given: str, image_column: str, caption_column: str) -> tuple[Table, list[list[str]]]:
-    """The encoded images, and each one's captions."""
-    from datasets import Image
+def _columns(table: Any, given: str, image_column: str | None, caption_column: str | None) -> PairSource:
+    """The encoded images of a table's rows that have captions, and these."""
+    from datasets import Image, Value
 
-    for name in (image_column, caption_column):
-        if name not in table.features:
-            raise ConfigError(f"{given} has no column {name}; it has {', '.join(table.features)}")
+    features = table.features
+    image_column = images.column(features, image_column, "image", Image, given)
+    if caption_column is None:
+        of_text = [name for name, feature in features.items() if feature == Value("string")]
+        usual = [name for name in CAPTION_COLUMNS if name in features]
+        caption_column = (usual or (of_text if len(of_text) == 1 else ["caption"]))[0]
+    if caption_column not in features:
+        raise ConfigError(
+            f"{given} has no column {caption_column}; it has {', '.join(features)}: set +data.options.caption_column"
+        )
     try:
         encoded = table.select_columns([image_column]).cast_column(image_column, Image(decode=False))
     except Exception as error:  # pyarrow's and datasets' own errors
         raise ConfigError(f"{given}: column {image_column} holds no encoded images: {first_line(error)}") from None
-    rows = [
-        [each] if isinstance(each, str) else each for each in table.select_columns([caption_column])[caption_column]
-    ]
-    empty = next((i for i, row in enumerate(rows) if not row or not all(isinstance(t, str) for t in row)), None)
-    if empty is not None:
-        raise ConfigError(f"{given}: column {caption_column} holds no text in row {empty}")
-    return Images(encoded, image_column, table._fingerprint), rows
+    values = table.select_columns([caption_column])[caption_column]
+    captions = [[text for text in (row if isinstance(row, list) else [row]) if _is_caption(text)] for row in values]
+    rows = np.flatnonzero([len(row) > 0 for row in captions])
+    if not len(rows):
+        raise ConfigError(f"{given}: column {caption_column} holds no text in any of {len(captions)} rows")
+    _say_without(given, len(captions) - len(rows), len(captions))
+    return PairSource(Images(encoded, image_column, table._fingerprint), rows, [r for r in captions if r], given)
+
+
+def _is_caption(text: object) -> bool:
+    return isinstance(text, str) and bool(text.strip())
+
+
+def _say_without(given: str, without: int, total: int) -> None:
+    if without:
+        listing.say(f"{given}: left out {without} of {total} pictures, which have no caption")
+
+
+def _has_loose(folder: Path) -> bool:
+    """Whether pictures lie in a folder beside captions, and no data set's own file does."""
+    if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return False
+    if any(folder.glob("metadata.*")) or any(folder.glob("*/metadata.*")):
+        return False
+    found = listing.listed(folder, (*PICTURES, *CAPTION_SUFFIXES)).paths
+    pictures = {os.path.splitext(name)[0] for name in found if name.lower().endswith(PICTURES)}  # noqa: PTH122
+    return any(os.path.splitext(name)[0] in pictures for name in found if not name.lower().endswith(PICTURES))  # noqa: PTH122
+
+
+def _loose(folder: Path, given: str) -> PairSource:
+    """Pictures and the captions in the files of the same name beside them."""
+    found = listing.listed(folder, (*PICTURES, *CAPTION_SUFFIXES))
+    texts: dict[str, str] = {}
+    for name in found.paths:
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        if suffix.lower() in CAPTION_SUFFIXES and not (stem in texts and suffix.lower() == ".json"):
+            texts[stem] = name
+    paths, captions, total = [], [], 0
+    for name in found.paths:
+        if name.lower().endswith(PICTURES):
+            total += 1
+            beside = texts.get(os.path.splitext(name)[0])  # noqa: PTH122
+            try:
+                text = None if beside is None else caption((folder / beside).read_bytes(), beside)
+            except OSError:
+                text = None
+            if text is not None:
+                paths.append(os.fsencode(name))
+                captions.append([text])
+    found.say(given)
+    if not paths:
+        raise ConfigError(f"{given}: none of its {total} pictures has a caption: expected 1.jpg beside 1.txt")
+    _say_without(given, total - len(paths), total)
+    return PairSource(Files(folder, np.array(paths)), np.arange(len(paths)), captions, given)
+
+
+def caption(content: bytes, name: str) -> str | None:
+    """The caption in a file's bytes, or None where it has none.
+
+    Args:
+        content: of a text in Unicode, or of a JSON object with a `caption`.
+        name: the file's, which tells by its suffix.
+    """
+    try:
+        text: Any = content.decode(documents.encoding(content))
+        if name.lower().endswith(".json"):
+            text = json.loads(text)["caption"]
+            text = text[0] if isinstance(text, list) and text else text
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return text.strip() if isinstance(text, str) and text.strip() else None
 
 
 class Images(Table):
@@ -232,18 +387,13 @@ def _classes(examples: ImageExamples, names: tuple[str, ...], templates: Sequenc
 def _captioned(name: str, source: dict[str, Any], size: int) -> Probe:
     """A split for retrieval: an image and its captions are of one group."""
     usual = {"path": None, "hub": None, "subset": None, "split": "test"}
-    usual |= {"image_column": "image", "caption_column": "caption"}
+    usual |= {"image_column": None, "caption_column": None}
     if odd := sorted(set(source) - set(usual)):
         raise ConfigError(f"data.options.retrieval.{name} has no option {odd[0]}; it takes {', '.join(usual)}")
     settings: dict[str, Any] = usual | source
-    table, given = _table(settings["hub"], settings["path"], settings["subset"], settings["split"])
-    encoded, captions = _columns(table, given, settings["image_column"], settings["caption_column"])
-    return Probe(
-        Decoded(_numbered(encoded, given), size),
-        Texts([text for row in captions for text in row]),
-        image_group=np.arange(len(captions)),
-        text_group=np.repeat(np.arange(len(captions)), [len(row) for row in captions]),
-    )
+    columns = settings["image_column"], settings["caption_column"]
+    found = pairs_of(settings["hub"], settings["path"], settings["subset"], settings["split"], *columns)
+    return found.probe(np.arange(found.total), size)
 
 
 class Shards:
@@ -283,13 +433,8 @@ class Shards:
 
     def caption(self, row: int) -> str:
         """The caption beside an image."""
-        text = self._read(row, *self.members[row, 2:4]).decode("utf-8", errors="replace")
-        if not self.members[row, 4]:
-            return text.strip()
-        try:
-            return str(json.loads(text)["caption"])
-        except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{self.name(row)}: its .json has no caption") from None
+        content = self._read(row, *self.members[row, 2:4])
+        return caption(content, ".json" if self.members[row, 4] else ".txt") or ""
 
     def _read(self, row: int, start: int, size: int) -> bytes:
         with Path(self.files[self.shard[row]]).open("rb") as file:
@@ -297,48 +442,60 @@ class Shards:
 
 
 class ShardCaptions:
-    """The texts of the pairs in shards."""
+    """The texts of pairs in shards, by their numbers [N]."""
 
-    def __init__(self, shards: Shards) -> None:
-        self.shards = shards
+    def __init__(self, shards: Shards, rows: np.ndarray) -> None:
+        self.shards, self.rows = shards, rows
 
     def __len__(self) -> int:
-        return len(self.shards)
+        return len(self.rows)
 
     def batch(self, index: Sequence[int]) -> list[str]:
         """The captions at these numbers."""
-        return [self.shards.caption(i) for i in index]
+        return [self.shards.caption(int(self.rows[i])) for i in index]
 
     def fingerprint(self) -> str:
-        """The shards' own."""
-        return self.shards.fingerprint
+        """The shards' own, with the rows where they are a part."""
+        own = self.shards.fingerprint
+        return own if len(self.rows) == len(self.shards) else cache.key(own, self.rows.tobytes())
 
 
 def _index(file: Path) -> np.ndarray:
     """int64 [pairs, 5] of a shard, made once for a file of this size and time."""
     stat = file.stat()
-    path = cache.folder("shards") / f"{cache.key(str(file), stat.st_size, stat.st_mtime_ns)}.npy"
+    path = cache.folder("shards") / f"{cache.key(str(file), stat.st_size, stat.st_mtime_ns, INDEX)}.npz"
     with cache.alone(path):
-        if path.exists():
-            return np.load(path)
-        parts: dict[str, dict[str, tuple[int, int, bool]]] = {}
-        try:
-            with tarfile.open(file, "r:") as shard:
-                for member in shard:
-                    folder, _, name = member.name.rpartition("/")
-                    key, dot, suffix = name.partition(".")
-                    kind = dot + suffix.lower()
-                    part = "image" if kind in IMAGE_SUFFIXES else "caption" if kind in CAPTION_SUFFIXES else None
-                    own = parts.setdefault(f"{folder}/{key}", {})
-                    if member.isfile() and part and not (part in own and kind == ".json"):
-                        own[part] = (member.offset_data, member.size, kind == ".json")
-        except (tarfile.TarError, OSError) as error:
-            raise ConfigError(f"{file} is no whole, uncompressed tar file ({first_line(error)})") from None
-        whole = [own["image"][:2] + own["caption"] for own in parts.values() if len(own) == 2]
-        if len(whole) < len(parts):
-            log.warning("%s: left out %d of %d that lack image or caption", file, len(parts) - len(whole), len(parts))
-        rows = np.array(whole, np.int64).reshape(-1, 5)
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, rows)
-        temporary.replace(path)
-        return rows
+        if not path.exists():
+            rows, total = _members(file)
+            temporary = path.with_suffix(".tmp.npz")
+            np.savez(temporary, rows=rows, total=total)
+            temporary.replace(path)
+    with np.load(path) as known:
+        rows, total = known["rows"], int(known["total"])
+    if len(rows) < total:
+        listing.say(f"{shown(file)}: left out {total - len(rows)} of {total} that lack image or caption")
+    return rows
+
+
+def _members(file: Path) -> tuple[np.ndarray, int]:
+    """The pairs of a shard as int64 [pairs, 5], and how many names it has of which one part or both could be read."""
+    parts: dict[str, dict[str, tuple[int, int, bool]]] = {}
+    try:
+        with tarfile.open(file, "r:") as shard:
+            for member in shard:
+                folder, _, name = member.name.rpartition("/")
+                if not member.isfile() or any(map(listing.hidden, member.name.split("/"))):
+                    continue
+                key, dot, suffix = name.partition(".")
+                kind = dot + suffix.lower()
+                own = parts.setdefault(f"{folder}/{key}", {})
+                if kind in PICTURES:
+                    own["image"] = (member.offset_data, member.size, False)
+                elif kind in CAPTION_SUFFIXES and not ("caption" in own and kind == ".json"):
+                    content = shard.extractfile(member)
+                    if content is not None and caption(content.read(), kind) is not None:
+                        own["caption"] = (member.offset_data, member.size, kind == ".json")
+    except (tarfile.TarError, OSError) as error:
+        raise ConfigError(f"{shown(file)} is no whole, uncompressed tar file ({first_line(error)})") from None
+    whole = [own["image"][:2] + own["caption"] for own in parts.values() if len(own) == 2]
+    return np.array(whole, np.int64).reshape(-1, 5), len(parts)

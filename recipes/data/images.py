@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import re
-import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,22 +20,28 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import get_worker_info
 
-from recipes.data.hub import first_line, from_hub
+from recipes.data import listing
+from recipes.data.hub import first_line, from_hub, saved
+from recipes.data.listing import PICTURES, shown
+from recipes.data.pictures import UnreadableError, decode
 from recipes.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TABLE_SUFFIXES = (".arrow", ".parquet", ".tar")
 TEST_SPLITS = ("validation", "val", "test")  # the first that is there, unless the user names one
-FORMATS = "class folders (train/<class>/*.jpg, val/<class>/*.jpg) or a data set saved by Hugging Face datasets"
+VAL_SHARE, VAL_LEAST, VAL_MOST = 0.01, 100, 0.1  # of the training images: see number_held_out
+FORMATS = (
+    "class folders (<class>/*.jpg, or train/<class>/*.jpg and val/<class>/*.jpg) or a data set saved by Hugging Face "
+    "datasets"
+)
 
-# What decoders raise for broken files.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
-CORRUPT_SHARE = 0.01  # more unreadable images than this end the run
-CORRUPT_IN_A_ROW = 10  # and so do more of them side by side; as few in all are borne in any data set
+IN_A_ROW = 10  # more unreadable images than this side by side end the run
+
+# Where a model's images are this small or smaller, decoded ones are kept in memory.
+SMALL = 64  # pixels a side
+KEPT_PIXELS = 1 << 26  # of each split, 256 MB
 
 
 class ImageExamples:
@@ -73,18 +79,18 @@ class ImageExamples:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        for step in range(CORRUPT_IN_A_ROW + 1):
+        for step in range(IN_A_ROW + 1):
             candidate = (index + step) % len(self)
             if candidate not in self.corrupt:
                 try:
-                    image = _rgb(self.source.open(int(self.rows[candidate])))
-                except UNREADABLE as error:
+                    image = self._decoded(int(self.rows[candidate]))
+                except UnreadableError as error:
                     self._count(candidate, error)
                 else:
                     label = self.labels[candidate]
                     return image, label if self.labels.ndim > 1 else int(label)
         raise ConfigError(
-            f"{self.place}: more than {CORRUPT_IN_A_ROW} images in a row cannot be read, from {self._name(index)} on: "
+            f"{self.place}: more than {IN_A_ROW} images in a row cannot be read, from {self._name(index)} on: "
             "fetch or unpack the data again"
         )
 
@@ -101,30 +107,80 @@ class ImageExamples:
         """The examples where the mask, bool [N], is true."""
         return ImageExamples(self.source, self.rows[mask], self.labels[mask], self.class_names, self.place)
 
+    def _decoded(self, row: int) -> Image.Image:
+        try:
+            return decode(self.source.open(row))
+        except (OSError, ValueError) as error:  # no such row, or a file that has gone
+            raise UnreadableError(str(error)) from None
+
     def _name(self, index: int) -> str:
-        return self.source.name(int(self.rows[index]))
+        return shown(self.source.name(int(self.rows[index])))
 
     def _count(self, index: int, error: Exception) -> None:
+        from torch.utils.data import get_worker_info
+
         self.corrupt.add(index)
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("%s: left out %s, which cannot be read: %s", self.place, self._name(index), reason)
         worker = get_worker_info()
         seen = len(self) / (worker.num_workers if worker else 1)  # a worker meets its share of the images only
-        if len(self.corrupt) > max(CORRUPT_IN_A_ROW, CORRUPT_SHARE * seen):
+        if not listing.bearable(len(self.corrupt), seen):
             raise ConfigError(
-                f"{self.place}: {len(self.corrupt)} images cannot be read, {self._name(index)} among them; "
-                f"up to {CORRUPT_IN_A_ROW} or {CORRUPT_SHARE:.0%} are left out: fetch or unpack the data again"
+                f"{self.place}: {len(self.corrupt)} images cannot be read, {self._name(index)} among them ({reason}); "
+                f"up to {listing.BORNE} or {listing.BORNE_SHARE:.0%} are left out: mend, convert or remove them"
             )
+
+
+class Reduced:
+    """Decoded images for a model of small ones: reduced once to about four times its size and kept in memory.
+
+    A crop of 5% of an image's area, the smallest that training takes, then still has about the model's pixels.
+
+    Args:
+        examples: the images.
+        size: height and width of the model's, in pixels.
+    """
+
+    def __init__(self, examples: ImageExamples, size: int) -> None:
+        self.examples, self.side = examples, 4 * size
+        self._kept: dict[int, tuple[Image.Image, int | np.ndarray]] = {}
+        self._room = KEPT_PIXELS
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int | np.ndarray]:
+        """An RGB image, no side of which is shorter than the smaller of its own and four times the size; its label."""
+        if index in self._kept:
+            return self._kept[index]
+        image, label = self.examples[index]
+        if (factor := min(image.size) // self.side) > 1:
+            image = image.reduce(factor)
+        if image.width * image.height <= self._room:
+            self._kept[index] = image, label
+            self._room -= image.width * image.height
+        return image, label
+
+    def fingerprint(self) -> str:
+        """The data set's own."""
+        return self.examples.fingerprint()
+
+
+def for_size(examples: ImageExamples, size: int) -> "ImageExamples | Reduced":
+    """The images as a model of this size reads them: from memory where it is small."""
+    return Reduced(examples, size) if size <= SMALL else examples
 
 
 def load(
     hub: str | None = None,
     path: str | None = None,
     *,
+    size: int | None = None,
     subset: str | None = None,
     train_split: str = "train",
+    val_split: str | None = None,
     test_split: str | None = None,
-    val_fraction: float = 0.01,
+    val_fraction: float | None = None,
     val_size: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -133,13 +189,21 @@ def load(
 ) -> dict[str, ImageExamples]:
     """The splits `train`, `val` and `test`, and where asked for the test sets `real` and `v2`.
 
+    What is held out of training is drawn without regard to class, the same images every time; docs/data.md has the
+    rule for how many.
+
     Args:
         hub: a data set's name on the Hugging Face hub.
         path: a folder of class folders, or of one of the formats that Hugging Face datasets reads; it goes first.
+        size: height and width in pixels that the images are resized and cropped to, where the model has no such
+            argument; recipes read it.
         subset: the configuration of a Hugging Face data set that has several.
-        train_split: the split to learn from, from which `val` is held out.
-        test_split: the split to report; by default the first there of validation, val and test.
-        val_fraction: share of the training images held out as `val`, drawn without regard to class.
+        train_split: the split to learn from.
+        val_split: the split to choose by; by default a folder of class folders called validation or val, where there
+            is also one called test, and else images held out of training.
+        test_split: the split to report; by default the first there of validation, val and test, and else images held
+            out of training.
+        val_fraction: share of the training images held out, for each split that is.
         val_size: their number, where it is to be exact.
         image_column: of a Hugging Face data set; by default `image`, or else the only column of images.
         label_column: by default `label`, or else the only column of class labels.
@@ -149,50 +213,141 @@ def load(
     Raises:
         ConfigError: data are missing or not what they have to be, or a setting is out of range.
     """
-    tables: Mapping[str, Any] | None = None
-    if path is not None:
-        given, folder = f"data.path={path}", Path(path).expanduser().absolute()
-        if not folder.is_dir():
-            raise ConfigError(f"{given} is no folder: set data.path to one that holds {FORMATS}")
-        if subset is not None or not _holds_class_folders(folder / train_split):
-            tables = tables_from_disk(folder, subset, train_split, given)
-    elif hub is not None:
-        given = f"data.hub={hub}"
-        tables = tables_from_hub(hub, subset)
-    else:
-        raise ConfigError(f"set data.path or data.hub to say where the images are; data.path holds {FORMATS}")
-
+    del size  # it changes no file that is read
+    given = source(hub, path)
+    tables = None if path is None else tables_in(path, subset, train_split)
+    if path is None:
+        tables = tables_from_hub(str(hub), subset)
+    splits: dict[str, ImageExamples] = {}
     if tables is None:
-        test_split = test_split or next((name for name in TEST_SPLITS if (folder / name).is_dir()), "val")
-        train = _class_folders(folder / train_split, f"{given} ({train_split})")
-        test = _class_folders(folder / test_split, f"{given} ({test_split})", train.class_names)
+        assert path is not None
+        layout = class_layout(path, train_split, val_split, test_split)
+        for name, folder in sorted(layout.items(), key=lambda item: item[0] != "train"):
+            expected = splits["train"].class_names if splits else None
+            splits[name] = _class_folders(folder, f"{given} ({folder.name})", expected)
     else:
-        test_split = test_split or next((name for name in TEST_SPLITS if name in tables), "validation")
+        named = {"train": train_split, "val": val_split, "test": test_split or _first(TEST_SPLITS, tables)}
         columns = image_column, label_column
-        train = _table(tables, train_split, columns, given)
-        test = _table(tables, test_split, columns, given, train.class_names)
+        for name, split in named.items():
+            if split is not None:
+                expected = splits["train"].class_names if splits else None
+                splits[name] = _table(tables, split, columns, given, expected, f"{name}_split")
 
-    size = round(len(train) * val_fraction) if val_size is None else val_size
-    if not 0 < size < len(train):
-        raise ConfigError(
-            f"{given}: val would hold {size} of {len(train)} training images: set +data.options.val_size to a part"
-        )
-    # Class folders follow each other, so that a slice at the end would be the last classes: take any images.
-    held_out = np.zeros(len(train), bool)
-    held_out[np.argsort(np.random.default_rng(0).random(len(train)), kind="stable")[:size]] = True
-    splits = {"train": train.part(~held_out), "val": train.part(held_out), "test": test}
+    splits = _held_out(splits, val_fraction, val_size, given)
     if real_labels is not None:
-        splits["real"] = _reassessed(test, Path(real_labels).expanduser())
+        splits["real"] = _reassessed(splits["test"], Path(real_labels).expanduser())
     if v2_path is not None:
-        splits["v2"] = _numbered_folders(Path(v2_path).expanduser().absolute(), train.class_names)
+        splits["v2"] = _numbered_folders(Path(v2_path).expanduser().absolute(), splits["train"].class_names)
     return splits
 
 
-def _rgb(file: str | BytesIO) -> Image.Image:
-    with Image.open(file) as image:
-        if "transparency" in image.info:
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
+def source(hub: str | None, path: str | None, formats: str = FORMATS) -> str:
+    """What errors call the place of data.
+
+    Raises:
+        ConfigError: there is none, or `path` is no folder.
+    """
+    if path is None and hub is None:
+        raise ConfigError(f"set data.path or data.hub to say where the images are; data.path holds {formats}")
+    if path is None:
+        return f"data.hub={hub}"
+    if not Path(path).expanduser().is_dir():
+        raise ConfigError(f"data.path={path} is no folder: set data.path to one that holds {formats}")
+    return f"data.path={path}"
+
+
+def class_layout(path: str, train_split: str, val_split: str | None, test_split: str | None) -> dict[str, Path]:
+    """The folders of class folders that are `train`, and `val` and `test` where they are there; opens no image.
+
+    Raises:
+        ConfigError: a split that is named is missing, or there are no class folders.
+    """
+    root = Path(path).expanduser().absolute()
+    if not _class_names(root / train_split):
+        return {"train": root}  # class folders without splits
+    layout = {"train": root / train_split}
+    if test_split is None:
+        there = [name for name in TEST_SPLITS if (root / name).is_dir()]
+        found = [name for name in there if _class_names(root / name)]
+        test_split = next(iter([*found, *there]), None)
+        if val_split is None and "test" in found[1:]:  # both are there
+            val_split, test_split = found[0], "test"
+    for name, split in (("val", val_split), ("test", test_split)):
+        if split is not None:
+            layout[name] = root / split
+    read = {folder.name for folder in layout.values()}
+    if rest := [name for name in _class_names(root) if name not in read]:
+        others = ", ".join(map(shown, rest[:5]))
+        listing.say(
+            f"data.path={path}: of its folders {', '.join(sorted(read))} are read, not {others}; "
+            "+data.options.val_split and test_split name others"
+        )
+    return layout
+
+
+def class_names(
+    path: str, *, train_split: str = "train", subset: str | None = None, label_column: str | None = None
+) -> tuple[str, ...]:
+    """The classes of the training images in a folder; opens no image.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    given = source(None, path)
+    tables = tables_in(path, subset, train_split)
+    if tables is None:
+        return tuple(_class_names(class_layout(path, train_split, None, None)["train"]))
+    return _labels(tables, train_split, label_column, given, None, "train_split")[1]
+
+
+def number_held_out(total: int, fraction: float | None, number: int | None) -> int:
+    """How many of the training images are held out for one split.
+
+    By default 1%, but at least 100 images, or a tenth where that is fewer.
+    """
+    if number is not None:
+        return number
+    if fraction is not None:
+        return round(total * fraction)
+    return max(round(total * VAL_SHARE), min(VAL_LEAST, round(total * VAL_MOST)))
+
+
+def _held_out(
+    splits: dict[str, ImageExamples], fraction: float | None, number: int | None, given: str
+) -> dict[str, ImageExamples]:
+    """The splits with `val` and `test`; those that are missing are taken out of training."""
+    train = splits["train"]
+    missing = [name for name in ("val", "test") if name not in splits]
+    if not missing:
+        return splits
+    size = number_held_out(len(train), fraction, number)
+    if not 0 < size * len(missing) < len(train):
+        raise ConfigError(
+            f"{given}: val would hold {size} of {len(train)} training images: set +data.options.val_size to a part"
+            if len(missing) == 1
+            else f"{given}: {' and '.join(missing)} would hold {size} of {len(train)} training images each: set "
+            "+data.options.val_size to a part"
+        )
+    # Class folders follow each other, so that a slice at the end would be the last classes: take any images.
+    order = np.argsort(np.random.default_rng(0).random(len(train)), kind="stable")
+    kept = np.ones(len(train), bool)
+    found = dict(splits)
+    for place, name in enumerate(missing):
+        chosen = order[place * size : (place + 1) * size]
+        kept[chosen] = False
+        mask = np.zeros(len(train), bool)
+        mask[chosen] = True
+        found[name] = train.part(mask)
+    found["train"] = train.part(kept)
+    if size < VAL_LEAST or len(missing) > 1:
+        where = "for val and as many for test" if len(missing) > 1 else f"for {missing[0]}"
+        few = f"; one of them is {100 / size:.3g} points of accuracy" if size < VAL_LEAST else ""
+        listing.say(f"{given}: {size} of {len(train)} images held out {where} (+data.options.val_size){few}")
+    return {name: found[name] for name in ("train", "val", "test")}
+
+
+def _first(names: tuple[str, ...], tables: Mapping[str, Any]) -> str | None:
+    return next((name for name in names if name in tables), None)
 
 
 # Class folders
@@ -220,53 +375,59 @@ class Files:
         """A hash of all relative paths and sizes."""
         digest = hashlib.sha256()
         for row, path in enumerate(self.paths):
-            digest.update(b"%s %d\n" % (path, os.stat(self.name(row)).st_size))  # noqa: PTH116 (a million files)
+            try:
+                size = os.stat(self.name(row)).st_size  # noqa: PTH116 (a million files)
+            except OSError:  # gone since it was listed: it counts as unreadable
+                size = -1
+            digest.update(b"%s %d\n" % (path, size))
         return digest.hexdigest()
 
 
-def _holds_class_folders(folder: Path) -> bool:
-    if not folder.is_dir() or not _class_names(folder):
-        return False
-    return not (folder / "state.json").is_file() and not any(folder.glob("metadata.*"))
-
-
 def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _image_files(folder: Path) -> list[bytes]:
-    """The image files at any depth, sorted, as paths from the folder's parent on."""
-    start = len(str(folder.parent)) + 1
-    return sorted(
-        os.fsencode(f"{parent[start:]}/{name}")
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-    )
+    """The folders in a folder, sorted, but for hidden ones and those of a saved data set."""
+    try:
+        found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not listing.hidden(entry.name))
+    except OSError:
+        return []
+    return [name for name in found if not (folder / name / "state.json").is_file()]
 
 
 def _class_folders(folder: Path, place: str, expected: tuple[str, ...] | None = None) -> ImageExamples:
     """All images of a split; the classes are the sorted names of its folders, or those expected."""
     if not folder.is_dir():
         raise ConfigError(f"{place}: {folder} is missing: put its class folders there, or set +data.options.test_split")
-    class_names = tuple(_class_names(folder))
-    if not class_names:
+    found = tuple(_class_names(folder))
+    if not found:
         raise ConfigError(f"{place}: {folder} holds no class folders: sort its images into {folder}/<class>/")
-    if expected is not None and class_names != expected:
-        odd = sorted(set(class_names) ^ set(expected))
+    class_names = found if expected is None else expected
+    if odd := sorted(set(found) - set(class_names)):
         raise ConfigError(
-            f"{place}: {folder} has {len(class_names)} class folders, training has {len(expected)}; "
-            f"only one of them has {odd[0]}: both need the same"
+            f"{place}: {folder} has {len(found)} class folders, training has {len(class_names)} and no "
+            f"{shown(odd[0])}: remove it here, or give training images of it"
         )
-    names, labels = [], []
+    names: list[bytes] = []
+    labels: list[int] = []
+    left_out: Counter[str] = Counter()
+    empty = []
     for label, class_name in enumerate(class_names):
-        found = _image_files(folder / class_name)
-        if not found:
-            raise ConfigError(
-                f"{place}: the class folder {folder / class_name} holds no images: fill it, or remove it in all splits"
-            )
-        names += found
-        labels += [label] * len(found)
+        inside = listing.listed(folder / class_name, PICTURES) if class_name in found else listing.Listing()
+        left_out += inside.left_out
+        if not inside.paths:
+            empty.append(class_name)
+            if expected is None:
+                what = f" but {inside.summary()}" if inside.left_out else ""
+                raise ConfigError(
+                    f"{place}: the class folder {shown(folder / class_name)} holds no images{what}: fill it, or remove "
+                    f"it in all splits; read are {', '.join(PICTURES)}"
+                )
+        names += [os.fsencode(f"{class_name}/{name}") for name in inside.paths]
+        labels += [label] * len(inside.paths)
+    listing.Listing([], left_out).say(place)
+    if not names:
+        raise ConfigError(f"{place}: {folder} holds no images: fill its class folders, or remove it")
+    if empty:
+        few = ", ".join(map(shown, empty[:5])) + (", ..." if len(empty) > 5 else "")
+        listing.say(f"{place}: {len(empty)} of {len(class_names)} classes have no images here: {few}")
     source = Files(folder, np.array(names))
     return ImageExamples(source, np.arange(len(names)), np.array(labels, np.int64), class_names, place)
 
@@ -343,23 +504,37 @@ class Table:
         return str(image["path"]) if image["bytes"] is None else BytesIO(image["bytes"])
 
 
-def tables_from_disk(folder: Path, subset: str | None, train_split: str, given: str) -> Mapping[str, Any]:
-    """The splits of a Hugging Face data set in a folder: saved ones, or tables that the library reads."""
-    from datasets import load_dataset, load_from_disk
+def tables_in(path: str, subset: str | None, train_split: str) -> Mapping[str, Any] | None:
+    """The splits of a Hugging Face data set in a folder, or None where it holds class folders instead.
 
-    if (folder / "state.json").is_file():
-        raise ConfigError(f"{given} is a single split: save a DatasetDict with train and validation, and give its path")
-    saved = {state.parent.name: str(state.parent) for state in folder.glob("*/state.json")}
-    try:
-        if saved:
-            return {name: load_from_disk(split) for name, split in saved.items()}
-        places = [place for place in (folder, folder / "data", folder / train_split) if place.is_dir()]
-        inside = [entry for place in places for entry in place.iterdir()]
-        if subset is not None or any(e.suffix in TABLE_SUFFIXES or e.stem == "metadata" for e in inside):
+    A data set that was saved without splits is `train`.
+
+    Raises:
+        ConfigError: it holds neither, or cannot be read.
+    """
+    given, folder = f"data.path={path}", Path(path).expanduser().absolute()
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return saved(folder, given)
+    splits = {state.parent.name: state.parent for state in folder.glob("*/state.json")}
+    if splits:  # each saved by itself
+        return {name: saved(split, given)["train"] for name, split in splits.items()}
+    places = [place for place in (folder, folder / "data", folder / train_split) if place.is_dir()]
+    inside = [entry for place in places for entry in place.iterdir() if not listing.hidden(entry.name)]
+    if subset is not None or any(e.suffix.lower() in TABLE_SUFFIXES or e.stem == "metadata" for e in inside):
+        from datasets import load_dataset
+
+        try:
             return load_dataset(str(folder), subset)
-    except Exception as error:  # datasets has no common error
-        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {first_line(error)}") from None
-    found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
+        except Exception as error:  # datasets has no common error
+            raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {first_line(error)}") from None
+    names = _class_names(folder)
+    if _class_names(folder / train_split):
+        return None
+    if not {train_split, "train", *TEST_SPLITS} & set(names) and any(
+        listing.holds(folder / n, PICTURES) for n in names
+    ):
+        return None
+    found = ", ".join(sorted(shown(entry.name) for entry in folder.iterdir())[:5]) or "nothing"
     raise ConfigError(
         f"{given} has no class folders in {train_split}/ and no tables (found: {found}): it has to hold {FORMATS}"
     )
@@ -379,45 +554,61 @@ def _table(
     columns: tuple[str | None, str | None],
     given: str,
     expected: tuple[str, ...] | None = None,
+    option: str = "train_split",
 ) -> ImageExamples:
     """A split of a Hugging Face data set."""
-    from datasets import ClassLabel
     from datasets import Image as ImageFeature
+
+    labels, class_names = _labels(tables, split, columns[1], given, expected, option)
+    table, place = tables[split], f"{given} ({split})"
+    image = column(table.features, columns[0], "image", ImageFeature, place)
+    try:
+        encoded = table.select_columns([image]).cast_column(image, ImageFeature(decode=False))
+    except Exception as error:  # pyarrow's and datasets' own errors
+        raise ConfigError(f"{place}: column {image} holds no encoded images: {first_line(error)}") from None
+    return ImageExamples(Table(encoded, image, table._fingerprint), np.arange(len(encoded)), labels, class_names, place)
+
+
+def _labels(
+    tables: Mapping[str, Any],
+    split: str,
+    chosen: str | None,
+    given: str,
+    expected: tuple[str, ...] | None,
+    option: str,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The labels of a split, int64 [N], and its classes' names, the expected ones where there are such."""
+    from datasets import ClassLabel
 
     place = f"{given} ({split})"
     if split not in tables:
-        option = "train_split" if expected is None else "test_split"
         raise ConfigError(f"{given} has no split {split}: set +data.options.{option} to one of {', '.join(tables)}")
     table = tables[split]
-    image = _column(table.features, columns[0], "image", ImageFeature, place)
-    label = _column(table.features, columns[1], "label", ClassLabel, place)
+    label = column(table.features, chosen, "label", ClassLabel, place)
     values = table.select_columns([label]).with_format("numpy")[:][label]
     if isinstance(table.features[label], ClassLabel):
         class_names = tuple(table.features[label].names)
-    elif values.dtype.kind in "iu":
+    elif values.dtype.kind in "iu" and len(values):
         class_names = expected or tuple(str(number) for number in range(int(values.max()) + 1))
     elif all(isinstance(value, str) for value in values):
         class_names = expected or tuple(sorted(set(values)))
         number = {name: index for index, name in enumerate(class_names)}
-        values = np.array([number.get(name, -1) for name in values])
+        values = np.array([number.get(name, -1) for name in values], np.int64)
     else:
         raise ConfigError(f"{place}: column {label} holds {values.dtype}, labels are whole numbers or names")
     if expected is not None and class_names != expected:
         raise ConfigError(f"{place} names {len(class_names)} classes, not the same as the {len(expected)} of training")
+    if not len(values):
+        raise ConfigError(f"{place} has no rows: set +data.options.{option} to a split with images")
     if not 0 <= values.min() <= values.max() < len(class_names):
         raise ConfigError(
             f"{place}: some images have no label of the {len(class_names)} classes of training: set "
             "+data.options.test_split to a split with labels"
         )
-    try:
-        encoded = table.select_columns([image]).cast_column(image, ImageFeature(decode=False))
-    except Exception as error:  # pyarrow's and datasets' own errors
-        raise ConfigError(f"{place}: column {image} holds no encoded images: {first_line(error)}") from None
-    source = Table(encoded, image, table._fingerprint)
-    return ImageExamples(source, np.arange(len(encoded)), values.astype(np.int64), class_names, place)
+    return values.astype(np.int64), class_names
 
 
-def _column(features: Mapping[str, Any], chosen: str | None, usual: str, kind: type, place: str) -> str:
+def column(features: Mapping[str, Any], chosen: str | None, usual: str, kind: type, place: str) -> str:
     """The chosen column, else the one with the usual name, else the only one of its kind."""
     of_kind = [name for name, feature in features.items() if isinstance(feature, kind)]
     name = chosen or (of_kind[0] if usual not in features and len(of_kind) == 1 else usual)

@@ -68,7 +68,7 @@ def load(
     revision: str | None = None,
     streaming: bool = False,
     column: str = "text",
-    holdout: float = 0.01,
+    holdout: float | None = None,
     tokenizer: str | None = None,
     vocab_size: int = 32_000,
     extra_tokens: Sequence[str] = (bpe.MASK,),
@@ -87,7 +87,8 @@ def load(
         revision: a branch or commit of it.
         streaming: read over the network as needed, without a copy.
         column: of the text, in files of rows.
-        holdout: share of the documents for `val` and `test` together, where the data do not tell them apart.
+        holdout: share of the documents for `val` and `test` together, where the data do not tell them apart; None is
+            1%, and of a small text more (`recipes.data.documents.local`).
         tokenizer: a tokenizer.json or a name on the hub; None trains a byte-level BPE on the training split.
         vocab_size: of the tokenizer that is trained.
         extra_tokens: its special tokens beside the end of text.
@@ -161,7 +162,10 @@ def tokenised(
             if about is None:
                 about = _write(folder, split, tokenizer, end, *limits)
         if about["documents"] == 0:
-            raise ConfigError(f"{split.place}: there is no text in the split {name}")
+            raise ConfigError(
+                f"{split.place}: there is no text in the split {name}: give more text, raise +data.options.holdout, or "
+                "name files train, val and test"
+            )
         ids = np.memmap(folder / "ids.bin", _dtype(vocab_size), "r")
         fingerprint = cache.key(made_by, about["sha256"])
         found[name] = Tokens(ids, about["documents"], about["words"], fingerprint, vocab_size, end, mask, tokenizer)

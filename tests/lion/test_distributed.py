@@ -3,10 +3,7 @@
 Run as a program (rank, rendezvous file, result file) this file is one of the two processes.
 """
 
-import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lion import Lion
+from tests import two_processes
 
 pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="needs torch.distributed with gloo"
@@ -146,30 +144,8 @@ def process(rank: int, rendezvous: str, result: str) -> None:
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the two processes ended with."""
-    folder = tmp_path_factory.mktemp("fsdp")
-    result = folder / "ends.pt"
-    processes = []
-    for rank in range(2):
-        log = (folder / f"{rank}.log").open("w")
-        command = [sys.executable, __file__, str(rank), str(folder / "rendezvous"), str(result)]
-        root = Path(__file__).resolve().parents[2]
-        processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=root))
-        log.close()
-    deadline = time.monotonic() + 150
-    try:
-        # If one fails, the other waits for it for ever.
-        while any(started.poll() is None for started in processes) and time.monotonic() < deadline:
-            if any(started.poll() for started in processes):
-                break
-            time.sleep(0.05)
-        statuses = [started.poll() for started in processes]
-    finally:
-        for started in processes:
-            started.kill()
-            started.wait()
-    logs = "\n".join((folder / f"{rank}.log").read_text()[-3000:] for rank in range(2))
-    assert statuses == [0, 0], logs
-    return torch.load(result, weights_only=True)
+    found: dict[str, Any] = two_processes.results(__file__, tmp_path_factory.mktemp("fsdp"))
+    return found
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lion import Lion
+from lion.settings import CHOICES, FLAGS
 from tests.lion.test_optimizer import INF, NAN, parameters, train
 
 
@@ -43,6 +44,26 @@ from tests.lion.test_optimizer import INF, NAN, parameters, train
         ({"clip_rms": INF}, ["clip_rms", "inf", "finite"]),
         ({"clip_rms": "1"}, ["clip_rms", "'1'", "number"]),
         ({"corrected_decay": True, "lr": 0.0}, ["corrected_decay", "lr above 0"]),
+        ({"lr": True}, ["lr", "True", "finite number"]),
+        ({"weight_decay": True}, ["weight_decay", "True", "finite number"]),
+        *[({name: "yes"}, [name, "'yes'", "True or False"]) for name in FLAGS],
+        *[({name: 3}, [name, "3", "True or False"]) for name in FLAGS],
+        *[({name: None}, [name, "None", "True or False"]) for name in FLAGS],
+        *[({name: value}, [name, repr(value), "True, False or None"]) for name in CHOICES for value in ("yes", 1, 0.0)],
+        ({"foreach": True, "fused": True}, ["foreach", "fused", "exclude each other"]),
+        ({"clip_rms": 1.0}, ["clip_rms", "1.0", "changes nothing", "cautious"]),
+        ({"clip_rms": 5, "cautious": False}, ["clip_rms", "5", "changes nothing"]),
+        *[
+            (
+                {"momentum_arithmetic": "storage", "momentum_dtype": dtype},
+                ["momentum_arithmetic", repr(dtype), "float16"],
+            )
+            for dtype in (None, "int8", "float32", "float64")
+        ],
+        *[
+            ({"momentum_arithmetic": value}, ["momentum_arithmetic", "'wide'", repr(value)])
+            for value in ("jax", None, 1)
+        ],
         ({"stochastic_rounding": True, "capturable": True}, ["capturable and stochastic_rounding"]),
         ({"momentum_dtype": 16}, ["momentum_dtype", "16", "bfloat16"]),
         ({"momentum_dtype": torch.float8_e4m3fn}, ["momentum_dtype", "float8_e4m3fn", "bfloat16"]),
@@ -104,3 +125,29 @@ def test_refuses_complex_gradients() -> None:
     weight.grad = torch.ones(2, dtype=torch.complex64)
     with pytest.raises(RuntimeError, match=r"real gradients.*complex"):
         Lion([weight]).step()
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"stochastic_rounding": True}, ["stochastic_rounding", "bfloat16 weights", "none"]),
+        ({"cautious_decay": True}, ["cautious_decay", "weight decay", "0"]),
+        ({"corrected_decay": True, "weight_decay": 0.0}, ["corrected_decay", "weight decay", "0"]),
+    ],
+    ids=str,
+)
+def test_refuses_an_option_that_changes_nothing(given: dict[str, Any], named: list[str]) -> None:
+    """At once, and by way of a checkpoint; a group that it does nothing for may stand beside one where it does."""
+    with pytest.raises(ValueError, match="changes nothing here") as error:
+        Lion(parameters(), **given)
+    assert "\n" not in str(error.value)
+    for part in named:
+        assert part in str(error.value)
+    useful = {"params": parameters(torch.bfloat16), "weight_decay": 0.1}
+    mixed = Lion([{"params": parameters()}, useful], **{"weight_decay": 0.0} | given)
+    train(mixed, 2)
+    Lion([{"params": []}, {"params": parameters()}])  # an empty group says nothing
+    saved = Lion([useful], **given).state_dict()
+    saved["param_groups"][0]["weight_decay"] = 0.0
+    with pytest.raises(ValueError, match="changes nothing here"):
+        Lion(parameters()).load_state_dict(saved)

@@ -11,6 +11,7 @@ from torch import nn
 
 from recipes import build, checkpoint, validation
 from recipes.errors import ConfigError
+from recipes.param_groups import DECAYING, parameter_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optim").glob("*.yaml"))
@@ -44,25 +45,25 @@ def decaying(model: nn.Module, groups: list[dict[str, Any]]) -> set[str]:
 
 def test_matrices_decay_and_biases_norms_positions_and_class_token_do_not() -> None:
     model = Tokens()
-    assert decaying(model, build.parameter_groups(model, "matrices", DECAY)) == {"embed.weight", "head.weight"}
+    assert decaying(model, parameter_groups(model, "weights", DECAY)) == {"embed.weight", "head.weight"}
 
 
 def test_everything_decays_where_asked() -> None:
     model = Tokens()
-    groups = build.parameter_groups(model, "all", DECAY)
+    groups = parameter_groups(model, "all", DECAY)
     assert len(groups) == 1
     assert decaying(model, groups) == {name for name, _ in model.named_parameters()}
 
 
-@pytest.mark.parametrize("rule", validation.DECAY_RULES)
+@pytest.mark.parametrize("rule", sorted(DECAYING))
 def test_frozen_parameters_are_left_out(rule: str) -> None:
     model = Tokens()
     model.head.requires_grad_(False)
-    assert "head.weight" not in decaying(model, build.parameter_groups(model, rule, DECAY))
+    assert "head.weight" not in decaying(model, parameter_groups(model, rule, DECAY))
 
 
 def test_a_group_without_parameters_is_left_out() -> None:
-    assert len(build.parameter_groups(nn.Linear(3, 2, bias=False), "matrices", DECAY)) == 1
+    assert len(parameter_groups(nn.Linear(3, 2, bias=False), "weights", DECAY)) == 1
 
 
 @pytest.mark.parametrize("task", ["vit_b16", "mixer_b16", "resnet50"])
@@ -78,7 +79,7 @@ def test_the_models_own_biases_norms_and_tokens_do_not_decay(tiny: Callable[...,
             cfg = compose("config", overrides=[f"task={task}", "tracker=none"])
     with torch.device("meta"):
         model = recipe.make(cfg).model()
-    names = decaying(model, build.parameter_groups(model, "matrices", DECAY))
+    names = decaying(model, parameter_groups(model, "weights", DECAY))
     assert names
     assert not [
         name for name in names if name.endswith(".bias") or "norm" in name or name in ("pos_embed", "cls_token")
@@ -94,7 +95,7 @@ def test_every_optimizer_is_built_and_steps(tiny: Callable[..., DictConfig], opt
     torch.manual_seed(0)
     model = Tokens()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    groups = build.parameter_groups(model, "matrices", cfg.optim.weight_decay)
+    groups = parameter_groups(model, "weights", cfg.optim.weight_decay)
     optimizer = build.optimizer_factory(cfg.optim)(groups)
     module, name = type(optimizer).__module__, type(optimizer).__name__
     assert cfg.optim._target_.rpartition(".")[2] == name, module
@@ -117,7 +118,7 @@ def test_every_optimizer_goes_on_from_what_a_checkpoint_holds(
     def made() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         model = Tokens()
-        groups = build.parameter_groups(model, "matrices", cfg.optim.weight_decay)
+        groups = parameter_groups(model, "weights", cfg.optim.weight_decay)
         return model, build.optimizer_factory(cfg.optim)(groups)
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:

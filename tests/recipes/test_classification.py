@@ -146,3 +146,24 @@ def test_any_of_several_labels_is_right(tiny) -> None:
     expected = sum(bool(accepted[n, int(logits[n].argmax())]) for n in range(50)) / 50
     assert maker.metrics(figures) == {"accuracy": pytest.approx(expected)}
     assert 0 < expected < 1
+
+
+@pytest.mark.parametrize("classes", [10, 62])
+def test_mixup_gives_two_labels_all_the_mass(tiny, classes: int) -> None:
+    """Zhang et al. 2018 (arXiv:1710.09412): lambda of one label, 1 - lambda of the other, and nothing of the rest."""
+    cfg = tiny("augment.mixup=0.5", f"model.args.num_classes={classes}")
+    mixup = recipe.make(cfg).mixup
+    for seed in range(20):
+        np.random.seed(seed)
+        image, label = torch.randn(8, 1, 28, 28), torch.randint(0, classes, (8,))
+        mixed, target = mixup(image.clone(), label)
+        for n in range(8):
+            a, b = int(label[n]), int(label[7 - n])  # timm mixes a batch with its own reverse
+            share = float(
+                ((mixed[n] - image[7 - n]) * (image[n] - image[7 - n])).sum() / (image[n] - image[7 - n]).square().sum()
+            )
+            expected = torch.zeros(classes)
+            expected[a] += share
+            expected[b] += 1 - share
+            assert target[n].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+            assert float(target[n].sum()) == pytest.approx(1, abs=1e-6)

@@ -19,6 +19,7 @@ from recipes.errors import ConfigError
 from recipes.footprint import (
     Activations,
     Batch,
+    Shards,
     count_flops,
     kept_for_backward,
     optimizer_state,
@@ -92,6 +93,7 @@ def footprint(**changes: Any) -> Footprint:
         "optimizer_state_bytes": {},
         "activations": Activations(0, 10, 0, 0),
         "activations_unfused": Activations(0, 10, 0, 0),
+        "shards": Shards(0, 0, 0, 0),
         "flops_per_example_forward": 1,
         "flops_per_step": 3,
     }
@@ -340,7 +342,7 @@ def test_devices_are_the_fewest_that_hold_the_run(batch: int, memory: int, state
     divisors = [n for n in range(1, batch + 1) if batch % n == 0]
     assert d.dividing == fewest(lambda n: 800 + state, divisors)
     assert d.power_of_two == fewest(lambda n: 800 + state, [2**k for k in range(13) if 2**k <= batch])
-    assert d.sharded == fewest(lambda n: math.ceil((800 + state) / n), divisors)
+    assert d.sharded == fewest(lambda n: math.ceil((800 + state) / n), divisors[1:])  # shard=true needs two
     assert d.micro_batch == (min(batch, int((usable - 800 - state) // 10)) if usable >= 810 + state else None)
 
 
@@ -349,6 +351,32 @@ def test_a_model_larger_than_a_device_needs_sharding() -> None:
     assert (d.dividing, d.power_of_two, d.micro_batch) == (None, None, None)
     assert d.sharded == 8  # (4000 + 400 + 200) / 8 + 10 · 8 = 655; on 4 devices 1,310
     assert d.bytes_per_device == 655
+
+
+def test_what_is_gathered_stays_whole_on_each_device() -> None:
+    whole = Shards(root=100, work=200, constant=30, buffers=20)
+    d = devices_needed(footprint(parameter_bytes=4020, shards=whole), 200, 64, 1000)
+    assert d.sharded == 16  # (4000 + 400 + 200) / 16 + 350 + 10 · 4 = 677.5; on 8 devices 1,005
+    assert d.bytes_per_device == 678
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_blocks_are_gathered_one_at_a_time_in_the_type_that_they_compute_in(dtype: torch.dtype | None) -> None:
+    run = estimate(
+        tiny_vit, classify, images, {}, global_batch=8, steps=1, autocast_dtype=dtype, device_memory=GIB
+    )  # fmt: skip
+    vit = tiny_vit()
+    blocks = sum(p.numel() for p in vit.blocks[0].parameters())
+    matrices = sum(p.numel() for m in vit.blocks[0].modules() if isinstance(m, nn.Linear) for p in m.parameters())
+    edges = sum(p.numel() for module in (vit.patch_embed, vit.head) for p in module.parameters())
+    rest = sum(p.numel() for p in vit.parameters()) - 2 * blocks
+    shards = run.footprint.shards
+    if dtype is None:
+        assert (shards.root, shards.work) == (2 * 4 * rest, 4 * 4 * blocks)
+    else:  # two of a block's matrices, gradients in bfloat16, and their sum in float32
+        assert (shards.root, shards.work) == (2 * 4 * (rest - edges), (2 * 2 + 2 + 4) * matrices)
+    assert shards.constant < 100  # the loss's own numbers
+    assert run.footprint.activations.constant >= (0 if dtype is None else 2 * 2 * matrices)
 
 
 def test_a_loss_that_needs_values_is_a_clear_error() -> None:

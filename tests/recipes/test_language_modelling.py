@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recipes import build, cli, experiment, recipe, record
+from recipes import build, cli, experiment, param_groups, recipe, record
 from recipes.data import ngram
 from recipes.data.text import PADDING, Tokens, TokenWindows
 from recipes.errors import ConfigError
@@ -221,11 +221,12 @@ def test_a_causal_model_of_the_bert_kind_does_not_see_what_it_predicts():
     assert not torch.equal(first[-1], second[-1])
 
 
-def test_every_matrix_decays_embeddings_too(gpt):
+def test_every_matrix_decays_token_embeddings_too_and_position_embeddings_do_not(gpt):
     model = recipe.make(gpt()).model()
-    decayed, rest = build.parameter_groups(model, "matrices", 0.1)
-    assert all(p.ndim >= 2 for p in decayed["params"])
-    assert all(p.ndim < 2 for p in rest["params"])
+    decayed, _ = param_groups.parameter_groups(model, "weights", 0.1)
+    expected = {n for n, p in model.named_parameters() if p.ndim >= 2 and n != "transformer.wpe.weight"}
+    chosen = {id(p) for p in decayed["params"]}
+    assert {name for name, p in model.named_parameters() if id(p) in chosen} == expected
 
 
 @pytest.mark.parametrize("overrides", [["scale=embedded"], ["scale=paper"]])

@@ -189,6 +189,34 @@ def test_the_step_whose_loss_is_not_finite_is_named(
     assert bool(losses(folder_of(cfg))) == (step > 1)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("optim", ["lion", "signum", "adamw", "sgd", "adafactor"])
+def test_a_gradient_that_is_not_finite_once_ends_every_optimizer_alike(
+    tiny, monkeypatch: pytest.MonkeyPatch, optim: str, bad: float
+) -> None:
+    """The loss stays finite: an update by sign hides the gradient, though the momentum is spoilt."""
+    from recipes.classification import Recipe
+
+    make, calls = Recipe.model, []
+
+    def poisoned(self):
+        model = make(self)
+
+        def spoil(gradient):
+            calls.append(1)
+            return torch.where(torch.arange(gradient.numel()) == 3, bad, gradient) if len(calls) == 7 else None
+
+        model.head.bias.register_hook(spoil)
+        return model
+
+    monkeypatch.setattr(Recipe, "model", poisoned)
+    cfg = tiny(f"optim={optim}", "log_every=5")
+    assert experiment.run(cfg) == "diverged"
+    summary = read_summary(folder_of(cfg))
+    assert summary is not None
+    assert (summary["diverged_step"], summary["cause"]) == (7, f"gradient norm is {bad}")
+
+
 def test_weights_that_are_not_finite_after_the_last_step_are_no_result(tiny) -> None:
     cfg = tiny("optim=sgd", "optim.lr=1e30", "steps=1")
     assert experiment.run(cfg) == "diverged"
@@ -227,7 +255,7 @@ def test_clocks_add_up_to_the_wall_time(tiny) -> None:
     assert summary is not None
     parts = summary["seconds"]
     assert set(parts) == {
-        "startup", "data", "forward", "backward", "optimizer", "evaluation", "checkpoint", "logging",
+        "startup", "data", "forward", "backward", "gradients", "optimizer", "evaluation", "checkpoint", "logging",
     }  # fmt: skip
     assert sum(parts.values()) == pytest.approx(wall, rel=0.05, abs=0.1)
     assert min(parts.values()) > 0

@@ -35,8 +35,18 @@ def test_the_first_bad_step_is_named(accelerator: Accelerator, bad: float, at: i
     window = meter.close(15)
     assert window.bad_step == 10 + at + 1
     assert window.loss == (3.0 if at else None)
-    assert window.bad_loss is not None
-    assert not math.isfinite(window.bad_loss)
+    assert window.cause == f"training loss is {bad}"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_counts_as_much_as_a_loss(accelerator: Accelerator, bad: float) -> None:
+    meter = Meter(0, 5, accelerator)
+    for step in range(5):
+        meter.add_loss(step, torch.tensor(3.0 if step < 4 else math.nan))
+        meter.add_gradient(step, torch.tensor(bad if step == 2 else 1.0))
+        meter.add_seconds(0.1)
+    window = meter.close(5)
+    assert (window.bad_step, window.cause, window.loss) == (3, f"gradient norm is {bad}", 3.0)
 
 
 def test_the_first_window_counts_only_where_there_is_no_other(accelerator: Accelerator) -> None:
@@ -58,14 +68,16 @@ def test_a_window_that_a_checkpoint_fell_into_goes_on(accelerator: Accelerator) 
         whole.add_loss(step, torch.tensor(loss))
         if step < 3:
             first.add_loss(step, torch.tensor(loss))
-    second = Meter(3, 4, accelerator, first.losses(3))
+            first.add_gradient(step, torch.tensor(math.nan if step == 1 else 1.0))
+    second = Meter(3, 4, accelerator, first.steps(3))
     assert second.start == 0
     second.add_loss(3, torch.tensor(losses[3]))
     whole.add_seconds(1.0)
     second.add_seconds(0.5)
-    assert second.losses(4) == whole.losses(4)
+    assert [loss for loss, _ in second.steps(4)] == [loss for loss, _ in whole.steps(4)]
     window = second.close(4)
-    assert window.loss == whole.close(4).loss
+    assert (window.bad_step, window.cause) == (2, "gradient norm is nan")  # seen before the checkpoint
+    assert window.loss == pytest.approx(losses[0])
     assert window.steps_per_second == 2.0  # one step in half a second: the others' time went with the killed process
 
 

@@ -37,7 +37,7 @@ Compose = Callable[..., DictConfig]
         ("~optim.weight_decay", "optim.weight_decay=None must be"),
         ("precision=fp8", "precision=fp8 is unknown; known: fp32, bf16"),
         ("device=tpu", "device=tpu is unknown; known: auto, cpu"),
-        ("decay=none", "decay=none is unknown; known: matrices, all"),
+        ("decay=none", "decay=none is unknown; known: weights, all"),
         ("clip_norm=0", "clip_norm=0.0 must be above 0, or null"),
         ("clip_norm=nan", "clip_norm=nan must be above 0, or null"),
         ("ema_decay=1", "ema_decay=1.0 must lie between 0 and 1"),
@@ -107,6 +107,12 @@ def test_arguments_read_from_the_source_are_the_classes_own(target: str) -> None
 def test_a_command_of_a_prerequisite_is_looked_at_too(tiny: Compose) -> None:
     with pytest.raises(ConfigError, match=r"init_from=run:task=vit_s16 steps=0: steps=0 must be at least 1"):
         validation.check(tiny("init_from='run:task=vit_s16 steps=0'"))
+
+
+def test_the_rules_of_decay_are_those_that_there_are() -> None:
+    from recipes.param_groups import DECAYING
+
+    assert set(validation.DECAY_RULES) == set(DECAYING)
 
 
 def test_the_checks_leave_the_config_as_it_was(tiny: Compose) -> None:

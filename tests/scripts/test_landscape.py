@@ -47,7 +47,7 @@ def test_the_bound_is_of_decayed_weights_only():
         model.weight.fill_(0.25)
         model.weight[0, 0] = -0.5
         model.bias.fill_(7.0)
-    assert landscape.bound(model, "matrices", 2.0) == 1.0
+    assert landscape.bound(model, "weights", 2.0) == 1.0
     assert landscape.bound(model, "all", 2.0) == 14.0
 
 

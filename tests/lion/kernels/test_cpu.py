@@ -89,6 +89,10 @@ def test_the_same_bits_as_the_plain_step(
     options = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum_dtype": momentum_dtype, **variants}
     if lr == 0:
         options["corrected_decay"] = False  # refused
+    if weight_decay == 0:
+        options |= {"cautious_decay": False, "corrected_decay": False}
+    if dtype == FLOAT:
+        options["stochastic_rounding"] = False
     optimizers = pair([draw(size) for size in sizes], maximize=maximize, **options)
     for optimizer in optimizers:
         optimizer.param_groups[0]["lr"] *= 0.75  # from a schedule
@@ -109,7 +113,7 @@ def test_threads_share_the_elements_and_change_no_bit(
     torch.set_num_threads(threads)
     try:
         sizes = [1, 70_001, 0, 3, 50_000, 12, 33]  # more than cpu.SMALL in all, cut inside tensors and between them
-        options = {"momentum_dtype": momentum_dtype, "stochastic_rounding": True}
+        options = {"momentum_dtype": momentum_dtype, "stochastic_rounding": dtype == BFLOAT16}
         optimizers = pair([torch.randn(size).to(dtype) for size in sizes], lr=0.1, weight_decay=0.1, **options)
         for _ in range(3):
             step(optimizers, [torch.randn(size).to(dtype) for size in sizes])
@@ -119,20 +123,27 @@ def test_threads_share_the_elements_and_change_no_bit(
 
 
 @pytest.mark.parametrize("momentum_dtype", [None, "int8"])
-def test_layouts(momentum_dtype: str | None) -> None:
-    """Channels last is stepped in one pass; views with gaps and gradients of another layout go the plain way."""
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_layouts(momentum_dtype: str | None, stochastic: bool) -> None:
+    """Channels last is stepped in one pass; views with gaps and gradients of another layout go the plain way.
+
+    Noise is counted in the order of indices, so with it channels last goes the plain way too.
+    """
+    dtype = BFLOAT16 if stochastic else FLOAT
     image = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     tensors = [image, torch.randn(6, 4).t(), torch.randn(6, 4)[:, ::2], torch.randn(()), torch.randn(3, 0)]
+    tensors = [tensor.to(dtype) for tensor in tensors]
     plain, fused = (
         Lion(
             [tensor.clone(memory_format=torch.preserve_format).requires_grad_() for tensor in tensors],
-            lr=0.1,
+            lr=0.001,
             momentum_dtype=momentum_dtype,
+            stochastic_rounding=stochastic,
             fused=way,
         )
         for way in (False, True)
     )
-    for kind in (lambda t: torch.randn_like(t), lambda t: torch.randn(t.shape)):  # like the weight, and contiguous
+    for kind in (torch.randn_like, lambda t: torch.randn(t.shape).to(dtype)):  # like the weight, and contiguous
         gradients: list[Tensor | None] = [kind(tensor) for tensor in tensors]
         for optimizer in (plain, fused):
             for parameter, gradient in zip(optimizer.param_groups[0]["params"], gradients, strict=True):
@@ -216,8 +227,13 @@ def test_autograd_notices_that_a_weight_was_changed() -> None:
         (torch.zeros(3), {"lr": torch.tensor(0.1)}, "lr is a tensor"),
         (torch.zeros(3), {"cautious": True}, "cautious takes a mean over the tensor"),
         (torch.zeros(3), {"clip_rms": 0.5}, "clip_rms takes a mean over the tensor"),
+        (
+            torch.zeros(3),
+            {"momentum_dtype": "bfloat16", "momentum_arithmetic": "storage"},
+            "momentum_arithmetic='storage' has no kernel",
+        ),
     ],
-    ids=["float64", "float16", "wide momentum", "meta", "tensor lr", "cautious", "clip_rms"],
+    ids=["float64", "float16", "wide momentum", "meta", "tensor lr", "cautious", "clip_rms", "storage"],
 )
 def test_where_there_is_no_kernel_the_plain_step_is_taken_and_a_line_says_why(
     weight: Tensor, options: Any, reason: str

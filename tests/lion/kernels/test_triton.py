@@ -53,10 +53,12 @@ def compared(kind: tuple[torch.dtype, str | None], settings: dict[str, Any]) -> 
     for optimizer in (plain, interpreted):
         optimizer.param_groups[0]["lr"] = 2.0**-8
     random = torch.Generator().manual_seed(1)
-    gradients = [torch.empty_like(p) for p in theirs]
+    kept = []  # so that each step's gradients lie elsewhere
     assert triton.trouble(torch.device("cpu")) is None
     triton._plans.clear()
     for _ in range(4):
+        gradients = [torch.empty_like(p) for p in theirs]
+        kept.append(gradients)
         for p, gradient in zip(ours, gradients, strict=True):
             gradient.copy_(torch.randn(p.shape, generator=random))
             if p.ndim == 1 and p.numel():
@@ -95,7 +97,8 @@ def beyond_32_bits() -> list[list[float]]:
     for start in range(first, size, triton.BLOCK):
         tensors.append(0)
         starts.append(start)
-    as_tensors = (torch.tensor(list(c)) for c in (*map(triton.as_signed, columns), sizes, tensors, starts))
+    cpu = torch.device("cpu")
+    as_tensors = (triton.on_device(c.tobytes(), cpu) for c in (*columns, sizes, tensors, starts))
     group = Lion([torch.zeros(1)], lr=0.5).param_groups[0]
     triton.run(triton.Plan(*as_tensors), (FLOAT, FLOAT, False), group)
     skipped = first - (size - here)
@@ -129,7 +132,7 @@ def test_interpreted_it_does_what_the_plain_step_does(interpreted: dict[str, Any
     equal, furthest, plans = interpreted[f"{kind} {settings}"]
     assert equal > 0.999
     assert furthest <= 4
-    assert plans == 1, "addresses did not change, so the arrays must be made once"
+    assert plans == 1, "sizes did not change, so there must be one plan, wherever gradients lie"
 
 
 def test_elements_beyond_32_bits(interpreted: dict[str, Any]) -> None:
@@ -138,6 +141,31 @@ def test_elements_beyond_32_bits(interpreted: dict[str, Any]) -> None:
     assert theta == [1.0, 1.5, 1.5]
     assert gradient == [-3.0, -3.0, -3.0]
     assert momentum == pytest.approx([0.0, -0.03, -0.03], rel=1e-6)
+
+
+def test_plans_follow_addresses_and_their_number_is_bounded() -> None:
+    triton = pytest.importorskip("lion.kernels.triton")
+    device = torch.device("cpu")
+    triton._plans.clear()
+
+    def plan(*rows: tuple[int, ...]) -> Any:
+        return triton.plan([array("QQQQqq"[i], [row[i] for row in rows]) for i in range(6)], device)
+
+    first = plan((2**63 + 8, 16, 24, 0, 3000, 0), (1, 2, 3, 0, 5, 0))
+    assert first.weights.tolist() == [8 - 2**63, 1]
+    assert (first.gradients.tolist(), first.momenta.tolist(), first.sizes.tolist()) == ([16, 2], [24, 3], [3000, 5])
+    assert first.tensors.tolist() == [0, 0, 0, 1]
+    second = plan((2**63 + 8, 160, 24, 0, 3000, 0), (1, 20, 3, 0, 5, 0))  # new gradients
+    assert second.gradients.tolist() == [160, 20]
+    for name in ("weights", "momenta", "sizes", "tensors", "starts"):
+        assert getattr(second, name) is getattr(first, name)
+    assert plan((2**63 + 8, 160, 24, 0, 3000, 0), (1, 20, 3, 0, 5, 0)).gradients is second.gradients
+    for size in range(3 * triton.KEPT_PLANS):
+        plan((1, 2, 3, 0, size, 0))
+        plan((2**63 + 8, 160, 24, 0, 3000, 0), (1, 20, 3, 0, 5, 0))
+    assert len(triton._plans) == triton.KEPT_PLANS
+    assert plan((2**63 + 8, 160, 24, 0, 3000, 0), (1, 20, 3, 0, 5, 0)).sizes is first.sizes  # what is used stays
+    triton._plans.clear()
 
 
 def test_programs_cover_every_element_once() -> None:

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Sequence as ListOf
 
 from recipes.data import bpe, documents, text
 from recipes.errors import ConfigError
+from tests.recipes.data import made_up
 
 WORDS = [f"document {number}" for number in range(400)]
 
@@ -125,7 +127,6 @@ def test_a_file_of_no_split_beside_splits_is_refused(tmp_path: Path) -> None:
 
 
 ODD = {
-    "nothing": ([None, "a"], Value("string"), "row 1: column text holds NoneType, expected text"),
     "numbers": ([1, 2], Value("int64"), "row 1: column text holds int, expected text"),
     "lists": ([["a"]], ListOf(Value("string")), "row 1: column text holds list, expected text"),
 }
@@ -141,6 +142,139 @@ def test_rows_that_are_no_text_are_named(tmp_path: Path, form: str, kind: str) -
     else:
         getattr(table, {"jsonl": "to_json", "parquet": "to_parquet"}[form])(tmp_path / f"train.{form}")
     assert message in refusal(lambda: read(tmp_path))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "saved"])
+def test_rows_without_a_text_are_left_out_and_counted(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Dataset.from_dict({"text": [None, "a", None, "None"]}, features=Features({"text": Value("string")}))
+    if form == "saved":
+        DatasetDict({"train": table, "val": table, "test": table}).save_to_disk(tmp_path)
+    else:
+        for split in ("train", "val", "test"):
+            getattr(table, {"jsonl": "to_json", "parquet": "to_parquet"}[form])(tmp_path / f"{split}.{form}")
+    assert read(tmp_path) == {name: ["a", "None"] for name in ("train", "val", "test")}
+    assert capsys.readouterr().out.count("left out 2 of 4 rows, which have no text in column text\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *[
+            ("train.txt", "train"),
+            ("TRAIN-00000-of-00001.parquet", "train"),
+            ("training", "train"),
+            ("train2", "train"),
+        ],
+        *[
+            ("val", "val"),
+            ("valid.jsonl", "val"),
+            ("validation_matched", "val"),
+            ("dev.tsv", "val"),
+            ("test2014", "test"),
+        ],
+        *[
+            ("genesis.txt", None),
+            ("exodus.txt", None),
+            ("trainer.txt", None),
+            ("value.txt", None),
+            ("device.txt", None),
+        ],
+        *[
+            ("developer", None),
+            ("testament", None),
+            ("Test of courage.txt", None),
+            ("trainée", None),
+            ("trainval", None),
+        ],
+    ],
+)
+def test_names_of_splits_are_whole_words(name: str, split: str | None) -> None:
+    assert documents._split(name) == split
+
+
+def test_files_of_all_letters_cases_are_read_and_others_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("UPPER.TXT", "genesis.txt", "device.txt"):
+        (tmp_path / name).write_text("".join(f"{name} {line}\n" for line in range(100)))
+    (tmp_path / "rows.JSONL").write_text('{"text": "a row"}\n')
+    for name in ("._0.txt", ".DS_Store", "book.epub", "book2.epub", "README"):
+        (tmp_path / name).write_bytes(b"\xff")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "x.txt").write_bytes(b"\xff")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    found = "".join(each for texts in read(tmp_path).values() for each in texts)
+    assert len(found) == 300 * len(" 0\n") + 100 * sum(map(len, ("UPPER.TXT", "genesis.txt", "device.txt"))) + 270 + 5
+    assert "left out 4 files: 2 .epub, 1 broken link, 1 without a suffix\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [*range(1, 31), 66])
+@pytest.mark.parametrize("missing", [1, 2])
+def test_small_texts_give_every_split_something(number: int, missing: int) -> None:
+    texts = ["".join(f"{index} {line}\n" for line in range(40 + 7 * index)) for index in range(number)]
+    parts, how = documents.dealt(texts, missing, 0.1)
+    assert all(parts)
+    assert sorted("".join(each for part in parts for each in part)) == sorted("".join(texts))
+    if number < documents.FEW:
+        assert how.endswith("held out")
+        shares = [sum(map(len, part)) / len("".join(texts)) for part in parts]
+        assert shares[1:] == pytest.approx([0.1 / missing] * missing, abs=0.03)
+    else:
+        assert sorted(each for part in parts for each in part) == sorted(texts)
+        assert len(parts[0]) >= 0.7 * number
+
+
+def test_texts_of_a_line_each_are_dealt_whole() -> None:
+    parts, how = documents.dealt(["aaa", "bbb", "ccc"], 2, 0.1)
+    assert sorted(map(len, parts)) == [1, 1, 1]
+    assert how == "2 of its 3 documents are held out"
+    assert documents.dealt(["aaa", "bbb"], 2, 0.1)[0][1:] == [[], []]  # two cannot make three
+
+
+@pytest.mark.parametrize(("size", "share"), [(1000, 0.1), (4_000_000, 0.1), (20_000_000, 0.02), (10**9, 0.01)])
+def test_of_a_small_text_more_is_held_out(size: int, share: float) -> None:
+    assert documents._share_of(None, size) == share
+    assert documents._share_of(0.3, size) == 0.3
+    assert documents._share_of(None, None) == 0.01
+
+
+def read_made_up(folder: Path, seed: int, number: int) -> None:
+    """Write texts of random encodings under random names, and compare what is read."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    readable, unreadable = [], 0
+    for index in range(number):
+        made = made_up.text(rng)
+        name = made_up.name(rng, str(rng.choice([".txt", ".TXT"])), index)
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(made.content)
+        unreadable += made.text is None
+        readable += [] if made.text is None else [made.text]
+    for split in ("train", "val", "test"):
+        (folder / f"{split}.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "row"}\n')
+    (folder / "train.jsonl").write_text(json.dumps({"text": "row"}) + "\n", encoding="utf-16")
+    texts = documents._texts(sorted(folder.glob("*.[tT]*")), "text")
+    if documents.listing.bearable(unreadable, number):
+        assert sorted(texts) == sorted(readable)
+    else:
+        assert f"{documents.listing.BORNE + 1} texts cannot be read" in refusal(lambda: list(texts))
+    assert list(documents._texts(sorted(folder.glob("*.jsonl")), "text")) == ["row"] * 3
+    assert "belongs to no split" in refusal(lambda: documents.local(str(folder), "text"))
+
+
+def test_texts_of_every_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_made_up(tmp_path / "few", seed=0, number=12)
+    read_made_up(tmp_path / "many", seed=1, number=60)
+    monkeypatch.setattr(documents.listing, "BORNE", 100)
+    read_made_up(tmp_path / "all", seed=2, number=40)
+
+
+@pytest.mark.slow
+def test_two_hundred_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents.listing, "BORNE", 1000)
+    for seed in range(5):
+        read_made_up(tmp_path / str(seed), seed=seed, number=200)
 
 
 def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:

@@ -216,9 +216,9 @@ def test_retrieval_groups_every_caption_with_its_image(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": "/nowhere"}, "data.path=/nowhere is no folder: set it to one that holds WebDataset shards"),
-        ({"path": None}, "set data.path or data.hub to say where images and captions are"),
-        ({"zero_shot": None}, "set data.options.zero_shot"),
+        ({"path": "/nowhere"}, "data.path=/nowhere is no folder: set data.path to one that holds WebDataset shards"),
+        ({"path": None}, "set data.path or data.hub to say where the images are"),
+        ({"zero_shot": None, "val_size": 2}, "val and test would hold 2 of 4 pairs each: give more pairs, set"),
         ({"templates": ["a photo"]}, "must hold {} once"),
         ({"retrieval": {"coco": {"path": "x", "captions": "y"}}}, "coco has no option captions; it takes path, hub"),
     ],
@@ -232,21 +232,97 @@ def test_what_a_user_gets_wrong(
 
 
 @pytest.mark.parametrize("row", [0, 1])
-def test_a_row_without_a_caption_is_named(
-    tmp_path: Path, shards: Path, tokenizer: str, labelled: str, row: int
+def test_a_row_without_a_caption_is_left_out_and_counted(
+    tmp_path: Path, tokenizer: str, labelled: str, row: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     features = Features({"image": Image(), "caption": Value("string")})
-    captions: list[str | None] = ["black", "grey"]
+    captions: list[str | None] = ["black", "grey", "None", " "]
     captions[row] = None
-    columns = {"image": [{"bytes": picture(0), "path": None}] * 2, "caption": captions}
+    columns = {"image": [{"bytes": picture(60 * i), "path": None} for i in range(4)], "caption": captions}
     DatasetDict({"train": Dataset.from_dict(columns, features=features)}).save_to_disk(str(tmp_path / "half"))
-    with pytest.raises(ConfigError, match=f"caption holds no text in row {row}"):
-        load(tmp_path / "half", tokenizer, labelled)
+    pairs = load(tmp_path / "half", tokenizer, labelled).train
+    assert pairs.captions.batch(range(len(pairs.captions))) == [captions[1 - row], "None"]
+    assert [grey(pairs.images, i) for i in range(2)] == pytest.approx([60 * (1 - row), 120], abs=3)
+    assert "(train): left out 2 of 4 pictures, which have no caption\n" in capsys.readouterr().out
+
+
+NO_CAPTIONS = [b'{"caption": null}', b"{}", b'{"caption": []}', b'{"caption": [null]}', b"[1]", b"null", b"junk", b""]
+
+
+@pytest.mark.parametrize("content", NO_CAPTIONS)
+def test_a_json_file_without_a_caption_is_no_pair(tmp_path: Path, content: bytes) -> None:
+    good = {
+        "0.jpg": picture(0),
+        "0.txt": b"\xef\xbb\xbf a mark\n",
+        "1.jpg": picture(9),
+        "1.json": b'{"caption": ["b"]}',
+    }
+    members = good | {"2.jpg": picture(3), "2.json": content, "._3.jpg": b"x", "3.txt": b"\xff", "3.jpg": picture(4)}
+    (tmp_path / "tar").mkdir()
+    shard(tmp_path / "tar" / "0.tar", members)
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for name, held in members.items():
+        (loose / name).write_bytes(held)
+    for folder in (tmp_path / "tar", loose):
+        source = image_text.pairs_of(None, str(folder))
+        pairs = source.part(np.arange(source.total), 8)
+        assert pairs.captions.batch(range(len(pairs.captions))) == ["a mark", "b"]
+
+
+def test_pictures_with_captions_beside_them_are_split(
+    tmp_path: Path, tokenizer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(60):
+        (tmp_path / "mine" / str(number % 3)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / str(number % 3) / f"{number}.JPG").write_bytes(picture(4 * number))
+        (tmp_path / "mine" / str(number % 3) / f"{number}.txt").write_text(f"number {number}", encoding="utf-16")
+    (tmp_path / "mine" / "0" / "alone.png").write_bytes(picture(3))
+    found = image_text.load(path=str(tmp_path / "mine"), size=8)
+    assert {name: len(probe.images) for name, probe in found.probes.items()} == {"val": 6, "test": 6}
+    assert len(found.train.images) == 48
+    seen = []
+    for images, captions in (
+        (found.train.images, found.train.captions),
+        *((p.images, p.texts) for p in found.probes.values()),
+    ):
+        for index in range(len(images)):
+            (text,) = captions.batch([index])
+            seen.append(int(text.removeprefix("number ")))
+            assert grey(images, index) == pytest.approx(4 * seen[-1], abs=3)
+    assert sorted(seen) == list(range(60))
+    probe = found.probes["val"]
+    assert probe.image_group.tolist() == probe.text_group.tolist() == list(range(6))
+    assert found.tokenizer.token_to_id(PADS[0]) == 1
+    said = capsys.readouterr().out
+    assert "left out 1 of 61 pictures, which have no caption" in said
+    assert "6 of 60 pairs held out for val and as many for test" in said
+    again = image_text.load(path=str(tmp_path / "mine"), size=8)
+    assert again.probes["val"].fingerprint() == probe.fingerprint()
+
+
+def test_shards_are_split_as_well_and_a_lone_data_set_is_taken(tmp_path: Path, tokenizer: str) -> None:
+    (tmp_path / "tar").mkdir()
+    texts = [f"number {number}" for number in range(20)]
+    members = {f"{i}.jpg": picture(9 * i) for i in range(20)} | {f"{i}.txt": texts[i].encode() for i in range(20)}
+    shard(tmp_path / "tar" / "0.TAR", members)
+    columns = {"picture": [{"bytes": picture(9 * i), "path": None} for i in range(20)], "text": texts}
+    features = Features({"picture": Image(), "text": Value("string")})
+    Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "lone"))
+    for name in ("tar", "lone"):
+        found = image_text.load(path=str(tmp_path / name), tokenizer=tokenizer, size=8, val_size=3)
+        parts = [(found.train.images, found.train.captions)]
+        parts += [(probe.images, probe.texts) for probe in found.probes.values()]
+        assert [len(images) for images, _ in parts] == [14, 3, 3]
+        seen = [(grey(i, n), *c.batch([n])) for i, c in parts for n in range(len(i))]
+        assert sorted(text for _, text in seen) == sorted(texts)
+        for value, text in seen:
+            assert value == pytest.approx(9 * int(text.removeprefix("number ")), abs=3)
 
 
 def test_a_truncated_shard_and_a_missing_column(shards: Path, tokenizer: str, labelled: str, captioned: str) -> None:
     with pytest.raises(ConfigError, match="has no column caption; it has image, captions"):
-        load(captioned, tokenizer, labelled, train_split="test")
+        load(captioned, tokenizer, labelled, train_split="test", caption_column="caption")
     (shards / "02.tar").write_bytes(b"\x1f\x8b compressed")
     with pytest.raises(ConfigError, match=r"02\.tar is no whole, uncompressed tar file"):
         load(shards, tokenizer, labelled)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from recipes.data import hub, images
+from recipes.data import hub, images, listing
 from recipes.errors import ConfigError
 
 CLASSES = ("ant", "bee", "cat")
@@ -90,9 +90,42 @@ def test_val_is_held_out_of_training_whatever_the_class(tmp_path):
     assert (again.rows == splits["val"].rows).all()
 
 
-def test_val_fraction_is_one_percent_by_default(tmp_path):
+def test_a_tenth_of_a_small_set_is_held_out_by_default_and_said(tmp_path, capsys):
     splits = images.load(path=str(write_folders(tmp_path, train=67, val=1)))
-    assert len(splits["val"]) == 2
+    assert len(splits["val"]) == 20
+    assert capsys.readouterr().out == (
+        f"data.path={tmp_path}: 20 of 201 images held out for val (+data.options.val_size); "
+        "one of them is 5 points of accuracy\n"
+    )
+
+
+@pytest.mark.parametrize(("total", "size"), [(60, 6), (620, 62), (1000, 100), (5000, 100), (1281167, 12812)])
+def test_a_hundred_or_one_percent_are_held_out(total, size):
+    assert images.number_held_out(total, None, None) == size
+    assert images.number_held_out(total, 0.01, None) == round(total / 100)
+    assert images.number_held_out(total, 0.01, 7) == 7
+
+
+def test_class_folders_without_splits_are_split(tmp_path, capsys):
+    root = write_folders(tmp_path, train=20) / "train"
+    splits = images.load(path=str(root))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 48, "val": 6, "test": 6}
+    assert sorted(row for split in splits.values() for row in split.rows) == list(range(60))
+    assert splits["test"].class_names == CLASSES
+    assert "6 of 60 images held out for val and as many for test" in capsys.readouterr().out
+    again = images.load(path=str(root))
+    assert all((again[name].rows == split.rows).all() for name, split in splits.items())
+
+
+def test_val_and_test_are_read_where_both_are_there(folders, capsys):
+    shutil.copytree(folders / "val", folders / "test")
+    shutil.copytree(folders / "val", folders / "more")
+    (folders / "test" / "ant" / "00.JPEG").unlink()
+    splits = images.load(path=str(folders))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 36, "val": 12, "test": 11}
+    assert "of its folders test, train, val are read, not more; +data.options.val_split" in capsys.readouterr().out
+    assert len(load(folders, test_split="more")["test"]) == 12
+    assert len(load(folders, val_split="more", test_split="test")["val"]) == 12
 
 
 @pytest.mark.parametrize("size", [0, 36, 50])
@@ -118,7 +151,7 @@ def test_the_test_split_can_be_named(folders):
     (folders / "val").rename(folders / "held")
     assert len(load(folders, test_split="held")["test"]) == 12
     with pytest.raises(ConfigError, match=r"/val is missing: .* \+data\.options\.test_split") as error:
-        load(folders)
+        load(folders, test_split="val")
     one_line(error)
 
 
@@ -194,7 +227,7 @@ def test_test_images_that_are_not_sorted_into_classes_are_named(folders):
 
 def test_classes_of_both_splits_have_to_agree(folders):
     (folders / "val" / "cat").rename(folders / "val" / "dog")
-    with pytest.raises(ConfigError, match="only one of them has cat") as error:
+    with pytest.raises(ConfigError, match="training has 3 and no dog: remove it here") as error:
         load(folders)
     one_line(error)
 
@@ -238,11 +271,11 @@ def test_too_many_corrupt_images_end_the_run(tmp_path):
     test = load(root, val_size=1)["test"]
     with pytest.raises(ConfigError, match="11 images cannot be read") as error:
         list(test)
-    assert "fetch or unpack the data again" in one_line(error)
+    assert "up to 10 or 1% are left out: mend, convert or remove them" in one_line(error)
 
 
 def test_many_corrupt_images_in_a_row_end_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "CORRUPT_SHARE", 0.9)
+    monkeypatch.setattr(listing, "BORNE_SHARE", 0.9)
     root = write_folders(tmp_path, train=3, val=20)
     for file in sorted((root / "val").rglob("*.JPEG"))[:12]:
         truncate(file)
@@ -269,13 +302,13 @@ def test_loader_workers_replace_alike(folders):
 
 
 def test_a_worker_answers_for_its_share_of_the_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "CORRUPT_IN_A_ROW", 2)
-    monkeypatch.setattr(images, "CORRUPT_SHARE", 0.1)
+    monkeypatch.setattr(listing, "BORNE", 2)
+    monkeypatch.setattr(listing, "BORNE_SHARE", 0.1)
     root = write_folders(tmp_path, train=3, val=20)
     for file in sorted((root / "val").rglob("*.JPEG"))[:60:13]:
         truncate(file)
     assert len(list(load(root, val_size=1)["test"])) == 60  # 5 of 60 are borne
-    monkeypatch.setattr(images, "get_worker_info", lambda: SimpleNamespace(num_workers=4))
+    monkeypatch.setattr("torch.utils.data.get_worker_info", lambda: SimpleNamespace(num_workers=4))
     with pytest.raises(ConfigError, match="3 images cannot be read"):
         list(load(root, val_size=1)["test"])
 
@@ -426,11 +459,10 @@ def test_an_empty_split_is_refused(tmp_path):
     one_line(error)
 
 
-def test_a_split_saved_alone_is_refused(tmp_path):
+def test_a_data_set_saved_without_splits_is_split(tmp_path):
     table(TRAIN_VALUES).save_to_disk(str(tmp_path / "a"))
-    with pytest.raises(ConfigError, match=r"data\.path=.*/a is a single split: save a DatasetDict") as error:
-        load(tmp_path / "a")
-    one_line(error)
+    splits = load(tmp_path / "a", val_size=2)
+    assert {name: len(split) for name, split in splits.items()} == {"train": len(TRAIN_VALUES) - 4, "val": 2, "test": 2}
 
 
 def test_a_broken_table_is_named(tmp_path):

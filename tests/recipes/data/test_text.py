@@ -70,7 +70,7 @@ def test_a_folder_of_rows_is_tokenised_once(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda folder: (folder / "train.jsonl").write_bytes(b"\xff\xfe{"), r"train.jsonl is not UTF-8 \(line 1\)"),
+        (lambda folder: (folder / "train.jsonl").write_bytes(b"\xff{"), r"train.jsonl is not UTF-8 \(line 1\)"),
         (
             lambda folder: (folder / "train.jsonl").write_text('{"body": "x"}\n'),
             "line 1: no JSON object with a column t",

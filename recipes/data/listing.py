@@ -1,0 +1,137 @@
+"""Which files of a folder are data: one rule for pictures and texts.
+
+Taken are files with a known suffix, in upper or lower case, at any depth and through symbolic links. Hidden files and
+folders (`._x`, `.DS_Store`, `.ipynb_checkpoints`) and `__MACOSX` are passed over. Everything else is counted by its
+suffix, with links that lead nowhere and folders that cannot be read, and said in one line.
+"""
+
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+PICTURES = (
+    *(".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"),
+    *(".ppm", ".tif", ".tiff", ".webp"),
+)
+TEXTS = (".txt", ".jsonl", ".parquet")
+
+BORNE = 10  # unreadable files that are left out of any data set
+BORNE_SHARE = 0.01  # and of a large one, this share; more of them is a broken copy
+
+
+@dataclass
+class Listing:
+    """The files of a folder.
+
+    Attributes:
+        paths: relative to the folder, sorted by their bytes.
+        left_out: how many of each kind are no data.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def say(self, place: str) -> None:
+        """Print what is left out, if anything is.
+
+        Args:
+            place: what the data are called.
+        """
+        if self.left_out:
+            total = sum(self.left_out.values())
+            say(f"{place}: left out {total} {'file' if total == 1 else 'files'}: {self.summary()}")
+
+    def summary(self) -> str:
+        """The kinds and numbers of what is left out, the most frequent first."""
+        kinds = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{number} {kind}" for kind, number in kinds[:6]) + (", ..." if len(kinds) > 6 else "")
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def listed(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Listing:
+    """The files of a folder with these suffixes, at any depth.
+
+    Args:
+        folder: where to look.
+        suffixes: in lower case, each with its dot.
+    """
+    found, root = Listing(), os.fspath(folder)
+    start = len(root.rstrip(os.sep)) + 1
+    for path in _walk(root, suffixes, found.left_out):
+        found.paths.append(path[start:])
+    found.paths.sort(key=os.fsencode)
+    return found
+
+
+def holds(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> bool:
+    """Whether a folder has any file with one of these suffixes."""
+    return next(_walk(os.fspath(folder), suffixes, Counter()), None) is not None
+
+
+def _walk(root: str, suffixes: tuple[str, ...], left_out: Counter[str]) -> Iterator[str]:
+    """Full paths of the files that are taken."""
+    folders: list[tuple[str, tuple[tuple[int, int], ...]]] = [(root, ())]
+    while folders:
+        folder, above = folders.pop()
+        try:
+            info = os.stat(folder)  # noqa: PTH116 (a million files)
+            own = (info.st_dev, info.st_ino)
+            if own in above:
+                left_out["link to a folder above"] += 1
+                continue
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if hidden(entry.name):
+                        continue
+                    if entry.is_dir():
+                        folders.append((entry.path, (*above, own)))
+                    elif (kind := _left_out(entry, suffixes)) is None:
+                        yield entry.path
+                    else:
+                        left_out[kind] += 1
+        except OSError:
+            left_out["unreadable folder"] += 1
+
+
+def _left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
+    """What is wrong with a file, or None where it is taken."""
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a million files)
+    if suffix not in suffixes:
+        return shown(suffix[:20]) if suffix else "without a suffix"
+    if entry.is_file():
+        return None
+    if entry.is_symlink():
+        return "broken link"
+    mode = entry.stat().st_mode
+    return "named pipe" if stat.S_ISFIFO(mode) else "special file"
+
+
+def bearable(unreadable: float, total: float) -> bool:
+    """Whether so many unreadable files of a data set may be left out."""
+    return unreadable <= max(BORNE, BORNE_SHARE * total)
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    """A file's name or path for a message: in one line, whatever characters it has."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str) -> None:
+    """Print a line about the data, once in a process, and on the first of several processes alone."""
+    if os.environ.get("RANK", "0") == "0":
+        _say(text)
+
+
+@cache
+def _say(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

@@ -1,0 +1,118 @@
+"""What each parameter of a model is, and whether it decays: one rule for every model and every optimizer.
+
+A parameter's role follows from the module that owns it, wherever in the model that module lies. So the same
+parameter has the same role whether its model is trained alone or as a part of another.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tabulate import tabulate
+from torch import nn
+
+
+class Role(StrEnum):
+    """What a parameter does in its model."""
+
+    MATRIX = "matrix"  # of a linear layer or of attention
+    CONVOLUTION = "convolution"
+    EMBEDDING = "embedding"  # of tokens or classes
+    HEAD = "output head"  # the linear layer that gives logits; where it is tied, the embedding
+    VECTOR = "vector"  # biases, the scales of norms, single numbers such as a temperature
+    POSITION = "position"  # embeddings of positions and segments, class tokens, tables of relative positions
+
+
+DECAYING = {
+    "weights": frozenset({Role.MATRIX, Role.CONVOLUTION, Role.EMBEDDING, Role.HEAD}),
+    "all": frozenset(Role),
+}
+
+# Nothing but its name tells an embedding of positions from one of tokens: both are nn.Embedding.
+_POSITION = re.compile(r"wpe|pos(ition(al|s)?)?_?emb\w*|rel(ative)?_pos\w*|relative_attention_bias|token_type_emb\w*")
+_TOKEN = re.compile(r"(\w+_)?tokens?|latent|query")  # learned inputs that the model holds itself, like cls_token
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trainable parameter with its full name and its role."""
+
+    name: str
+    role: Role
+    value: nn.Parameter
+
+
+def parameters_of(model: nn.Module) -> Iterator[Parameter]:
+    """Each trainable parameter of a model once, in the order of `named_parameters()`."""
+    heads, exempt = _heads(model), _exempt(model)
+    for name, value in model.named_parameters():
+        if value.requires_grad:
+            path, _, last = name.rpartition(".")
+            yield Parameter(name, _role(model.get_submodule(path), path, last, value, heads, exempt), value)
+
+
+def parameter_groups(model: nn.Module, rule: str, weight_decay: float) -> list[dict[str, Any]]:
+    """Split a model's trainable parameters into those that decay and those that do not.
+
+    Args:
+        model: its trainable parameters are grouped.
+        rule: a key of `DECAYING`. `weights` decays the weights of linear and convolutional layers and of embeddings
+            of tokens and classes, but no biases, norms, position embeddings or class tokens; `all` decays everything.
+        weight_decay: the coefficient of those that decay.
+    """
+    decayed: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for parameter in parameters_of(model):
+        (decayed if parameter.role in DECAYING[rule] else rest).append(parameter.value)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def table(model: nn.Module, rule: str) -> str:
+    """A text table of a model's roles: tensors, parameters, whether they decay, and an example by name."""
+    rows = []
+    everything = list(parameters_of(model))
+    for role in Role:
+        held = [parameter for parameter in everything if parameter.role == role]
+        if held:
+            count = f"{sum(parameter.value.numel() for parameter in held):,}"
+            rows.append([role, len(held), count, "yes" if role in DECAYING[rule] else "no", held[0].name])
+    return tabulate(rows, ["role", "tensors", "parameters", "decays", "for example"], disable_numparse=True)
+
+
+def _role(owner: nn.Module, path: str, name: str, value: nn.Parameter, heads: set[int], exempt: set[int]) -> Role:
+    if value.ndim < 2:
+        return Role.VECTOR
+    named = path.rpartition(".")[2] if isinstance(owner, nn.Embedding) else name
+    if id(value) in exempt or _POSITION.fullmatch(named):
+        return Role.POSITION
+    if isinstance(owner, nn.Embedding):
+        return Role.EMBEDDING
+    if isinstance(owner, nn.modules.conv._ConvNd):
+        return Role.CONVOLUTION
+    if id(value) in heads:
+        return Role.HEAD
+    return Role.POSITION if _TOKEN.fullmatch(name) else Role.MATRIX
+
+
+def _heads(model: nn.Module) -> set[int]:
+    """The weights of output layers, as timm and transformers name them."""
+    found = set()
+    for module in model.modules():
+        for asked in ("get_classifier", "get_output_embeddings"):
+            head = getattr(module, asked)() if callable(getattr(module, asked, None)) else None
+            if isinstance(head, nn.Linear):
+                found.add(id(head.weight))
+    return found
+
+
+def _exempt(model: nn.Module) -> set[int]:
+    """What any part of the model says itself that it should not decay (timm's convention)."""
+    found = set()
+    for module in model.modules():
+        if callable(asked := getattr(module, "no_weight_decay", None)):
+            inside = dict(module.named_parameters())
+            found |= {id(inside[name]) for name in asked() if name in inside}
+    return found

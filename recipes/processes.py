@@ -1,0 +1,252 @@
+"""What the processes of one run decide together, so that none waits for another that went a different way.
+
+Every decision is one exchange of answers and errors. An error of one process becomes an error of all, so that a sweep
+goes on with its next run. An error outside of an exchange is known to its process alone: the others wait for it in a
+collective, so it ends, and they find the connection closed.
+
+This module imports torch only where there are several processes.
+"""
+
+import atexit
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from recipes.errors import ConfigError
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=30)  # of those that wait while the first process makes or loads something
+GRACE = timedelta(seconds=30)  # in which the first process says why a run failed
+LOST = re.compile(r"Connection (closed|reset) by peer|Broken pipe|NCCL|[Tt]imed out|gloo", re.IGNORECASE)
+
+
+class LostProcessError(ConfigError):
+    """Another process of the run has ended."""
+
+    def __init__(self) -> None:
+        super().__init__("another process of this run has ended; the same command goes on from the last checkpoint")
+
+
+def launched() -> int:
+    """How many processes a launcher has started for this command."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process speaks for all of them."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def joined() -> bool:
+    """Whether this is one of several processes that can exchange something."""
+    if launched() == 1:
+        return False
+    import torch.distributed as dist
+
+    return dist.is_initialized() and dist.get_world_size() > 1
+
+
+def join(cpu: bool) -> None:
+    """Connect the processes that a launcher has started; once, for all runs of a sweep.
+
+    Args:
+        cpu: leave accelerators alone.
+    """
+    if launched() == 1 or joined():
+        return
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=cpu or not torch.accelerator.is_available())
+    _control()
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """Disconnect as the process ends.
+
+    The others wait, for a while, until the first process has ended: a launcher kills the rest when one has gone with an
+    error, and the first one has to say what it was.
+    """
+    import torch
+    import torch.distributed as dist
+
+    try:
+        if is_first():
+            dist.destroy_process_group(_control())
+        else:
+            request = dist.irecv(torch.zeros(1), src=0, group=_control())
+            assert request is not None
+            request.wait(GRACE)
+    except RuntimeError:
+        pass  # it has gone
+    dist.destroy_process_group()
+
+
+@lru_cache
+def _control() -> Any:
+    """A group of the CPU for decisions: it waits as long as a download or another run takes."""
+    import torch.distributed as dist
+
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def by_first(action: Callable[[], T]) -> T:
+    """Have the first process do something; all get its answer, which must be picklable.
+
+    Raises:
+        Exception: the first process's own error there; a ConfigError with the same words elsewhere.
+    """
+    if not joined():
+        return action()
+    answer, error = None, None
+    if is_first():
+        try:
+            answer = action()
+        except Exception as raised:
+            error = raised
+    return _settle(answer, error)[0]
+
+
+def by_all(action: Callable[[], T]) -> T:
+    """Have every process do something for itself; each gets its own answer.
+
+    Raises:
+        Exception: the own error; a ConfigError where only others have one.
+    """
+    if not joined():
+        return action()
+    answer, error = None, None
+    try:
+        answer = action()
+    except Exception as raised:
+        error = raised
+    _settle(None, error)
+    return answer  # type: ignore[return-value]
+
+
+def check_same(what: str, value: object) -> None:
+    """Refuse to go on where processes differ in a picklable value.
+
+    Raises:
+        ConfigError: on all of them.
+    """
+    if not joined():
+        return
+    values = _settle(value, None)
+    other = next((rank for rank, theirs in enumerate(values) if theirs != values[0]), None)
+    if other is not None:
+        raise _agreed(ConfigError(f"{what} differ between process 0 and process {other}; all must have the same"))
+
+
+def _settle(answer: Any, error: Exception | None) -> list[Any]:
+    """Exchange answers, or raise where anybody has an error."""
+    import torch.distributed as dist
+
+    if error is not None and (is_agreed(error) or is_lost(error)):
+        raise error  # of an exchange within the action: the others know it
+    found: list[Any] = [None] * dist.get_world_size()
+    text = None if error is None else _words(error)
+    dist.all_gather_object(found, (answer, text), group=_control())
+    wrong = [(rank, text) for rank, (_, text) in enumerate(found) if text is not None]
+    if not wrong:
+        return [answer for answer, _ in found]
+    rank, text = wrong[0]
+    if error is None:
+        raise _agreed(ConfigError(text if rank == 0 else f"process {rank}: {text}"))
+    if rank == dist.get_rank() != 0 and not isinstance(error, ConfigError | OSError):
+        traceback.print_exception(error)  # the first process has no trace of it
+    raise _agreed(error)
+
+
+def _words(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"
+
+
+def _agreed(error: Exception) -> Exception:
+    error.__dict__["agreed"] = True
+    return error
+
+
+def is_agreed(error: BaseException) -> bool:
+    """Whether all processes of the run raise this error or its like."""
+    return "agreed" in error.__dict__
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process has ended."""
+    if isinstance(error, LostProcessError):
+        return True
+    if not joined() or not isinstance(error, RuntimeError):
+        return False
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or LOST.search(str(error)) is not None
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """End this process where it alone has an error, within a block that all processes run.
+
+    Errors of all are raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not joined() or is_agreed(error):
+            raise
+        if is_lost(error):
+            if is_first():
+                print(f"error: {LostProcessError()}", file=sys.stderr, flush=True)
+        elif isinstance(error, ConfigError | OSError):
+            print(f"error: process {os.environ['RANK']}: {_words(error)}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        atexit.unregister(_leave)
+        sys.exit(1)
+
+
+def sent_by_first(action: Callable[[], T]) -> T:
+    """As by_first, for large answers: plain values and tensors on the CPU in dicts, lists and tuples.
+
+    Tensors travel one by one, so that no copy of the whole is made.
+    """
+    if not joined():
+        return action()
+    held: list[T] = []
+    by_first(lambda: held.append(action()))
+    import torch
+    import torch.distributed as dist
+    from torch.utils._pytree import tree_flatten, tree_unflatten
+
+    plan: list[Any] = [None]
+    tensors: list[torch.Tensor] = []
+    if is_first():
+        leaves, structure = tree_flatten(held[0])
+        tensors = [leaf.contiguous() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        plan = [([_meta(leaf) for leaf in leaves], structure)]
+    dist.broadcast_object_list(plan, src=0, group=_control())
+    leaves, structure = plan[0]
+    if not is_first():
+        tensors = [torch.empty_like(leaf, device="cpu") for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    for tensor in tensors:
+        if tensor.numel():
+            dist.broadcast(tensor.reshape(-1).view(torch.uint8), src=0, group=_control())
+    received = iter(tensors)
+    return tree_unflatten([next(received) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], structure)
+
+
+def _meta(leaf: Any) -> Any:
+    """A tensor without its data; anything else as it is."""
+    import torch
+
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    return torch.empty(leaf.shape, dtype=leaf.dtype, device="meta")

@@ -1,0 +1,105 @@
+"""Which parts of a model are gathered together where several processes hold it in shards (FSDP), and in what type.
+
+The dry run counts by the same rules.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Parameters that are gathered when the first of their modules is used, and freed behind the last.
+
+    Attributes:
+        modules: whose own and inner parameters it has, but for those of earlier units.
+        half: gathered in bfloat16.
+    """
+
+    modules: list[nn.Module]
+    half: bool
+
+
+def units(model: nn.Module, precision: str) -> list[Unit]:
+    """How a model is split, inner parts before outer ones; the last is the root, which stays gathered for a whole step.
+
+    Block by block; under autocast (bf16), the weights that autocast would copy apart from the rest, in bfloat16.
+    """
+    holders = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
+    tied = {parameter for parameter, count in holders.items() if count > 1}  # stay with the root
+    taken: set[nn.Module] = set()
+    found: list[Unit] = []
+    for part in (*_blocks(model), model):
+        if part in taken:
+            continue
+        if precision == "bf16":
+            inner = [module for module in part.modules() if module is not part and module not in taken]
+            cast = [module for module in inner if _is_cast(module) and not tied & set(module.parameters())]
+            # A block's are used together; of the root, one before the blocks and another behind them.
+            groups = [[module] for module in cast] if part is model else [cast] if cast else []
+            found += [Unit(group, half=True) for group in groups]
+        found.append(Unit([part], half=False))
+        taken.update(part.modules())
+    return found
+
+
+def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """Transformer blocks and stages, and no single layers; what lies within another before it."""
+    for module in reversed(list(model.modules())):
+        if isinstance(module, nn.ModuleList | nn.Sequential):
+            yield from (block for block in module if len(list(block.parameters())) > 2)
+
+
+def _is_cast(module: nn.Module) -> bool:
+    """Whether autocast copies a module's parameters to the lower precision."""
+    return isinstance(module, nn.Linear | _ConvNd) or type(module).__name__ == "Conv1D"  # GPT-2's in transformers
+
+
+def parameters(found: list[Unit]) -> list[list[nn.Parameter]]:
+    """The parameters of each unit."""
+    seen: set[nn.Parameter] = set()
+    each = []
+    for unit in found:
+        own = {p: None for module in unit.modules for p in module.parameters() if p not in seen}
+        seen.update(own)
+        each.append(list(own))
+    return each
+
+
+def shard(model: nn.Module, device: str, processes: int, precision: str) -> None:
+    """Split parameters, gradients and optimizer state over the processes, in place.
+
+    Each unit goes to the device when its turn has come, whole, and leaves its part there. A forward pass has the values
+    that it has on one process; gradients are averaged in float32. Scalars become vectors of one element, which can be
+    split; checkpoints hold them as scalars.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+    mesh = init_device_mesh(device, (processes,))
+    policies = {
+        False: MixedPrecisionPolicy(),
+        True: MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False),
+    }
+    _make_vectors(model)
+    for unit in units(model, precision):
+        modules = unit.modules if len(unit.modules) > 1 else unit.modules[0]
+        fully_shard(modules, mesh=mesh, mp_policy=policies[unit.half])
+    for name in getattr(model, "forward_methods", ()):  # which are called from outside, beside forward
+        register_fsdp_forward_method(model, name)
+
+
+def _make_vectors(model: nn.Module) -> None:
+    """Give scalar parameters one axis, and have the model remember their names."""
+    scalars = {name for name, parameter in model.named_parameters() if parameter.ndim == 0}
+    for name in scalars:
+        place, _, own = name.rpartition(".")
+        scalar = model.get_parameter(name)
+        vector = nn.Parameter(scalar.detach().reshape(1), scalar.requires_grad)
+        setattr(model.get_submodule(place), own, vector)
+    model.scalars = scalars  # type: ignore[assignment]
