@@ -56,7 +56,8 @@ def start(main: Callable[[], int | None]) -> int:
 
     def checked() -> int | None:
         arguments = [commands.expanded(text) for text in commands.ordered(sys.argv[1:])]
-        arguments, planned = commands.plan(arguments)
+        found: list[str] = []
+        arguments, planned = commands.plan(arguments, found)
         os.environ.pop(sweep.PLAN, None)
         if planned:
             os.environ[sweep.PLAN] = "1"
@@ -66,7 +67,9 @@ def start(main: Callable[[], int | None]) -> int:
         flags = parser.parse_args(arguments)
         elsewhere = flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun
         asked = flags.help or flags.hydra_help or flags.shell_completion or flags.info
-        if not (elsewhere or asked) and (found := commands.mistakes(flags.overrides, flags.multirun)):
+        if not (elsewhere or asked):
+            found += commands.mistakes(flags.overrides, flags.multirun)
+        if found:
             raise ConfigError("\n".join(found))
         return main()
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -352,3 +353,23 @@ def test_a_plan_does_nothing_and_says_what_is_done(
     assert lines[0] == "2 runs:"
     assert [line.rpartition("  ")[2] for line in lines[2::2]] == ["to do", "to do"]
     assert not list(tmp_path.iterdir())
+
+
+def test_ids_of_jobs_are_said_as_they_are_handed_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class AutoExecutor:  # stands in for submitit's
+        folder = "outputs/slurm/%j"
+
+        def map_array(self, function: Callable[[int], int], values: list[int]) -> list[Any]:
+            return [SimpleNamespace(job_id=f"71_{function(value)}") for value in values]
+
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=AutoExecutor))
+    for _ in range(2):  # a second sweep of this process does not say them twice
+        sweep.announce_jobs()
+    assert [job.job_id for job in AutoExecutor().map_array(lambda value: value, [4, 5, 6])] == ["71_4", "71_5", "71_6"]
+    AutoExecutor().map_array(lambda value: value, [7])
+    assert capsys.readouterr().out.splitlines() == [
+        "3 jobs handed in: 71_4 to 71_6; what they print: outputs/slurm/%j",
+        "1 jobs handed in: 71_7; what they print: outputs/slurm/%j",
+    ]
