@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.errors import BusyError, ConfigError
+from recipes.errors import BUSY, ConfigError
 from recipes.files import finite, write_json, write_text
 from recipes.run_id import run_id
 
@@ -90,7 +90,7 @@ class Record:
             _open.add(self)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"{self.folder} is being written by another process; wait for it or stop it") from None
+            raise ConfigError(f"{self.folder} {BUSY}; wait for it or stop it") from None
         except OSError as error:
             raise ConfigError(
                 f"output_dir={cfg.output_dir}: cannot write {self.folder} ({error.strerror}); "

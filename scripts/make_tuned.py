@@ -107,4 +107,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    sys.exit(cli.guard(main))
