@@ -66,5 +66,7 @@ def _flat(path: str) -> dict[str, str]:
 
 def _leaves(prefix: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict):
-        return [leaf for key, held in value.items() for leaf in _leaves(f"{prefix}.{key}" if prefix else str(key), held)]
+        return [
+            leaf for key, held in value.items() for leaf in _leaves(f"{prefix}.{key}" if prefix else str(key), held)
+        ]
     return [(prefix, " ".join(str(value).split()))]

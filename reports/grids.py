@@ -189,9 +189,11 @@ def _sentence(row: Row, base: Row, table: Table) -> str:
         return f"{row.optim} or {base.optim} has no completed run at its chosen setting"
     ours, theirs = (fixed(r.compared(table.split)[0], 4) for r in (row, base))
     low, high = fixed(row.difference_low, 4, "+"), fixed(row.difference_high, 4, "+")
-    words = {"better": f"{row.optim} is better", "worse": f"{row.optim} is worse", "": f"no verdict below {NEEDED}"}.get(
-        row.verdict, NO_DIFFERENCE
-    )
+    words = {
+        "better": f"{row.optim} is better",
+        "worse": f"{row.optim} is worse",
+        "": f"no verdict below {NEEDED}",
+    }.get(row.verdict, NO_DIFFERENCE)
     direction = " (lower is better)" if table.comparison.goal == "min" else ""
     between = "" if math.isnan(row.difference_low) else f" [{low}, {high}]"
     return (
