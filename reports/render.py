@@ -22,7 +22,7 @@ from reports.protocol import NEEDED, TRIAL_SEEDS_FROM
 from reports.selection import SETTING, Comparison
 from reports.statistics import NO_DIFFERENCE
 from reports.table import Row, Table, to_frame
-from reports.wording import NONE, fixed, places, short_count, short_number
+from reports.wording import NONE, fixed, laid_out, places, short_count, short_number
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
 # What a metric is called in words, where its name alone could be taken for another.
@@ -118,8 +118,8 @@ def legend(table: Table) -> list[str]:
         )
     if any(row.timed_step for row in rows):
         lines.append(
-            f"steps/s: over {table.reference}'s with the same kind of step, which is named [quartiles]; optimizer step: "
-            "the step alone. Timed in turn in one process."
+            f"steps/s: over {table.reference}'s with the same kind of step, which is named [quartiles]; optimizer "
+            "step: the step alone. Timed in turn in one process."
         )
     lines.append("optimizer state: median over the runs that completed or diverged. 1 MB = 10⁶ bytes.")
     variants = sorted(f"{row.optim}: {row.variant}" for row in rows if row.variant)
@@ -196,21 +196,34 @@ def to_csv(tables: Sequence[Table]) -> str:
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Print the tables to a terminal; long lines of the legend are folded to its width."""
-    for table in tables:
+    """Print the tables to a terminal, as blocks of lines where it is too narrow; long lines are folded to its width."""
+    for table, title in zip(tables, titles(tables), strict=True):
         shown = cells(table)
+        console.print(Text(title, style="bold"))
+        console.print(Text(heading(table)))
+        if not table.tuned:
+            console.print(Text(f"{caption(table)}."))
+        _print_rows(shown, console)
+        for line in legend(table):
+            console.print(Text(line, style="dim"))
+        console.print()
+
+
+def _print_rows(shown: pd.DataFrame, console: Console) -> None:
+    rows = [{str(name): str(text) for name, text in row.items()} for row in shown.to_dict("records")]
+    names = [str(name) for name in shown]
+    words = [[word for text in (name, *(row[name] for row in rows)) for word in text.split()] for name in names]
+    if sum(max(map(len, of_column)) + 1 for of_column in words) > console.width:
+        for line in laid_out(rows, width=0):
+            console.print(Text(line))
+    else:
         grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in shown.columns:
             side: Literal["left", "right"] = "left" if name in ("optimizer", "runs") else "right"
             grid.add_column(Text(name.replace(" ", "\n", 1)), justify=side, overflow="fold")
         for values in shown.itertuples(index=False):
             grid.add_row(*(Text(_stacked(str(value))) for value in values))
-        console.print(Text(table.comparison.task, style="bold"))
-        console.print(Text(heading(table)))
         console.print(grid)
-        for line in legend(table):
-            console.print(Text(line, style="dim"))
-        console.print()
 
 
 def _on_border(row: Row) -> bool:

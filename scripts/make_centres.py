@@ -48,8 +48,9 @@ NEAREST = {
 def read(folder: Path) -> list[dict[str, str]]:
     """One row a record, in a fixed order."""
     from recipes.record import read_summary
+    from reports.folders import walk
 
-    found = [read_summary(path.parent) for path in folder.rglob("summary.json")]
+    found = [read_summary(place) for place, names in walk([folder]) if "summary.json" in names]
     rows = [{name: "" if s.get(name) is None else str(s[name]) for name in COLUMNS} for s in found if s]
     return sorted(rows, key=lambda row: (row["task"], row["optim"], float(row["lr"]), float(row["weight_decay"])))
 
