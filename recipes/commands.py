@@ -175,8 +175,12 @@ def _single(override: Override) -> Iterator[Override]:
 
 
 def _known(group: str) -> list[str]:
-    files = (CONF / group).rglob("*.yaml") if group == "tuned" else (CONF / group).glob("*.yaml")
-    return sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in files)
+    if group == "tuned":
+        from hydra_plugins.tuned_tables import TABLES, names
+
+        places = sorted((file.parent.name, file.stem) for file in TABLES.glob("*/*.yaml"))
+        return [f"{scale}/{task}/{name}" for scale, task in places for name in names(scale, task)]
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def _choices(override: Override, found: list[str]) -> list[str]:
@@ -199,7 +203,11 @@ def _choices(override: Override, found: list[str]) -> list[str]:
             names.append(name)
             continue
         hint = f"; did you mean {close[0]}?" if close else ""
-        shown = ", ".join(known) if group != "tuned" else "<scale>/<task>/<optim>, the files in conf/tuned"
+        shown = (
+            ", ".join(known)
+            if group != "tuned"
+            else "<scale>/<task>/<optim>, the rows of conf/tuned/<scale>/<task>.yaml"
+        )
         found.append(f"{group}={name} is unknown; known: {shown}{hint}")
         names += close if group != "experiment" else []
     return [f"{key}={name}" for name in names]

@@ -90,7 +90,7 @@ def test_centres_are_what_the_committed_table_says() -> None:
                 path.write_bytes(before[path])
     assert done.returncode == 0, done.stderr
     written = [text for text in before.values() if b"Written by scripts/make_centres.py" in text]
-    assert done.stdout == f"{len(written)} files written to conf/tuned/embedded\n"
+    assert done.stdout == f"{len(written)} tables written to conf/tuned/embedded\n"
     assert after == before
 
 
