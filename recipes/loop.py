@@ -96,8 +96,8 @@ class Trainer:
         self.examples = recipe.examples()
         if cfg.batch_size > len(self.examples["train"]):
             listing.say(
-                f"batch_size={cfg.batch_size} is larger than the training set of {len(self.examples['train'])} examples: "
-                "a batch holds some of them more than once"
+                f"batch_size={cfg.batch_size} is larger than the training set of {len(self.examples['train'])} "
+                "examples: a batch holds some of them more than once"
             )
         self.workers = loading.workers(cfg.data.workers)
         outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
@@ -355,7 +355,8 @@ class Trainer:
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        yield from self._loader("train", batches)
+        found = iter(self._loader("train", batches))  # draws from torch's generator, so before a step has seeded it
+        return (batch for batch in found)
 
     def _loader(self, split: str, batches: loading.TrainBatches | loading.EvalBatches) -> Iterable[Batch]:
         pin = self.accelerator.device.type == "cuda"
