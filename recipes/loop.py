@@ -96,8 +96,8 @@ class Trainer:
         self.examples = recipe.examples()
         if cfg.batch_size > len(self.examples["train"]):
             listing.say(
-                f"batch_size={cfg.batch_size} is larger than the training set of {len(self.examples['train'])} examples: "
-                "a batch holds some of them more than once"
+                f"batch_size={cfg.batch_size} is larger than the training set of {len(self.examples['train'])} "
+                "examples: a batch holds some of them more than once"
             )
         self.workers = loading.workers(cfg.data.workers)
         outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
