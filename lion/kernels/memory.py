@@ -152,7 +152,9 @@ def offset(theta: Tensor) -> tuple[int, ...]:
             elif type(placement) is not Replicate:
                 raise RuntimeError(f"stochastic_rounding does not know which elements are here under {placement}")
         if sizes != list(theta.to_local().shape):
-            raise RuntimeError(f"stochastic_rounding expected a part of shape {sizes}, not {theta.to_local().shape}")
+            raise RuntimeError(
+                f"stochastic_rounding expected a part of shape {sizes}, not {list(theta.to_local().shape)}"
+            )
     return tuple(starts)
 
 
