@@ -268,7 +268,8 @@ class Pictures:
     """Image files: the smaller side resized, the central square, mirrored at random to train; in [-1, 1]."""
 
     def __init__(self, images: Any, size: int, seed: int, *, mirrored: bool) -> None:
-        from recipes.data.images import eval_transform, for_size
+        from recipes.data.examples import for_size
+        from recipes.data.images import eval_transform
 
         self.images, self.seed, self.mirrored = for_size(images, size), seed, mirrored
         self.transform = eval_transform(size, crop=1.0)

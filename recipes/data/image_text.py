@@ -28,10 +28,12 @@ import numpy as np
 import torch
 
 from recipes.data import bpe, cache, documents, images, listing, streamed
+from recipes.data.examples import ImageExamples, for_size
 from recipes.data.hub import first_line
-from recipes.data.images import Files, ImageExamples, Table, eval_transform, for_size, number_held_out
+from recipes.data.images import Files, eval_transform, number_held_out
 from recipes.data.listing import PICTURES, shown
 from recipes.data.pairs import PAD, PairData, Pairs, Probe, Texts, prompts
+from recipes.data.tables import Table, column
 from recipes.errors import ConfigError
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
@@ -259,7 +261,7 @@ def _columns(table: Any, given: str, image_column: str | None, caption_column: s
     from datasets import Image, Value
 
     features = table.features
-    image_column = images.column(features, image_column, "image", Image, given)
+    image_column = column(features, image_column, "image", Image, given)
     if caption_column is None:
         of_text = [name for name, feature in features.items() if feature == Value("string")]
         usual = [name for name in CAPTION_COLUMNS if name in features]
