@@ -1,9 +1,12 @@
 """Labelled images that are decoded one by one when they are asked for."""
 
+from __future__ import annotations
+
 import hashlib
 import logging
+from collections.abc import Callable
 from io import BytesIO
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
@@ -12,6 +15,9 @@ from recipes.data import listing
 from recipes.data.listing import shown
 from recipes.data.pictures import UnreadableError, decode
 from recipes.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -168,3 +174,35 @@ class Reduced:
 def for_size(examples: ImageExamples, size: int) -> "ImageExamples | Reduced":
     """The images as a model of this size reads them: from memory where it is small."""
     return Reduced(examples, size) if size <= SMALL else examples
+
+
+class Prepared:
+    """Images under a transform without random draws, which those of small models undergo once.
+
+    Args:
+        examples: the images.
+        transform: of a PIL image to float [3, size, size].
+        size: height and width of what it makes, in pixels.
+    """
+
+    def __init__(self, examples: ImageExamples, transform: Callable[[Image.Image], torch.Tensor], size: int) -> None:
+        self.examples, self.transform = examples, transform
+        self._kept: dict[int, tuple[torch.Tensor, int | np.ndarray]] = {}
+        self._most = KEPT_PIXELS // size**2 if size <= SMALL else 0
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int | np.ndarray]:
+        """The transformed image and its label."""
+        if index in self._kept:
+            return self._kept[index]
+        image, label = self.examples[index]
+        found = self.transform(image), label
+        if len(self._kept) < self._most:
+            self._kept[index] = found
+        return found
+
+    def fingerprint(self) -> str:
+        """The data set's own."""
+        return self.examples.fingerprint()

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from recipes.data import bpe, cache, documents, images, listing, streamed
-from recipes.data.examples import ImageExamples, for_size
+from recipes.data.examples import ImageExamples, Prepared
 from recipes.data.hub import first_line
 from recipes.data.images import Files, eval_transform, number_held_out
 from recipes.data.listing import PICTURES, shown
@@ -196,7 +196,7 @@ class Decoded:
     """Images of a disk, decoded, resized and cropped when they are asked for."""
 
     def __init__(self, examples: ImageExamples, size: int) -> None:
-        self.examples, self.transform = for_size(examples, size), eval_transform(size)
+        self.examples = Prepared(examples, eval_transform(size), size)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -204,7 +204,7 @@ class Decoded:
     def batch(self, index: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
         """Float [B, 3, size, size] in [-1, 1], and the numbers of what was read."""
         found = [self.examples[i] for i in index]
-        return torch.stack([self.transform(image) for image, _ in found]), [int(label) for _, label in found]
+        return torch.stack([image for image, _ in found]), [int(label) for _, label in found]
 
     def fingerprint(self) -> str:
         """The images' own."""
