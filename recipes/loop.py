@@ -97,9 +97,10 @@ class Trainer:
         # The same seed gives every optimizer the same initial weights and the same order of examples.
         self.examples = recipe.examples()
         if cfg.batch_size > len(self.examples["train"]):
+            size = len(self.examples["train"])
             listing.say(
-                f"batch_size={cfg.batch_size} is larger than the training set of {len(self.examples['train'])} "
-                "examples: a batch holds some of them more than once"
+                f"batch_size={cfg.batch_size} is larger than the training set of {size} examples: a batch holds some "
+                "of them more than once"
             )
         self.workers = loading.workers(cfg.data.workers)
         outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
