@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from recipes import build, checkpoint, forerunner, param_groups, recipe
 from recipes.loading import seed_all
 from recipes.progress import duration
+from recipes.step_kind import StepKind
 
 BATCHES = 64  # drawn once, then again from the first on
 
@@ -71,21 +71,13 @@ class BareLoop:
         return time.perf_counter() - start, inside / max(timed, 1)
 
     def step_kind(self) -> str:
-        """Take one more step, and say which kind it is by the operations that run: fused, foreach or loop.
-
-        A kernel of its own, such as Lion's, runs none of torch's.
-        """
+        """Take one more step, and say which kind it is: fused, foreach or loop."""
         self._gradients()
-        with _Operations() as operations:
+        with StepKind(sum(p.requires_grad for p in self.model.parameters())) as watched:
             self.optimizer.step()
         self.optimizer.zero_grad()
         self.done += 1
-        names = operations.names
-        if any("_fused_" in name for name in names) or len(names) < sum(
-            p.requires_grad for p in self.model.parameters()
-        ):
-            return "fused"
-        return "foreach" if any("_foreach_" in name for name in names) else "loop"
+        return watched.kind
 
     def _gradients(self) -> None:
         """Compute the gradients of the next batch, clipped where the setting says so."""
@@ -103,19 +95,6 @@ class BareLoop:
         """Bytes of the optimizer's state, scalars such as step counts left out."""
         states = (value for state in self.optimizer.state.values() for value in state.values())
         return sum(v.numel() * v.element_size() for v in states if isinstance(v, torch.Tensor) and v.ndim)
-
-
-class _Operations(TorchDispatchMode):
-    """Keeps the names of torch's operations on tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "aten":
-            self.names.append(func._schema.name)
-        return func(*args, **(kwargs or {}))
 
 
 def device_of(cfg: DictConfig) -> torch.device:

@@ -293,7 +293,8 @@ class DecodedImages:
     """Image files, decoded and transformed one by one; the draws follow from the position."""
 
     def __init__(self, images: Any, cfg: DictConfig, *, train: bool) -> None:
-        from recipes.data.images import eval_transform, for_size, train_transform
+        from recipes.data.examples import for_size
+        from recipes.data.images import eval_transform, train_transform
 
         size = image_size(cfg)
         self.images, self.seed = for_size(images, size), cfg.seed

@@ -176,7 +176,7 @@ def _single(override: Override) -> Iterator[Override]:
 
 def _known(group: str) -> list[str]:
     if group == "tuned":
-        from hydra_plugins.tuned_tables import TABLES, names
+        from recipes.tuned import TABLES, names
 
         places = sorted((file.parent.name, file.stem) for file in TABLES.glob("*/*.yaml"))
         return [f"{scale}/{task}/{name}" for scale, task in places for name in names(scale, task)]

@@ -268,10 +268,11 @@ class Pictures:
     """Image files: the smaller side resized, the central square, mirrored at random to train; in [-1, 1]."""
 
     def __init__(self, images: Any, size: int, seed: int, *, mirrored: bool) -> None:
-        from recipes.data.images import eval_transform, for_size
+        from recipes.data.examples import Prepared
+        from recipes.data.images import eval_transform
 
-        self.images, self.seed, self.mirrored = for_size(images, size), seed, mirrored
-        self.transform = eval_transform(size, crop=1.0)
+        self.images = Prepared(images, eval_transform(size, crop=1.0), size)
+        self.seed, self.mirrored = seed, mirrored
 
     def __len__(self) -> int:
         return len(self.images)
@@ -279,8 +280,7 @@ class Pictures:
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         images, labels = [], []
         for position, index in keys:
-            image, label = self.images[index]
-            pixels = self.transform(image)
+            pixels, label = self.images[index]
             if self.mirrored:
                 pixels = draw(lambda p: p.flip(-1) if torch.rand(()) < 0.5 else p, pixels, self.seed, position)
             images.append(pixels)

@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from reports.protocol import NEEDED, TRIAL_SEEDS_FROM
+from reports.protocol import FRESH_SEEDS, TRIAL_SEEDS_FROM, TRIALS
 from reports.selection import SETTING, Comparison
 from reports.statistics import NO_DIFFERENCE
 from reports.table import Row, Table, to_frame
@@ -126,7 +126,11 @@ def legend(table: Table) -> list[str]:
     markers: list[tuple[str, str, Callable[[Row], bool]]] = [
         ("†", "the smallest or largest value tried; a better one may lie beyond", _on_border),
         ("n<k", "n settings tried, where a rival got k", lambda r: r.trials < r.most_trials),
-        ("untuned", f"fewer than {NEEDED}, so no verdict is given", lambda r: r.untuned),
+        (
+            "untuned",
+            f"fewer than {TRIALS} trials or {FRESH_SEEDS} fresh seeds, so no verdict is given",
+            lambda r: r.untuned,
+        ),
         ("◊", "the setting was chosen on the same seeds, which flatters val", lambda r: not r.fresh and r.trials > 1),
         ("✗", "runs at this setting diverged; the mean is over the others", lambda r: r.diverged_there > 0),
         ("‡", "a seed was run more than once with other options; averaged by seed", lambda r: r.repeated),

@@ -28,10 +28,12 @@ import numpy as np
 import torch
 
 from recipes.data import bpe, cache, documents, images, listing, streamed
+from recipes.data.examples import ImageExamples, Prepared
 from recipes.data.hub import first_line
-from recipes.data.images import Files, ImageExamples, Table, eval_transform, for_size, number_held_out
+from recipes.data.images import Files, eval_transform, number_held_out
 from recipes.data.listing import PICTURES, shown
 from recipes.data.pairs import PAD, PairData, Pairs, Probe, Texts, prompts
+from recipes.data.tables import Table, column
 from recipes.errors import ConfigError
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
@@ -194,7 +196,7 @@ class Decoded:
     """Images of a disk, decoded, resized and cropped when they are asked for."""
 
     def __init__(self, examples: ImageExamples, size: int) -> None:
-        self.examples, self.transform = for_size(examples, size), eval_transform(size)
+        self.examples = Prepared(examples, eval_transform(size), size)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -202,7 +204,7 @@ class Decoded:
     def batch(self, index: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
         """Float [B, 3, size, size] in [-1, 1], and the numbers of what was read."""
         found = [self.examples[i] for i in index]
-        return torch.stack([self.transform(image) for image, _ in found]), [int(label) for _, label in found]
+        return torch.stack([image for image, _ in found]), [int(label) for _, label in found]
 
     def fingerprint(self) -> str:
         """The images' own."""
@@ -259,7 +261,7 @@ def _columns(table: Any, given: str, image_column: str | None, caption_column: s
     from datasets import Image, Value
 
     features = table.features
-    image_column = images.column(features, image_column, "image", Image, given)
+    image_column = column(features, image_column, "image", Image, given)
     if caption_column is None:
         of_text = [name for name, feature in features.items() if feature == Value("string")]
         usual = [name for name in CAPTION_COLUMNS if name in features]

@@ -7,27 +7,23 @@ official validation images are the test set; hyperparameters are chosen on `val`
 
 import hashlib
 import json
-import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from recipes.data import listing
+from recipes.data.examples import ImageExamples
 from recipes.data.hub import first_line, from_hub, saved
 from recipes.data.listing import PICTURES, shown
-from recipes.data.pictures import UnreadableError, decode
+from recipes.data.tables import labelled, labels_of
 from recipes.errors import ConfigError
-
-log = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".arrow", ".parquet", ".tar")
 TEST_SPLITS = ("validation", "val", "test")  # the first that is there, unless the user names one
@@ -36,139 +32,6 @@ FORMATS = (
     "class folders (<class>/*.jpg, or train/<class>/*.jpg and val/<class>/*.jpg) or a data set saved by Hugging Face "
     "datasets"
 )
-
-IN_A_ROW = 10  # more unreadable images than this side by side end the run
-
-# Where a model's images are this small or smaller, decoded ones are kept in memory.
-SMALL = 64  # pixels a side
-KEPT_PIXELS = 1 << 26  # of each split, 256 MB
-
-
-class ImageExamples:
-    """Images with labels, decoded when asked for.
-
-    An unreadable image is replaced by the next readable one with that one's label, always the same, and said once
-    in one line. Loader workers each keep their own account.
-
-    Args:
-        source: the encoded images.
-        rows: int64 [N], which of them, in order.
-        labels: int64 [N], or bool [N, classes] where several labels are right.
-        class_names: one name per class.
-        place: what errors call the data, such as "data.path=/data/imagenet (train)".
-
-    Attributes:
-        corrupt: indices of the unreadable images met so far in this process.
-    """
-
-    def __init__(
-        self, source: "Files | Table", rows: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], place: str
-    ) -> None:
-        self.source, self.rows, self.labels = source, rows, labels
-        self.class_names, self.place = class_names, place
-        self.corrupt: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int | np.ndarray]:
-        """An RGB image and its label: an int, or bool [classes].
-
-        Raises:
-            ConfigError: too many images cannot be read.
-        """
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        for step in range(IN_A_ROW + 1):
-            candidate = (index + step) % len(self)
-            if candidate not in self.corrupt:
-                try:
-                    image = self._decoded(int(self.rows[candidate]))
-                except UnreadableError as error:
-                    self._count(candidate, error)
-                else:
-                    label = self.labels[candidate]
-                    return image, label if self.labels.ndim > 1 else int(label)
-        raise ConfigError(
-            f"{self.place}: more than {IN_A_ROW} images in a row cannot be read, from {self._name(index)} on: "
-            "fetch or unpack the data again"
-        )
-
-    def fingerprint(self) -> str:
-        """16 hex digits over the source's fingerprint, the rows, the labels and the class names."""
-        digest = hashlib.sha256(self.source.fingerprint.encode())
-        for array in (self.rows, self.labels):
-            digest.update(repr((array.shape, array.dtype.str)).encode())
-            digest.update(array.tobytes())
-        digest.update(repr(self.class_names).encode())
-        return digest.hexdigest()[:16]
-
-    def part(self, mask: np.ndarray) -> "ImageExamples":
-        """The examples where the mask, bool [N], is true."""
-        return ImageExamples(self.source, self.rows[mask], self.labels[mask], self.class_names, self.place)
-
-    def _decoded(self, row: int) -> Image.Image:
-        try:
-            return decode(self.source.open(row))
-        except (OSError, ValueError) as error:  # no such row, or a file that has gone
-            raise UnreadableError(str(error)) from None
-
-    def _name(self, index: int) -> str:
-        return shown(self.source.name(int(self.rows[index])))
-
-    def _count(self, index: int, error: Exception) -> None:
-        from torch.utils.data import get_worker_info
-
-        self.corrupt.add(index)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        log.warning("%s: left out %s, which cannot be read: %s", self.place, self._name(index), reason)
-        worker = get_worker_info()
-        seen = len(self) / (worker.num_workers if worker else 1)  # a worker meets its share of the images only
-        if not listing.bearable(len(self.corrupt), seen):
-            raise ConfigError(
-                f"{self.place}: {len(self.corrupt)} images cannot be read, {self._name(index)} among them ({reason}); "
-                f"up to {listing.BORNE} or {listing.BORNE_SHARE:.0%} are left out: mend, convert or remove them"
-            )
-
-
-class Reduced:
-    """Decoded images for a model of small ones: reduced once to about four times its size and kept in memory.
-
-    A crop of 5% of an image's area, the smallest that training takes, then still has about the model's pixels.
-
-    Args:
-        examples: the images.
-        size: height and width of the model's, in pixels.
-    """
-
-    def __init__(self, examples: ImageExamples, size: int) -> None:
-        self.examples, self.side = examples, 4 * size
-        self._kept: dict[int, tuple[Image.Image, int | np.ndarray]] = {}
-        self._room = KEPT_PIXELS
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int | np.ndarray]:
-        """An RGB image, no side of which is shorter than the smaller of its own and four times the size; its label."""
-        if index in self._kept:
-            return self._kept[index]
-        image, label = self.examples[index]
-        if (factor := min(image.size) // self.side) > 1:
-            image = image.reduce(factor)
-        if image.width * image.height <= self._room:
-            self._kept[index] = image, label
-            self._room -= image.width * image.height
-        return image, label
-
-    def fingerprint(self) -> str:
-        """The data set's own."""
-        return self.examples.fingerprint()
-
-
-def for_size(examples: ImageExamples, size: int) -> "ImageExamples | Reduced":
-    """The images as a model of this size reads them: from memory where it is small."""
-    return Reduced(examples, size) if size <= SMALL else examples
 
 
 def load(
@@ -232,7 +95,7 @@ def load(
         for name, split in named.items():
             if split is not None:
                 expected = splits["train"].class_names if splits else None
-                splits[name] = _table(tables, split, columns, given, expected, f"{name}_split")
+                splits[name] = labelled(tables, split, columns, given, expected, f"{name}_split")
 
     splits = _held_out(splits, val_fraction, val_size, given)
     if real_labels is not None:
@@ -298,7 +161,7 @@ def class_names(
     tables = tables_in(path, subset, train_split)
     if tables is None:
         return tuple(_class_names(class_layout(path, train_split, None, None)["train"]))
-    return _labels(tables, train_split, label_column, given, None, "train_split")[1]
+    return labels_of(tables, train_split, label_column, given, None, "train_split")[1]
 
 
 def number_held_out(total: int, fraction: float | None, number: int | None) -> int:
@@ -479,32 +342,6 @@ def _reassessed(test: ImageExamples, file: Path) -> ImageExamples:
 # Hugging Face data sets
 
 
-@dataclass(frozen=True)
-class Table:
-    """The column of encoded images of a Hugging Face data set."""
-
-    images: Any  # datasets.Dataset of one column
-    column: str
-    fingerprint: str  # the data set's own
-
-    def name(self, row: int) -> str:
-        """The file name that the data set keeps, or the row's number."""
-        image = self.images[row][self.column]
-        return str(image["path"]) if image and image["path"] else f"row {row}"
-
-    def names(self) -> list[str]:
-        """The file names that the data set keeps; reads no image."""
-        chunks = self.images.with_format("arrow")[:][self.column].chunks
-        return [path or "" for chunk in chunks for path in chunk.field("path").to_pylist()]
-
-    def open(self, row: int) -> str | BytesIO:
-        """The encoded bytes, or the path of the file that holds them."""
-        image = self.images[row][self.column]
-        if image is None:
-            raise OSError("no image")
-        return str(image["path"]) if image["bytes"] is None else BytesIO(image["bytes"])
-
-
 def tables_in(path: str, subset: str | None, train_split: str) -> Mapping[str, Any] | None:
     """The splits of a Hugging Face data set in a folder, or None where it holds class folders instead.
 
@@ -547,77 +384,6 @@ def tables_from_hub(hub: str, subset: str | None) -> Mapping[str, Any]:
         raise ConfigError(f"data.hub={hub} is a folder here: set data.path={hub}")
     instead = f"log in with `hf auth login` if it is gated, or set data.path to a folder that holds {FORMATS}"
     return from_hub(hub, subset, instead)
-
-
-def _table(
-    tables: Mapping[str, Any],
-    split: str,
-    columns: tuple[str | None, str | None],
-    given: str,
-    expected: tuple[str, ...] | None = None,
-    option: str = "train_split",
-) -> ImageExamples:
-    """A split of a Hugging Face data set."""
-    from datasets import Image as ImageFeature
-
-    labels, class_names = _labels(tables, split, columns[1], given, expected, option)
-    table, place = tables[split], f"{given} ({split})"
-    image = column(table.features, columns[0], "image", ImageFeature, place)
-    try:
-        encoded = table.select_columns([image]).cast_column(image, ImageFeature(decode=False))
-    except Exception as error:  # pyarrow's and datasets' own errors
-        raise ConfigError(f"{place}: column {image} holds no encoded images: {first_line(error)}") from None
-    return ImageExamples(Table(encoded, image, table._fingerprint), np.arange(len(encoded)), labels, class_names, place)
-
-
-def _labels(
-    tables: Mapping[str, Any],
-    split: str,
-    chosen: str | None,
-    given: str,
-    expected: tuple[str, ...] | None,
-    option: str,
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The labels of a split, int64 [N], and its classes' names, the expected ones where there are such."""
-    from datasets import ClassLabel
-
-    place = f"{given} ({split})"
-    if split not in tables:
-        raise ConfigError(f"{given} has no split {split}: set +data.options.{option} to one of {', '.join(tables)}")
-    table = tables[split]
-    label = column(table.features, chosen, "label", ClassLabel, place)
-    values = table.select_columns([label]).with_format("numpy")[:][label]
-    if isinstance(table.features[label], ClassLabel):
-        class_names = tuple(table.features[label].names)
-    elif values.dtype.kind in "iu" and len(values):
-        class_names = expected or tuple(str(number) for number in range(int(values.max()) + 1))
-    elif all(isinstance(value, str) for value in values):
-        class_names = expected or tuple(sorted(set(values)))
-        number = {name: index for index, name in enumerate(class_names)}
-        values = np.array([number.get(name, -1) for name in values], np.int64)
-    else:
-        raise ConfigError(f"{place}: column {label} holds {values.dtype}, labels are whole numbers or names")
-    if expected is not None and class_names != expected:
-        raise ConfigError(f"{place} names {len(class_names)} classes, not the same as the {len(expected)} of training")
-    if not len(values):
-        raise ConfigError(f"{place} has no rows: set +data.options.{option} to a split with images")
-    if not 0 <= values.min() <= values.max() < len(class_names):
-        raise ConfigError(
-            f"{place}: some images have no label of the {len(class_names)} classes of training: set "
-            "+data.options.test_split to a split with labels"
-        )
-    return values.astype(np.int64), class_names
-
-
-def column(features: Mapping[str, Any], chosen: str | None, usual: str, kind: type, place: str) -> str:
-    """The chosen column, else the one with the usual name, else the only one of its kind."""
-    of_kind = [name for name, feature in features.items() if isinstance(feature, kind)]
-    name = chosen or (of_kind[0] if usual not in features and len(of_kind) == 1 else usual)
-    if name not in features:
-        raise ConfigError(
-            f"{place} has no column {name}: set +data.options.{usual}_column to one of {', '.join(features)}"
-        )
-    return name
 
 
 # Transforms. Both return a function from a PIL image to float32 [3, size, size] in -1..1, big_vision's range.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes import experiment, files, loading
+from recipes import experiment, files, loading, tracker
 from recipes.errors import ConfigError
 from recipes.loop import Trainer
 from recipes.record import Record, folder_of, read_metrics, read_summary
@@ -174,3 +174,63 @@ def test_a_record_that_is_removed_during_the_run_is_no_completed_one(
     monkeypatch.undo()
     if how != "replaced":
         assert experiment.run(cfg) == "completed"
+
+
+def test_a_finished_summary_without_its_figures_does_not_count(tiny) -> None:
+    opened = Record(tiny())
+    opened.summarise({"status": "completed"})
+    opened.close()
+    summary = read_summary(opened.folder)
+    assert summary is not None
+    assert (summary["status"], summary["cause"]) == ("interrupted", "its summary is not whole")
+
+
+def test_what_is_not_finite_is_written_as_json_and_read_again(tiny) -> None:
+    opened = Record(tiny())
+    opened.begin(0)
+    opened.log(1, "train", {"a": float("nan"), "b": float("-inf"), "c": 1.0}, 0.1)
+    opened.summarise({"best": float("inf"), "inner": [float("nan")]})
+    opened.close()
+    lines = [json.loads(text, parse_constant=pytest.fail) for text in (opened.folder / "metrics.jsonl").open()]
+    assert [(line["value"], line.get("nonfinite")) for line in lines] == [(None, "nan"), (None, "-inf"), (1.0, None)]
+    assert [str(line["value"]) for line in read_metrics(opened.folder / "metrics.jsonl")] == ["nan", "-inf", "1.0"]
+    summary = json.loads((opened.folder / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert (summary["best"], summary["nonfinite"], summary["inner"]) == (None, {"best": "inf"}, [None])
+
+
+def test_a_record_that_goes_on_keeps_its_time_and_one_done_again_gets_another(tiny) -> None:
+    opened = Record(tiny())
+    opened.summarise({"status": "interrupted"})
+    opened.close()
+    again = Record(tiny())
+    again.summarise({"status": "interrupted"})
+    again.close()
+    assert again.created > opened.created
+    (again.folder / "checkpoint" / "step-00000005").mkdir(parents=True)
+    (again.folder / "checkpoint" / "step-00000005" / "optimizer.pt").touch()
+    later = Record(tiny())
+    later.close()
+    assert later.created == again.created
+
+
+def test_a_mistake_before_the_first_step_leaves_no_record(tiny, tmp_path) -> None:
+    cfg = tiny("init_from=/nowhere/model.safetensors")
+    with pytest.raises(ConfigError):
+        experiment.run(cfg)
+    assert not (tmp_path / "outputs" / "vit_b16").exists()
+    folder = folder_of(cfg)
+    folder.mkdir(parents=True)
+    (folder / "note.txt").touch()
+    with pytest.raises(ConfigError):
+        experiment.run(cfg)
+    assert (folder / "note.txt").exists()  # it was there before
+
+
+def test_an_unreachable_tracker_leaves_no_record(tiny, tmp_path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigError("no")
+
+    monkeypatch.setattr(tracker, "make", refuse)
+    with pytest.raises(ConfigError):
+        experiment.run(tiny())
+    assert not (tmp_path / "outputs" / "vit_b16").exists()

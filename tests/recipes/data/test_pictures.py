@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.data import images, listing
+from recipes.data import examples, images, listing
 from recipes.data.pictures import UnreadableError, decode
 from tests.recipes.data import made_up
 
@@ -140,8 +140,8 @@ def test_small_pictures_come_from_memory_with_the_pixels_of_block_means(tmp_path
             pixels = np.random.default_rng(number).integers(0, 256, (300, 260, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
     train = images.load(path=str(tmp_path), val_size=1)["train"]
-    reduced = images.for_size(train, 28)
-    assert images.for_size(train, 224) is train
+    reduced = examples.for_size(train, 28)
+    assert examples.for_size(train, 224) is train
     image, label = reduced[0]
     assert image.size == (130, 150)  # no side is below four times 28
     whole = np.asarray(train[0][0]).astype(float)
