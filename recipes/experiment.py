@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes import build, from_data, processes, recipe, record, run_id, startup, validation
 from recipes.clock import Clock
+from recipes.errors import ConfigError
 
 LIBRARIES = (
     "torch",
@@ -38,7 +39,8 @@ def run(cfg: DictConfig) -> str:
     with processes.together():
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
-        processes.by_all(lambda: _settle(cfg))
+        processes.by_all(lambda: validation.check(cfg))
+        processes.by_all(lambda: from_data.resolve(cfg))
         if cfg.dry_run:
             from recipes import dry_run
 
@@ -50,13 +52,9 @@ def run(cfg: DictConfig) -> str:
         if done is not None and done.get("status") in record.FINISHED:
             _say(f"{folder} is {done['status']} already: {_figures(done)}")
             return "skipped"
+        if done is not None and done.get("cause") == record.NOT_WHOLE:
+            _say(f"{folder}/summary.json lacks what a finished run has: this run is done again")
         return _run(cfg, folder)
-
-
-def _settle(cfg: DictConfig) -> None:
-    """Refuse what cannot be, and read from the data what follows from them."""
-    validation.check(cfg)
-    from_data.resolve(cfg)
 
 
 def _run(cfg: DictConfig, folder: Path) -> str:
@@ -73,16 +71,16 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     )
     startup.interruptible()  # what begins here is ended in order
     journal, outcome = Journal(), Outcome()
-    status, cause, diverged_step = "failed", None, None
+    status, cause, diverged_step, mistake = "failed", None, None, False
     summary: dict[str, Any] = {}
 
     def begin() -> None:
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         journal.record = record.Record(cfg)
         try:
-            journal.tracker = tracker.make(cfg.tracker, folder, config)
+            journal.tracker = tracker.make(cfg.tracker, folder, config, journal.record.created)
         except BaseException:
-            journal.record.close()
+            journal.record.discard()
             raise
         journal.record.summarise(_summary(cfg, outcome, "interrupted", cause="the process ended without a word"))
         _say(_heading(cfg, folder))
@@ -100,8 +98,13 @@ def _run(cfg: DictConfig, folder: Path) -> str:
 
                 checkpoint.trim(folder / "checkpoint")
         finally:
-            journal.record.close()
-            journal.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
+            if not mistake:
+                journal.record.close()
+            try:
+                journal.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
+            finally:
+                if mistake:  # found before the first step, it leaves no record
+                    journal.record.discard()
 
     processes.by_first(begin)
     known_to_all = False
@@ -110,6 +113,11 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         status, known_to_all = "completed", True
     except DivergedError as error:
         status, cause, diverged_step, known_to_all = "diverged", error.cause, error.step, True
+    except ConfigError as error:
+        mistake = not processes.is_lost(error)
+        status = "failed" if mistake else "interrupted"
+        cause, known_to_all = str(error), processes.is_agreed(error)
+        raise
     except InterruptedRunError as error:
         status, cause, known_to_all = "interrupted", str(error), True
         raise KeyboardInterrupt(f"{error}; the same command goes on from there") from None

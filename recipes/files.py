@@ -1,6 +1,7 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, as JSON that every parser reads, under names that stay in their folder."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,8 +71,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    """Write a JSON file whole or not at all; numbers that are not finite are written as `finite` says."""
+    write_text(path, json.dumps(finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Return a value as JSON has it: null stands for nan and the infinities, which JSON does not know.
+
+    In an object, the key `nonfinite` then names them: {"final": null, "nonfinite": {"final": "nan"}}.
+    """
+    if isinstance(value, dict):
+        named = {key: str(float(held)) for key, held in value.items() if _not_finite(held)}
+        plain = {key: finite(held) for key, held in value.items()}
+        return plain | {"nonfinite": named} if named else plain
+    if isinstance(value, list | tuple):
+        return [finite(held) for held in value]
+    return None if _not_finite(value) else value
+
+
+def _not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> Path:

@@ -9,19 +9,25 @@ outputs/<task>/<optim>/<run id>/
 
 import fcntl
 import json
+import math
 import os
+import shutil
 import weakref
 from collections.abc import Collection
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.errors import BUSY, ConfigError
-from recipes.files import write_json, write_text
+from recipes.files import finite, write_json, write_text
 from recipes.run_id import run_id
 
 FINISHED = ("completed", "diverged")
+NOT_WHOLE = "its summary is not whole"
+TEXTS = ("run_id", "task", "optim", "metric", "goal")  # what the summary of a finished run cannot lack
 
 
 def folder_of(cfg: DictConfig) -> Path:
@@ -30,12 +36,26 @@ def folder_of(cfg: DictConfig) -> Path:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a record, or None where there is none that can be read."""
+    """The summary of a record, or None where there is none that can be read.
+
+    One that says that its run has finished, and lacks what a finished run has, is taken for that of an interrupted
+    run: a result that nobody can read is none.
+    """
     try:
         value = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    if value.get("status") in FINISHED and not _is_whole(value):
+        return value | {"status": "interrupted", "cause": NOT_WHOLE}
+    return value
+
+
+def _is_whole(summary: dict[str, Any]) -> bool:
+    final = summary.get("final")
+    known = isinstance(final, int | float) and math.isfinite(final)
+    return all(isinstance(summary.get(key), str) for key in TEXTS) and (known or summary["status"] != "completed")
 
 
 _open: "weakref.WeakSet[Record]" = weakref.WeakSet()
@@ -53,6 +73,9 @@ os.register_at_fork(after_in_child=_unlock_forks)
 class Record:
     """One run's record, open for writing by one process.
 
+    `created` is when the record was begun, and stays where the run goes on from a checkpoint: a run that is done again
+    from its first step is another one to whoever follows it. `fresh` says that there was no record before.
+
     Raises:
         ConfigError: the folder cannot be written, or another process is writing it now.
     """
@@ -60,6 +83,7 @@ class Record:
     def __init__(self, cfg: DictConfig) -> None:
         self.folder = folder_of(cfg)
         self.run_id = self.folder.name
+        self.fresh = not self.folder.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / ".lock").open("w")
@@ -72,6 +96,10 @@ class Record:
                 f"output_dir={cfg.output_dir}: cannot write {self.folder} ({error.strerror}); "
                 "choose another with output_dir="
             ) from None
+        earlier = (read_summary(self.folder) or {}).get("created")
+        goes_on = any(self.folder.glob("checkpoint/step-*/optimizer.pt"))
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        self.created: str = earlier if goes_on and isinstance(earlier, str) else now
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         self._metrics: IO[str] | None = None
 
@@ -88,7 +116,7 @@ class Record:
         path = self.folder / "metrics.jsonl"
         lines = read_metrics(path) if step else []
         kept = [line for line in lines if line["step"] <= step and line["split"] not in redone]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(path, "".join(map(_line, kept)))
         self._metrics = path.open("a", encoding="utf-8")
         return kept
 
@@ -126,7 +154,7 @@ class Record:
             {"step": step, "split": split, "name": name, "value": value, "seconds": round(seconds, 3)}
             for name, value in values.items()
         ]
-        self._metrics.write("".join(json.dumps(line) + "\n" for line in lines))
+        self._metrics.write("".join(map(_line, lines)))
         self._metrics.flush()
         return lines
 
@@ -137,7 +165,18 @@ class Record:
             ConfigError: the record was deleted, moved or replaced.
         """
         self.check()
-        write_json(self.folder / "summary.json", {"run_id": self.run_id, **summary})
+        write_json(self.folder / "summary.json", {"run_id": self.run_id, "created": self.created, **summary})
+
+    def discard(self) -> None:
+        """Close the record and remove it, where this object made it and nothing has been measured."""
+        measured = read_metrics(self.folder / "metrics.jsonl")
+        self.close()
+        if not self.fresh or measured or (self.folder / "checkpoint").exists():
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for parent in list(self.folder.parents)[:2]:  # of the optimizer and the task, where nothing else is there
+            with suppress(OSError):
+                parent.rmdir()
 
     def close(self) -> None:
         """Close the files and let others write the record."""
@@ -149,17 +188,26 @@ class Record:
         self._lock.close()
 
 
+def _line(measured: dict[str, Any]) -> str:
+    """A measurement as a line of JSON, which has no nan: {"value": null, "nonfinite": "nan"}."""
+    plain = finite(measured)
+    if plain["value"] is None and isinstance(named := plain.get("nonfinite"), dict):
+        plain["nonfinite"] = named["value"]
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The measurements in a file, up to the first line that a killed process left torn."""
     lines: list[dict[str, Any]] = []
-    if not path.exists():
+    if not path.is_file():
         return lines
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
             try:
                 line = json.loads(text)
-                line["step"], line["split"], line["name"], line["value"]
-            except (ValueError, TypeError, KeyError):
+                line["step"], line["split"], line["name"]
+                line["value"] = float(line.pop("nonfinite", "nan")) if line["value"] is None else line["value"]
+            except (ValueError, TypeError, KeyError, AttributeError):
                 break
             lines.append(line)
     return lines

@@ -52,7 +52,7 @@ class Wandb:
         ConfigError: the mode is online and wandb cannot be reached; in the mode auto the run goes on offline.
     """
 
-    def __init__(self, cfg: TrackerConfig, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, cfg: TrackerConfig, folder: Path, config: dict[str, Any], created: str | None = None) -> None:
         import wandb
 
         def start(mode: Literal["online", "offline"]) -> Any:
@@ -62,7 +62,7 @@ class Wandb:
                 dir=str(folder),
                 mode=mode,
                 config=config,
-                **identity(cfg.project, cfg.entity, config, folder.name),
+                **identity(cfg.project, cfg.entity, config, folder.name, created),
             )
 
         try:
@@ -92,11 +92,18 @@ class Wandb:
         self._run.finish(exit_code=0 if summary.get("status") in ("completed", "diverged") else 1)
 
 
-def identity(project: str, entity: str | None, config: dict[str, Any], run_id: str) -> dict[str, Any]:
-    """What names a wandb run: the same for the live mirror and for a later upload."""
+def identity(
+    project: str, entity: str | None, config: dict[str, Any], run_id: str, created: str | None
+) -> dict[str, Any]:
+    """What names a wandb run: the same for the live mirror and for a later upload.
+
+    The id is the record's own and the time it was begun (`created`, ISO 8601): a run that is done again from its first
+    step is another run there, and its measurements never mix with the earlier ones.
+    """
     task, optim = config["task"]["name"], config["optim"]
+    begun = "".join(filter(str.isalnum, (created or "").partition("+")[0]))
     return {
-        "id": run_id,
+        "id": f"{run_id}-{begun}" if begun else run_id,
         "project": project,
         "entity": entity,
         "group": task,
@@ -125,8 +132,8 @@ def logged_in() -> bool:
         return False
 
 
-def make(cfg: TrackerConfig, folder: Path, config: dict[str, Any]) -> Tracker:
-    """The tracker that the config names.
+def make(cfg: TrackerConfig, folder: Path, config: dict[str, Any], created: str | None = None) -> Tracker:
+    """The tracker that the config names; `created` is when the record in `folder` was begun.
 
     Raises:
         ConfigError: the name or the mode is unknown.
@@ -137,4 +144,4 @@ def make(cfg: TrackerConfig, folder: Path, config: dict[str, Any]) -> Tracker:
         raise ConfigError(f"tracker={cfg.name} is unknown; known: none, wandb")
     if cfg.mode not in ("auto", "online", "offline"):
         raise ConfigError(f"tracker.mode={cfg.mode} is unknown; known: auto, online, offline")
-    return Wandb(cfg, folder, config)
+    return Wandb(cfg, folder, config, created)

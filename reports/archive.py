@@ -1,8 +1,9 @@
 """Many run records in one text file, a line a run: what is committed of measurements that took hours.
 
 A line holds the run's summary as it was and its measurements of the splits train, val and test, with six significant
-digits; learning rates and timings by the step are left out. The lines are sorted by what the runs are, so that the
-same records give the same bytes, and a new run changes one line.
+digits; learning rates and timings by the step are left out. Values that are not finite, which JSON does not know, are
+texts ("nan"). The lines are sorted by what the runs are, so that the same records give the same bytes, and a new run
+changes one line.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from recipes.files import finite, safe_name
+
 SUFFIX = ".runs.jsonl"
 MARK = "#"  # between an archive's path and the run in it, where a record's folder would stand
 SPLITS = ("train", "val", "test")
@@ -23,19 +26,24 @@ Measured = dict[tuple[str, str], tuple[list[int], list[float], list[float]]]  # 
 def line_of(summary: dict[str, Any], measured: Measured) -> str:
     """Write one run as a line."""
     series = [
-        [split, name, steps, [_six(value) for value in values], [round(second, 1) for second in seconds]]
+        [split, name, steps, [_six(value) for value in values], [_tenth(second) for second in seconds]]
         for (split, name), (steps, values, seconds) in sorted(measured.items())
         if split in SPLITS
     ]
-    return json.dumps({"summary": summary, "measured": series}, sort_keys=True, separators=(",", ":")) + "\n"
+    content = {"summary": finite(summary), "measured": series}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
 
 
 def pack(runs: Iterable[tuple[dict[str, Any], Measured]]) -> dict[str, str]:
-    """Return the text of an archive for each task, by its file's name."""
+    """Return the text of an archive for each task, by its file's name.
+
+    Raises:
+        ConfigError: a task cannot name a file.
+    """
     by_task: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     for summary, measured in runs:
         place = tuple(str(summary.get(key)) for key in ("optim", "batch_size", "seed", "lr", "weight_decay", "run_id"))
-        by_task.setdefault(str(summary["task"]), []).append((place, line_of(summary, measured)))
+        by_task.setdefault(safe_name(summary["task"], "task"), []).append((place, line_of(summary, measured)))
     return {f"{task}{SUFFIX}": "".join(line for _, line in sorted(lines)) for task, lines in sorted(by_task.items())}
 
 
@@ -47,16 +55,37 @@ def is_archived(path: str) -> bool:
 def entries(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
     """Return the path and the content of each run in an archive; None for a line that cannot be read."""
     found: list[tuple[str, dict[str, Any] | None]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    taken: set[str] = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{path}{MARK}line {number}"
         try:
             content = json.loads(line)
-            content["summary"]["task"], content["measured"]
-        except (ValueError, TypeError, KeyError):
-            found.append((f"{path}{MARK}line {number}", None))
+            content["measured"] = [_series(given) for given in content["measured"]]
+            named = "/".join(str(content["summary"].get(key))[:80] for key in ("task", "optim", "run_id"))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            found.append((place, None))
             continue
-        summary = content["summary"]
-        found.append((f"{path}{MARK}{summary['task']}/{summary.get('optim')}/{summary.get('run_id')}", content))
+        if named not in taken:  # a second one keeps its line for a name
+            taken.add(named)
+            place = f"{path}{MARK}{named}"
+        found.append((place, content))
     return found
+
+
+def _series(given: Any) -> tuple[str, str, list[int], list[float], list[float]]:
+    """Check one series of measurements; raises ValueError or TypeError where it is none."""
+    split, name, steps, values, seconds = given
+    if not (isinstance(split, str) and isinstance(name, str) and len(steps) == len(values) == len(seconds)):
+        raise ValueError("no series")
+    if any(isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < 2**53 for step in steps):
+        raise ValueError("no steps")
+    return split, name, list(steps), [_real(value) for value in values], [_real(second) for second in seconds]
+
+
+def _real(value: float | str | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def summary_of(path: str) -> dict[str, Any]:
@@ -79,5 +108,9 @@ def _index(path: str, _: int) -> dict[str, dict[str, Any]]:
     return {name: content for name, content in entries(Path(path)) if content is not None}
 
 
-def _six(value: float) -> float:
-    return float(f"{value:.6g}") if math.isfinite(value) else value
+def _six(value: float) -> float | str:
+    return float(f"{value:.6g}") if math.isfinite(value) else str(value)
+
+
+def _tenth(seconds: float) -> float | str:
+    return round(seconds, 1) if math.isfinite(seconds) else str(seconds)

@@ -1,5 +1,8 @@
 """Judge the claims in reports/claims.yaml by records, and by nothing else: no records, no verdict.
 
+Records count where the protocol was followed (reports/protocol.py); below its trials and fresh seeds, a claim is not
+run. Every verdict rests on an interval; where the records give none, the verdict is "not judged".
+
 Each `test` there is one function here: from the tables, and its arguments in the file, to a verdict and the evidence
 for it in words. Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,14 +32,18 @@ from reports.evidence import (
     kinds_of,
     main_kind,
     row_of,
+    speedup_interval,
+    tied_values,
     train_loss,
 )
+from reports.protocol import FRESH_SEEDS, TIMING_ROUNDS
+from reports.speeds import STEPS
 from reports.statistics import Difference, paired_difference
 from reports.table import Row, Table
 from reports.wording import fixed, short_number
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
-Word = Literal["supported", "contradicted", "not shown", "not run"]
+Word = Literal["supported", "contradicted", "not shown", "not judged", "not run"]
 Judged = tuple[Word, str]
 
 
@@ -58,7 +65,9 @@ def evaluate(
     tables: Sequence[Table], speeds: pd.DataFrame, landscape: pd.DataFrame | None = None, path: Path = CLAIMS
 ) -> list[Verdict]:
     """Judge every claim in the file, in its order."""
-    found = Evidence(main_tables(tables), list(tables), speeds, pd.DataFrame() if landscape is None else landscape)
+    tables = [by_protocol(table) for table in tables]
+    timed = speeds[speeds["rounds"] >= TIMING_ROUNDS] if "rounds" in speeds else speeds.iloc[:0]
+    found = Evidence(main_tables(tables), tables, timed, pd.DataFrame() if landscape is None else landscape)
     verdicts = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
         test: Callable[..., Judged] = TESTS[entry["test"]]
@@ -71,17 +80,39 @@ def evaluate(
     return verdicts
 
 
+def by_protocol(table: Table) -> Table:
+    """Return a table with those of its rows that claims may be judged by."""
+    followed = {row.optim for row in table.rows if not row.untuned}
+    contenders = [contender for contender in table.comparison.contenders if contender.label in followed]
+    rows = [row for row in table.rows if row.optim in followed]
+    return replace(table, rows=rows, comparison=replace(table.comparison, contenders=contenders))
+
+
 def setting_ratio(found: Evidence, axis: str, between: Sequence[float]) -> Judged:
-    """Compare chosen learning rates (the reference's over the subject's) or weight decays (the other way round)."""
-    ratios = {}
+    """Compare chosen learning rates (the reference's over the subject's) or weight decays (the other way round).
+
+    The interval of a ratio reaches over all settings that the records do not tell from the chosen one.
+    """
+    lower, upper = 0.99 * between[0], 1.01 * between[1]  # 3 and 10 are included
+    inside, outside, words = [], [], []
     for table in found.main:
-        ours, theirs = row_of(table, SUBJECT), row_of(table, REFERENCE)
-        if ours and theirs and not any(math.isnan(getattr(row, axis)) for row in (ours, theirs)):
-            values = getattr(ours, axis), getattr(theirs, axis)
-            ratios[table.comparison.task] = values[1] / values[0] if axis == "lr" else values[0] / values[1]
-    inside = [0.99 * between[0] <= ratio <= 1.01 * between[1] for ratio in ratios.values()]  # 3 and 10 are included
-    evidence = ", ".join(f"{task} {short_number(ratio)} times" for task, ratio in ratios.items())
-    return _all_or_none(inside, evidence)
+        pair = main_kind(table, SUBJECT), main_kind(table, REFERENCE)
+        ties = [tied_values(contender, axis) for contender in pair if contender is not None]
+        if len(ties) < 2:
+            continue
+        over, under = (ties[1], ties[0]) if axis == "lr" else (ties[0], ties[1])
+        ratio, ends = _over(over[0], under[0]), (_over(over[1], under[2]), _over(over[2], under[1]))
+        if any(map(math.isnan, (ratio, *ends))):
+            continue
+        inside.append(lower <= ends[0] and ends[1] <= upper)
+        outside.append(ends[1] < lower or ends[0] > upper)
+        shown = [short_number(end) if 0 < end < math.inf else "open" for end in ends]
+        words.append(f"{table.comparison.task} {short_number(ratio)} times [{', '.join(shown)}]")
+    return _all_inside(inside, outside, ", ".join(words))
+
+
+def _over(one: float, other: float) -> float:
+    return one / other if other else math.inf
 
 
 def better(found: Evidence) -> Judged:
@@ -121,24 +152,35 @@ def all_alike(found: Evidence, within: float, optims: Sequence[str] = ()) -> Jud
 
 def fewer_steps(found: Evidence, times: float) -> Judged:
     """Ask whether the subject reaches the reference's final figure sooner."""
-    rows = [(table, row) for table in found.main if (row := row_of(table, SUBJECT)) and not math.isnan(row.speedup)]
-    words = [f"{row.speedup:.2f} times" if row.speedup else "not reached" for _, row in rows]
-    evidence = ", ".join(f"{table.comparison.task} {word}" for (table, _), word in zip(rows, words, strict=True))
-    return _all_or_none([row.speedup >= times for _, row in rows], evidence)
+    inside, outside, words = [], [], []
+    for table in found.main:
+        row, pair = row_of(table, SUBJECT), (main_kind(table, SUBJECT), main_kind(table, REFERENCE))
+        if row is None or math.isnan(row.speedup) or pair[0] is None or pair[1] is None:
+            continue
+        low, high = speedup_interval(table, pair[0], pair[1])
+        inside.append(low >= times)
+        outside.append(high < times)
+        word = f"{row.speedup:.2f} times" if row.speedup else "not reached"
+        words.append(f"{table.comparison.task} {word} [{low:.2f}, {high:.2f}]")
+    return _all_inside(inside, outside, ", ".join(words))
 
 
 def smaller_span(found: Evidence) -> Judged:
-    """Compare how many trials diverged and how far apart the best and the worst of the others are."""
-    less, words = [], []
+    """Show how many trials diverged and how far apart the best and the worst of the others are.
+
+    All trials have one seed, so there is no interval to judge by.
+    """
+    words = []
     for table in found.main:
         settings = [c.settings for name in (SUBJECT, REFERENCE) if (c := main_kind(table, name))]
-        if len(settings) < 2 or len(settings[0]) != len(settings[1]) or len(settings[0]) < 4:
+        if len(settings) < 2 or len(settings[0]) != len(settings[1]):
             continue
         spans = [(int((s["diverged"] > 0).sum()), float(s["final"].max() - s["final"].min())) for s in settings]
-        less.append(spans[0] < spans[1])
         texts = [f"{fixed(span, 3)}" + (f" and {n} diverged" if n else "") for n, span in spans]
         words.append(f"{table.comparison.task} {SUBJECT} {texts[0]}, {REFERENCE} {texts[1]}")
-    return _all_or_none(less, ", ".join(words))
+    if not words:
+        return "not run", ""
+    return "not judged", f"no interval, since trials have one seed: {', '.join(words)}"
 
 
 def gain_grows(found: Evidence) -> Judged:
@@ -187,7 +229,7 @@ def higher_train_loss(found: Evidence) -> Judged:
     for table in found.main:
         pair = [main_kind(table, name) for name in (SUBJECT, REFERENCE)]
         losses = [train_loss(contender) for contender in pair if contender is not None]
-        if len(losses) < 2 or min(map(len, losses)) < 2:
+        if len(losses) < 2 or min(map(len, losses)) < FRESH_SEEDS:
             continue
         difference = paired_difference(losses[0], losses[1], comparisons=len(found.main))
         signs.append(_sign(difference))
@@ -212,10 +254,11 @@ def faster(found: Evidence, between: Sequence[float]) -> Judged:
     """Ask whether the quartiles of the speed ratio lie in a range."""
     if found.speeds.empty:
         return "not run", ""
-    rows = found.speeds[(found.speeds["optim"] == SUBJECT) & (found.speeds["reference"] == REFERENCE)].to_dict(
-        "records"
-    )
-    evidence = ", ".join(f"{r['task']} {r['ratio']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for r in rows)
+    ours = found.speeds[(found.speeds["optim"] == SUBJECT) & (found.speeds["reference"] == REFERENCE)]
+    ours = ours[ours["ratio"].notna()].sort_values("step", key=lambda steps: steps.map(STEPS.index), kind="stable")
+    rows = ours.drop_duplicates(["task", "scale", "model", "batch_size"]).sort_values("task").to_dict("records")
+    shown = [f"{r['task']} {r['ratio']:.3f} [{r['low']:.3f}, {r['high']:.3f}] ({r['step']} steps)" for r in rows]
+    evidence = ", ".join(shown)
     inside = [between[0] <= r["low"] and r["high"] <= between[1] for r in rows]
     outside = [r["high"] < between[0] or r["low"] > between[1] for r in rows]
     if not rows:
@@ -253,7 +296,7 @@ def flatter(found: Evidence, relative: bool) -> Judged:
     for (task, noise), level in levels:
         by_seed = level.droplevel(["task", "noise"])
         difference = paired_difference(by_seed[SUBJECT], by_seed[REFERENCE], comparisons=len(levels))
-        if not math.isnan(difference.low):
+        if difference.seeds >= FRESH_SEEDS:
             signs.append(-_sign(difference))
             words.append(f"{task} at {noise:g}: {by_seed[SUBJECT].mean():.3g} against {by_seed[REFERENCE].mean():.3g}")
     return _signs(signs, ", ".join(words))
@@ -263,7 +306,9 @@ def bounded(found: Evidence) -> Judged:
     """Ask whether the subject's weights lie within one over its weight decay."""
     if found.landscape.empty:
         return "not run", ""
-    largest = found.landscape[found.landscape["optim"] == SUBJECT].groupby("task")["bound"].max()
+    ours = found.landscape[found.landscape["optim"] == SUBJECT]
+    enough = ours.groupby("task")["seed"].nunique() >= FRESH_SEEDS
+    largest = ours[ours["task"].map(enough).astype(bool)].groupby("task")["bound"].max()
     evidence = ", ".join(f"{task} {value:.2f}" for task, value in largest.items())
     if largest.empty:
         return "not run", ""
@@ -343,10 +388,11 @@ def _signs(signs: Sequence[int], evidence: str) -> Judged:
     return ("supported" if min(signs) > 0 else "not shown"), evidence
 
 
-def _all_or_none(true: Sequence[bool], evidence: str) -> Judged:
-    if not true:
+def _all_inside(inside: Sequence[bool], outside: Sequence[bool], evidence: str) -> Judged:
+    """Every interval inside: supported; every one outside: contradicted."""
+    if not inside:
         return "not run", evidence
-    return ("supported" if all(true) else "not shown" if any(true) else "contradicted"), evidence
+    return ("supported" if all(inside) else "contradicted" if all(outside) else "not shown"), evidence
 
 
 def _within(ends: Sequence[tuple[float, float]], within: float, evidence: str) -> Judged:

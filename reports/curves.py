@@ -22,9 +22,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from reports import drawing
 from reports.drawing import Style, styles_of
-from reports.render import DIRECTION, heading
+from reports.render import DIRECTION, caption, heading
 from reports.table import Table
 from reports.trajectories import Curve, read_curve
+from reports.wording import slugs
 
 NOTE = (
     "Line: mean over seeds at the chosen setting. Band: smallest to largest seed. "
@@ -41,7 +42,7 @@ def write_curves(
     highlight: str = "",
     formats: Sequence[str] = ("png", "svg"),
 ) -> list[Path]:
-    """Write `curves-<task>.<format>` for each task among the tables; returns their paths.
+    """Write `curves-<task>.<format>` for each task among the tables that has a curve; returns their paths.
 
     `names` are all optimizers of the records, so that each keeps its colour from one task to another;
     `highlight` is the one that stands out.
@@ -49,10 +50,14 @@ def write_curves(
     names = list(names)
     by_task: dict[str, list[Table]] = {}
     for table in tables:
-        by_task.setdefault(table.comparison.task, []).append(table)
+        metric = table.comparison.metric or "unknown"
+        if not all(read_curve(contender, metric).empty for contender in table.comparison.contenders):
+            by_task.setdefault(table.comparison.task, []).append(table)
+    stems = slugs(table.comparison.task for table in tables)
     written = []
     for task, of_task in by_task.items():
-        written += drawing.save(partial(draw_curves, of_task, names, highlight), folder, f"curves-{task}", formats)
+        draw = partial(draw_curves, of_task, names, highlight)
+        written += drawing.save(draw, folder, f"curves-{stems[task]}", formats)
     return written
 
 
@@ -105,7 +110,8 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style]) -> None
         fontsize=7,
         labelspacing=0.9,
     )
-    row.suptitle(f"{comparison.task}\n{textwrap.fill(heading(table), 160)}", x=0.01, ha="left", fontsize=8)
+    untuned = "" if table.tuned else f" ({caption(table)})"
+    row.suptitle(f"{comparison.task}{untuned}\n{textwrap.fill(heading(table), 160)}", x=0.01, ha="left", fontsize=8)
 
 
 def _draw_curve(

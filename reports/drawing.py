@@ -26,6 +26,7 @@ PARAMETERS: dict[Any, Any] = {
     "grid.color": "#E8E8E8",
     "grid.linewidth": 0.6,
     "svg.hashsalt": "lion-bench",  # without it, the names inside an SVG are drawn by lot
+    "text.parse_math": False,  # names and causes are not formulas, and a $ in one would end the figure
 }
 
 

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from reports.figures import batch_groups
 from reports.records import read_metrics
+from reports.scoring import speedup
 from reports.selection import Contender
-from reports.statistics import Difference, paired_difference
+from reports.statistics import Difference, mean_and_sd, paired_difference
 from reports.table import Row, Table
+from reports.trajectories import seed_curves
 
 SUBJECT, REFERENCE = "lion", "adamw"
 # AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
@@ -116,3 +121,58 @@ def train_loss(contender: Contender) -> pd.Series[float]:
         if len(tail):
             losses[run["seed"]] = float(tail["value"].mean())
     return pd.Series(losses, dtype=float)
+
+
+def tied_values(contender: Contender, axis: str) -> tuple[float, float, float]:
+    """Return the chosen value of an axis, and the smallest and largest at which a trial was not shown to be worse.
+
+    Two single runs of one setting differ by the square root of two times the standard deviation over seeds, here of
+    the chosen setting's fresh seeds: a trial within that times the 97.5% point of Student's t of the best one is a
+    tie. An end on the edge of what was tried is open, 0 or inf: values beyond it were not tried.
+    """
+    chosen = contender.chosen
+    if chosen is None:
+        return math.nan, 0.0, math.inf
+    finals = contender.by_seed("final").dropna()
+    margin = float(stats.t.ppf(0.975, max(len(finals) - 1, 1))) * math.sqrt(2) * mean_and_sd(finals)[1]
+    tried = contender.settings
+    ties = tried[(tried["diverged"] == 0) & ((tried["final"] - chosen["final"]).abs() <= margin)][axis]
+    low, high = (float(end) for end in (min([chosen[axis], *ties]), max([chosen[axis], *ties])))
+    edges = tried[axis].min(), tried[axis].max()
+    return float(chosen[axis]), 0.0 if low <= edges[0] else low, math.inf if high >= edges[1] else high
+
+
+DRAWS = 2000  # of a bootstrap, where the samples are too many to be gone through
+
+
+def speedup_interval(table: Table, ours: Contender, theirs: Contender, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends of the bootstrap interval (percentiles, over common seeds) of the speed-up in steps.
+
+    A sample draws the common seeds with replacement, the same for both; up to five seeds, every sample is gone
+    through. Where the target is not reached, the speed-up is 0.
+    """
+    metric, goal = table.comparison.metric or "", table.comparison.goal or "max"
+    read = [seed_curves(contender.at_choice(), metric) for contender in (ours, theirs)]
+    by_seed = [curve.pivot(index="seed", columns="step", values="value").dropna(axis="columns") for curve in read]
+    seeds = by_seed[0].index.intersection(by_seed[1].index)
+    if len(seeds) < 2 or any(curve.columns.empty for curve in by_seed):
+        return 0.0, math.inf
+    if len(seeds) <= 5:
+        samples = list(itertools.product(range(len(seeds)), repeat=len(seeds)))
+    else:
+        samples = [tuple(draw) for draw in np.random.default_rng(0).integers(len(seeds), size=(DRAWS, len(seeds)))]
+    counts = Counter(tuple(sorted(sample)) for sample in samples)
+    values = [curve.loc[seeds].to_numpy(dtype=float) for curve in by_seed]
+    factors: list[float] = []
+    for places, count in counts.items():
+        drawn = [
+            pd.DataFrame({"step": curve.columns, "seconds": 0.0, "mean": value[list(places)].mean(axis=0)})
+            for curve, value in zip(by_seed, values, strict=True)
+        ]
+        factors += [speedup(drawn[1], drawn[0], goal).factor] * count
+    known = [factor for factor in factors if not math.isnan(factor)]
+    if not known:
+        return 0.0, math.inf
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)

@@ -167,10 +167,12 @@ def write_batch_sizes(
         panel.set_xlabel("batch size (the same number of epochs)")
         panel.set_ylabel(f"{group[0].split} {group[0].comparison.metric}")
         panel.legend(frameon=False, fontsize=7)
+        tuned = all(table.tuned for table in group)
         _title(
             figure,
             group[0],
-            "Each point tuned by itself; bars: 95% t intervals over seeds. Steps and batch of the heading vary.",
+            f"{'Each point tuned by itself' if tuned else 'Untuned settings'}; bars: 95% t intervals over seeds. "
+            "Steps and batch of the heading vary.",
         )
         return figure
 
@@ -190,6 +192,8 @@ def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: 
         styles = styles_of(frame["optim"].unique(), reference, highlight)
         for panel, task in zip(panels, tasks, strict=True):
             for row in frame[frame["task"] == task].to_dict("records"):
+                if math.isnan(row["ratio"]):
+                    continue
                 error = [[row["ratio"] - row["low"]], [row["high"] - row["ratio"]]]
                 colour = styles[row["optim"]].colour
                 panel.errorbar(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 from tabulate import tabulate
 
 from reports.beside import Beside
 from reports.claims import Verdict
+from reports.protocol import NEEDED
 from reports.render import plain, titles
 from reports.scoring import compared_alike, mean_ranks, profile_scores
 from reports.statistics import NO_DIFFERENCE
@@ -73,16 +74,20 @@ def beside_grid(entry: Beside) -> Grid:
 
 
 def ranks_grid(tables: Sequence[Table]) -> Grid | None:
-    """Rank the optimizers that all ran on the same tasks; None where these are fewer than two."""
+    """Rank the optimizers that all were tuned on the same tasks; None where these are fewer than two.
+
+    A row with fewer trials or seeds than the protocol asks for has no rank.
+    """
+    tables = [replace(table, rows=[row for row in table.rows if not row.untuned]) for table in tables]
     ran = pd.DataFrame({t.comparison.task: {r.optim: True for r in t.rows} for t in tables}).T.notna()
     alike = compared_alike(ran)
-    if len(alike) < 2:
+    if len(alike) < 2 or len(alike.columns) < 2:
         return None
     kept = [table for table in tables if table.comparison.task in alike.index]
     finals = pd.DataFrame({t.comparison.task: {r.optim: r.compared(t.split)[0] for r in t.rows} for t in kept}).T
     goals = {table.comparison.task: table.comparison.goal or "max" for table in kept}
     times = pd.DataFrame({t.comparison.task: {row.optim: row.target_step for row in t.rows} for t in kept}).T
-    finals, times = finals[alike.columns], times[alike.columns]
+    finals, times = finals[alike.columns], times[alike.columns].clip(lower=1)  # a figure had before the first step
     ranks, scores = mean_ranks(finals, goals), profile_scores(times)
     first = finals.mul([-1 if goal == "max" else 1 for goal in goals.values()], axis=0).rank(axis=1, method="min") == 1
     rows = [
@@ -139,21 +144,23 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
     parameters = {table.comparison.task: table.comparison.num_parameters for table in tables}
     rows = []
     for speed in speeds.sort_values(["task", "ratio"], ascending=[True, False]).to_dict("records"):
-        count = parameters.get(speed["task"])
+        count, alone = parameters.get(speed["task"]), math.isnan(speed["ratio"])
         rows.append(
             {
                 "task": speed["task"],
                 "optimizer": speed["optim"],
-                "steps/s over " + speed["reference"] + "'s": f"{speed['ratio']:.3f}",
-                "quartiles": f"{speed['low']:.3f} to {speed['high']:.3f}",
+                "step": speed["step"],
+                "steps/s over " + speed["reference"] + "'s": NONE if alone else f"{speed['ratio']:.3f}",
+                "quartiles": NONE if alone else f"{speed['low']:.3f} to {speed['high']:.3f}",
                 "optimizer step, ms": f"{speed['optimizer_step_ms']:.2f}",
                 "state, bytes a parameter": f"{speed['state_bytes'] / count:.2f}" if count else NONE,
             }
         )
     notes = [
-        "Timed in turn in one process, one thread: scripts/speed.py. Processor: " + speeds["processor"].iloc[0] + "."
+        "Timed in turn in one process, one thread: scripts/speed.py. Processor: " + speeds["processor"].iloc[0] + ".",
+        "Speeds are over the reference's with the same kind of step; a dash: the reference was not timed so.",
     ]
-    return Grid("Speed and memory, plain and fused steps", pd.DataFrame(rows), notes)
+    return Grid("Speed and memory, by kind of step", pd.DataFrame(rows), notes)
 
 
 def claims_grid(verdicts: Sequence[Verdict]) -> Grid:
@@ -182,7 +189,11 @@ def _sentence(row: Row, base: Row, table: Table) -> str:
         return f"{row.optim} or {base.optim} has no completed run at its chosen setting"
     ours, theirs = (fixed(r.compared(table.split)[0], 4) for r in (row, base))
     low, high = fixed(row.difference_low, 4, "+"), fixed(row.difference_high, 4, "+")
-    words = {"better": f"{row.optim} is better", "worse": f"{row.optim} is worse"}.get(row.verdict, NO_DIFFERENCE)
+    words = {
+        "better": f"{row.optim} is better",
+        "worse": f"{row.optim} is worse",
+        "": f"no verdict below {NEEDED}",
+    }.get(row.verdict, NO_DIFFERENCE)
     direction = " (lower is better)" if table.comparison.goal == "min" else ""
     between = "" if math.isnan(row.difference_low) else f" [{low}, {high}]"
     return (

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from reports.folders import walk
+
 SUFFIX = ".landscape.json"
 COLUMNS = ["task", "optim", "seed", "run_id", "loss", "bound", "noise", "relative", "perturbed_loss"]
 
@@ -15,10 +17,10 @@ COLUMNS = ["task", "optim", "seed", "run_id", "loss", "bound", "noise", "relativ
 def read_landscape(folders: Iterable[str | Path]) -> pd.DataFrame:
     """Read every *.landscape.json under `folders`: a row a run and noise level, columns COLUMNS."""
     rows = []
-    for folder in folders:
-        for path in sorted(Path(folder).rglob(f"*{SUFFIX}")):
-            try:
-                rows += [{key: row[key] for key in COLUMNS} for row in json.loads(path.read_text())["rows"]]
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+    for path in sorted(folder / name for folder, names in walk(folders) for name in names if name.endswith(SUFFIX)):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))["rows"]
+            rows += [{key: row[key] for key in COLUMNS} for row in content]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -15,12 +15,14 @@ from reports.beside import beside, main_tables
 from reports.grids import Grid
 from reports.landscape import read_landscape
 from reports.page.render import render_page
+from reports.protocol import NEEDED
 from reports.records import read_records
 from reports.render import to_csv, to_latex, to_markdown
 from reports.speeds import read_speeds
 from reports.statistics import NO_DIFFERENCE
 from reports.table import Table, build_tables
 from reports.tuning_curves import tuning_curve
+from reports.wording import slugs
 
 REFERENCE, HIGHLIGHT = "adamw", "lion"
 
@@ -76,8 +78,9 @@ def write_all(results: Results, folder: Path) -> list[Path]:
     written = [*(folder / name for name in texts), write_page(results, folder)]
     names = sorted(results.runs["optim"].unique())
     written += write_pictures(results, folder / "figures", names, HIGHLIGHT, formats=("svg",))
+    stems = slugs(table.comparison.task for table in results.tables)
     for table in results.main:
-        stem = f"trials-{table.comparison.task}"
+        stem = f"trials-{stems[table.comparison.task]}"
         written += figures.write_tuning_curves(table, tuning_curves(table), folder / "figures", stem, names, HIGHLIGHT)
     memory = speed_memory(results)
     return written + figures.write_speed_memory(memory, folder / "figures", "speed-memory", REFERENCE, HIGHLIGHT)
@@ -98,11 +101,12 @@ def write_pictures(
     `names` are all optimizers of the records, so that each keeps its colour from one figure to another.
     """
     names = list(names)
+    stems = slugs(table.comparison.task for table in results.tables)
     written = curves.write_curves(results.tables, folder, names, highlight, formats)
     for table in results.main:
-        written += figures.write_heatmaps(table, folder, f"heatmaps-{table.comparison.task}", formats)
+        written += figures.write_heatmaps(table, folder, f"heatmaps-{stems[table.comparison.task]}", formats)
     for group in figures.batch_groups(results.tables):
-        stem = f"batch-size-{group[0].comparison.task}"
+        stem = f"batch-size-{stems[group[0].comparison.task]}"
         written += figures.write_batch_sizes(group, folder, stem, names, highlight, formats)
     return written
 
@@ -127,8 +131,11 @@ def speed_memory(results: Results) -> pd.DataFrame:
     """Return speed over the reference's and bytes of state a parameter, a row an optimizer on a task."""
     parameters = {table.comparison.task: table.comparison.num_parameters for table in results.main}
     known = results.speeds[results.speeds["task"].isin(list(parameters))]
+    known = known[known["ratio"].notna()]
     sizes = known["task"].map(parameters).astype(float)
+    labels = known["optim"].where(known["step"] == "plain", known["optim"] + " (" + known["step"] + ")")
     frame = known[["task", "optim", "ratio", "low", "high"]].assign(bytes_per_parameter=known["state_bytes"] / sizes)
+    frame = frame.assign(optim=labels)
     return frame.sort_values(["task", "optim"], ignore_index=True)
 
 
@@ -146,8 +153,8 @@ def readme(results: Results) -> str:
     parts = [f"# {results.about['title']}", *results.about["text"], "## What came out"]
     parts.append(_list(grids.summary_lines(results.tables, HIGHLIGHT)))
     parts.append(
-        f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval, simultaneous for all rivals of a table, holds zero, "
-        "or there are too few seeds for an interval."
+        f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval, simultaneous for all rivals of a table, holds zero. "
+        f"Below {NEEDED} there is no verdict."
     )
     parts += ["## How it was made", _list(f"{name}: {value}" for name, value in facts(results))]
     parts += ["## Claims", grids.to_markdown(grids.claims_grid(results.verdicts))]

@@ -18,7 +18,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from reports.selection import SETTING, TRIAL_SEEDS_FROM, Comparison
+from reports.protocol import NEEDED, TRIAL_SEEDS_FROM
+from reports.selection import SETTING, Comparison
 from reports.statistics import NO_DIFFERENCE
 from reports.table import Row, Table, to_frame
 from reports.wording import NONE, fixed, places, short_count, short_number
@@ -39,20 +40,33 @@ def heading(table: Table) -> str:
     meaning = MEANING.get((c.metric or "").removeprefix("ema_"))
     metric = f"metric {c.metric or 'unknown'}" + (f" ({meaning})" if meaning else "")
     metric += f", {DIRECTION.get(c.goal or '', 'direction unknown')}"
-    return " · ".join([f"scale {c.scale or 'unknown'}", model, data, _length(c), metric])
+    parts = [f"scale {c.scale or 'unknown'}", model, data, _length(c), metric]
+    return " · ".join([*parts, table.note] if table.note else parts)
+
+
+def caption(table: Table) -> str:
+    """Say what stands in a table: settings tuned by the protocol, or whatever has run."""
+    if table.tuned:
+        return "Tuned settings on fresh seeds"
+    some = any(not row.untuned for row in table.rows)
+    return f"Runs so far: {'tuned and ' if some else ''}untuned settings"
 
 
 def titles(tables: Sequence[Table]) -> list[str]:
-    """Name each table by its task, and by its steps and batch size where the task has several tables."""
-    compared = [table.comparison for table in tables]
-    count = Counter(c.task for c in compared)
-    return [c.task if count[c.task] == 1 else f"{c.task}, {_length(c)}" for c in compared]
+    """Name each table by its task, and by what tells it from the others where the task has several tables."""
+    count = Counter(table.comparison.task for table in tables)
+    return [_title(table, several=count[table.comparison.task] > 1) for table in tables]
+
+
+def _title(table: Table, several: bool) -> str:
+    c = table.comparison
+    return ", ".join([c.task, _length(c), *([table.note] if table.note else [])]) if several else c.task
 
 
 def cells(table: Table) -> pd.DataFrame:
     """Return the table as the texts that a reader sees, markers included."""
     digits = {split: places(row.compared(split)[0] for row in table.rows) for split in ("val", "test")}
-    timed = any(not math.isnan(row.speed_ratio) for row in table.rows)
+    timed = any(row.timed_step for row in table.rows)
     return pd.DataFrame(
         {
             "optimizer": row.optim + (" untuned" if row.untuned else ""),
@@ -68,8 +82,7 @@ def cells(table: Table) -> pd.DataFrame:
             "trials": f"{row.trials}" + _mark(row.trials < row.most_trials, f"<{row.most_trials}"),
             "runs": _runs(row),
             f"steps to {table.reference}'s val": _target(row, table),
-            "steps/s": _speed(row, table) if timed else short_number(row.steps_per_second),
-            "optimizer step, ms": short_number(row.optimizer_step_ms),
+            **(_timed(row, table) if timed else {}),
             "optimizer state, MB": short_number(row.optimizer_state_bytes / 1e6),
         }
         for row in table.rows
@@ -92,25 +105,28 @@ def legend(table: Table) -> list[str]:
             + f"; {NONE} below two common seeds]."
         )
     elif not any(row.is_reference for row in rows):
-        lines.append(f"No row is called {table.reference!r}, so no differences are shown.")
+        kinds = [row.optim for row in rows if row.optim.startswith(f"{table.reference} (")]
+        lines.append(
+            f"No row is called {table.reference!r}, so no differences are shown"
+            + (f"; to choose one: --reference {kinds[0]!r}, or {' or '.join(map(repr, kinds[1:]))}." if kinds else ".")
+        )
     if not math.isnan(table.target):
         lines.append(
             f"steps to {table.reference}'s val: where the mean validation curve first reaches {table.reference}'s "
             f"final {fixed(table.target, 4)}, between evaluations on a straight line (times fewer than "
             f"{table.reference}'s); every run has the same length."
         )
-    timed = any(not math.isnan(row.speed_ratio) for row in rows)
-    lines.append(
-        (f"steps/s: over {table.reference}'s [quartiles], timed in turn in one process. " if timed else "")
-        + ("optimizer step" if timed else "steps/s, optimizer step")
-        + ", optimizer state: medians over the runs that completed or diverged, which may have shared a machine. "
-        "1 MB = 10⁶ bytes."
-    )
-    variants = sorted(f"{row.optim}: {row.variant}" for row in rows if row.variant not in ("", row.optim))
+    if any(row.timed_step for row in rows):
+        lines.append(
+            f"steps/s: over {table.reference}'s with the same kind of step, which is named [quartiles]; optimizer step: "
+            "the step alone. Timed in turn in one process."
+        )
+    lines.append("optimizer state: median over the runs that completed or diverged. 1 MB = 10⁶ bytes.")
+    variants = sorted(f"{row.optim}: {row.variant}" for row in rows if row.variant)
     markers: list[tuple[str, str, Callable[[Row], bool]]] = [
         ("†", "the smallest or largest value tried; a better one may lie beyond", _on_border),
         ("n<k", "n settings tried, where a rival got k", lambda r: r.trials < r.most_trials),
-        ("untuned", "runs that used no file of tuned hyperparameters", lambda r: r.untuned),
+        ("untuned", f"fewer than {NEEDED}, so no verdict is given", lambda r: r.untuned),
         ("◊", "the setting was chosen on the same seeds, which flatters val", lambda r: not r.fresh and r.trials > 1),
         ("✗", "runs at this setting diverged; the mean is over the others", lambda r: r.diverged_there > 0),
         ("‡", "a seed was run more than once with other options; averaged by seed", lambda r: r.repeated),
@@ -121,7 +137,7 @@ def legend(table: Table) -> list[str]:
         ),
     ]
     if variants:
-        lines.append("Variants: " + "; ".join(variants) + ".")
+        lines.append("As they ran: " + "; ".join(variants) + ".")
     return lines + [f"{mark}: {words}." for mark, words, occurs in markers if any(map(occurs, rows))]
 
 
@@ -147,6 +163,8 @@ def to_markdown(tables: Sequence[Table]) -> str:
     parts = ["# Comparison of optimizers"]
     for table, title in zip(tables, titles(tables), strict=True):
         parts += [f"## {plain(title)}", plain(heading(table))]
+        if not table.tuned:
+            parts.append(f"{caption(table)}.")
         shown = cells(table).map(plain)
         parts.append(tabulate(shown, headers="keys", showindex=False, tablefmt="pipe", disable_numparse=True))
         parts.append(_list(legend(table)))
@@ -162,11 +180,12 @@ def to_latex(tables: Sequence[Table]) -> str:
     parts = []
     for table in tables:
         grid = tabulate(cells(table), headers="keys", showindex=False, tablefmt="latex_booktabs", disable_numparse=True)
-        caption = _latex(f"{table.comparison.task}. {heading(table)}. {' '.join(legend(table))}")
+        untuned = "" if table.tuned else f" {caption(table)}."
+        words = _latex(f"{table.comparison.task}. {heading(table)}.{untuned} {' '.join(legend(table))}")
         parts.append(
             "\\begin{table}\n\\centering\\footnotesize\n"
             + _latex_signs(grid)
-            + f"\n\\caption{{{caption}}}\n\\end{{table}}\n"
+            + f"\n\\caption{{{words}}}\n\\end{{table}}\n"
         )
     return "% Needs \\usepackage{booktabs}.\n" + "\n".join(parts)
 
@@ -212,12 +231,13 @@ def _target(row: Row, table: Table) -> str:
     return f"{row.target_step:,.0f}" + ("" if row.is_reference else f" ({row.speedup:.2f}×)")
 
 
-def _speed(row: Row, table: Table) -> str:
-    if math.isnan(row.speed_ratio):
-        return NONE
-    if row.is_reference:
-        return "1"
-    return f"{row.speed_ratio:.3f} [{row.speed_low:.3f}, {row.speed_high:.3f}]"
+def _timed(row: Row, table: Table) -> dict[str, str]:
+    """Return the cells of what was timed in turn."""
+    ratio = NONE
+    if not math.isnan(row.speed_ratio):
+        quartiles = "" if row.is_reference else f" [{row.speed_low:.3f}, {row.speed_high:.3f}]"
+        ratio = f"{'1' if row.is_reference else f'{row.speed_ratio:.3f}'} {row.timed_step}{quartiles}"
+    return {f"steps/s over {table.reference}'s": ratio, "optimizer step, ms": short_number(row.optimizer_step_ms)}
 
 
 def _difference(row: Row, digits: int) -> str:
@@ -226,10 +246,10 @@ def _difference(row: Row, digits: int) -> str:
     if math.isnan(row.difference):
         return NONE
     value = fixed(row.difference, digits, "+")
-    if not row.verdict:
+    if math.isnan(row.difference_low):
         return f"{value} [{NONE}]"
-    verdict = row.verdict if row.verdict == NO_DIFFERENCE else f"{value} {row.verdict}"
-    return f"{verdict} [{fixed(row.difference_low, digits, '+')}, {fixed(row.difference_high, digits, '+')}]"
+    shown = row.verdict if row.verdict == NO_DIFFERENCE else f"{value} {row.verdict}".rstrip()
+    return f"{shown} [{fixed(row.difference_low, digits, '+')}, {fixed(row.difference_high, digits, '+')}]"
 
 
 def _runs(row: Row) -> str:

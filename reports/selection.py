@@ -7,7 +7,7 @@ validation value over seeds; the test value plays no part. Where an optimizer ha
 for choosing (TRIAL_SEEDS_FROM and above), its setting is chosen by these alone, and its figures are those of the other
 seeds at that setting: nothing stands in a mean that took part in the choice.
 
-An optimizer with other arguments is another contender. Of a comparison's kinds, the one that was run on most tasks has
+An optimizer of another class or with other arguments is another contender, and never shares a row. Of a comparison's kinds, the one that was run on most tasks has
 the optimizer's name alone, and others are named by what they have instead: "lion (betas 0.9 0.9)".
 """
 
@@ -19,11 +19,14 @@ from typing import Any
 
 import pandas as pd
 
+from reports.protocol import FRESH_SEEDS, TRIALS
+from reports.protocol import TRIAL_SEEDS_FROM as TRIAL_SEEDS_FROM
+
 SAME = ["task", "scale", "model", "model_args", "num_parameters", "data", "data_fingerprint", "augment"]
 SAME += ["conditions", "batch_size", "steps", "metric", "goal"]
 SETTING = ["lr", "weight_decay"]
-KIND = ["variant", "optim_args"]  # what makes two rows of one optimizer's runs
-TRIAL_SEEDS_FROM = 1000  # runs with such seeds serve to choose a setting, and never stand in a mean
+KIND = ["optim_class", "optim_args"]  # what makes two rows of one optimizer's runs
+UNRECORDED = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,17 @@ class Contender:
     def with_status(self, status: str) -> pd.DataFrame:
         """Return this contender's runs that ended in this way."""
         return self.runs[self.runs["status"] == status]
+
+    @property
+    def by_protocol(self) -> bool:
+        """Whether the protocol was followed: enough trials, and enough completed runs on fresh seeds."""
+        return self.fresh and len(self.settings) >= TRIALS and self.at_choice()["seed"].nunique() >= FRESH_SEEDS
+
+    @property
+    def described(self) -> str:
+        """The class that ran and all of its recorded arguments beside learning rate and weight decay."""
+        kind = [self.runs[column].dropna().unique() for column in KIND]
+        return ", ".join(values[0] for values in kind if len(values) and values[0])
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -152,14 +166,14 @@ def is_trial(runs: pd.DataFrame) -> pd.Series[bool]:
     return (runs["seed"] >= TRIAL_SEEDS_FROM).fillna(False).astype(bool)
 
 
-Kind = tuple[str, str]  # variant and arguments
+Kind = tuple[str, str]  # class and arguments
 
 
 def _tasks_of_kinds(runs: pd.DataFrame) -> dict[str, dict[Kind, int]]:
     """Return for each optimizer on how many tasks each of its kinds was run."""
     found: dict[str, dict[Kind, int]] = {}
-    for (optim, variant, arguments), of_kind in runs.dropna(subset=KIND).groupby(["optim", *KIND]):
-        found.setdefault(str(optim), {})[str(variant), str(arguments)] = of_kind["task"].nunique()
+    for (optim, kind, arguments), of_kind in runs.dropna(subset=KIND).groupby(["optim", *KIND]):
+        found.setdefault(str(optim), {})[str(kind), str(arguments)] = of_kind["task"].nunique()
     return found
 
 
@@ -175,7 +189,7 @@ def _contenders(runs: pd.DataFrame, goal: str | None, tasks: Mapping[str, Mappin
     for optim, of_optim in runs.groupby("optim"):
         kinds = [_filled(of_optim[column]) for column in KIND]
         groups = list(of_optim.groupby(kinds))
-        found_kinds = [(str(variant), str(arguments)) for (variant, arguments), _ in groups]
+        found_kinds = [(str(kind), str(arguments)) for (kind, arguments), _ in groups]
         names = _names(found_kinds, _usual(found_kinds, tasks.get(str(optim), {})))
         for (_, group), name in zip(groups, names, strict=True):
             trials = group[is_trial(group)]
@@ -188,29 +202,29 @@ def _contenders(runs: pd.DataFrame, goal: str | None, tasks: Mapping[str, Mappin
 def _filled(values: pd.Series[str]) -> pd.Series[str]:
     """Take runs that ended before they said which kind they are for the only kind there is."""
     known = values.dropna().unique()
-    return values.fillna(known[0] if len(known) == 1 else "")
+    return values.fillna(known[0] if len(known) == 1 else UNRECORDED)
 
 
 def _names(kinds: list[Kind], usual: Kind | None) -> list[str]:
-    """Name the kinds of one optimizer by what tells them apart: the variant, or the arguments that differ.
+    """Name the kinds of one optimizer by what tells them apart: the class, or the arguments that differ.
 
     The usual kind, where it is among them, has an empty name, and the others are named by what they have instead.
     """
     if usual in kinds:
         own = set(usual[1].split(", "))
         others = [[part for part in arguments.split(", ") if part not in own] for _, arguments in kinds]
-        variants = [[variant or "unnamed"] if variant != usual[0] else [] for variant, _ in kinds]
-        names = [", ".join([*v, *o]) for v, o in zip(variants, others, strict=True)]
+        classes = [[kind] if kind != usual[0] else [] for kind, _ in kinds]
+        names = [", ".join([*c, *filter(None, o)]) for c, o in zip(classes, others, strict=True)]
         if len(set(names)) == len(names) and names.count("") == 1:
             return names
-    if len({variant for variant, _ in kinds}) == len(kinds):
-        return [variant or "unnamed" for variant, _ in kinds]
+    if len({kind for kind, _ in kinds}) == len(kinds):
+        return [kind for kind, _ in kinds]
     common = set.intersection(*(set(arguments.split(", ")) for _, arguments in kinds))
-    several = len({variant for variant, _ in kinds}) > 1
+    several = len({kind for kind, _ in kinds}) > 1
     names = []
-    for variant, arguments in kinds:
+    for kind, arguments in kinds:
         differing = [part for part in arguments.split(", ") if part and part not in common]
-        names.append(", ".join([variant or "unnamed"] * several + (differing or ["defaults"])))
+        names.append(", ".join([kind] * several + (differing or ["defaults"])))
     return names
 
 

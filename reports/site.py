@@ -11,9 +11,10 @@ from reports.beside import beside
 from reports.figures import batch_groups, grid_of
 from reports.grids import Grid, beside_grid, ranks_grid, speed_grid, summary_lines, survival_grid
 from reports.page import content as page
-from reports.render import cells, heading, legend, stopped
+from reports.render import caption, cells, heading, legend, stopped, titles
 from reports.table import Row, Table
 from reports.trajectories import Curve, read_curve
+from reports.wording import slugs
 
 if TYPE_CHECKING:
     from reports.publish import Results
@@ -28,7 +29,7 @@ NUMBERS = {  # columns of a comparison's table that are sorted by a number, and 
     "test": lambda row, split: row.test_mean,
     "minus": lambda row, split: 0.0 if row.is_reference else row.difference,
     "steps to": lambda row, split: row.target_step,
-    "steps/s": lambda row, split: row.speed_ratio if not math.isnan(row.speed_ratio) else row.steps_per_second,
+    "steps/s over": lambda row, split: row.speed_ratio,
     "optimizer step, ms": lambda row, split: row.optimizer_step_ms,
     "optimizer state, MB": lambda row, split: row.optimizer_state_bytes,
 }
@@ -40,7 +41,8 @@ def build(results: Results) -> page.Page:
 
     tasks = [table.comparison.task for table in results.main]
     known = set(results.runs["optim"])
-    sections = [_task(table, results) for table in results.main]
+    anchors = slugs(tasks)
+    sections = [_task(table, results, f"task-{anchors[table.comparison.task]}") for table in results.main]
     others = [table for table in results.tables if all(table is not main for main in results.main)]
     over = [grid for grid in (ranks_grid(results.main), speed_grid(results.speeds, results.main)) if grid]
     if over:
@@ -50,7 +52,7 @@ def build(results: Results) -> page.Page:
         blocks: list[page.Block] = [_batch_sizes(group) for group in groups]
         sections.append(page.Section("Batch size", "batch-size", [], blocks))
     if others:
-        blocks = [_table(table, f"{table.comparison.task}: {heading(table)}") for table in others]
+        blocks = [_table(table, f"{table.comparison.task}: {heading(table)}{_untuned(table)}") for table in others]
         sections.append(page.Section("Other conditions", "other-conditions", [], blocks))
     pairs: list[page.Block] = [_grid_block(beside_grid(entry), known) for entry in beside(results.tables)]
     sections.append(page.Section("The paper beside us", "paper", [], pairs))
@@ -66,17 +68,23 @@ def build(results: Results) -> page.Page:
     return page.Page(results.about["title"], summary, facts(results), sections)
 
 
-def _task(table: Table, results: Results) -> page.Section:
+def _untuned(table: Table) -> str:
+    return "" if table.tuned else f". {caption(table)}"
+
+
+def _task(table: Table, results: Results, anchor: str) -> page.Section:
     from reports.publish import tuning_curves
 
     task = table.comparison.task
-    blocks: list[page.Block] = [_table(table, "Tuned settings on fresh seeds"), _curves(table)]
+    blocks: list[page.Block] = [_table(table, caption(table))]
+    if curve_block := _curves(table):
+        blocks.append(curve_block)
     if heat := _heatmaps(table):
         blocks.append(heat)
     if curves := tuning_curves(table):
         blocks.append(_trials(table, curves))
     blocks.append(_grid_block(survival_grid([table]), set(results.runs["optim"])))
-    return page.Section(task, f"task-{task}", [heading(table) + "."], blocks)
+    return page.Section(task, anchor, [heading(table) + "."], blocks)
 
 
 def _table(table: Table, caption: str) -> page.TableBlock:
@@ -97,16 +105,18 @@ def _table(table: Table, caption: str) -> page.TableBlock:
 
 
 def _is(name: str, start: str) -> bool:
-    return name == start or (start in ("minus", "steps to") and start in name)
+    return name == start or (start in ("minus", "steps to", "steps/s over") and start in name)
 
 
 def _optim(row: Row) -> str:
     return row.optim.partition(" ")[0]
 
 
-def _curves(table: Table) -> page.CurveBlock:
+def _curves(table: Table) -> page.CurveBlock | None:
     metric = table.comparison.metric or ""
     read = [read_curve(contender, metric) for contender in table.comparison.contenders]
+    if all(curve.empty for curve in read):
+        return None
     views = [
         page.View(label, [_series(curve, table.comparison.task, column) for curve in read])
         for label, column in (("training step", "step"), ("seconds since the start (shared machine)", "seconds"))
@@ -114,11 +124,12 @@ def _curves(table: Table) -> page.CurveBlock:
     finals = [value for curve in read for value in curve.mean["mean"]]
     log = table.comparison.goal == "min" and min(finals, default=0) > 0 and max(finals) > 20 * min(finals)
     target = None if math.isnan(table.target) else table.target
-    caption = (
-        f"Validation {metric} along training: mean over fresh seeds at the chosen setting, band from the smallest to "
+    fresh = "fresh seeds" if table.tuned else "seeds"
+    words = (
+        f"Validation {metric} along training: mean over {fresh} at the chosen setting, band from the smallest to "
         f"the largest seed. Level line: {table.reference}'s final value."
     )
-    return page.CurveBlock(caption, f"validation {metric}", views, y_log=bool(log), target=target)
+    return page.CurveBlock(words, f"validation {metric}", views, y_log=bool(log), target=target)
 
 
 def _series(curve: Curve, task: str, column: str) -> page.Series:
@@ -164,8 +175,8 @@ def _heatmaps(table: Table) -> page.HeatmapBlock | None:
     if goal == "min" and known and 0 < 10 * min(known) < max(known):
         limits = (min(known), 10 * min(known))
     digits = 3 if not known or max(abs(value) for value in known) < 10 else 1
-    caption = f"Final validation {table.comparison.metric} of each trial; the chosen setting is framed."
-    return page.HeatmapBlock(caption, "peak learning rate", "weight decay", panels, goal, digits, limits)
+    words = f"Final validation {table.comparison.metric} of each trial; the chosen setting is framed."
+    return page.HeatmapBlock(words, "peak learning rate", "weight decay", panels, goal, digits, limits)
 
 
 def _trials(table: Table, curves: dict[str, pd.DataFrame]) -> page.CurveBlock:
@@ -173,8 +184,8 @@ def _trials(table: Table, curves: dict[str, pd.DataFrame]) -> page.CurveBlock:
     for label, curve in curves.items():
         points = list(zip(curve["k"].astype(float), curve["expected"].astype(float), strict=True))
         series.append(page.Series(label.partition(" ")[0], label, points, task=table.comparison.task))
-    caption = "Expected best of k trials drawn from those that were run: what an amount of tuning buys."
-    return page.CurveBlock(caption, f"validation {table.comparison.metric}", [page.View("trials", series)])
+    words = "Expected best of k trials drawn from those that were run: what an amount of tuning buys."
+    return page.CurveBlock(words, f"validation {table.comparison.metric}", [page.View("trials", series)])
 
 
 def _batch_sizes(group: list[Table]) -> page.CurveBlock:
@@ -191,11 +202,13 @@ def _batch_sizes(group: list[Table]) -> page.CurveBlock:
         optim = label.partition(" ")[0]
         series.append(page.Series(optim, label, points, low, high, group[0].comparison.task, optim != label))
     first = group[0]
-    caption = (
-        f"{first.comparison.task}: each point tuned by itself, 95% t intervals over seeds, the same number of epochs."
+    tuned = all(table.tuned for table in group)
+    words = (
+        f"{titles([first])[0]}: {'each point tuned by itself' if tuned else 'untuned settings'}, "
+        "95% t intervals over seeds, the same number of epochs."
     )
     y_label = f"{first.split} {first.comparison.metric}"
-    return page.CurveBlock(caption, y_label, [page.View("batch size", series, x_log=True)])
+    return page.CurveBlock(words, y_label, [page.View("batch size", series, x_log=True)])
 
 
 def _grid_block(grid: Grid, known: set[str]) -> page.TableBlock:

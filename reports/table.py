@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 
+from reports.differences import notes
+from reports.protocol import FRESH_SEEDS
 from reports.scoring import speedup
 from reports.selection import SAME, Comparison, Contender, comparisons, on_border
+from reports.speeds import Timing, timing
 from reports.statistics import mean_and_sd, mean_interval, paired_difference
 from reports.trajectories import read_curve
 
@@ -25,12 +28,14 @@ class Row:
     `trials` are the settings that took part in the choice and completed or diverged, `most_trials` those of the rival
     with most. `val_*` and `test_*` are over the `seeds` completed at the chosen setting (`*_low` and `*_high`: 95%
     interval of Student's t), where `diverged_there` runs diverged and `repeated` says that a seed was run more than
-    once; `fresh` says that these seeds had no part in the choice. Times and memory are medians over the runs that
-    completed or diverged. `difference` is to the reference row, on the split that the table compares; its interval is
-    simultaneous over the table's `comparisons` (Bonferroni). `target_step` is where the mean validation curve first
-    reaches the reference's final value, `speedup` the reference's step over it;
-    inf and 0 where it never does, nan where that is unknown. `speed_ratio` is its
-    steps per second over the reference's where both were timed in turn in one process, with the quartiles.
+    once; `fresh` says that these seeds had no part in the choice, `untuned` that there were fewer trials or fresh seeds
+    than the protocol asks for. `variant` is the class that ran with its recorded arguments. Memory is the median over
+    the runs that completed or diverged. `difference` is to the reference row, on the split that the table compares; its
+    interval is simultaneous over the table's `comparisons` (Bonferroni), and there is a `verdict` on it only where
+    neither row is untuned. `target_step` is where the mean validation curve first reaches the reference's final value,
+    `speedup` the reference's step over it; inf and 0 where it never does, nan where that is unknown. Speeds are of
+    scripts/speed.py, where optimizers took turns in one process: `timed_step` is the kind of step (fused, foreach,
+    loop), `speed_ratio` its steps per second over the reference's with the same kind of step, with the quartiles.
     """
 
     optim: str
@@ -68,6 +73,7 @@ class Row:
     verdict: str
     target_step: float
     speedup: float
+    timed_step: str
     speed_ratio: float
     speed_low: float
     speed_high: float
@@ -88,6 +94,7 @@ class Table:
     """The rows of one comparison, the reference first; `split` is the one whose values are compared.
 
     `target` is the reference's final validation value, that speed-ups are measured to; nan where there is none.
+    `note` tells it from other tables that are alike in all that a heading says; else empty.
     """
 
     comparison: Comparison
@@ -95,11 +102,21 @@ class Table:
     split: str
     rows: list[Row]
     target: float = math.nan
+    note: str = ""
+
+    @property
+    def tuned(self) -> bool:
+        """Whether every row followed the protocol."""
+        return not any(row.untuned for row in self.rows)
 
 
 def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None = None) -> list[Table]:
     """Build a table for each comparison among the runs, as read by `read_records`."""
-    return [build_table(comparison, reference, speeds) for comparison in comparisons(runs)]
+    found = comparisons(runs)
+    return [
+        replace(build_table(comparison, reference, speeds), note=note)
+        for comparison, note in zip(found, notes(found), strict=True)
+    ]
 
 
 def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:
@@ -113,8 +130,7 @@ def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | N
     split = "test" if any(c.at_choice()["test"].notna().any() for c in contenders) else "val"
     base = _reference(contenders, reference)
     most = max(len(c.settings) for c in contenders)
-    ratios = _ratios(comparison, reference, speeds)
-    rows = [_row(c, base, split, comparison, most, ratios) for c in contenders]
+    rows = [_row(c, base, split, comparison, most, timing(speeds, comparison, reference, c.label)) for c in contenders]
     rows.sort(key=lambda row: (not row.is_reference, row.optim))
     target = mean_interval(base.by_seed("final"))[0] if base is not None else math.nan
     return Table(comparison, reference, split, rows, target)
@@ -140,50 +156,37 @@ def _reference(contenders: Sequence[Contender], reference: str) -> Contender | N
     return next((contender for contender in contenders if contender.label == reference), None)
 
 
-def _ratios(
-    comparison: Comparison, reference: str, speeds: pd.DataFrame | None
-) -> dict[str, tuple[float, float, float]]:
-    """Return each optimizer's speed over the reference's, with quartiles, where it was timed in these conditions."""
-    if speeds is None:
-        return {}
-    same = speeds["reference"] == reference
-    for column in ("task", "scale", "model", "batch_size"):
-        same &= speeds[column] == getattr(comparison, column)
-    rows = speeds[same].to_dict("records")
-    return {str(row["optim"]): (float(row["ratio"]), float(row["low"]), float(row["high"])) for row in rows}
-
-
 def _row(
     contender: Contender,
     base: Contender | None,
     split: str,
     comparison: Comparison,
     most_trials: int,
-    ratios: dict[str, tuple[float, float, float]],
+    timed: Timing,
 ) -> Row:
     goal, metric = comparison.goal or "max", comparison.metric or ""
-    ratio, quarter, three_quarters = ratios.get(contender.label, (math.nan, math.nan, math.nan))
     runs, chosen, settings = contender.runs, contender.chosen, contender.settings
     completed = contender.at_choice()
     ended = runs[runs["status"].isin(["completed", "diverged"])]
-    tuned = (runs if chosen is None else completed)["tuned"]
     val, test = contender.by_seed("final"), contender.by_seed("test")
     column = "test" if split == "test" else "final"
-    difference, comparisons, faster = None, 0, None
+    difference, comparisons, faster, verdict = None, 0, None, ""
     if base is not None and base is not contender:
         comparisons = sum(len(c.by_seed(column).dropna()) > 0 for c in comparison.contenders if c is not base)
         difference = paired_difference(contender.by_seed(column), base.by_seed(column), comparisons=max(comparisons, 1))
+        if contender.by_protocol and base.by_protocol and difference.seeds >= FRESH_SEEDS:
+            verdict = difference.verdict(goal)
     if base is not None:
         faster = speedup(read_curve(base, metric).mean, read_curve(contender, metric).mean, goal)
     return Row(
         optim=contender.label,
-        variant=", ".join(sorted(runs["variant"].dropna().unique())),
+        variant=contender.described,
         is_reference=base is contender,
         lr=math.nan if chosen is None else float(chosen["lr"]),
         weight_decay=math.nan if chosen is None else float(chosen["weight_decay"]),
         lr_on_border=chosen is not None and on_border(settings, chosen, "lr"),
         weight_decay_on_border=chosen is not None and on_border(settings, chosen, "weight_decay"),
-        untuned=bool((tuned == "none").any()),
+        untuned=not contender.by_protocol,
         trials=len(settings),
         most_trials=most_trials,
         runs=len(runs),
@@ -202,14 +205,15 @@ def _row(
         difference_high=difference.high if difference else math.nan,
         common_seeds=difference.seeds if difference else 0,
         comparisons=comparisons,
-        verdict=difference.verdict(goal) if difference else "",
+        verdict=verdict,
         target_step=faster.step if faster else math.nan,
         speedup=faster.factor if faster else math.nan,
-        speed_ratio=ratio,
-        speed_low=quarter,
-        speed_high=three_quarters,
-        steps_per_second=float(ended["steps_per_second"].median()),
-        optimizer_step_ms=float(ended["optimizer_step_ms"].median()),
+        timed_step=timed.step,
+        speed_ratio=timed.ratio,
+        speed_low=timed.low,
+        speed_high=timed.high,
+        steps_per_second=timed.steps_per_second,
+        optimizer_step_ms=timed.optimizer_step_ms,
         optimizer_state_bytes=float(ended["optimizer_state_bytes"].astype("float64").median()),
         run_ids=" ".join(sorted(completed["run_id"].dropna())),
     )

@@ -33,6 +33,11 @@ class Curve:
     stops: list[Stop]
 
     @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw: runs that failed before they measured anything."""
+        return self.mean.empty and not any(math.isfinite(stop.step) for stop in self.stops)
+
+    @property
     def last(self) -> float:
         """The final mean, nan where no run completed."""
         return float(self.mean["mean"].iloc[-1]) if len(self.mean) else math.nan
@@ -47,23 +52,34 @@ def read_curve(contender: Contender, metric: str) -> Curve:
     completed, diverged = contender.at_choice("completed"), contender.at_choice("diverged")
     if contender.chosen is None:
         diverged = _longest_lasting(contender.with_status("diverged"))
-    runs = [
-        _finite(read_metrics(path, "val", metric)).assign(seed=seed)
-        for path, seed in zip(completed["path"], completed["seed"].fillna(-1), strict=True)
-    ]
-    mean = pd.DataFrame(columns=["step", "seconds", "mean", "low", "high"], dtype=float)
-    if any(len(run) for run in runs):
-        by_seed = pd.concat(runs).groupby(["seed", "step"], as_index=False)[["value", "seconds"]].mean()
-        steps = by_seed.groupby("step", as_index=False).agg(
-            seconds=("seconds", "mean"),
-            mean=("value", "mean"),
-            low=("value", "min"),
-            high=("value", "max"),
-            seeds=("value", "size"),
-        )
-        mean = steps[steps["seeds"] == steps["seeds"].max()].drop(columns="seeds")
+    mean = mean_curve(seed_curves(completed, metric))
     stops = [_stop(str(run["path"]), run["diverged_step"], metric) for _, run in diverged.iterrows()]
     return Curve(contender.label, _setting(completed, diverged), mean, stops)
+
+
+def seed_curves(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the validation values of runs: columns seed, step, value and seconds, a row a seed and step."""
+    read = [
+        _finite(read_metrics(path, "val", metric)).assign(seed=seed)
+        for path, seed in zip(runs["path"], runs["seed"].fillna(-1), strict=True)
+    ]
+    if not any(len(run) for run in read):
+        return pd.DataFrame(columns=["seed", "step", "value", "seconds"], dtype=float)
+    return pd.concat(read).groupby(["seed", "step"], as_index=False)[["value", "seconds"]].mean()
+
+
+def mean_curve(by_seed: pd.DataFrame) -> pd.DataFrame:
+    """Return columns step, seconds, mean, low and high over the seeds; a step counts where every seed measured it."""
+    if by_seed.empty:
+        return pd.DataFrame(columns=["step", "seconds", "mean", "low", "high"], dtype=float)
+    steps = by_seed.groupby("step", as_index=False).agg(
+        seconds=("seconds", "mean"),
+        mean=("value", "mean"),
+        low=("value", "min"),
+        high=("value", "max"),
+        seeds=("value", "size"),
+    )
+    return steps[steps["seeds"] == steps["seeds"].max()].drop(columns="seeds")
 
 
 def _finite(measured: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """How numbers are written, in tables, figures and pages alike."""
 
 import math
+import re
 from collections.abc import Iterable
 
 NONE = "-"
@@ -28,3 +29,20 @@ def places(means: Iterable[float]) -> int:
 def fixed(value: float, places: int, sign: str = "") -> str:
     """Write a number with so many decimals; a huge one, such as the loss of a run on its way out, in short."""
     return f"{value:{sign}.{places}f}" if abs(value) < 1e7 else f"{value:{sign}.4g}"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Give each name one of letters, digits, '-' and '_' for anchors and files; different names, different ones."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(set(names), key=lambda name: (_slug(name) != name, name)):  # what needs no change keeps its own
+        slug, number = _slug(name), 2
+        while slug.lower() in taken:
+            slug, number = f"{_slug(name)}-{number}", number + 1
+        taken.add(slug.lower())
+        found[name] = slug
+    return found
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:80] or "-"

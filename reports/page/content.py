@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
-VerdictWord: TypeAlias = Literal["supported", "contradicted", "not shown", "not run"]
+VerdictWord: TypeAlias = Literal["supported", "contradicted", "not shown", "not judged", "not run"]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reports.protocol import TRIAL_SEEDS_FROM
+
 
 @pytest.fixture
 def write_run(tmp_path):
@@ -57,6 +59,32 @@ def write_run(tmp_path):
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         return folder
+
+    return write
+
+
+@pytest.fixture
+def tune(write_run):
+    """Write what the protocol asks for: nine trials around a setting, which is the best of them, and its seeds.
+
+    Of two values, a third seed has their mean, so that a pair of numbers says what an interval is around.
+    """
+
+    def write(optim, values, curves=None, root=None, **given):
+        lr, weight_decay = given.pop("lr", 1e-3), given.pop("weight_decay", 0.1)
+        finals = (0.9, 0.5) if given.get("goal", "max") == "max" else (1.0, 2.0)
+        finals = given.pop("trial_finals", finals)
+        for rate in (lr / 3, lr, lr * 3):
+            for decay in (weight_decay / 3, weight_decay, weight_decay * 3):
+                final = finals[0 if (rate, decay) == (lr, weight_decay) else 1]
+                write_run(root, optim=optim, lr=rate, weight_decay=decay, seed=TRIAL_SEEDS_FROM, final=final, **given)
+        values = [*values, sum(values) / 2] if len(values) == 2 else values
+        folders = []
+        for seed, value in enumerate(values):
+            curve = curves[seed % len(curves)] if curves else ()
+            at = {"lr": lr, "weight_decay": weight_decay, "seed": seed}
+            folders.append(write_run(root, curve, optim=optim, **({"test": value, "final": value} | given | at)))
+        return folders
 
     return write
 
