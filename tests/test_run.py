@@ -245,7 +245,7 @@ def test_the_trace_is_shown_to_who_asks_for_it(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
-    command = f"{sys.executable} {RUN} -m +experiment=table7 hydra.sweeper.plan=true | head -1; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} {RUN} -m +experiment=table7 plan=true | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode in (0, cli.CLOSED)  # 0 where all of it fits the pipe before head has gone
     assert done.stderr == ""
