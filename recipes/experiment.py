@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, from_data, processes, recipe, record, run_id, startup, validation
+from recipes import build, processes, recipe, record, run_id, startup, validation
 from recipes.clock import Clock
 from recipes.errors import ConfigError
 
@@ -54,12 +54,6 @@ def run(cfg: DictConfig) -> str:
         if done is not None and done.get("cause") == record.NOT_WHOLE:
             _say(f"{folder}/summary.json lacks what a finished run has: this run is done again")
         return _run(cfg, folder)
-
-
-def _settle(cfg: DictConfig) -> None:
-    """Refuse what cannot be, and read from the data what follows from them."""
-    validation.check(cfg)
-    from_data.resolve(cfg)
 
 
 def _run(cfg: DictConfig, folder: Path) -> str:
