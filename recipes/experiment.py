@@ -39,7 +39,8 @@ def run(cfg: DictConfig) -> str:
     with processes.together():
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
-        processes.by_all(lambda: _settle(cfg))
+        processes.by_all(lambda: validation.check(cfg))
+        processes.by_all(lambda: from_data.resolve(cfg))
         if cfg.dry_run:
             from recipes import dry_run
 
