@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import build, processes, recipe, record, run_id, startup, validation
+from recipes import build, from_data, processes, recipe, record, run_id, startup, validation
 from recipes.clock import Clock
 from recipes.errors import ConfigError
 
