@@ -387,8 +387,16 @@ def _problems(cfg: DictConfig, given: set[str]) -> list[str]:
 
 
 def expanded(argument: str) -> str:
-    """An argument with ~/ at the start of a value read as the home folder, which the shell leaves after a =."""
-    return re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), argument)  # noqa: PTH111
+    """An argument as the user means it.
+
+    ~/ at the start of a value is the home folder, which the shell leaves after a =. A value with letters beyond ASCII
+    is put in the quotes that Hydra's grammar wants for them.
+    """
+    argument = re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), argument)  # noqa: PTH111
+    name, equals, value = argument.partition("=")
+    if not equals or value.isascii() or re.search(r"""[=,:\[\]{}()'"\\$]""", value):
+        return argument
+    return f"{name}='{value}'"
 
 
 def ordered(arguments: Sequence[str]) -> list[str]:

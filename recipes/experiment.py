@@ -39,7 +39,8 @@ def run(cfg: DictConfig) -> str:
     with processes.together():
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
-        processes.by_all(lambda: _settle(cfg))
+        processes.by_all(lambda: validation.check(cfg))
+        processes.by_all(lambda: from_data.resolve(cfg))
         if cfg.dry_run:
             from recipes import dry_run
 
@@ -54,12 +55,6 @@ def run(cfg: DictConfig) -> str:
         if done is not None and done.get("cause") == record.NOT_WHOLE:
             _say(f"{folder}/summary.json lacks what a finished run has: this run is done again")
         return _run(cfg, folder)
-
-
-def _settle(cfg: DictConfig) -> None:
-    """Refuse what cannot be, and read from the data what follows from them."""
-    validation.check(cfg)
-    from_data.resolve(cfg)
 
 
 def _run(cfg: DictConfig, folder: Path) -> str:
