@@ -15,6 +15,7 @@ from recipes import cli, config, experiment, forerunner, record
 from recipes.errors import ConfigError
 from recipes.forerunner import LAUNCHED
 
+SUMMARY = dict.fromkeys(("run_id", "task", "optim", "metric", "goal"), "as it was") | {"final": 0.5}
 RUN = "run:task=vit_b16 optim=adamw seed=3"
 
 
@@ -25,7 +26,7 @@ def asking(tiny, *overrides: str) -> DictConfig:
 def finish(overrides: list[str], status: str = "completed") -> None:
     """What run.py leaves behind."""
     place = record.folder_of(config.composed(overrides))
-    (place / "summary.json").write_text(json.dumps({"status": status}))
+    (place / "summary.json").write_text(json.dumps(SUMMARY | {"status": status}))
 
 
 def test_it_is_done_once_for_all_who_ask_at_the_same_time(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +116,8 @@ with open(place + "/.first.lock") as lock:
     except BlockingIOError:
         held = True
 told = {"held": held, "arguments": sys.argv[1:], "rank": os.environ.get("RANK")}
-json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
+whole = json.loads(os.environ["SUMMARY"]) | {"status": "completed"}
+json.dump(whole | told, open(place + "/summary.json", "w"))
 """
     (tmp_path / "run.py").write_text(script)
     (tmp_path / "conf").symlink_to(forerunner.ROOT / "conf")
@@ -123,6 +125,7 @@ json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
     cfg = asking(tiny)
     place = record.folder_of(config.composed(["task=vit_b16", "optim=adamw", "seed=3", f"output_dir={cfg.output_dir}"]))
     monkeypatch.setenv("PLACE", str(place))
+    monkeypatch.setenv("SUMMARY", json.dumps(SUMMARY))
     monkeypatch.setenv("RANK", "0")
     assert "RANK" in LAUNCHED
     assert forerunner.folder(cfg) == place
