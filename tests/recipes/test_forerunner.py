@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from recipes import cli, config, experiment, forerunner, record, sweep
 from recipes.errors import ConfigError
 
+SUMMARY = dict.fromkeys(("run_id", "task", "optim", "metric", "goal"), "as it was") | {"final": 0.5}
 RUN = "run:task=vit_b16 optim=adamw seed=3"
 
 
@@ -24,7 +25,7 @@ def asking(tiny, *overrides: str) -> DictConfig:
 def finish(overrides: list[str], status: str = "completed") -> None:
     """What run.py leaves behind."""
     place = record.folder_of(config.composed(overrides))
-    (place / "summary.json").write_text(json.dumps({"status": status}))
+    (place / "summary.json").write_text(json.dumps(SUMMARY | {"status": status}))
 
 
 def test_it_is_done_once_for_all_who_ask_at_the_same_time(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +115,8 @@ with open(place + "/.first.lock") as lock:
     except BlockingIOError:
         held = True
 told = {"held": held, "arguments": sys.argv[1:], "environment": dict(os.environ)}
-json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
+whole = json.loads(os.environ["SUMMARY"]) | {"status": "completed"}
+json.dump(whole | told, open(place + "/summary.json", "w"))
 """
     (tmp_path / "run.py").write_text(script)
     (tmp_path / "conf").symlink_to(forerunner.ROOT / "conf")
@@ -131,7 +133,7 @@ json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
         "HYDRA_FULL_ERROR": "1",
         sweep.VARIABLE: str(tmp_path / "sweep"),
     }
-    for name, value in (told_by_others | {"CUDA_VISIBLE_DEVICES": "3"}).items():
+    for name, value in (told_by_others | {"CUDA_VISIBLE_DEVICES": "3", "SUMMARY": json.dumps(SUMMARY)}).items():
         monkeypatch.setenv(name, value)
     assert forerunner.folder(cfg) == place
     told = record.read_summary(place)
