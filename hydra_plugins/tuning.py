@@ -366,5 +366,8 @@ def words(values: Iterable[float]) -> str:
 
 def say(line: str) -> None:
     """Print a line at once: what follows may take hours."""
-    print(line)
-    sys.stdout.flush()
+    from recipes import processes
+
+    if processes.is_first():
+        print(line)
+        sys.stdout.flush()

@@ -363,7 +363,8 @@ class Trainer:
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        yield from self._loader("train", batches)
+        found = iter(self._loader("train", batches))  # draws from torch's generator, so before a step has seeded it
+        return (batch for batch in found)
 
     def _loader(self, split: str, batches: loading.TrainBatches | loading.EvalBatches) -> Iterable[Batch]:
         pin = self.accelerator.device.type == "cuda"

@@ -113,7 +113,7 @@ def command(arguments: Sequence[str]) -> None:
 
     sys.argv = [str(ROOT / "run.py"), *arguments]
     config.register()
-    cli.guard(hydra.main(config_path=str(ROOT / "conf"), config_name="config", version_base="1.3")(cli.run))
+    sys.exit(cli.start(hydra.main(config_path=str(ROOT / "conf"), config_name="config", version_base="1.3")(cli.run)))
 
 
 def end(processes: Sequence[BaseProcess], said: Path, seconds: float = 120) -> list[int]:

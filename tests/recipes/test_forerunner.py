@@ -11,11 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from recipes import cli, config, experiment, forerunner, record, sweep
+from recipes import cli, config, experiment, forerunner, record, run_id, sweep
 from recipes.errors import ConfigError
 
-SUMMARY = dict.fromkeys(("run_id", "task", "optim", "metric", "goal"), "as it was") | {"final": 0.5}
 RUN = "run:task=vit_b16 optim=adamw seed=3"
+WHOLE = {"run_id": "0", "task": "vit_b16", "optim": "adamw", "metric": "accuracy", "goal": "max", "final": 0.5}
 
 
 def asking(tiny, *overrides: str) -> DictConfig:
@@ -25,7 +25,7 @@ def asking(tiny, *overrides: str) -> DictConfig:
 def finish(overrides: list[str], status: str = "completed") -> None:
     """What run.py leaves behind."""
     place = record.folder_of(config.composed(overrides))
-    (place / "summary.json").write_text(json.dumps(SUMMARY | {"status": status}))
+    (place / "summary.json").write_text(json.dumps(WHOLE | {"status": status}))
 
 
 def test_it_is_done_once_for_all_who_ask_at_the_same_time(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,13 +85,13 @@ def test_a_changed_setting_of_it_makes_another_run_of_the_one_that_asks(
     """As where somebody edits the file in conf/setting that the command is composed from."""
     cfg = tiny(setting.format(f"'{RUN}'"))
     as_shipped, compose = record.run_id(cfg), config.composed
-    record._id_of.cache_clear()
+    run_id._id_of.cache_clear()
     monkeypatch.setattr(config, "composed", lambda overrides: compose([*overrides, "log_every=7"]))
     assert record.run_id(cfg) == as_shipped  # what does not decide its result
-    record._id_of.cache_clear()
+    run_id._id_of.cache_clear()
     monkeypatch.setattr(config, "composed", lambda overrides: compose([*overrides, "steps=7"]))
     assert record.run_id(cfg) != as_shipped
-    record._id_of.cache_clear()
+    run_id._id_of.cache_clear()
 
 
 def test_a_command_that_cannot_be_composed_is_one_line(tiny) -> None:
@@ -115,10 +115,9 @@ with open(place + "/.first.lock") as lock:
     except BlockingIOError:
         held = True
 told = {"held": held, "arguments": sys.argv[1:], "environment": dict(os.environ)}
-whole = json.loads(os.environ["SUMMARY"]) | {"status": "completed"}
-json.dump(whole | told, open(place + "/summary.json", "w"))
+json.dump(WHOLE | {"status": "completed"} | told, open(place + "/summary.json", "w"))
 """
-    (tmp_path / "run.py").write_text(script)
+    (tmp_path / "run.py").write_text(f"WHOLE = {WHOLE}\n{script}")
     (tmp_path / "conf").symlink_to(forerunner.ROOT / "conf")
     monkeypatch.setattr(forerunner, "ROOT", tmp_path)
     cfg = asking(tiny)
@@ -133,7 +132,7 @@ json.dump(whole | told, open(place + "/summary.json", "w"))
         "HYDRA_FULL_ERROR": "1",
         sweep.VARIABLE: str(tmp_path / "sweep"),
     }
-    for name, value in (told_by_others | {"CUDA_VISIBLE_DEVICES": "3", "SUMMARY": json.dumps(SUMMARY)}).items():
+    for name, value in (told_by_others | {"CUDA_VISIBLE_DEVICES": "3"}).items():
         monkeypatch.setenv(name, value)
     assert forerunner.folder(cfg) == place
     told = record.read_summary(place)
