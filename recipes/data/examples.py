@@ -108,7 +108,7 @@ class ImageExamples:
         digest.update(repr(self.class_names).encode())
         return digest.hexdigest()[:16]
 
-    def part(self, mask: np.ndarray) -> "ImageExamples":
+    def part(self, mask: np.ndarray) -> ImageExamples:
         """The examples where the mask, bool [N], is true."""
         return ImageExamples(self.source, self.rows[mask], self.labels[mask], self.class_names, self.place)
 
@@ -171,7 +171,7 @@ class Reduced:
         return self.examples.fingerprint()
 
 
-def for_size(examples: ImageExamples, size: int) -> "ImageExamples | Reduced":
+def for_size(examples: ImageExamples, size: int) -> ImageExamples | Reduced:
     """The images as a model of this size reads them: from memory where it is small."""
     return Reduced(examples, size) if size <= SMALL else examples
 
