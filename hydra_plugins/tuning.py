@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -185,15 +186,8 @@ class TuningSweeper(Sweeper):
             list(overrides)
         ):
             key = str(override.key_or_group)
-            if key == "seed" or (key in CHOSEN_HERE and override.is_sweep_override()):
-                raise ConfigError(
-                    f"{key}= is set by the protocol: seeds= and first_seed= say which seeds are run, "
-                    "optim.lr= and optim.weight_decay= with one value each move the grid's centre"
-                )
-            if key == "scale" and override.is_sweep_override():
-                raise ConfigError(
-                    f"{override.input_line}: the number of trials hangs on the scale; start the command once for each"
-                )
+            if mistake := set_by_protocol(override):
+                raise ConfigError(mistake)
             written = override.get_key_element()  # with its +, where it adds
             if override.is_sweep_override():
                 values[key] = [f"{written}={value}" for value in override.sweep_string_iterator()]
@@ -310,6 +304,19 @@ class TuningSweeper(Sweeper):
                 "gives every optimizer as many more trials around its winner"
             )
         say(f"tables and figures: python scripts/compare.py {studies[0].cfg.output_dir}")
+
+
+def set_by_protocol(override: Override) -> str | None:
+    """What is wrong with an override of what the protocol itself varies, or None."""
+    key, several = override.key_or_group, override.is_sweep_override()
+    if key == "seed" or (key in CHOSEN_HERE and several):
+        return (
+            f"{key}= is set by the protocol: seeds= and first_seed= say which seeds are run, "
+            "optim.lr= and optim.weight_decay= with one value each move the grid's centre"
+        )
+    if key == "scale" and several:
+        return f"{override.input_line}: the number of trials hangs on the scale; start the command once for each"
+    return None
 
 
 def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:

@@ -142,7 +142,7 @@ class Lion(Optimizer):
                 for p, number in zip(group["params"], saved["params"], strict=True):
                     if state := given["state"].get(number):
                         self.state[p] = memory.loaded(state, p, group, places[p])
-            check_effect(self.param_groups)
+            check_effect(self.param_groups, loaded=True)
 
         before = self.register_load_state_dict_pre_hook(lambda _, state: given.update(state))
         with before, self.register_load_state_dict_post_hook(mend, prepend=True):

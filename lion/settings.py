@@ -77,19 +77,21 @@ def settled(group: Group) -> Group:
     return group | plain
 
 
-def check_effect(groups: Sequence[Group]) -> None:
+def check_effect(groups: Sequence[Group], loaded: bool = False) -> None:
     """Refuse options that change nothing in any of the groups that have them.
 
     Asked of all groups together, since a model may have biases that do not decay and norms in float32.
 
+    Args:
+        groups: of one optimizer.
+        loaded: their settings come from a checkpoint, in which a schedule may have brought the decay to 0.
+
     Raises:
         ValueError: names the option and what it needs.
     """
-    needs = {
-        "stochastic_rounding": ("rounds bfloat16 weights, and there are none", _has_bfloat16),
-        "cautious_decay": ("changes the weight decay, which is 0", _decays),
-        "corrected_decay": ("changes the weight decay, which is 0", _decays),
-    }
+    needs = {"stochastic_rounding": ("rounds bfloat16 weights, and there are none", _has_bfloat16)}
+    if not loaded:
+        needs |= dict.fromkeys(("cautious_decay", "corrected_decay"), ("changes the weight decay, which is 0", _decays))
     for option, (reason, has_effect) in needs.items():
         asked = [group for group in groups if group[option] and group["params"]]
         if asked and not any(map(has_effect, asked)):

@@ -14,9 +14,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recipes import commands, startup, sweep, validation
+from recipes import commands, from_data, processes, startup, sweep, validation
 from recipes.config import CONF
-from recipes.errors import BusyError, ConfigError
+from recipes.errors import BUSY, ConfigError
 from recipes.startup import INTERRUPTED
 
 CLOSED = 141  # the shell's convention for a process that wrote to a pipe that nobody reads
@@ -46,7 +46,7 @@ def guard(main: Callable[[], int | None]) -> int:
             raise
         _fail(error, lines)
     except KeyboardInterrupt as error:
-        if _rank() == 0:
+        if processes.is_first():
             print(f"\n{error or 'interrupted'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
@@ -56,7 +56,8 @@ def start(main: Callable[[], int | None]) -> int:
 
     def checked() -> int | None:
         arguments = [commands.expanded(text) for text in commands.ordered(sys.argv[1:])]
-        arguments, planned = commands.plan(arguments)
+        found: list[str] = []
+        arguments, planned = commands.plan(arguments, found)
         os.environ.pop(sweep.PLAN, None)
         if planned:
             os.environ[sweep.PLAN] = "1"
@@ -66,7 +67,9 @@ def start(main: Callable[[], int | None]) -> int:
         flags = parser.parse_args(arguments)
         elsewhere = flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun
         asked = flags.help or flags.hydra_help or flags.shell_completion or flags.info
-        if not (elsewhere or asked) and (found := commands.mistakes(flags.overrides, flags.multirun)):
+        if not (elsewhere or asked):
+            found += commands.mistakes(flags.overrides, flags.multirun)
+        if found:
             raise ConfigError("\n".join(found))
         return main()
 
@@ -79,19 +82,14 @@ def _refuse(message: str) -> NoReturn:
 
 def _fail(error: Exception, lines: str) -> NoReturn:
     """Leave with the lines: on the first of several processes alone, but for what only this one may have met."""
-    rank = _rank()
-    if rank == 0 or isinstance(error, OSError):
+    first = processes.is_first()
+    if first or isinstance(error, OSError):
         for line in lines.splitlines():
-            print(f"error: {line}" if rank == 0 else f"error (process {rank}): {line}", file=sys.stderr)
+            print(f"error: {line}" if first else f"error: process {os.environ['RANK']}: {line}", file=sys.stderr)
     sys.stderr.flush()
     if isinstance(error, OSError):  # what libraries' threads say of the same disk as the process ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(1)
-
-
-def _rank() -> int:
-    text = os.environ.get("RANK", "0")
-    return int(text) if text.isdecimal() else 0
 
 
 def _reader_gone() -> bool:
@@ -107,6 +105,7 @@ def run(cfg: DictConfig) -> None:
 
     if sweep.planned():
         validation.check(cfg)
+        from_data.resolve(cfg)
         print(sweep.plan_line(cfg))
         return
     from recipes import experiment
@@ -114,22 +113,18 @@ def run(cfg: DictConfig) -> None:
     sweep.end_with_parent()
     try:
         status, cause = experiment.run(cfg), None
-    except BusyError as error:
-        if not sweep.active():
-            raise
-        status, cause = sweep.ELSEWHERE, str(error)
     except Exception as error:
         lines = mistake(error)
         if not sweep.active():
             if FULL_TRACE or lines is None:
                 raise
             _fail(error, lines)  # an exception would have Hydra print a line of its own
+        status = sweep.ELSEWHERE if isinstance(error, ConfigError) and BUSY in str(error) else "failed"
         if lines is None:
             traceback.print_exc()
-        elif _rank() == 0:
-            for line in (lines or "").splitlines():
+        elif status == "failed" and processes.is_first():
+            for line in lines.splitlines():
                 print(f"error: {line}", file=sys.stderr)
-        status = "failed"
         cause = "; ".join(lines.splitlines()) if lines else f"{type(error).__name__}: {error}".splitlines()[0]
     if sweep.active():
         sweep.note(status, record.folder_of(cfg), cause)

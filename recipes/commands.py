@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes import config, signatures, validation
 from recipes.config import CONF
-from recipes.errors import ConfigError
 from recipes.settings import is_number
 
 # Settings by the names that other tools give them, for who types those.
@@ -89,7 +88,7 @@ def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
             for single in singles[:1]:
                 _apply(single, base, found, broken)
         given = {override.key_or_group for override in values}
-        found += _protocol(base, given)
+        found += _protocol(base, parsed)
         if _is_experiment(base):  # its sweeper knows the tasks and looks at each: here is only what holds for all
             general = re.compile(
                 "|".join(rf"{re.escape(key)}\b" for key in given if not key.startswith("model.")) or "$"
@@ -176,8 +175,12 @@ def _single(override: Override) -> Iterator[Override]:
 
 
 def _known(group: str) -> list[str]:
-    files = (CONF / group).rglob("*.yaml") if group == "tuned" else (CONF / group).glob("*.yaml")
-    return sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in files)
+    if group == "tuned":
+        from recipes.tuned import TABLES, names
+
+        places = sorted((file.parent.name, file.stem) for file in TABLES.glob("*/*.yaml"))
+        return [f"{scale}/{task}/{name}" for scale, task in places for name in names(scale, task)]
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def _choices(override: Override, found: list[str]) -> list[str]:
@@ -200,7 +203,11 @@ def _choices(override: Override, found: list[str]) -> list[str]:
             names.append(name)
             continue
         hint = f"; did you mean {close[0]}?" if close else ""
-        shown = ", ".join(known) if group != "tuned" else "<scale>/<task>/<optim>, the files in conf/tuned"
+        shown = (
+            ", ".join(known)
+            if group != "tuned"
+            else "<scale>/<task>/<optim>, the rows of conf/tuned/<scale>/<task>.yaml"
+        )
         found.append(f"{group}={name} is unknown; known: {shown}{hint}")
         names += close if group != "experiment" else []
     return [f"{key}={name}" for name in names]
@@ -346,7 +353,7 @@ def _is_experiment(cfg: DictConfig) -> bool:
     return bool(sweeper.get("params") or sweeper.get("conditions"))
 
 
-def _protocol(cfg: DictConfig, given: set[str]) -> list[str]:
+def _protocol(cfg: DictConfig, parsed: Sequence[Override]) -> list[str]:
     """Settings of Hydra's that its plugins would take without a look."""
     found = []
     launcher, sweeper = cfg.hydra.launcher, cfg.hydra.sweeper
@@ -355,6 +362,7 @@ def _protocol(cfg: DictConfig, given: set[str]) -> list[str]:
         found.append(f"hydra.launcher.n_jobs={jobs} must be a whole number of runs at a time, or -1 for one a core")
     if str(sweeper.get("_target_", "")).endswith("TuningSweeper"):
         tuning = importlib.import_module("hydra_plugins.tuning")
+        found += filter(None, map(tuning.set_by_protocol, parsed))
         found += tuning.protocol_problems(OmegaConf.to_container(sweeper, resolve=True), cfg.scale.name)
     return found
 
@@ -379,8 +387,16 @@ def _problems(cfg: DictConfig, given: set[str]) -> list[str]:
 
 
 def expanded(argument: str) -> str:
-    """An argument with ~/ at the start of a value read as the home folder, which the shell leaves after a =."""
-    return re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), argument)  # noqa: PTH111
+    """An argument as the user means it.
+
+    ~/ at the start of a value is the home folder, which the shell leaves after a =. A value with letters beyond ASCII
+    is put in the quotes that Hydra's grammar wants for them.
+    """
+    argument = re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), argument)  # noqa: PTH111
+    name, equals, value = argument.partition("=")
+    if not equals or value.isascii() or re.search(r"""[=,:\[\]{}()'"\\$]""", value):
+        return argument
+    return f"{name}='{value}'"
 
 
 def ordered(arguments: Sequence[str]) -> list[str]:
@@ -389,15 +405,8 @@ def ordered(arguments: Sequence[str]) -> list[str]:
     return [text for text in arguments if text not in overrides] + overrides
 
 
-def plan(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without `plan=`, and whether it was true.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    given = [text.partition("=")[2] for text in arguments if re.match(r"\+{0,2}plan=", text)]
-    for value in given:
-        if value.lower() not in ("true", "false"):
-            raise ConfigError(f"plan={value} must be true or false")
-    rest = [text for text in arguments if not re.match(r"\+{0,2}plan=", text)]
-    return rest, bool(given) and given[-1].lower() == "true"
+def plan(arguments: Sequence[str], found: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `plan=`, and whether it was true; what it cannot be is added to `found`."""
+    given = [text.partition("=")[2].lower() for text in arguments if re.match(r"\+{0,2}plan=", text)]
+    found += [f"plan={value} must be true or false" for value in given if value not in ("true", "false")]
+    return [text for text in arguments if not re.match(r"\+{0,2}plan=", text)], given[-1:] == ["true"]

@@ -166,7 +166,7 @@ def literal(value: Any) -> str:
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """The config as run.py would compose it and a run would hold it, also while Hydra is running this process."""
+    """The config as run.py would compose it and a run would hold it."""
     from recipes import from_data
 
     with composing():

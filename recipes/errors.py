@@ -1,5 +1,8 @@
 """The errors that a user's mistake raises: they end as a line each, never as a stack trace."""
 
+# What is said of a record that is no mistake where two sweeps share a folder.
+BUSY = "is being written by another process"
+
 
 class ConfigError(ValueError):
     """A setting, a file or a data set is not what it has to be.
@@ -7,7 +10,3 @@ class ConfigError(ValueError):
     The message says what was given, what is allowed, and what to do next, in one line; a command with several
     mistakes has a line for each.
     """
-
-
-class BusyError(ConfigError):
-    """Another process is writing the record now: no mistake where two sweeps share a folder."""

@@ -175,6 +175,7 @@ def _summary(
         "tuned_source": cfg.tuned.source,
         "steps_per_second": outcome.steps_per_second,
         "optimizer_step_ms": outcome.optimizer_step_ms,
+        "optimizer_step": outcome.optimizer_step,
         "optimizer_state_bytes": outcome.optimizer_state_bytes,
         "num_parameters": outcome.num_parameters,
         "data_fingerprint": outcome.data_fingerprint,

@@ -35,8 +35,10 @@ from recipes.outcome import DivergedError, InterruptedRunError, Journal, Outcome
 from recipes.progress import Progress
 from recipes.recipe import Recipe
 from recipes.signals import StopRequests
+from recipes.step_kind import StepKind
 
-FIGURES = ("steps_per_second", "optimizer_step_ms", "optimizer_state_bytes")  # of the outcome, measured by the window
+# Of the outcome, measured while the run goes on.
+FIGURES = ("steps_per_second", "optimizer_step_ms", "optimizer_step", "optimizer_state_bytes")
 
 
 class Trainer:
@@ -209,7 +211,12 @@ class Trainer:
             norm = nn.utils.get_total_norm([p.grad for p in self.trained.parameters() if p.grad is not None])
         meter.add_gradient(step, norm)
         meter.add_seconds(clock.switch("optimizer"))
-        self.optimizer.step()
+        if step == self.first + 1 and not cfg.shard:
+            with StepKind(sum(len(group["params"]) for group in self.optimizer.param_groups)) as watched:
+                self.optimizer.step()
+            self.outcome.optimizer_step = watched.kind
+        else:
+            self.optimizer.step()
         stretch = clock.switch("logging" if self.average is None else "averaging")
         meter.add_seconds(stretch)
         if timed:

@@ -61,7 +61,8 @@ class Outcome:
     num_parameters: int = 0
     optimizer_state_bytes: int = 0
     steps_per_second: float | None = None
-    optimizer_step_ms: float | None = None
+    optimizer_step_ms: float | None = None  # the step alone
+    optimizer_step: str | None = None  # its kind: fused, foreach or loop
     data_fingerprint: dict[str, str] = field(default_factory=dict)
     tokenizer: str | None = None  # what its tokens are, where it reads texts
     seconds: dict[str, float] = field(default_factory=dict)

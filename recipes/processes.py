@@ -203,7 +203,7 @@ def together() -> Iterator[None]:
         if not joined() or is_agreed(error):
             raise
         if is_lost(error):
-            if is_first():
+            if _speaks_of_loss():
                 print(f"error: {LostProcessError()}", file=sys.stderr, flush=True)
         elif isinstance(error, ConfigError | OSError):
             print(f"error: process {os.environ['RANK']}: {_words(error)}", file=sys.stderr, flush=True)
@@ -211,6 +211,16 @@ def together() -> Iterator[None]:
             traceback.print_exc()
         atexit.unregister(_leave)
         sys.exit(1)
+
+
+def _speaks_of_loss() -> bool:
+    """Whether this one of the processes that have lost another says so; the first may be the one that is lost."""
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    try:
+        return _get_default_store().add("loss is said", 1) == 1
+    except RuntimeError:  # the store has gone with the first process
+        return os.environ["RANK"] == "1"
 
 
 def sent_by_first(action: Callable[[], T]) -> T:

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.errors import BusyError, ConfigError
+from recipes.errors import BUSY, ConfigError
 from recipes.files import finite, write_json, write_text
 from recipes.run_id import run_id
 
@@ -90,12 +90,14 @@ class Record:
             _open.add(self)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"{self.folder} is being written by another process; wait for it or stop it") from None
+            raise ConfigError(f"{self.folder} {BUSY}; wait for it or stop it") from None
         except OSError as error:
             raise ConfigError(
                 f"output_dir={cfg.output_dir}: cannot write {self.folder} ({error.strerror}); "
                 "choose another with output_dir="
             ) from None
+        for torn in self.folder.glob(".*.tmp"):  # of a killed process, in the middle of writing a file
+            torn.unlink(missing_ok=True)
         earlier = (read_summary(self.folder) or {}).get("created")
         goes_on = any(self.folder.glob("checkpoint/step-*/optimizer.pt"))
         now = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -169,9 +171,10 @@ class Record:
 
     def discard(self) -> None:
         """Close the record and remove it, where this object made it and nothing has been measured."""
-        measured = read_metrics(self.folder / "metrics.jsonl")
+        begun = read_metrics(self.folder / "metrics.jsonl") or (self.folder / "checkpoint").exists()
+        own = self.fresh and self.is_there()
         self.close()
-        if not self.fresh or measured or (self.folder / "checkpoint").exists():
+        if begun or not own:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         for parent in list(self.folder.parents)[:2]:  # of the optimizer and the task, where nothing else is there

@@ -80,6 +80,25 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def announce_jobs() -> None:
+    """Have submitit say the ids of jobs as it hands them in: its Hydra launcher is silent until the last has ended."""
+    import submitit
+
+    submit = submitit.AutoExecutor.map_array
+    if getattr(submit, "announces", False):
+        return
+
+    def announced(self: Any, *args: Any, **kwargs: Any) -> Any:
+        jobs = submit(self, *args, **kwargs)
+        ids = [str(job.job_id) for job in jobs]
+        shown = ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
+        print(f"{len(ids)} jobs handed in: {shown}; what they print: {self.folder}", flush=True)
+        return jobs
+
+    announced.announces = True  # type: ignore[attr-defined]
+    submitit.AutoExecutor.map_array = announced
+
+
 class Count(Callback):
     """Hydra callback: opens the list before a sweep's first run, and prints the count after its last.
 
@@ -98,6 +117,8 @@ class Count(Callback):
                 f"hydra/launcher={launcher.rpartition('.')[2]} starts processes of its own, and this command has "
                 f"{processes.launched()}: choose one of both"
             )
+        if "submitit" in launcher:
+            announce_jobs()
         try:
             place = Path(config.hydra.sweep.dir)
             place.mkdir(parents=True, exist_ok=True)  # before Hydra does, which would trace
@@ -137,11 +158,6 @@ class Count(Callback):
             sys.exit(1)
 
 
-def _end(mistake: str) -> NoReturn:
-    """End the command with a user's mistake, which the first process says."""
-    sys.exit(f"error: {mistake}" if processes.is_first() else 1)
-
-
 def _settle(line: dict[str, Any]) -> None:
     """Wait for a run that another process had begun, and note what became of it."""
     from recipes.record import FINISHED
@@ -166,3 +182,8 @@ def _print_plan(config_of_sweep: Any) -> int:
     for run in runs:
         print(f"  {' '.join(run)}\n    {plan_line(config.composed(list(run)))}")
     return 0
+
+
+def _end(mistake: str) -> NoReturn:
+    """End the command with a user's mistake, which the first process says."""
+    sys.exit(f"error: {mistake}" if processes.is_first() else 1)

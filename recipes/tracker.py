@@ -1,5 +1,6 @@
 """A mirror of the run record in Weights & Biases. The record is the source of truth, this is a view of it."""
 
+import logging
 import netrc
 import os
 import sys
@@ -74,6 +75,7 @@ class Wandb:
             print(f"wandb cannot be reached, this run is mirrored offline ({reason})", file=sys.stderr)
             wandb.teardown()  # its own process still holds the id
             self._run = start("offline")
+        _quiet()
 
     def log(self, lines: Iterable[Line]) -> None:
         """Mirror measurements, one wandb step a training step."""
@@ -90,6 +92,12 @@ class Wandb:
         """Mirror the summary and close."""
         self._run.summary.update(summary)
         self._run.finish(exit_code=0 if summary.get("status") in ("completed", "diverged") else 1)
+
+
+def _quiet() -> None:
+    """Have wandb's own log files fail without a trace each: where the disk is full, the run says so in one line."""
+    for handler in logging.getLogger("wandb").handlers:
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
 
 
 def identity(

@@ -21,7 +21,7 @@ from recipes.settings import is_number, parse_bytes
 # What an optimizer's YAML says about itself, beside the arguments of its class.
 DESCRIPTION = ("name", "variant")
 HYDRAS = ("_target_", "_partial_", "_convert_")
-DECAY_RULES = ("weights", "all")
+DECAY_RULES = ("weights", "all")  # of recipes/param_groups.py, which imports torch
 
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
 LONGEST_PART = 255  # bytes of a file's name, on the file systems that there are

@@ -18,11 +18,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from reports.protocol import NEEDED, TRIAL_SEEDS_FROM
+from reports.protocol import FRESH_SEEDS, TRIAL_SEEDS_FROM, TRIALS
 from reports.selection import SETTING, Comparison
 from reports.statistics import NO_DIFFERENCE
 from reports.table import Row, Table, to_frame
-from reports.wording import NONE, fixed, places, short_count, short_number
+from reports.wording import NONE, fixed, laid_out, places, short_count, short_number
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
 # What a metric is called in words, where its name alone could be taken for another.
@@ -118,15 +118,19 @@ def legend(table: Table) -> list[str]:
         )
     if any(row.timed_step for row in rows):
         lines.append(
-            f"steps/s: over {table.reference}'s with the same kind of step, which is named [quartiles]; optimizer step: "
-            "the step alone. Timed in turn in one process."
+            f"steps/s: over {table.reference}'s with the same kind of step, which is named [quartiles]; optimizer "
+            "step: the step alone. Timed in turn in one process."
         )
     lines.append("optimizer state: median over the runs that completed or diverged. 1 MB = 10⁶ bytes.")
     variants = sorted(f"{row.optim}: {row.variant}" for row in rows if row.variant)
     markers: list[tuple[str, str, Callable[[Row], bool]]] = [
         ("†", "the smallest or largest value tried; a better one may lie beyond", _on_border),
         ("n<k", "n settings tried, where a rival got k", lambda r: r.trials < r.most_trials),
-        ("untuned", f"fewer than {NEEDED}, so no verdict is given", lambda r: r.untuned),
+        (
+            "untuned",
+            f"fewer than {TRIALS} trials or {FRESH_SEEDS} fresh seeds, so no verdict is given",
+            lambda r: r.untuned,
+        ),
         ("◊", "the setting was chosen on the same seeds, which flatters val", lambda r: not r.fresh and r.trials > 1),
         ("✗", "runs at this setting diverged; the mean is over the others", lambda r: r.diverged_there > 0),
         ("‡", "a seed was run more than once with other options; averaged by seed", lambda r: r.repeated),
@@ -196,21 +200,34 @@ def to_csv(tables: Sequence[Table]) -> str:
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Print the tables to a terminal; long lines of the legend are folded to its width."""
-    for table in tables:
+    """Print the tables to a terminal, as blocks of lines where it is too narrow; long lines are folded to its width."""
+    for table, title in zip(tables, titles(tables), strict=True):
         shown = cells(table)
+        console.print(Text(title, style="bold"))
+        console.print(Text(heading(table)))
+        if not table.tuned:
+            console.print(Text(f"{caption(table)}."))
+        _print_rows(shown, console)
+        for line in legend(table):
+            console.print(Text(line, style="dim"))
+        console.print()
+
+
+def _print_rows(shown: pd.DataFrame, console: Console) -> None:
+    rows = [{str(name): str(text) for name, text in row.items()} for row in shown.to_dict("records")]
+    names = [str(name) for name in shown]
+    words = [[word for text in (name, *(row[name] for row in rows)) for word in text.split()] for name in names]
+    if sum(max(map(len, of_column)) + 1 for of_column in words) > console.width:
+        for line in laid_out(rows, width=0):
+            console.print(Text(line))
+    else:
         grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in shown.columns:
             side: Literal["left", "right"] = "left" if name in ("optimizer", "runs") else "right"
             grid.add_column(Text(name.replace(" ", "\n", 1)), justify=side, overflow="fold")
         for values in shown.itertuples(index=False):
             grid.add_row(*(Text(_stacked(str(value))) for value in values))
-        console.print(Text(table.comparison.task, style="bold"))
-        console.print(Text(heading(table)))
         console.print(grid)
-        for line in legend(table):
-            console.print(Text(line, style="dim"))
-        console.print()
 
 
 def _on_border(row: Row) -> bool:

@@ -7,8 +7,9 @@ validation value over seeds; the test value plays no part. Where an optimizer ha
 for choosing (TRIAL_SEEDS_FROM and above), its setting is chosen by these alone, and its figures are those of the other
 seeds at that setting: nothing stands in a mean that took part in the choice.
 
-An optimizer of another class or with other arguments is another contender, and never shares a row. Of a comparison's kinds, the one that was run on most tasks has
-the optimizer's name alone, and others are named by what they have instead: "lion (betas 0.9 0.9)".
+An optimizer of another class or with other arguments is another contender, and never shares a row. Of a comparison's
+kinds, the one that was run on most tasks has the optimizer's name alone, and others are named by what they have
+instead: "lion (betas 0.9 0.9)".
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _rows(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     rows = []
     for label, figures in content["optimizers"].items():
         optim, step = _kind(label)
-        numbers = {key: float(figures[key]) for key in NUMBERS}
+        numbers = {key: math.nan if figures[key] is None else float(figures[key]) for key in NUMBERS}
         against = figures.get("against", content["reference"])
         if _kind(str(against)) != (common["reference"], step):  # unlike steps are not compared
             numbers |= dict.fromkeys(("ratio", "low", "high"), math.nan)

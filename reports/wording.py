@@ -2,9 +2,11 @@
 
 import math
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 
 NONE = "-"
+PIPE_WIDTH = 160  # columns, where no terminal says how many it has
 
 
 def short_count(number: int) -> str:
@@ -45,4 +47,31 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:80] or "-"
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
+
+
+def columns() -> int:
+    """Return the width of the terminal, or PIPE_WIDTH where there is none."""
+    return max(shutil.get_terminal_size((PIPE_WIDTH, 24)).columns, 20)
+
+
+def laid_out(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """Lay rows of texts out as a table, or as a block of lines for each row where the table is wider than `width`.
+
+    The first column is set to the left, the others to the right; in a block it stands above the others.
+    """
+    names = list(rows[0]) if rows else []
+    widths = [max(len(name), *(len(row[name]) for row in rows)) for name in names]
+    if sum(widths) + 2 * (len(widths) - 1) <= width:
+        lines = [names, *([row[name] for name in names] for row in rows)]
+        return ["  ".join(_set(text, place, widths) for place, text in enumerate(line)).rstrip() for line in lines]
+    label = max((len(name) for name in names[1:]), default=0)
+    return [
+        line
+        for row in rows
+        for line in (row[names[0]], *(f"  {name:<{label}}  {row[name]}" for name in names[1:] if row[name]))
+    ]
+
+
+def _set(text: str, place: int, widths: Sequence[int]) -> str:
+    return text.rjust(widths[place]) if place else text.ljust(widths[place])

@@ -7,10 +7,16 @@
 
 In each round every contender gets its turn, in an order that changes from round to round, so that the machine's moods
 hit all alike. All step the same float32 weights with the same gradients; each has its own state. Times are medians over
-rounds with quartiles; the ratio is to the reference's time in the same round. GB/s counts what a step has to move at
-least (weights and state read and written, gradients read) and is held against an in-place stream that is timed in the
-same rounds: three float32 arrays read, two written, by the same C library. Peak memory is what a step allocates beside
-weights, gradients and state. Libraries that are missing are named: pip install '.[recipes,bench]' gets them.
+rounds with quartiles.
+
+Each row names its step: fused (one pass), foreach (lists of tensors), loop (tensor by tensor), or own, where another
+library does not say. The ratio is to AdamW with the same step in the same round; to fused AdamW for an own step and for
+what is no optimizer. --reference compares all with one.
+
+GB/s counts what a step has to move at least (weights and state read and written, gradients read) and is held against an
+in-place stream that is timed in the same rounds: three float32 arrays read, two written, by the same C library. Peak
+memory is what a step allocates beside weights, gradients and state. Libraries that are missing are named:
+pip install '.[recipes,bench]' gets them.
 
 Writes <out>/<model>.csv, .md and .png. On the CPU.
 """
@@ -20,6 +26,7 @@ import logging
 import os
 import statistics
 import sys
+import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -47,7 +54,10 @@ LIBRARIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # name: package,
     "bitsandbytes-32bit": ("bitsandbytes", "bitsandbytes.optim", "Lion32bit", {}),
     "bitsandbytes-8bit": ("bitsandbytes", "bitsandbytes.optim", "Lion8bit", {}),
     "adamw-fused": ("torch", "torch.optim", "AdamW", {"fused": True}),
+    "adamw-foreach": ("torch", "torch.optim", "AdamW", {"foreach": True}),
 }
+LOOPS = ("lion-pytorch",)  # libraries that have no other step on the CPU
+LIKE = {"fused": "adamw-fused", "foreach": "adamw-foreach", "loop": "adamw", "own": "adamw-fused"}  # by step
 TRAINED = "lion,lion-bf16,lion-plain,adamw-fused,adamw,adafactor"  # by default with --train, where a step takes seconds
 Shapes = list[tuple[int, ...]]
 
@@ -119,6 +129,26 @@ def known() -> list[str]:
     """Every contender's name: our Lions, those of others, the baselines of conf/optim."""
     configured = sorted(path.stem for path in (ROOT / "conf/optim").glob("*.yaml"))
     return [*LIONS, *LIBRARIES, *(name for name in configured if name != "lion")]
+
+
+def kind_of_step(name: str) -> str:
+    """fused, foreach, loop or own: how a contender goes over the tensors, on the CPU."""
+    from omegaconf import OmegaConf
+
+    from lion.kernels import cpu
+
+    options: dict[str, Any]
+    if name in LIBRARIES:
+        options = LIBRARIES[name][-1]
+        if not {"fused", "foreach"} & options.keys():
+            return "loop" if name in LOOPS else "own"
+    elif name in LIONS:
+        options = LIONS[name] | ({"fused": False} if isinstance(cpu.library(), str) else {})
+    else:  # torch and timm take the loop on the CPU unless told otherwise, and so do our baselines
+        options = dict(OmegaConf.load(ROOT / f"conf/optim/{name}.yaml"))
+        if str(options["_target_"]) == "lion.Lion":
+            options = {"fused": not isinstance(cpu.library(), str)} | options
+    return next((kind for kind in ("fused", "foreach") if options.get(kind)), "loop")
 
 
 def contender(name: str, params: list[Any]) -> Any:
@@ -244,9 +274,16 @@ def affordable(names: list[str], state: int, chosen: bool) -> list[str]:
 
 
 def measure(
-    model: str, names: list[str], reference: str, options: argparse.Namespace
+    model: str, names: list[str], against: dict[str, str], options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], int]:
-    """A row of figures for each contender, the fastest first; and the number of rounds."""
+    """A row of figures for each contender, the fastest first; and the number of rounds.
+
+    Args:
+        model: whose tensors are stepped.
+        names: the contenders.
+        against: for each, the name of the contender that its time is divided by.
+        options: the command line's.
+    """
     import torch
 
     before: Callable[[], None] | None = None
@@ -263,7 +300,7 @@ def measure(
     slots: dict[str, Callable[[], float]] = {}
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
-        rows[name] = {"optimizer": name}
+        rows[name] = {"optimizer": name, "step": kind_of_step(name)}
         try:
             optimizer = contender(name, params)
             for _ in range(WARM):
@@ -278,8 +315,10 @@ def measure(
         rows[name] |= {"state_mb": state / 1e6, "bytes_per_parameter": state / elements}
         rows[name] |= {"peak_mb": allocated(optimizer.step) / 1e6, "moved": 12 * elements + 2 * state}
         slots[name] = slot(optimizer.step, options.steps, before)
-    if reference not in slots:
-        raise BenchError(f"the reference {reference} did not run: {rows[reference]['note']}")
+    for reference in dict.fromkeys(against[name] for name in slots):
+        if reference not in slots:
+            reason = rows[reference]["note"] if reference in rows else "the memory is too small for it"
+            raise BenchError(f"the reference {reference} did not run: {reason}")
     if before is not None:
         slots["forward and backward"] = slot(lambda: None, options.steps, before)
     elif (stream := _stream(elements)) is not None:
@@ -290,16 +329,17 @@ def measure(
         row = rows.setdefault(name, {"optimizer": name})
         low, middle, high = statistics.quantiles([1e3 * s for s in seconds], n=4, method="inclusive")
         row |= {"ms": middle, "ms_low": low, "ms_high": high}
-        ratios = [ours / theirs for ours, theirs in zip(seconds, taken[reference], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        row |= {"ratio": middle, "ratio_low": low, "ratio_high": high}
+        if (reference := against.get(name, options.reference or LIKE["fused"])) in taken:
+            ratios = [ours / theirs for ours, theirs in zip(seconds, taken[reference], strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+            row |= {"against": reference, "ratio": middle, "ratio_low": low, "ratio_high": high}
         if before is None:
             row["gb_per_s"] = row["moved"] / statistics.median(seconds) / 1e9
             if STREAM in taken:  # in the same round, as the ratio: a machine's bandwidth changes by the minute
                 shares = [theirs / ours for ours, theirs in zip(seconds, taken[STREAM], strict=True)]
                 row["of_stream"] = statistics.median(shares) * row["moved"] / (20 * elements)
     order = sorted(rows.values(), key=lambda row: row.get("ms", float("inf")))
-    return [{k: v for k, v in row.items() if k != "moved"} for row in order], len(taken[reference])
+    return [{k: v for k, v in row.items() if k != "moved"} for row in order], min(map(len, taken.values()))
 
 
 def _stream(elements: int) -> Callable[[], None] | None:
@@ -319,8 +359,10 @@ def _stream(elements: int) -> Callable[[], None] | None:
 
 HEADERS = {
     "optimizer": "optimizer",
+    "step": "step",
     "ms": "ms a step",
     "quartiles": "quartiles",
+    "against": "against",
     "ratio": "ratio",
     "ratio_quartiles": "quartiles ",
     "gb_per_s": "GB/s",
@@ -340,14 +382,15 @@ def table(rows: list[dict[str, Any]], style: str) -> str:
     told = []
     for row in rows:
         line = {k: f"{row[k]:.{n}f}" for k, n in digits.items() if row.get(k) is not None}
-        line |= {"optimizer": row["optimizer"], "note": row.get("note", "")}
+        line |= {name: row.get(name, "") for name in ("optimizer", "step", "against", "note")}
         if "ms" in row:
             line["quartiles"] = f"{row['ms_low']:.2f} to {row['ms_high']:.2f}"
+        if "ratio" in row:
             line["ratio_quartiles"] = f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}"
         told.append(line)
     used = [column for column in HEADERS if any(line.get(column) for line in told)]
     cells = [[line.get(column, "") for column in used] for line in told]
-    right = ["left" if column in ("optimizer", "note") else "right" for column in used]
+    right = ["left" if column in ("optimizer", "step", "against", "note") else "right" for column in used]
     return tabulate(cells, [HEADERS[c] for c in used], tablefmt=style, disable_numparse=True, colalign=right)
 
 
@@ -375,12 +418,26 @@ def picture(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     plt.close(figure)
 
 
+def writable(folder: Path) -> None:
+    """Make a folder for the results, before minutes are spent on them.
+
+    Raises:
+        BenchError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BenchError(f"--out {folder}: {error.strerror or error}; choose another folder") from None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="vit_s16", help=f"{', '.join(MODELS)} (%(default)s)")
     parser.add_argument("--optim", help="names, separated by commas (all; with --train: a few)")
-    parser.add_argument("--reference", default="adamw-fused", help="whose time is 1 (%(default)s)")
+    parser.add_argument("--reference", help="whose time is 1 for all (default: AdamW with the same step as each)")
     parser.add_argument("--threads", type=int, help="of torch (default: as many as torch takes)")
     parser.add_argument("--rounds", type=int, default=9, help="at most (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="of each contender in a round (%(default)s)")
@@ -393,16 +450,24 @@ def main(arguments: list[str] | None = None) -> int:
         if options.model not in MODELS:
             raise BenchError(f"no model {options.model}; there are {', '.join(MODELS)}")
         names = (options.optim or (TRAINED if options.train else ",".join(known()))).split(",")
-        names = list(dict.fromkeys([options.reference, *names]))
+        names = [*([options.reference] if options.reference else []), *names]
         if unknown := [name for name in names if name not in known()]:
             raise BenchError(f"no optimizer {unknown[0]}; there are {', '.join(known())}")
-        if min(options.rounds - 1, options.steps, options.batch_size, options.threads or 1) < 1:
-            raise BenchError("--rounds must be at least 2, --steps, --batch-size and --threads at least 1")
+        for option, least in (("rounds", 2), ("steps", 1), ("batch_size", 1), ("threads", 1)):
+            value = getattr(options, option)
+            if value is not None and value < least:
+                raise BenchError(f"--{option.replace('_', '-')} must be at least {least}, not {value}")
+        if not options.seconds > 0:
+            raise BenchError(f"--seconds must be above 0, not {options.seconds:g}")
+        writable(options.out)
+        against = {name: options.reference or LIKE[kind_of_step(name)] for name in names}
+        against |= {name: options.reference or name for name in against.values()}
+        names = list(dict.fromkeys([*against.values(), *names]))  # what others are divided by comes first
         import torch
 
         if options.threads:
             torch.set_num_threads(options.threads)
-        rows, rounds = measure(options.model, names, options.reference, options)
+        rows, rounds = measure(options.model, names, against, options)
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -410,9 +475,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     what = f"{options.model}, training steps of {options.batch_size}" if options.train else options.model
     heading = f"{what}, float32, {torch.get_num_threads()} threads, {rounds} rounds of {options.steps} steps"
-    note = f"{heading}; ratio to {options.reference}; torch {torch.__version__}"
+    compared = options.reference or "AdamW with the same step"
+    note = f"{heading}; ratio to {compared}; torch {torch.__version__}"
     print(f"{note}\n{table(rows, 'simple')}")
-    options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{options.model}{'-train' if options.train else ''}"
     pd.DataFrame(rows).to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
     path.with_suffix(".md").write_text(f"{note}\n\n{table(rows, 'github')}\n")

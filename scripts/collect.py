@@ -8,10 +8,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN_PROBLEMS = 5
 EPILOG = """\
 Runs that are in the folder's archives already are kept. Runs that have not completed or diverged are left out and
-counted. scripts/compare.py and `make reports` read archives as they read folders.
+counted, and records that cannot be read are named; the exit status is then 1. scripts/compare.py and `make reports`
+read archives as they read folders.
 
 Restored records have summary and measurements, and no weights: scripts/tune.py goes on from them, with more seeds or
 more trials, and nothing can start from their models. Runs that the folder has already are left as they are.
@@ -29,45 +35,67 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--restore", action="store_true", help="write archives out as folders of run records")
     options = parser.parse_args(arguments)
 
-    from recipes.files import write_text
-    from reports.archive import pack
-    from reports.records import missing_folders, raw_record, read_records
+    from reports.records import missing_folders, read_records
 
     if missing := missing_folders(options.records):
-        print(f"collect.py: {missing[0]}: no such folder", file=sys.stderr)
+        say(f"{missing[0]}: no such folder")
         return 2
-    if options.restore:
-        written, there = restore(options.records, options.into)
-        print(f"{options.into}: {written} records restored, {there} were there already")
-        return 0
-    runs = read_records([*options.records, *([options.into] if options.into.is_dir() else [])]).runs
-    ended = runs[runs["status"].isin(["completed", "diverged"])]
+    if options.into.exists() and not options.into.is_dir():
+        say(f"{options.into} is a file, and a folder to write to is needed; give it last")
+        return 2
+    records = read_records(options.records)
+    damaged = [line for line in records.problems if "a copy of a run" not in line]
+    for line in damaged[:SHOWN_PROBLEMS]:
+        say(line)
+    if damaged:
+        say(f"{len(damaged)} of {len(damaged) + len(records.runs)} records could not be read whole")
+    if records.runs.empty:
+        say(f"no run record in {', '.join(map(str, options.records))}")
+        return 2
+    try:
+        found = restore(records.runs, options.into) if options.restore else collect(options.records, options.into)
+    except OSError as error:
+        say(f"cannot write to {options.into}: {error.strerror}; choose another folder")
+        return 1
+    return found or (1 if damaged else 0)
+
+
+def collect(folders: list[Path], into: Path) -> int:
+    """Write the finished runs of the folders, and those that are there already, into archives."""
+    from recipes.files import write_text
+    from reports.archive import pack
+    from reports.records import raw_record, read_records
+
+    runs = read_records([*folders, *([into] if into.is_dir() else [])]).runs
+    ended = runs[runs["status"].isin(["completed", "diverged"]) & runs["run_id"].notna()]
     if ended.empty:
-        print(f"collect.py: no finished run in {', '.join(map(str, options.records))}", file=sys.stderr)
+        say(f"no finished run in {', '.join(map(str, folders))}")
         return 2
-    options.into.mkdir(parents=True, exist_ok=True)
+    into.mkdir(parents=True, exist_ok=True)
     for name, text in pack(raw_record(path) for path in ended["path"]).items():
-        write_text(options.into / name, text)
-        print(f"{options.into / name}: {text.count(chr(10))} runs, {len(text) / 1e6:.2f} MB")
+        write_text(into / name, text)
+        print(f"{into / name}: {text.count(chr(10))} runs, {len(text) / 1e6:.2f} MB")
     if unfinished := len(runs) - len(ended):
         print(f"{unfinished} runs that have not ended were left out")
     return 0
 
 
-def restore(archives: list[Path], into: Path) -> tuple[int, int]:
+def restore(runs: "pd.DataFrame", into: Path) -> int:
     """Write archived runs out as record folders, without configs and weights; those that are there stay as they are.
 
-    Returns:
-        How many were written, and how many were there.
+    Args:
+        runs: as read by `reports.records.read_records`, which lets no name through that leaves the folder.
+        into: where the records go.
     """
-    from recipes.files import write_json, write_text
+    from recipes.files import finite, safe_name, write_json, write_text
     from recipes.record import read_summary
-    from reports.records import raw_record, read_records
+    from reports.records import raw_record
 
     written = there = 0
-    for path in read_records(archives).runs["path"]:
+    nameless = int(runs["run_id"].isna().sum())
+    for path in runs.loc[runs["run_id"].notna(), "path"]:
         summary, measured = raw_record(path)
-        folder = into / summary["task"] / summary["optim"] / summary["run_id"]
+        folder = into.joinpath(*(safe_name(summary[key], key) for key in ("task", "optim", "run_id")))
         if read_summary(folder) is not None:
             there += 1
             continue
@@ -78,11 +106,21 @@ def restore(archives: list[Path], into: Path) -> tuple[int, int]:
             for step, value, seconds in zip(*series, strict=True)
         ]
         ordered = sorted(lines, key=lambda line: line[0])
-        write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for _, line in ordered))
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(finite(line)) + "\n" for _, line in ordered))
         write_json(folder / "summary.json", summary)
         written += 1
-    return written, there
+    print(f"{into}: {written} records restored, {there} were there already")
+    if nameless:
+        say(f"{nameless} records without a run_id were left out")
+    return 1 if nameless else 0
+
+
+def say(line: str) -> None:
+    """Write one line to stderr."""
+    print(f"collect.py: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    cli.guard(lambda: sys.exit(main()))

@@ -22,7 +22,7 @@ Settings are chosen on validation, never on test. Written are table.md, table.cs
 open in a browser) and, for each task, curves-<task> and heatmaps-<task> as .png and .svg.
 """
 SHOWN_PROBLEMS = 5
-PIPE_WIDTH = 160  # columns, where no terminal says how many it has
+REFERENCE, HIGHLIGHT = "adamw", "lion"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,13 +43,15 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("folders", nargs="+", type=Path, metavar="folder", help="where runs were written")
     command.add_argument("--out", type=Path, help="where to write (default: <first folder>/report)")
-    command.add_argument("--reference", default="adamw", help="optimizer to hold others against (%(default)s)")
-    command.add_argument("--highlight", default="lion", help="optimizer that stands out in curves (%(default)s)")
+    command.add_argument("--reference", help=f"row to hold others against, as tables name it ({REFERENCE})")
+    command.add_argument("--highlight", help=f"row that stands out in curves ({HIGHLIGHT})")
     command.add_argument("--task", action="append", metavar="TASK", help="this task only; may be repeated")
     return command
 
 
-def compare(folders: list[Path], out: Path | None, reference: str, highlight: str, tasks: list[str] | None) -> int:
+def compare(
+    folders: list[Path], out: Path | None, reference: str | None, highlight: str | None, tasks: list[str] | None
+) -> int:
     """Read, print, write; the heavy libraries are imported here so that --help answers at once."""
     from rich.console import Console
 
@@ -57,6 +59,7 @@ def compare(folders: list[Path], out: Path | None, reference: str, highlight: st
     from reports.records import missing_folders, read_records
     from reports.render import print_tables, to_csv, to_latex, to_markdown
     from reports.speeds import read_speeds
+    from reports.wording import columns
 
     records = read_records(folders)
     for problem in records.problems[:SHOWN_PROBLEMS]:
@@ -77,7 +80,17 @@ def compare(folders: list[Path], out: Path | None, reference: str, highlight: st
     if unknown := sorted(set(tasks or []) - set(known)):
         say(f"no runs of task {', '.join(unknown)}; there are runs of: {', '.join(known)}")
         return 2
-    results = compared(runs, read_speeds(folders), reference)
+    results = compared(runs, read_speeds(folders), reference or REFERENCE)
+    labels = {row.optim for table in results.tables for row in table.rows}
+    for option, given in (("--reference", reference), ("--highlight", highlight)):
+        kinds = sorted(label for label in labels if label.startswith(f"{given} ("))
+        if given is not None and given not in labels:
+            say(
+                f"{option} {given}: no row has this name"
+                + (f", since it ran with several settings; choose one: {', '.join(map(repr, kinds))}" if kinds else "")
+                + ("" if kinds else f"; there are: {', '.join(sorted(labels))}")
+            )
+            return 2
     out = out or folders[0] / "report"
     texts = {"table.md": to_markdown, "table.csv": to_csv, "table.tex": to_latex}
     try:
@@ -86,11 +99,11 @@ def compare(folders: list[Path], out: Path | None, reference: str, highlight: st
             (out / name).write_text(render(results.tables), encoding="utf-8", newline="\n")
         names = records.runs["optim"].unique()
         written = [*(out / name for name in texts), write_page(results, out)]
-        written += write_pictures(results, out, names, highlight)
+        written += write_pictures(results, out, names, highlight or HIGHLIGHT)
     except OSError as error:
         say(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
         return 1
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    console = Console(width=columns(), highlight=False)
     print_tables(results.tables, console)
     for path in written:
         print(path)
@@ -103,4 +116,6 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    cli.guard(lambda: sys.exit(main()))

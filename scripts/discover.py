@@ -58,6 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
     sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
     options = parser().parse_args(arguments)
     try:
+        if getattr(options, "tournament", 0) > getattr(options, "population", 0):
+            raise ValueError(
+                f"--tournament {options.tournament} is more than --population {options.population}: its programs are "
+                "drawn from the population"
+            )
         return int(options.command(options))
     except (ValueError, OSError) as error:
         print(f"discover.py: {error}", file=sys.stderr)
@@ -77,14 +82,14 @@ def parser() -> argparse.ArgumentParser:
     search.set_defaults(command=_of("searching", "run"))
     search.add_argument("--minutes", type=_positive(float), default=10.0, help="of search (default %(default)g)")
     search.add_argument("--evaluations", type=_positive(int), help="stop after so many a round, whatever the time")
-    search.add_argument("--seed", type=int, default=0, help="of the search (default %(default)s)")
+    search.add_argument("--seed", type=_at_least(0), default=0, help="of the search (default %(default)s)")
     search.add_argument("--out", type=Path, default=OUT, help="folder to write to (default %(default)s)")
     search.add_argument(
         "--workers", type=_workers, default=("processes", 1), help="processes (default 1); ray or ray:N: of a cluster"
     )
     search.add_argument("--restarts", type=_positive(int), default=1, help="rounds that share the minutes")
     search.add_argument("--from-best", action="store_true", help="one round more, from the best of the others")
-    search.add_argument("--population", type=_positive(int), default=1000, help="programs (default %(default)s)")
+    search.add_argument("--population", type=_at_least(2), default=1000, help="programs (default %(default)s)")
     search.add_argument("--tournament", type=_positive(int), default=2, help="programs (default %(default)s)")
     search.add_argument("--start", default="program3", help="first program (default %(default)s, AdamW)")
     search.add_argument(
@@ -153,6 +158,17 @@ def _workers(text: str) -> tuple[str, int]:
 
 
 _workers.__name__ = "number of workers"
+
+
+def _at_least(least: int) -> Any:
+    def read(text: str) -> int:
+        value = int(text)
+        if not least <= value < 2**31:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
+        return value
+
+    read.__name__ = "int"
+    return read
 
 
 def _positive(kind: type) -> Any:

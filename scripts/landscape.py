@@ -143,4 +143,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    sys.exit(cli.guard(main))

@@ -1,11 +1,11 @@
 """Turn the records of a learning-rate sweep at scale=embedded into conf/tuned/embedded/ and a table to commit.
 
     python run.py -m task=vit_b16 optim=adamw optim.lr=1e-3,3e-3,1e-2 optim.weight_decay=0.1 output_dir=outputs/centres
-    python scripts/make_centres.py outputs/centres     # read records, write the table, then the files
-    python scripts/make_centres.py                     # the files from the committed table alone
+    python scripts/make_centres.py outputs/centres     # read records, write their table, then conf/tuned
+    python scripts/make_centres.py                     # conf/tuned from the committed table alone
 
 Chosen is the best final validation metric; a test metric is never looked at. A task without a sweep of its own takes
-the numbers of the nearest one that has, and its files say so. The numbers are where a comparison's grid is centred;
+the numbers of the nearest one that has, and its table says so. The numbers are where a comparison's grid is centred;
 the comparison itself tunes every optimizer anew.
 """
 
@@ -48,19 +48,26 @@ NEAREST = {
 def read(folder: Path) -> list[dict[str, str]]:
     """One row a record, in a fixed order."""
     from recipes.record import read_summary
+    from reports.folders import walk
 
-    found = [read_summary(path.parent) for path in folder.rglob("summary.json")]
+    found = [read_summary(place) for place, names in walk([folder]) if "summary.json" in names]
     rows = [{name: "" if s.get(name) is None else str(s[name]) for name in COLUMNS} for s in found if s]
     return sorted(rows, key=lambda row: (row["task"], row["optim"], float(row["lr"]), float(row["weight_decay"])))
 
 
 def files(rows: list[dict[str, str]]) -> dict[Path, str]:
-    """Every file's path and text."""
+    """Every table's path and text."""
     texts = {}
     tasks = {row["task"] for row in rows}
     for task in sorted(tasks | set(NEAREST)):
         source_task = task if task in tasks else NEAREST[task]
-        for optim in sorted({row["optim"] for row in rows if row["task"] == source_task}):
+        lines = [
+            f"# python run.py task={task} optim=lion",
+            f"# Where the learning rates and weight decays of task={task} begin at scale=embedded, optimizers side by "
+            "side.",
+            "# Written by scripts/make_centres.py.",
+        ]
+        for optim in sorted({row["optim"] for row in rows if row["task"] == source_task}, key=_place):
             trials = [row for row in rows if row["task"] == source_task and row["optim"] == optim]
             ended = [row for row in trials if row["status"] == "completed"]
             if not ended:
@@ -73,14 +80,19 @@ def files(rows: list[dict[str, str]]) -> dict[Path, str]:
             )
             if source_task != task:
                 source += f"; {task} has no sweep of its own"
-            texts[FOLDER / task / f"{optim}.yaml"] = (
-                "# @package _global_\n"
-                f"# python run.py task={task} optim={optim}\n"
-                "# Written by scripts/make_centres.py.\n"
-                f"optim:\n  lr: {float(best['lr']):g}\n  weight_decay: {float(best['weight_decay']):g}\n"
-                f'tuned:\n  file: embedded/{task}/{optim}\n  source: "{source}"\n'
-            )
+            lines += [
+                f"{optim}:",
+                f"  lr: {float(best['lr']):g}",
+                f"  weight_decay: {float(best['weight_decay']):g}",
+                f'  source: "{source}"',
+            ]
+        texts[FOLDER / f"{task}.yaml"] = "\n".join(lines) + "\n"
     return texts
+
+
+def _place(optim: str) -> tuple[int, str]:
+    """AdamW and Lion first."""
+    return ("adamw", "lion", optim).index(optim), optim
 
 
 def main() -> int:
@@ -103,7 +115,7 @@ def main() -> int:
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    print(f"{len(texts)} files written to {FOLDER.relative_to(ROOT)}")
+    print(f"{len(texts)} tables written to {FOLDER.relative_to(ROOT)}")
     return 0
 
 

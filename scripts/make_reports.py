@@ -45,4 +45,6 @@ def _content(path: Path) -> bytes | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    cli.guard(lambda: sys.exit(main()))

@@ -3,9 +3,9 @@
     python scripts/make_tuned.py            # write the files
     python scripts/make_tuned.py --check    # exit 1 where one differs from what is there
 
-The paper prints learning rate and weight decay for Lion and for AdamW (for Adafactor where that was its baseline).
-It tuned the other optimizers too and does not print what it found: they start from AdamW's numbers, the
-sign-based ones from Lion's, and their files say so.
+One table a task. The paper prints learning rate and weight decay for Lion and for AdamW (for Adafactor where that was
+its baseline). It tuned the other optimizers too and does not print what it found: conf/tuned/fallback.yaml says whose
+numbers they start from.
 """
 
 import argparse
@@ -17,15 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "conf" / "tuned" / "paper"
 
 STRONG = "RandAug 2 15 + Mixup 0.5"
-# task, suffix that the augmentation adds to the file's name -> the row's task and augmentation
+# task, section of its table for an augmentation -> the row's task and augmentation
 ROWS = {
     ("resnet50", ""): ("ImageNet ResNet-50", ""),
     ("mixer_s16", ""): ("ImageNet Mixer-S/16", ""),
     ("mixer_b16", ""): ("ImageNet Mixer-B/16", ""),
     ("vit_s16", ""): ("ImageNet ViT-S/16", ""),
-    ("vit_s16", "_randaug_mixup"): ("ImageNet ViT-S/16", STRONG),
+    ("vit_s16", "randaug_mixup"): ("ImageNet ViT-S/16", STRONG),
     ("vit_b16", ""): ("ImageNet ViT-B/16", ""),
-    ("vit_b16", "_randaug_mixup"): ("ImageNet ViT-B/16", STRONG),
+    ("vit_b16", "randaug_mixup"): ("ImageNet ViT-B/16", STRONG),
     ("coatnet_1", ""): ("ImageNet CoAtNet-1", "RandAug 2 15 + Mixup 0.8"),
     ("coatnet_3", ""): ("ImageNet CoAtNet-3", "RandAug 2 15 + Mixup 0.8"),
     ("vit_b16_in21k", ""): ("ImageNet-21K ViT-B/16", ""),
@@ -53,41 +53,54 @@ ROWS = {
     ("bert_large", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
 }
 LANGUAGE_BETAS = {("0.9", "0.99"), ("0.95", "0.98")}  # named only where they differ from those in conf/optim
-BETA2_ALONE = {"adafactor": "beta2_cap"}  # what an optimizer whose beta1 is not set calls beta2
 PRINTED = {"AdamW": "adamw", "Adafactor": "adafactor", "Lion": "lion"}
-# Which optimizer's numbers the ones that the paper does not print start from.
-ADAPTIVE = ("adamw", "adafactor", "radam", "nadam", "nadam_torch", "adabelief", "amsgrad", "amsgrad_torch")
-SIGNS = ("powersign", "addsign", "signum")
+NAMES = {name: printed for printed, name in PRINTED.items()}
+Printed = dict[str, str]
 
 
 def files() -> dict[Path, str]:
-    """Every file's path and text."""
+    """Every table's path and text."""
     lines = (ROOT / "reports" / "paper" / "hyperparameters.csv").read_text().splitlines()
     table = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    texts = {}
-    for (task, suffix), (name, augmentation) in ROWS.items():
+    texts: dict[Path, str] = {}
+    for (task, section), (name, augmentation) in ROWS.items():
         rows = {PRINTED[r["optimizer"]]: r for r in table if r["task"] == name and r["augmentation"] == augmentation}
-        baseline = next(optim for optim in rows if optim != "lion")
-        for optim in (*ADAPTIVE, "lion", *SIGNS):
-            start = "lion" if optim in SIGNS or optim == "lion" else baseline
-            row = rows.get(optim, rows[start])
-            source = f"Lion paper, Table 12, {name}{f', {augmentation}' if augmentation else ''}"
-            if optim not in rows:
-                source += f": {row['optimizer']}'s numbers, since {optim}'s are not printed"
-            where = f"{task}/{optim}{suffix}"
-            betas = (row["beta1"], row["beta2"])
-            named = task.startswith(("gpt2", "bert", "llm")) and betas in LANGUAGE_BETAS and optim not in SIGNS
-            own = f"{BETA2_ALONE[optim]}: {betas[1]}" if optim in BETA2_ALONE else f"betas: [{', '.join(betas)}]"
-            printed = f"  {own}\n" if named else ""
-            texts[FOLDER / f"{where}.yaml"] = (
-                "# @package _global_\n"
-                f"# python run.py task={task} optim={optim} scale=paper"
-                f"{' augment=randaug_mixup' if suffix else ''} dry_run=true\n"
-                "# Written by scripts/make_tuned.py.\n"
-                f"optim:\n  lr: {row['lr']}\n  weight_decay: {row['weight_decay'] or '0.0'}\n{printed}"
-                f'tuned:\n  file: paper/{where}\n  source: "{source}"\n'
+        path = FOLDER / f"{task}.yaml"
+        indent = "  " if section else ""
+        if not section:
+            texts[path] = (
+                f"# python run.py task={task} optim=lion scale=paper dry_run=true\n"
+                f"# Where the learning rates and weight decays of task={task} begin at scale=paper, optimizers side by "
+                "side.\n# Written by scripts/make_tuned.py from the paper's Table 12; what it does not print, see "
+                "../fallback.yaml.\n"
             )
+        else:
+            texts[path] += f"{section}:\n"
+        source = f"Lion paper, Table 12, {name}{f', {augmentation}' if augmentation else ''}"
+        lines = _lines(rows, language=task.startswith(("gpt2", "bert", "llm")), source=source)
+        texts[path] += f'{indent}source: "{source}"\n' + "".join(f"{indent}{line}\n" for line in lines)
     return texts
+
+
+def _lines(rows: dict[str, Printed], *, language: bool, source: str) -> list[str]:
+    """A line for each optimizer that the paper prints; of the language tasks, for both baselines, with their betas."""
+    baseline = next(optim for optim in rows if optim != "lion")
+    lines = []
+    for optim in ("adamw", "lion", "adafactor"):
+        row = rows.get(optim, rows[baseline])
+        betas = row["beta1"], row["beta2"]
+        named = language and betas in LANGUAGE_BETAS
+        if optim not in rows and not named:
+            continue
+        numbers = [f"lr: {row['lr']}", f"weight_decay: {row['weight_decay'] or '0.0'}"]
+        if named:  # Adafactor's beta2 rises to a cap of its own name
+            numbers.append(f"beta2_cap: {betas[1]}" if optim == "adafactor" else f"betas: [{', '.join(betas)}]")
+        if optim in rows:
+            lines.append(f"{optim}: {{{', '.join(numbers)}}}")
+        else:
+            why = f"{source}: {row['optimizer']}'s numbers, since {NAMES[optim]}'s are not printed"
+            lines += [f"{optim}:", *(f"  {number}" for number in numbers), f'  source: "{why}"']
+    return lines
 
 
 def main() -> int:
@@ -102,9 +115,11 @@ def main() -> int:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    print(f"{differing} files differ" if check else f"{len(files())} files written to {FOLDER.relative_to(ROOT)}")
+    print(f"{differing} files differ" if check else f"{len(files())} tables written to {FOLDER.relative_to(ROOT)}")
     return 1 if differing else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    sys.exit(cli.guard(main))

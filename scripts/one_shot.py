@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = ROOT / "reports" / "paper" / "llm_one_shot_tasks.csv"
 FIGURES = ("exact_match", "em", "acc_norm", "acc")  # the first of these that a task has
+NEEDED = ("task.name", "task.recipe", "model.name", "data.name", "data.options.context")  # keys of a run's config
 SIZES = {"llm_1b": "1b", "llm_2b": "2b", "llm_7b": "7b"}
 
 
@@ -38,19 +39,25 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     Raises:
         ConfigError: the folder holds no run, or a model that does not predict the next token.
     """
+    import yaml
     from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
     from transformers import PreTrainedTokenizerFast
 
-    from recipes import checkpoint, recipe
+    from recipes import checkpoint, cli, recipe
     from recipes.data.text import TokenWindows
     from recipes.errors import ConfigError
     from recipes.language_modelling import NextTokens
 
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder} is no run's folder: config.yaml is missing")
-    cfg = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(cfg, DictConfig)
-    made = recipe.make(cfg)
+    try:
+        cfg = OmegaConf.load(folder / "config.yaml")
+        if not isinstance(cfg, DictConfig) or any(OmegaConf.select(cfg, key) is None for key in NEEDED):
+            raise ConfigError(f"{folder}/config.yaml is not the config of a run ({', '.join(NEEDED)} are needed)")
+        made = recipe.make(cfg)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{folder}/config.yaml cannot be read ({cli.one_line(error)})") from None
     train: Any = made.examples()["train"] if cfg.task.recipe == "language_modelling" else None
     if not isinstance(train, NextTokens):
         raise ConfigError(f"{folder} is a run of task={cfg.task.name}, which does not predict the next token")
@@ -142,20 +149,22 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, float]], task: str) -> str:
     """Ours beside the paper's, in percent, with the averages of generation (NLG) and understanding (NLU)."""
+    from reports.wording import columns, laid_out
+
     size = SIZES.get(task)
     rows = {row["lm_eval"]: row for row in paper() if row["lm_eval"]}
-    columns = [] if size is None else [f"{size}_adafactor", f"{size}_lion"]
-    lines = [f"{'task':<20}{'figure':<13}{'ours':>7}" + "".join(f"{f'paper {name[3:]}':>18}" for name in columns)]
+    shown = [] if size is None else [f"{size}_adafactor", f"{size}_lion"]
+    texts: list[dict[str, str]] = []
     groups: dict[str, list[float]] = {}
     for name, values in results.items():
         figure = next((figure for figure in FIGURES if figure in values), None)
         if figure is None:
             continue
         value, row = 100 * values[figure], rows.get(name)
-        lines.append(
-            f"{name:<20}{figure:<13}{value:>7.1f}" + "".join(f"{row[column] if row else '':>18}" for column in columns)
-        )
+        texts.append({"task": name, "figure": figure, "ours": f"{value:.1f}"})
+        texts[-1] |= {f"paper {column[3:]}": row[column] if row else "" for column in shown}
         groups.setdefault(row["group"] if row else "other", []).append(value)
+    lines = laid_out(texts, columns())
     lines += [f"average of {len(found)} {name}: {statistics.fmean(found):.1f}" for name, found in groups.items()]
     return "\n".join(lines)
 
@@ -199,10 +208,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(table(results, cfg.task.name))
     out = options.out or options.run / "one_shot.json"
-    write_json(out, {"shots": options.shots, "limit": options.limit, "tasks": results})
+    try:
+        write_json(out, {"shots": options.shots, "limit": options.limit, "tasks": results})
+    except OSError as error:
+        print(f"error: cannot write {out}: {error.strerror}; the figures stand above", file=sys.stderr)
+        return 1
     print(out)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    cli.guard(lambda: sys.exit(main()))

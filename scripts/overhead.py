@@ -4,7 +4,7 @@
     python scripts/overhead.py --rounds 31 --block 20 task=resnet50 optim=adamw
 
 One run of the suite (record, clocks, schedule, seeding; no tracker) stops after every block of steps to let a loop of
-a dozen lines, without any of it, train a copy of the same model on the same data with the same optimizer for as many.
+a dozen lines, without any of it, train a copy of the same model on the same data and device with the same optimizer.
 A block of the suite's is held against the bare ones before and after it, so that a machine that changes its pace
 meanwhile does so for both. Printed are the median of these ratios with the quartiles, and the suite's own steps per
 second against a stopwatch outside of it. Evaluation and checkpoints come after the last block: a bare loop has none.
@@ -27,6 +27,8 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
         Seconds of each block of the suite's; of the bare ones before, between and after them; and the steps per second
         that the suite's summary would say.
     """
+    import torch
+
     from recipes import build, devices, recipe, tracker
     from recipes.bare import BareLoop
     from recipes.clock import Clock
@@ -42,6 +44,8 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
 
         def _step(self, step: int, *arguments: Any) -> Any:
             if step and step % block == 0:
+                if accelerator.device.type != "cpu":  # what it has begun in the background is its own time
+                    torch.accelerator.synchronize()
                 began = time.perf_counter()
                 with self.clock.during("turn"):
                     bare_seconds.append(bare.steps(block)[0])
@@ -54,7 +58,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     record = Record(placed)
     journal = Journal(record, tracker.Silent())
     accelerator = devices.start(cfg)
-    bare = BareLoop(cfg)
+    bare = BareLoop(cfg, accelerator.device)
     bare.steps(block)  # warms caches and the allocator up, as the suite's first block does
     make_optimizer = build.optimizer_factory(cfg.optim)
     trainer = TakingTurns(cfg, recipe.make(cfg), make_optimizer, accelerator, journal, record.folder, clock, outcome)
@@ -108,4 +112,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    cli.guard(lambda: sys.exit(main()))

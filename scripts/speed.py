@@ -8,8 +8,10 @@ Every optimizer trains its own copy of the same model on the same batches. A rou
 from round to round, a block of steps; what is reported is the median over rounds of its speed over the reference's in
 the same round, with the quartiles. Writes <out>/<task>.speed.json, which the tables read.
 
-Lion and AdamW have a fused step each; like is held against like: rows by an optimizer's name are plain PyTorch steps,
-"lion (fused)" and "adamw (fused)" stand beside them.
+Like is held against like: each row names its kind of step (fused: one pass over memory; foreach: operations on lists of
+tensors; loop: tensor by tensor), told by the operations that run, and is held against the reference's step of the same
+kind. Lion and AdamW are timed fused, their fastest, and in plain PyTorch. "step, ms" is the step alone, without
+clipping and averaging of weights.
 
 With --against, two settings of one optimizer are timed instead, and nothing is written.
 """
@@ -17,43 +19,93 @@ With --against, two settings of one optimizer are timed instead, and nothing is 
 import argparse
 import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recipes.bare import BareLoop
 
-ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad,adamw (fused),lion (fused)"
-OPTIONS = {
-    "lion": ["optim=lion", "+optim.fused=false"],
-    "lion (fused)": ["optim=lion", "+optim.fused=true"],
-    "adamw (fused)": ["optim=adamw", "+optim.fused=true"],
+ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
+FUSED = ("adamw", "lion")  # also timed with their fused step
+KINDS = {  # what asks torch's optimizers and Lion for a kind of step
+    "fused": ["++optim.fused=true"],
+    "foreach": ["++optim.fused=false", "++optim.foreach=true"],
+    "loop": ["++optim.fused=false", "++optim.foreach=false"],
 }
+Figures = dict[str, float | str | None]
 
 
-def measure(contenders: dict[str, "BareLoop"], reference: str, rounds: int, block: int) -> dict[str, dict[str, float]]:
-    """Time all in turn."""
+def measure(
+    contenders: "Mapping[str, BareLoop]", against: Mapping[str, str], rounds: int, block: int
+) -> dict[str, Figures]:
+    """Time all in turn.
+
+    Args:
+        contenders: by their names.
+        against: the contender that each is held against; those that it lacks are held against none.
+        rounds: each has a block of every contender's steps.
+        block: steps in a row.
+    """
+    from recipes.bare import Rounds
+
     names = list(contenders)
     for contender in contenders.values():
         contender.steps(block)  # state is made and caches are warm
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    progress = Rounds(rounds)
     for number in range(rounds):
         for place in range(len(names)):
             name = names[(number + place) % len(names)]
             taken[name].append(contenders[name].steps(block))
-    found = {}
+        progress.done(number + 1)
+    found: dict[str, Figures] = {}
     for name, contender in contenders.items():
-        ratios = [theirs[0] / ours[0] for ours, theirs in zip(taken[name], taken[reference], strict=True)]
-        low, median, high = statistics.quantiles(ratios, n=4)
-        found[name] = {
-            "ratio": round(median, 4),
-            "low": round(low, 4),
-            "high": round(high, 4),
+        found[name] = {"against": against.get(name), "ratio": None, "low": None, "high": None}
+        if name in against:
+            pairs = zip(taken[name], taken[against[name]], strict=True)
+            quartiles = statistics.quantiles([theirs[0] / ours[0] for ours, theirs in pairs], n=4)
+            found[name] |= {key: round(v, 4) for key, v in zip(("low", "ratio", "high"), quartiles, strict=True)}
+        found[name] |= {
             "steps_per_second": round(block / statistics.median(total for total, _ in taken[name]), 2),
-            "optimizer_step_ms": round(1e3 * statistics.median(inside for _, inside in taken[name]) / block, 4),
+            "optimizer_step_ms": round(1e3 * statistics.median(inside for _, inside in taken[name]), 4),
             "state_bytes": contender.state_bytes(),
         }
     return found
+
+
+def by_kind(
+    names: list[str], overrides: list[str], reference: str, cfg: Any
+) -> "tuple[dict[str, BareLoop], dict[str, str]]":
+    """Each optimizer by its name and kind of step, and what each is held against.
+
+    Raises:
+        ConfigError: a setting is none.
+    """
+    from recipes import config
+    from recipes.bare import BareLoop, device_of
+
+    device = device_of(cfg)
+    contenders: dict[str, BareLoop] = {}
+
+    def add(name: str, more: list[str]) -> None:
+        made = BareLoop(config.composed([*overrides, f"optim={name}", *more]), device)
+        made.steps(1)
+        contenders.setdefault(f"{name} ({made.step_kind()})", made)  # a kernel that is not there gives a plain step
+
+    for name in dict.fromkeys([reference, *names]):
+        if name in FUSED:
+            add(name, KINDS["fused"])
+            add(name, ["++optim.fused=false"])
+        else:
+            add(name, [])
+    kinds = {label: label.rpartition(" (")[2].removesuffix(")") for label in contenders}
+    for kind in dict.fromkeys(kinds.values()):
+        if reference in FUSED and f"{reference} ({kind})" not in contenders:
+            add(reference, KINDS[kind])
+    against = {label: f"{reference} ({kind})" for label, kind in kinds.items()}
+    against |= {label: label for label in contenders if label not in kinds}
+    return contenders, {label: other for label, other in against.items() if other in contenders}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,25 +122,28 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rounds must be at least 2 and --block at least 1")
 
     from recipes import cli, config
-    from recipes.bare import BareLoop
+    from recipes.bare import BareLoop, device_of
     from recipes.experiment import versions
     from recipes.files import write_json
+    from reports.wording import columns, laid_out
 
     given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
     names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")
     rest = [text for text in options.overrides if text != given]
-    reference = options.against or options.reference
-    chosen = {n: [*rest, *OPTIONS.get(n, [f"optim={n}"])] for n in (reference, *(n for n in names if n != reference))}
-    if options.against is not None:
-        chosen = {reference: [*options.overrides, *reference.split()], "as given": options.overrides}
     try:
-        configs = {name: config.composed(overrides) for name, overrides in chosen.items()}
-        first = configs[reference]
+        first = config.composed([*rest, f"optim={options.reference}"] if options.against is None else options.overrides)
         import torch
 
         if first.scale.threads:
             torch.set_num_threads(first.scale.threads)
-        found = measure({n: BareLoop(cfg) for n, cfg in configs.items()}, reference, options.rounds, options.block)
+        if options.against is None:
+            contenders, against = by_kind(names, rest, options.reference, first)
+        else:
+            other = config.composed([*options.overrides, *options.against.split()])
+            device = device_of(first)
+            contenders = {options.against: BareLoop(other, device), "as given": BareLoop(first, device)}
+            against = dict.fromkeys(contenders, options.against)
+        found = measure(contenders, against, options.rounds, options.block)
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise
@@ -100,7 +155,8 @@ def main(arguments: list[str] | None = None) -> int:
         "model": first.model.name,
         "batch_size": first.batch_size,
         "threads": torch.get_num_threads(),
-        "reference": reference,
+        "device": str(device_of(first)),
+        "reference": options.reference,
         "rounds": options.rounds,
         "block": options.block,
         "processor": processor(),
@@ -111,19 +167,26 @@ def main(arguments: list[str] | None = None) -> int:
         f"{result['task']} at scale {result['scale']}, batch {result['batch_size']}, "
         f"{options.rounds} rounds of {options.block} steps"
     )
-    wide = max(15, *(len(name) + 1 for name in found))
-    heading = "optimizer" if options.against is None else ""
-    print(f"{heading:<{wide}}{'steps/s':>9}{'ratio':>8}{'quartiles':>18}{'step, ms':>10}{'state, MB':>11}")
-    for name, f in found.items():
-        quartiles = f"{f['low']:.3f} to {f['high']:.3f}"
-        print(
-            f"{name:<{wide}}{f['steps_per_second']:>9.1f}{f['ratio']:>8.3f}{quartiles:>18}"
-            f"{f['optimizer_step_ms']:>10.2f}{f['state_bytes'] / 1e6:>11.2f}"
-        )
+    rows = [
+        {
+            "optimizer" if options.against is None else "": name,
+            "steps/s": f"{f['steps_per_second']:.1f}",
+            "ratio": "-" if f["ratio"] is None else f"{f['ratio']:.3f}",
+            "quartiles": "-" if f["ratio"] is None else f"{f['low']:.3f} to {f['high']:.3f}",
+            "step, ms": f"{f['optimizer_step_ms']:.2f}",
+            "state, MB": f"{float(f['state_bytes'] or 0) / 1e6:.2f}",
+        }
+        for name, f in found.items()
+    ]
+    print("\n".join(laid_out(rows, columns())))
     if options.against is not None:
         return 0
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_json(options.out / f"{first.task.name}.speed.json", result)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_json(options.out / f"{first.task.name}.speed.json", result)
+    except OSError as error:
+        print(f"error: cannot write to {options.out}: {error.strerror}; the figures stand above", file=sys.stderr)
+        return 1
     print(options.out / f"{first.task.name}.speed.json")
     return 0
 
@@ -140,4 +203,6 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    cli.guard(lambda: sys.exit(main()))

@@ -4,7 +4,8 @@
     python scripts/sync_wandb.py outputs/vit_b16/lion --project lion-bench --entity my-team
 
 Twice does no harm: wandb is asked how far it has got, and only later steps are sent. A run that is still being
-written is uploaded as far as it has come.
+written is uploaded as far as it has come, and one that was done again from its first step becomes a run of its own. A
+record that cannot be uploaded is named, the others follow, and the exit status is then 1.
 """
 
 import argparse
@@ -16,27 +17,52 @@ import yaml
 
 
 def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
-    """Upload one record; returns how many steps were sent."""
+    """Upload one record; returns how many steps were sent.
+
+    Raises:
+        ConfigError: the record's config cannot be read.
+    """
     import wandb
 
-    from recipes.record import read_metrics, read_summary
-    from recipes.tracker import by_step, identity
+    from recipes.errors import ConfigError
+    from recipes.record import read_summary
+    from recipes.tracker import identity
 
-    config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
+    summary = read_summary(folder) or {}
+    try:
+        config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        named = identity(project, entity, config, folder.name, summary.get("created"))
+    except FileNotFoundError:
+        raise ConfigError("config.yaml is missing; a restored record has none") from None
+    except OSError as error:
+        raise ConfigError(f"config.yaml: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+        raise ConfigError("config.yaml is not the config of a run") from None
     run = wandb.init(
-        **identity(project, entity, config, folder.name),
+        **named,
         config=config,
         mode=mode,  # type: ignore[arg-type]
         resume="allow",
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
     )
+    try:
+        return _send(run, folder, summary)
+    finally:
+        run.finish()  # or the next one would go on with it
+
+
+def _send(run: Any, folder: Path, summary: dict[str, Any]) -> int:
+    import wandb
+
+    from recipes.record import read_metrics
+    from recipes.tracker import by_step
+
     # wandb counts from the step after the last one that it has; a new run counts from 0.
     steps = [(step, values) for step, values in by_step(read_metrics(folder / "metrics.jsonl")) if step >= run.step]
     pictures = {path.stem: wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
     for step, values in steps:
         run.log(values | pictures if step == steps[-1][0] else values, step=step)
-    run.summary.update(read_summary(folder) or {})
-    run.finish()
+    run.summary.update(summary)
     return len(steps)
 
 
@@ -48,7 +74,10 @@ def main() -> int:
     parser.add_argument("--entity", help="wandb user or team; your default one otherwise")
     parser.add_argument("--offline", action="store_true", help="write offline runs under ./wandb instead of uploading")
     arguments = parser.parse_args()
-    records = sorted(path.parent for folder in arguments.folders for path in folder.rglob("summary.json"))
+    from recipes.cli import one_line
+    from reports.folders import walk
+
+    records = sorted(folder for folder, names in walk(arguments.folders) if "summary.json" in names)
     if not records:
         print(f"no run record (summary.json) under {', '.join(map(str, arguments.folders))}", file=sys.stderr)
         return 2
@@ -58,11 +87,21 @@ def main() -> int:
         if not logged_in():
             print("not logged in to wandb: run `wandb login`, or use --offline", file=sys.stderr)
             return 1
+    failed = 0
     for number, record in enumerate(records, 1):
-        sent = upload(record, arguments.project, arguments.entity, "offline" if arguments.offline else "online")
+        try:
+            sent = upload(record, arguments.project, arguments.entity, "offline" if arguments.offline else "online")
+        except Exception as error:  # whatever wandb or a damaged record raises: the others are still uploaded
+            failed += 1
+            print(f"{number}/{len(records)} {record}: not uploaded ({one_line(error)})", file=sys.stderr, flush=True)
+            continue
         print(f"{number}/{len(records)} {record}: {sent} steps sent", flush=True)
-    return 0
+    if failed:
+        print(f"{failed} of {len(records)} records could not be uploaded", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes import cli
+
+    cli.guard(lambda: sys.exit(main()))

@@ -51,8 +51,9 @@ def main(arguments: list[str]) -> int:
             overrides.append(f"hydra/launcher={value}")
         else:
             overrides.append(f"hydra.sweeper.{argument}" if name in PROTOCOL else argument)
+    command = [sys.executable, str(RUN), "-m", *(text for text in overrides if text not in ("-m", "--multirun"))]
     try:
-        return subprocess.run([sys.executable, str(RUN), "-m", *overrides], check=False).returncode
+        return subprocess.run(command, check=False).returncode
     except KeyboardInterrupt:
         return 130
 

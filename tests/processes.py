@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
@@ -48,6 +50,8 @@ def start(function: Callable[..., None], *arguments: Any, count: int = 2, said: 
 
 def _begin(function: Callable[..., None], arguments: tuple[Any, ...], environment: dict[str, str], said: str) -> None:
     os.setsid()  # signals for the tests do not reach these
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+    multiprocessing.set_start_method("fork", force=True)  # for loaders, as in a process that was started plainly
     os.environ |= environment | {"OMP_NUM_THREADS": "1"}
     output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -69,7 +73,8 @@ def _begin(function: Callable[..., None], arguments: tuple[Any, ...], environmen
     except BaseException:
         traceback.print_exc()
         status = 1
-    atexit._run_exitfuncs()  # which multiprocessing leaves out
+    threading._shutdown()  # type: ignore[attr-defined]  # and what follows: multiprocessing leaves both out
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(status or 0))
@@ -98,6 +103,17 @@ def train(runs: Sequence[Sequence[str]], die_at: int | None = None, apart: bool 
         if apart:
             cfg.output_dir += f"-{os.environ['RANK']}"
         print(f"{experiment.run(cfg)}: the run's end")
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Do what `python run.py ...` does."""
+    import hydra
+
+    from recipes import cli, config
+
+    sys.argv = [str(ROOT / "run.py"), *arguments]
+    config.register()
+    cli.guard(hydra.main(config_path=str(ROOT / "conf"), config_name="config", version_base="1.3")(cli.run))
 
 
 def end(processes: Sequence[BaseProcess], said: Path, seconds: float = 120) -> list[int]:

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
@@ -78,19 +77,6 @@ def test_strong_augmentation_composes_where_a_task_has_it(path: Path) -> None:
     cfg = composed(f"task={task}", f"scale={scale}", "augment=randaug_mixup")
     assert cfg.augment.name == "randaug_mixup"
     assert cfg.augment.mixup > 0
-
-
-@pytest.mark.parametrize("path", sorted(CONF.rglob("tuned/**/*.yaml")), ids=relative)
-def test_tuned_numbers_set_nothing_but_hyperparameters_and_say_where_they_come_from(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.startswith("# @package _global_\n# python run.py task=")
-    values = yaml.load(text, yaml.BaseLoader)
-    assert set(values) == {"optim", "tuned"}
-    assert {"lr", "weight_decay"} <= set(values["optim"]) <= {"lr", "weight_decay", "betas", "beta2_cap"}
-    assert set(values["tuned"]) == {"file", "source"}
-    assert values["tuned"]["file"] == path.relative_to(CONF / "tuned").with_suffix("").as_posix()
-    assert values["tuned"]["source"]
-    assert float(values["optim"]["lr"]) > 0
 
 
 @pytest.mark.parametrize(

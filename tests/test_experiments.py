@@ -76,7 +76,7 @@ def run(*arguments: str, tmp_path: Path) -> str:
 
 def test_an_experiment_as_a_user_types_it(tmp_path):
     """With -m or without: one run of the first value would not be the experiment."""
-    plans = [run(*m, "+experiment=bf16_momentum", "hydra.sweeper.plan=true", tmp_path=tmp_path) for m in (["-m"], [])]
+    plans = [run(*m, "+experiment=bf16_momentum", "plan=true", tmp_path=tmp_path) for m in (["-m"], [])]
     assert plans[0] == plans[1]
     assert plans[0].startswith("6 studies (task and optimizer) of 9 trials")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import hydra
 import pytest
 
-from recipes import cli, config
+from recipes import cli, commands, config
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "run.py"
@@ -93,7 +93,7 @@ COMPOSITION = {
     "optim.cautious=true": r"to add it: \+optim\.cautious=true$",
     "lr=1e-3": r"lr is unknown; did you mean optim\.lr\?$",
     "epochs=3": r"epochs is unknown; did you mean steps\?$",
-    "tuned=foo": r"tuned=foo is unknown; known: <scale>/<task>/<optim>, the files in conf/tuned$",
+    "tuned=foo": r"tuned=foo is unknown; known: <scale>/<task>/<optim>, the rows of conf/tuned/<scale>/<task>\.yaml$",
     "experiment=table7": r"type \+experiment=table7$",
     "optim=lion,adamw": r"optim=lion,adamw gives several values: python run\.py -m optim=lion,adamw",
     "lion": r"lion is no setting; expected name=value; did you mean optim=lion\?$",
@@ -245,8 +245,38 @@ def test_the_trace_is_shown_to_who_asks_for_it(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
-    command = f"{sys.executable} {RUN} -m +experiment=table7 hydra.sweeper.plan=true | head -1; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} {RUN} -m +experiment=table7 plan=true | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode in (0, cli.CLOSED)  # 0 where all of it fits the pipe before head has gone
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("output_dir=~/x", f"output_dir={Path.home()}/x"),
+        ("data.path=~", f"data.path={Path.home()}"),
+        ("data.path=~/a,~/b", f"data.path={Path.home()}/a,{Path.home()}/b"),
+        ("output_dir=/x/größe", "output_dir='/x/größe'"),
+        ("output_dir='/x/größe'", "output_dir='/x/größe'"),
+        ("data.path=/x/a,/x/ä", "data.path=/x/a,/x/ä"),  # several values: the user's own quotes say which
+        ("output_dir=/x/a~b", "output_dir=/x/a~b"),
+        ("~optim.eps", "~optim.eps"),
+    ],
+)
+def test_a_home_folder_and_letters_beyond_ascii_are_read(typed: str, meant: str) -> None:
+    assert commands.expanded(typed) == meant
+
+
+def test_flags_may_come_after_overrides() -> None:
+    assert commands.ordered(["task=x", "-m", "seed=0,1"]) == ["-m", "task=x", "seed=0,1"]
+    assert commands.ordered(["task=x", "--cfg", "job", "+a.b=3", "~c"]) == ["--cfg", "job", "task=x", "+a.b=3", "~c"]
+    assert commands.ordered(["optim.lr=1", "optim.lr=2"]) == ["optim.lr=1", "optim.lr=2"]
+
+
+def test_a_value_is_not_lost_between_the_check_and_the_run(tmp_path: Path) -> None:
+    result, _ = process("plan=true", "tracker=none", f"output_dir={tmp_path}/größe", cwd=tmp_path)
+    assert result.status == 0, result.err
+    assert result.out.startswith(f"{tmp_path}/größe/vit_b16/lion/")
+    assert not list(tmp_path.iterdir())

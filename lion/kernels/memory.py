@@ -150,9 +150,9 @@ def offset(theta: Tensor) -> tuple[int, ...]:
                 starts[dim] += before
                 sizes[dim] = min(chunk, sizes[dim] - before)
             elif type(placement) is not Replicate:
-                raise RuntimeError(f"stochastic_rounding does not know which elements are here under {placement}")
-        if sizes != list(theta.to_local().shape):
-            raise RuntimeError(f"stochastic_rounding expected a part of shape {sizes}, not {theta.to_local().shape}")
+                raise RuntimeError(f"stochastic_rounding does not know which elements are here under {placement!r}")
+        if sizes != (here := list(theta.to_local().shape)):
+            raise RuntimeError(f"stochastic_rounding expected a part of shape {sizes}, not {here}")
     return tuple(starts)
 
 

@@ -141,11 +141,42 @@ def test_lists_and_loop_agree_bit_for_bit(cls, monkeypatch):
         (PowerSign, {"alpha": 0.0}, r"^alpha=0.0 must be a finite number above 0$"),
         (PowerSign, {"beta": -0.1}, r"^beta=-0.1 must be"),
         (AddSign, {"alpha": math.inf}, r"^alpha=inf must be"),
+        (NAdamW, {"lr": True}, r"^lr=True must be a finite number"),
+        (NAdamW, {"lr": "1e-3"}, r"^lr=1e-3 must be a finite number"),
+        (NAdamW, {"lr": torch.ones(2)}, r"^lr=tensor\(\[1., 1.\]\) must be a finite number"),
+        (AMSGrad, {"betas": 0.9}, r"^betas=0.9 must be 2 numbers"),
+        (AMSGrad, {"betas": "ab"}, r"^betas=ab must be 2 numbers"),
+        (SGDW, {"momentum": None}, r"^momentum=None must be a number"),
+        (SGDW, {"nesterov": "yes"}, r"^nesterov=yes must be True or False$"),
+        (SGDW, {"nesterov": 3}, r"^nesterov=3 must be True or False$"),
+        (SGDW, {"nesterov": True, "momentum": 0.0}, r"^nesterov=True changes nothing with momentum=0"),
     ],
 )
 def test_impossible_settings_are_refused_in_one_line(cls, options, message):
+    """For all groups and for one, which is not added then."""
     with pytest.raises(ValueError, match=message):
         cls([torch.nn.Parameter(torch.zeros(1))], **options)
+    optimizer = cls([torch.nn.Parameter(torch.zeros(1))])
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], **options})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_decay_of_bfloat16_weights_is_rounded_once():
+    """1.9 is 1.8984375 in bfloat16, times 0.99 1.8794, and the nearest numbers are 1.8828125 and 1.875."""
+    weight = torch.nn.Parameter(torch.full((3,), 1.9, dtype=torch.bfloat16))
+    weight.grad = torch.zeros_like(weight)
+    SGDW([weight], lr=1e-2, weight_decay=1.0).step()
+    assert weight.tolist() == [1.8828125] * 3
+
+
+def test_groups_have_rates_of_their_own():
+    """A tensor that was given to two groups is not shared by them: schedules write into it."""
+    lr = torch.tensor(0.5)
+    optimizer = SGDW([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], lr=lr)
+    optimizer.param_groups[0]["lr"].fill_(1.0)
+    assert [float(group["lr"]) for group in optimizer.param_groups] == [1.0, 0.5]
+    assert float(lr) == 0.5
 
 
 @pytest.mark.parametrize("cls", [NAdamW, AMSGrad, SGDW, PowerSign, AddSign])

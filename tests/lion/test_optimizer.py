@@ -129,17 +129,31 @@ def test_defaults_are_the_papers() -> None:
 # Lists and loops
 
 
-@pytest.mark.parametrize("momentum_dtype", [None, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("momentum_dtype", [None, torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("tensor_lr", [False, True])
-def test_lists_equal_the_loop(dtype: torch.dtype, momentum_dtype: torch.dtype | None, tensor_lr: bool) -> None:
+@pytest.mark.parametrize("decay", [0.0, 1.0, 7.7])  # in 16 bits the last two differ where 1 - lr·λ is rounded first
+def test_lists_equal_the_loop_and_the_kernel(
+    dtype: torch.dtype, momentum_dtype: torch.dtype | None, tensor_lr: bool, decay: float
+) -> None:
     ends = []
-    for foreach in (False, True):
+    for way in ({"foreach": False}, {"foreach": True}, {"fused": None}):
         lr = torch.tensor(0.01) if tensor_lr else 0.01
-        optimizer = Lion(parameters(dtype), lr, weight_decay=0.1, foreach=foreach, momentum_dtype=momentum_dtype)
-        train(optimizer)
+        params = [*parameters(dtype), torch.full((9,), 1.9, dtype=dtype, requires_grad=True)]
+        optimizer = Lion(params, lr, weight_decay=decay, momentum_dtype=momentum_dtype, **way)
+        train(optimizer, 6)
         ends.append(optimizer)
-    assert_same(*ends)
+    assert_same(ends[0], ends[1])
+    assert_same(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("way", [{"foreach": False}, {"foreach": True}, {"fused": True}], ids=str)
+def test_decay_of_bfloat16_weights_is_rounded_once(way: dict[str, Any]) -> None:
+    """1.9 is 1.8984375 in bfloat16, times 0.99 1.8794, and the nearest numbers are 1.8828125 and 1.875."""
+    weight = torch.full((3,), 1.9, dtype=torch.bfloat16, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    Lion([weight], lr=1e-2, weight_decay=1.0, **way).step()
+    assert weight.tolist() == [1.8828125] * 3
 
 
 @pytest.mark.parametrize("foreach", [False, True])

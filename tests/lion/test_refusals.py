@@ -148,6 +148,9 @@ def test_refuses_an_option_that_changes_nothing(given: dict[str, Any], named: li
     train(mixed, 2)
     Lion([{"params": []}, {"params": parameters()}])  # an empty group says nothing
     saved = Lion([useful], **given).state_dict()
-    saved["param_groups"][0]["weight_decay"] = 0.0
-    with pytest.raises(ValueError, match="changes nothing here"):
+    saved["param_groups"][0]["weight_decay"] = 0.0  # as at the end of a schedule of the decay
+    if "stochastic_rounding" in given:
+        with pytest.raises(ValueError, match="changes nothing here"):
+            Lion(parameters()).load_state_dict(saved)
+    else:
         Lion(parameters()).load_state_dict(saved)

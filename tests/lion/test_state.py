@@ -370,3 +370,23 @@ def test_state_dict_is_plain() -> None:
     assert {tuple(entry) for entry in state["state"].values()} == {("exp_avg",)}
     assert state["param_groups"][0]["params"] == [0, 1, 2]
     assert through_a_file(state)["param_groups"] == state["param_groups"]
+
+
+def test_a_key_that_older_checkpoints_have_too_many_is_dropped() -> None:
+    """torch once put it into groups that were loaded."""
+    saved = Lion(weights()).state_dict()
+    keys = set(saved["param_groups"][0])
+    saved["param_groups"][0]["differentiable"] = False
+    loaded = Lion(weights())
+    loaded.load_state_dict(saved)
+    assert set(loaded.state_dict()["param_groups"][0]) == keys
+
+
+def test_arithmetic_stays_where_a_checkpoint_does_not_name_it() -> None:
+    theirs = timm.optim.lion.Lion(weights(), lr=0.01)
+    train(theirs, 0, 2)
+    ours = Lion(copies(theirs), momentum_dtype="bfloat16", momentum_arithmetic="storage")
+    ours.load_state_dict(theirs.state_dict())
+    group = ours.param_groups[0]
+    assert (group["momentum_dtype"], group["momentum_arithmetic"]) == ("bfloat16", "storage")
+    train(ours, 2, 3)

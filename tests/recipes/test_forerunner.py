@@ -11,9 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from recipes import cli, config, experiment, forerunner, record
+from recipes import cli, config, experiment, forerunner, record, sweep
 from recipes.errors import ConfigError
-from recipes.forerunner import LAUNCHED
 
 RUN = "run:task=vit_b16 optim=adamw seed=3"
 
@@ -114,7 +113,7 @@ with open(place + "/.first.lock") as lock:
         held = False
     except BlockingIOError:
         held = True
-told = {"held": held, "arguments": sys.argv[1:], "rank": os.environ.get("RANK")}
+told = {"held": held, "arguments": sys.argv[1:], "environment": dict(os.environ)}
 json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
 """
     (tmp_path / "run.py").write_text(script)
@@ -123,13 +122,23 @@ json.dump({"status": "completed"} | told, open(place + "/summary.json", "w"))
     cfg = asking(tiny)
     place = record.folder_of(config.composed(["task=vit_b16", "optim=adamw", "seed=3", f"output_dir={cfg.output_dir}"]))
     monkeypatch.setenv("PLACE", str(place))
-    monkeypatch.setenv("RANK", "0")
-    assert "RANK" in LAUNCHED
+    told_by_others = {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "localhost",
+        "TORCHELASTIC_RUN_ID": "none",
+        "OMPI_COMM_WORLD_RANK": "0",
+        "HYDRA_FULL_ERROR": "1",
+        sweep.VARIABLE: str(tmp_path / "sweep"),
+    }
+    for name, value in (told_by_others | {"CUDA_VISIBLE_DEVICES": "3"}).items():
+        monkeypatch.setenv(name, value)
     assert forerunner.folder(cfg) == place
     told = record.read_summary(place)
     assert told is not None
     assert told["held"]
-    assert told["rank"] is None
+    assert not told_by_others.keys() & told["environment"].keys()
+    assert told["environment"]["CUDA_VISIBLE_DEVICES"] == "3"
     assert told["arguments"][:4] == ["scale=embedded", "task=vit_b16", "optim=adamw", "seed=3"]
 
 

@@ -217,6 +217,22 @@ def test_a_gradient_that_is_not_finite_once_ends_every_optimizer_alike(
     assert (summary["diverged_step"], summary["cause"]) == (7, f"gradient norm is {bad}")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "kind"),
+    [
+        (["optim=adamw"], "loop"),
+        (["optim=adamw", "+optim.foreach=true"], "foreach"),
+        (["optim=adamw", "+optim.fused=true"], "fused"),
+    ],
+)
+def test_the_record_says_which_kind_of_step_ran(tiny, overrides: list[str], kind: str) -> None:
+    cfg = tiny(*overrides)
+    assert experiment.run(cfg) == "completed"
+    summary = read_summary(folder_of(cfg))
+    assert summary is not None
+    assert summary["optimizer_step"] == kind
+
+
 def test_weights_that_are_not_finite_after_the_last_step_are_no_result(tiny) -> None:
     cfg = tiny("optim=sgd", "optim.lr=1e30", "steps=1")
     assert experiment.run(cfg) == "diverged"

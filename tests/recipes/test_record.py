@@ -1,12 +1,15 @@
 import fcntl
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from recipes import files
+from recipes import experiment, files, loading, tracker
 from recipes.errors import ConfigError
+from recipes.loop import Trainer
 from recipes.record import Record, folder_of, read_metrics, read_summary
 from recipes.run_id import run_id
 
@@ -112,3 +115,122 @@ def test_a_torn_summary_counts_as_none(tmp_path: Path, text: str) -> None:
 def test_the_folder_is_task_optimizer_and_id(tiny) -> None:
     cfg = tiny("optim=adamw")
     assert folder_of(cfg) == Path(cfg.output_dir) / "vit_b16" / "adamw" / run_id(cfg)
+
+
+def copy_in_its_place(folder: Path) -> None:
+    shutil.copytree(folder.rename(folder.with_name("elsewhere")), folder)
+
+
+REMOVALS: dict[str, Callable[[Path], object]] = {
+    "deleted": shutil.rmtree,
+    "moved": lambda folder: folder.rename(folder.with_name("elsewhere")),
+    "emptied": lambda folder: [path.unlink() for path in folder.iterdir() if path.is_file()],
+    "replaced": copy_in_its_place,
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "moment"),
+    [("deleted", "save"), ("moved", "step"), ("emptied", "val"), ("deleted", "test"), ("replaced", "test")],
+)
+def test_a_record_that_is_removed_during_the_run_is_no_completed_one(
+    tiny, monkeypatch: pytest.MonkeyPatch, how: str, moment: str
+) -> None:
+    cfg = tiny()
+    folder, remove = folder_of(cfg), REMOVALS[how]
+    left: list[Path] = []
+
+    def once() -> None:
+        if not left:
+            remove(folder)
+            left.extend([folder, *folder.rglob("*")])
+
+    evaluate, save, seed_all = Trainer.evaluate, Trainer.save, loading.seed_all
+
+    def evaluated(self: Trainer, split: str, step: int) -> dict[str, float]:
+        if split == moment:
+            once()
+        return evaluate(self, split, step)
+
+    def saved(self: Trainer, step: int) -> None:
+        if moment == "save":
+            once()
+        save(self, step)
+
+    def seeded(*key: int) -> None:
+        if moment == "step" and key[1:] == (7, 0):
+            once()
+        seed_all(*key)
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluated)
+    monkeypatch.setattr(Trainer, "save", saved)
+    monkeypatch.setattr(loading, "seed_all", seeded)
+    with pytest.raises(ConfigError, match=rf"{folder.name} was deleted or moved while this run was writing it"):
+        experiment.run(cfg)
+    if how == "deleted":
+        assert not folder.exists()
+    else:
+        assert sorted(left) == sorted([folder, *folder.rglob("*")])  # nothing was added to what is not its own
+    monkeypatch.undo()
+    if how != "replaced":
+        assert experiment.run(cfg) == "completed"
+
+
+def test_a_finished_summary_without_its_figures_does_not_count(tiny) -> None:
+    opened = Record(tiny())
+    opened.summarise({"status": "completed"})
+    opened.close()
+    summary = read_summary(opened.folder)
+    assert summary is not None
+    assert (summary["status"], summary["cause"]) == ("interrupted", "its summary is not whole")
+
+
+def test_what_is_not_finite_is_written_as_json_and_read_again(tiny) -> None:
+    opened = Record(tiny())
+    opened.begin(0)
+    opened.log(1, "train", {"a": float("nan"), "b": float("-inf"), "c": 1.0}, 0.1)
+    opened.summarise({"best": float("inf"), "inner": [float("nan")]})
+    opened.close()
+    lines = [json.loads(text, parse_constant=pytest.fail) for text in (opened.folder / "metrics.jsonl").open()]
+    assert [(line["value"], line.get("nonfinite")) for line in lines] == [(None, "nan"), (None, "-inf"), (1.0, None)]
+    assert [str(line["value"]) for line in read_metrics(opened.folder / "metrics.jsonl")] == ["nan", "-inf", "1.0"]
+    summary = json.loads((opened.folder / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert (summary["best"], summary["nonfinite"], summary["inner"]) == (None, {"best": "inf"}, [None])
+
+
+def test_a_record_that_goes_on_keeps_its_time_and_one_done_again_gets_another(tiny) -> None:
+    opened = Record(tiny())
+    opened.summarise({"status": "interrupted"})
+    opened.close()
+    again = Record(tiny())
+    again.summarise({"status": "interrupted"})
+    again.close()
+    assert again.created > opened.created
+    (again.folder / "checkpoint" / "step-00000005").mkdir(parents=True)
+    (again.folder / "checkpoint" / "step-00000005" / "optimizer.pt").touch()
+    later = Record(tiny())
+    later.close()
+    assert later.created == again.created
+
+
+def test_a_mistake_before_the_first_step_leaves_no_record(tiny, tmp_path) -> None:
+    cfg = tiny("init_from=/nowhere/model.safetensors")
+    with pytest.raises(ConfigError):
+        experiment.run(cfg)
+    assert not (tmp_path / "outputs" / "vit_b16").exists()
+    folder = folder_of(cfg)
+    folder.mkdir(parents=True)
+    (folder / "note.txt").touch()
+    with pytest.raises(ConfigError):
+        experiment.run(cfg)
+    assert (folder / "note.txt").exists()  # it was there before
+
+
+def test_an_unreachable_tracker_leaves_no_record(tiny, tmp_path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigError("no")
+
+    monkeypatch.setattr(tracker, "make", refuse)
+    with pytest.raises(ConfigError):
+        experiment.run(tiny())
+    assert not (tmp_path / "outputs" / "vit_b16").exists()

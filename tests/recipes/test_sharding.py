@@ -1,7 +1,8 @@
 """Shards on two processes: what is kept, and runs against the same runs on one process."""
 
 import copy
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from recipes import devices, experiment, processes, recipe, sharding
+from recipes import contrastive, devices, experiment, loading, processes, recipe, sharding
 from recipes.footprint import kept_for_backward
 from recipes.record import folder_of, read_metrics
 from tests.processes import end, start, train
@@ -142,10 +143,39 @@ def test_a_run_in_shards_goes_on_from_one_process_and_the_other_way_round(tmp_pa
     assert status == [0, 0], Path(f"{said}-0").read_text()
 
 
+class KilledError(BaseException):
+    """Stands for the end of every process at once."""
+
+
+def twice(whole: Sequence[Sequence[str]], cut: Sequence[Sequence[str]], data: Path) -> None:
+    """Do runs, and do them again, killed at the step behind a checkpoint and begun anew."""
+    read_data(data)
+    train(whole)
+    seed_all = loading.seed_all
+
+    def die(*key: int) -> None:
+        if len(key) == 3 and key[1] == 4:  # (seed, step, process): the beginning of a step
+            raise KilledError
+        seed_all(*key)
+
+    for run in cut:
+        loading.seed_all = die
+        with pytest.raises(KilledError):
+            train([run])
+        loading.seed_all = seed_all
+        train([run])
+
+
+def read_data(file: Path) -> None:
+    """Have pairs come from a file: drawing them takes seconds."""
+    contrastive.load_data = lambda cfg: pickle.loads(file.read_bytes())
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tower's weights."""
     folder = tmp_path_factory.mktemp("shards")
+    (folder / "data").write_bytes(pickle.dumps(recipe.load_data(composed(*LIT))))
     torch.manual_seed(1)
     towers: Any = recipe.make(composed(*LIT, "init_from=x")).model()
     save_file({name: value.clone() for name, value in towers.image.state_dict().items()}, folder / "tower.safetensors")
@@ -169,22 +199,18 @@ def measured(folder: Path) -> dict[tuple[int, str, str], float]:
 
 def saved(folder: Path) -> dict[str, Tensor]:
     (newest,) = (folder / "checkpoint").glob("step-*")
-    return {
-        f"{file.name} {name}": value for file in newest.glob("*.safetensors") for name, value in load_file(file).items()
-    }
+    files = [(file.stem, load_file(file)) for file in newest.glob("*.safetensors")]
+    return {f"{kind} {name}": value for kind, tensors in files for name, value in tensors.items()}
 
 
 def test_shards_train_as_one_process_and_go_on_after_a_kill_to_the_same_bits(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path / "cache"))
-    said = tmp_path / "said"
+    said, data = tmp_path / "said", place / "data"
     whole, cut = (runs(place, folder, "shard=true") for folder in ("whole", "cut"))
-    status = end(start(train, list(whole.values()), said=said), said)
+    status = end(start(twice, [*whole.values()], [*cut.values()], data, said=said), said)
     assert status == [0, 0], Path(f"{said}-0").read_text()
-    for run in cut.values():
-        assert end(start(train, [run], 4, said=said), said) == [9, 9]
-    assert end(start(train, list(cut.values()), said=said), said) == [0, 0], Path(f"{said}-0").read_text()
+    monkeypatch.setattr(contrastive, "load_data", lambda cfg: pickle.loads(data.read_bytes()))
     assert Path(f"{said}-0").read_text().count("going on from step 3") == len(cut)
     assert "step" not in Path(f"{said}-1").read_text()  # the first process speaks for both
     for name, overrides in runs(place, "one").items():

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -32,7 +33,8 @@ TINY = [
     "model.args.embed_dim=16",
     "model.args.num_heads=2",
 ]
-SWEEP = ["optim=lion,adamw", "optim.lr=1e-3,-1"]
+DONE = {"status": "completed", "final": 0.5}
+SWEEP = ["optim=lion,adamw", "optim.lr=1e-3,3e-3"]
 
 
 def command(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -46,6 +48,12 @@ def command(folder: Path, *overrides: str) -> dict[str, Any]:
         "env": environment | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")},
         "text": True,
     }
+
+
+def obstruct(folder: Path) -> None:
+    """A file where the records of AdamW go: its runs fail, and nothing but running them tells."""
+    (folder / "out" / "vit_b16").mkdir(parents=True)
+    (folder / "out" / "vit_b16" / "adamw").touch()
 
 
 def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +81,7 @@ def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder in which a sweep has run, one run after the other, and what it printed."""
     folder = tmp_path_factory.mktemp("serial")
+    obstruct(folder)
     return folder, run(folder, *SWEEP)
 
 
@@ -80,11 +89,11 @@ def test_the_runs_beside_a_failed_one_complete(swept: tuple[Path, subprocess.Com
     folder, done = swept
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "sweep of 4 runs: 2 completed, 2 failed"
-    assert {optim: s["status"] for optim, s in summaries(folder).items()} == {"lion": "completed", "adamw": "completed"}
+    assert {optim: s["status"] for optim, s in summaries(folder).items()} == {"lion": "completed"}
     assert "Traceback" not in done.stderr
     failures = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failures) == 2
-    assert all(str(folder / "out") in line and "optim.lr=-1 must be" in line for line in failures)
+    assert all(str(folder / "out" / "vit_b16" / "adamw") in line and "cannot write" in line for line in failures)
     assert not lists(folder)
 
 
@@ -111,6 +120,7 @@ def test_processes_side_by_side_make_the_same_weights(
     swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     folder, _ = swept
+    obstruct(tmp_path)
     done = run(tmp_path, *SWEEP, "hydra/launcher=parallel")
     assert done.returncode == 1, done
     assert "sweep of 4 runs: 2 completed, 2 failed" in done.stdout.splitlines()
@@ -261,3 +271,105 @@ def test_the_count_of_runs_that_all_end_well_leaves_status_0(
     assert capsys.readouterr().out == "sweep of 3 runs: 2 completed, 1 diverged\n"
     assert not path.exists()
     assert not sweep.active()
+
+
+def test_a_mistake_in_one_value_of_a_sweep_is_said_before_its_first_run(tmp_path: Path) -> None:
+    done = run(tmp_path, "optim=lion,adamw", "optim.lr=1e-3,-1")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "error: optim.lr=-1 must be a finite number of at least 0\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_another_process_writes_is_waited_for_at_the_end(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sweeps in one folder: each does the runs that the other has not begun, and neither reports a failure."""
+    monkeypatch.delenv(sweep.VARIABLE, raising=False)
+    cfg = tiny()
+    where = OmegaConf.create({"output_dir": str(tmp_path / "out")})
+    where.hydra = {"sweep": {"dir": str(tmp_path / "out")}, "sweeper": {}}
+    count = sweep.Count()
+    count.on_multirun_start(where)
+    folder = record.folder_of(cfg)
+    folder.mkdir(parents=True)
+    other = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, sys, time\n"
+            "from pathlib import Path\n"
+            "folder = Path(sys.argv[1])\n"
+            "with (folder / '.lock').open('w') as lock:\n"
+            "    fcntl.flock(lock, fcntl.LOCK_EX)\n"
+            "    (folder / 'begun').touch()\n"
+            "    while not (folder / 'end').exists(): time.sleep(0.05)\n"
+            "    (folder / 'summary.json').write_text(sys.argv[2])\n",
+            str(folder),
+            json.dumps({"run_id": "0", "task": "t", "optim": "o", "metric": "m", "goal": "max"} | DONE),
+        ]
+    )
+    try:
+        wait_for((folder / "begun").exists)
+        cli.run(cfg)
+        (folder / "end").touch()
+        count.on_multirun_end(where)
+    finally:
+        other.kill()
+        other.wait()
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines()[-1] == "sweep of 1 runs: 1 done by another process"
+
+
+def test_a_run_that_another_process_left_is_a_failure(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(sweep.VARIABLE, raising=False)
+    where = OmegaConf.create({"output_dir": str(tmp_path / "out")})
+    where.hydra = {"sweep": {"dir": str(tmp_path / "out")}, "sweeper": {}}
+    count = sweep.Count()
+    count.on_multirun_start(where)
+    sweep.note(sweep.ELSEWHERE, tmp_path / "gone")
+    with pytest.raises(SystemExit, match="1"):
+        count.on_multirun_end(where)
+    said = capsys.readouterr()
+    assert "the same command goes on with it" in said.err
+    assert said.out.splitlines()[-1] == "sweep of 1 runs: 1 failed"
+
+
+def test_a_plan_does_nothing_and_says_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(sweep.VARIABLE, raising=False)
+    monkeypatch.setattr(sys, "argv", ["run.py", "-m", *TINY, f"output_dir={tmp_path / 'out'}", "seed=0,1", "plan=true"])
+    monkeypatch.setenv(sweep.PLAN, "1")  # start() sets it; so it is taken back
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    config.register()
+    with pytest.raises(SystemExit) as end:
+        cli.start(hydra.main(config_path=str(ROOT / "conf"), config_name="config", version_base="1.3")(cli.run))
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 runs:"
+    assert [line.rpartition("  ")[2] for line in lines[2::2]] == ["to do", "to do"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_ids_of_jobs_are_said_as_they_are_handed_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class AutoExecutor:  # stands in for submitit's
+        folder = "outputs/slurm/%j"
+
+        def map_array(self, function: Callable[[int], int], values: list[int]) -> list[Any]:
+            return [SimpleNamespace(job_id=f"71_{function(value)}") for value in values]
+
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=AutoExecutor))
+    for _ in range(2):  # a second sweep of this process does not say them twice
+        sweep.announce_jobs()
+    assert [job.job_id for job in AutoExecutor().map_array(lambda value: value, [4, 5, 6])] == ["71_4", "71_5", "71_6"]
+    AutoExecutor().map_array(lambda value: value, [7])
+    assert capsys.readouterr().out.splitlines() == [
+        "3 jobs handed in: 71_4 to 71_6; what they print: outputs/slurm/%j",
+        "1 jobs handed in: 71_7; what they print: outputs/slurm/%j",
+    ]

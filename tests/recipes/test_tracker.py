@@ -299,6 +299,31 @@ def test_logged_in_by_a_file_that_netrc_names(tmp_path: Path, monkeypatch: pytes
     assert not tracker.logged_in()
 
 
+def test_the_id_changes_where_a_record_is_done_again() -> None:
+    first, again = (
+        tracker.identity("p", None, CONFIG, "0123abcd", created)["id"]
+        for created in ("2026-01-02T03:04:05.000006+00:00", "2026-01-02T03:04:05.000007+00:00")
+    )
+    assert first == "0123abcd-20260102T030405000006"
+    assert first != again
+    assert tracker.identity("p", None, CONFIG, "0123abcd", None)["id"] == "0123abcd"
+
+
+def test_a_log_of_wandb_that_cannot_be_written_prints_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import logging
+
+    import wandb
+
+    handler = logging.FileHandler("/dev/full")
+    monkeypatch.setattr(wandb, "init", lambda **_: object())
+    monkeypatch.setattr(logging.getLogger("wandb"), "handlers", [handler])
+    tracker.make(Tracker("wandb", mode="offline"), tmp_path, CONFIG)
+    handler.handle(logging.makeLogRecord({"msg": "full"}))
+    assert capsys.readouterr().err == ""
+
+
 def test_measurements_of_a_step_are_one_row_and_steps_rise() -> None:
     mixed = [
         *lines({3: 0.3, 1: 0.1}),

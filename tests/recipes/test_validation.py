@@ -109,6 +109,12 @@ def test_a_command_of_a_prerequisite_is_looked_at_too(tiny: Compose) -> None:
         validation.check(tiny("init_from='run:task=vit_s16 steps=0'"))
 
 
+def test_the_rules_of_decay_are_those_that_there_are() -> None:
+    from recipes.param_groups import DECAYING
+
+    assert set(validation.DECAY_RULES) == set(DECAYING)
+
+
 def test_the_checks_leave_the_config_as_it_was(tiny: Compose) -> None:
     cfg = tiny()
     before = OmegaConf.to_yaml(cfg)

@@ -77,7 +77,8 @@ def tune(write_run):
         for rate in (lr / 3, lr, lr * 3):
             for decay in (weight_decay / 3, weight_decay, weight_decay * 3):
                 final = finals[0 if (rate, decay) == (lr, weight_decay) else 1]
-                write_run(root, optim=optim, lr=rate, weight_decay=decay, seed=TRIAL_SEEDS_FROM, final=final, **given)
+                at = {"lr": rate, "weight_decay": decay, "seed": TRIAL_SEEDS_FROM, "final": final}
+                write_run(root, optim=optim, **(given | at))
         values = [*values, sum(values) / 2] if len(values) == 2 else values
         folders = []
         for seed, value in enumerate(values):

@@ -95,7 +95,8 @@ def test_a_torn_line_is_named_and_the_others_are_read(write_run, outputs, tmp_pa
 def test_values_come_back_with_six_digits(values):
     steps = list(range(len(values)))
     line = archive.line_of({"task": "t"}, {("val", "x"): (steps, values, [0.0] * len(values))})
-    ((_, _, again, read, _),) = json.loads(line)["measured"]
+    json.loads(line, parse_constant=pytest.fail)  # nan and inf are no JSON
+    ((_, _, again, read, _),) = map(archive._series, json.loads(line)["measured"])
     assert again == steps
     for value, back in zip(values, read, strict=True):
         assert (math.isnan(value) and math.isnan(back)) or back == pytest.approx(value, rel=5e-6)
@@ -106,3 +107,62 @@ def test_a_record_is_packed_with_its_whole_summary(write_run):
     summary, measured = raw_record(folder)
     assert summary == json.loads((folder / "summary.json").read_text())
     assert measured[("val", "accuracy")] == ([10, 20, 30], [0.5, 0.6123456789, 0.7], [1.25, 2.5, 3.75])
+
+
+def test_damaged_records_are_counted_and_the_others_packed(write_run, outputs, tmp_path, capsys):
+    write_run()
+    for seed in range(1, 10):
+        (write_run(seed=seed) / "summary.json").write_text('{"status": "comp')
+    assert collect.main([str(outputs), str(tmp_path / "records")]) == 1
+    said = capsys.readouterr()
+    assert "9 of 10 records could not be read whole" in said.err
+    assert "1 runs" in said.out
+
+
+def test_what_cannot_be_restored_is_said(write_run, outputs, tmp_path, capsys):
+    write_run()
+    packed(outputs, tmp_path / "records")
+    with (tmp_path / "records" / "digits.runs.jsonl").open("a") as file:
+        file.write("garbage\n{}\n")
+    assert collect.main(["--restore", str(tmp_path / "records"), str(tmp_path / "again")]) == 1
+    said = capsys.readouterr()
+    assert "2 of 3 records could not be read whole" in said.err
+    assert "1 records restored" in said.out
+    assert len(read_records([tmp_path / "again"]).runs) == 1
+
+
+@pytest.mark.parametrize("key", ["task", "optim", "run_id"])
+@pytest.mark.parametrize("name", ["../../x", "/tmp/lion-bench-escaped", "a/../../../x", ".."])
+def test_nothing_is_restored_outside_the_folder(write_run, outputs, tmp_path, key, name):
+    write_run()
+    packed(outputs, tmp_path / "records")
+    (file,) = (tmp_path / "records").iterdir()
+    content = json.loads(file.read_text())
+    content["summary"][key] = name
+    file.write_text(json.dumps(content) + "\n")
+    before = set(tmp_path.rglob("*"))
+    assert collect.main(["--restore", str(tmp_path / "records"), str(tmp_path / "a" / "b" / "again")]) == 2
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("restore", [[], ["--restore"]])
+def test_an_empty_folder_and_an_impossible_place_are_errors(write_run, outputs, tmp_path, capsys, restore):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    write_run()
+    assert collect.main([*restore, str(tmp_path / "empty"), str(tmp_path / "x")]) == 2
+    assert "no run record in" in capsys.readouterr().err
+    assert collect.main([*restore, str(outputs), str(tmp_path / "file")]) == 2
+    assert collect.main([*restore, str(outputs), str(tmp_path / "file" / "x")]) == 1
+    assert all(line.startswith("collect.py: ") for line in capsys.readouterr().err.splitlines())
+
+
+def test_a_run_with_a_nan_is_packed_as_json_and_read_again(write_run, outputs, tmp_path):
+    folder = write_run(curve=CURVE, steps_per_second=math.nan)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "split": "val", "name": "accuracy", "value": NaN, "seconds": 5}\n')
+    after = packed(outputs, tmp_path / "records")
+    text = (tmp_path / "records" / "digits.runs.jsonl").read_text()
+    json.loads(text, parse_constant=pytest.fail)
+    values = read_metrics(after.runs["path"].iloc[0], "val", "accuracy")["value"]
+    assert math.isnan(values.iloc[-1])

@@ -1,6 +1,7 @@
 """The command over it all, run as a user runs it."""
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -8,6 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+
+from reports import differences
+from reports.records import read_records
+from reports.render import heading, titles
+from reports.table import build_tables
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare.py"
 
@@ -97,3 +103,85 @@ def test_help_answers_at_once_with_examples(tmp_path):
     assert time.perf_counter() - start < 1
     assert done.returncode == 0
     assert "python scripts/compare.py outputs --task" in done.stdout
+
+
+def test_default_runs_are_called_what_they_are(write_run, outputs, compare, capsys):
+    """Two seeds of the defaults, Lion far ahead: no verdict, no claim, and nothing is called tuned."""
+    for seed in range(2):
+        for optim, value in (("adamw", 0.5), ("lion", 0.9)):
+            value += seed / 1000
+            write_run(optim=optim, seed=seed, final=value, test=value, curve=[(50, 1, value / 2), (100, 2, value)])
+    assert compare([str(outputs)]) == 0
+    page = (outputs / "report" / "index.html").read_text()
+    said = capsys.readouterr().out + (outputs / "report" / "table.md").read_text()
+    assert "Runs so far: untuned settings" in said
+    assert "Runs so far: untuned settings" in page
+    for text in (said, page):
+        assert "Tuned settings" not in text
+    assert not re.search(r"\+0\.40* better|is better<|\bsupported\b\W+lion", said)
+    assert re.search(r"verdict not-run\">\d\d not run", page)
+    for word in ("supported", "contradicted", "not-shown", "not-judged"):
+        assert re.search(rf'verdict {word}">0 ', page)
+
+
+@pytest.mark.parametrize("option", ["--reference", "--highlight"])
+def test_a_row_that_is_not_there_is_refused_with_those_that_are(write_run, outputs, compare, capsys, option):
+    write_run()
+    write_run(optim="lion")
+    assert compare([str(outputs), option, "foo"]) == 2
+    assert capsys.readouterr().err == f"compare.py: {option} foo: no row has this name; there are: adamw, lion\n"
+    assert not (outputs / "report").exists()
+
+
+def test_two_kinds_of_the_reference_say_how_to_choose(write_run, outputs, compare, capsys):
+    for eps in (1e-6, 1e-8):
+        write_run(optim_args={"eps": eps})
+    assert compare([str(outputs)]) == 0
+    said = capsys.readouterr().out
+    assert "to choose one: --reference 'adamw (eps 1e-06)', or 'adamw (eps 1e-08)'" in said
+    assert compare([str(outputs), "--reference", "adamw"]) == 2
+    assert "choose one: 'adamw (eps 1e-06)', 'adamw (eps 1e-08)'" in capsys.readouterr().err
+    assert compare([str(outputs), "--reference", "adamw (eps 1e-08)"]) == 0
+
+
+def test_a_narrow_terminal_gets_a_block_for_each_row(write_run, outputs, compare, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    write_run()
+    write_run(optim="lion", final=0.95)
+    assert compare([str(outputs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 40 for line in lines if not line.startswith(str(outputs)))
+    row = lines[lines.index("lion untuned") + 1 :]
+    assert ["val", "0.9500"] in [line.split() for line in row[:12]]
+
+
+def test_tasks_with_dots_have_pages_and_files_of_their_own(write_run, outputs, compare):
+    for task in ("vit_0.2m", "vit_0_2m", "ViT 0.2m"):
+        write_run(task=task, curve=[(50, 1.0, 0.5)])
+    assert compare([str(outputs)]) == 0
+    assert len(list((outputs / "report").glob("curves-*.svg"))) == 3
+    page = (outputs / "report" / "index.html").read_text()
+    assert len(set(re.findall(r'<section id="(task-[^"]*)"', page))) == 3
+
+
+def test_failed_runs_are_counted_and_draw_nothing(write_run, outputs, compare):
+    write_run(task="broken", status="failed", cause="ConfigError: no")
+    assert compare([str(outputs)]) == 0
+    assert "1 (1 failed)" in (outputs / "report" / "table.md").read_text()
+    assert not list((outputs / "report").glob("curves-*"))
+    assert "along training" not in (outputs / "report" / "index.html").read_text()
+
+
+def test_tables_that_look_alike_say_what_differs(write_run, outputs):
+    for clip in (1.0, 0.5):
+        for optim in ("adamw", "lion"):
+            folder = write_run(optim=optim, conditions=f"{clip}", curve=[(50, 1.0, 0.5)])
+            (folder / "config.yaml").write_text(f"clip_norm: {clip}\nseed: 0\noptim: {{name: {optim}}}\n")
+    tables = build_tables(read_records([outputs]).runs, "adamw")
+    assert [heading(table).rpartition(" · ")[2] for table in tables] == ["clip_norm 0.5", "clip_norm 1.0"]
+    assert len(set(titles(tables))) == 2
+    for path in outputs.glob("*/*/*/config.yaml"):
+        path.unlink()
+    differences._flat.cache_clear()
+    tables = build_tables(read_records([outputs]).runs, "adamw")
+    assert [table.note for table in tables] == ["conditions 0.5", "conditions 1.0"]

@@ -117,9 +117,10 @@ def test_the_same_records_give_the_same_bytes_whatever_the_settings(write_run, t
 
 
 def test_records_without_measurements_still_draw(write_run, tables, tmp_path):
-    write_run(task="a/b c")
-    (write_run(task="a/b c", optim="lion") / "metrics.jsonl").unlink()
-    write_run(task="a/b c", optim="sgd", status="diverged", steps=100)
+    write_run(task="a.b c", curve=ramp(0.1, 0.2))
+    (write_run(task="a.b c", optim="lion") / "metrics.jsonl").unlink()
+    write_run(task="a.b c", optim="sgd", status="diverged", steps=100)
+    write_run(task="failed", status="failed")  # nothing to draw
     assert [path.name for path in write_curves(tables(), tmp_path, [])] == [
         "curves-a_b_c.png",
         "curves-a_b_c.svg",

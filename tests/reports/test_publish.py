@@ -24,7 +24,9 @@ def published(write_run, outputs, tmp_path):
     for task in ("digits", "letters"):
         for number, optim in enumerate(("adamw", "lion", "sgd")):
             for lr in (1e-4, 1e-3, 1e-2):
-                write_run(task=task, optim=optim, lr=lr, seed=TRIAL_SEEDS_FROM, final=0.9 - abs(lr - 1e-3) * 10)
+                for decay in (0.01, 0.1, 1.0):
+                    final = 0.9 - abs(lr - 1e-3) * 10 - (decay != 0.1) / 10
+                    write_run(task=task, optim=optim, lr=lr, weight_decay=decay, seed=TRIAL_SEEDS_FROM, final=final)
             for seed in range(3):
                 value = 0.8 + number / 100 + seed / 1000 * (number + 1)
                 curve = [(50, 1.0, value / 2), (100, 2.0, value)]

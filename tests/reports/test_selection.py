@@ -151,3 +151,37 @@ def test_a_run_that_failed_before_it_named_its_variant_joins_the_only_one(write_
     write_run(variant="torch")
     write_run(variant=None, status="failed")
     assert [c.label for c in compared()[0].contenders] == ["adamw"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"momentum": 0.9}),
+        ({"a": {"b": 1}, "c": 2}, {"a": {"b": 1, "c": 2}}),
+        ({"dtype": None}, {"dtype": "none"}),
+        ({"fused": True}, {"fused": "True"}),
+        ({"betas": [0.9]}, {"betas": 0.9}),
+        ({"betas": [0.9, 0.99]}, {"betas": "0.9 0.99"}),
+        ({"a": "1, b 2"}, {"a": 1, "b": 2}),
+    ],
+)
+def test_runs_with_different_arguments_never_share_a_row(write_run, compared, one, other):
+    write_run(optim_args=one)
+    write_run(optim_args=other)
+    labels = [contender.label for contender in compared()[0].contenders]
+    assert len(set(labels)) == 2
+
+
+def test_one_setting_spelt_in_two_ways_is_one_row(write_run, compared):
+    write_run(optim_args={"betas": [0, 0.99], "eps": 1})
+    write_run(optim_args={"betas": [0.0, 0.99], "eps": 1.0}, seed=1)
+    (contender,) = compared()[0].contenders
+    assert contender.described == "betas 0 0.99, eps 1"
+
+
+def test_the_class_is_what_ran_and_old_records_name_it_in_their_text(write_run, compared):
+    write_run(variant="torch.optim.AdamW, eps 1e-6 (Lion paper, appendix)")
+    write_run(variant="another text", optim_class="torch.optim.AdamW", seed=1)
+    write_run(optim="nadam", variant="Optax's nadamw: constant beta1, momentum corrected for the next step")
+    write_run(optim="nadam", optim_class="baselines.NAdamW", seed=1)
+    assert [c.described for c in compared()[0].contenders] == ["torch.optim.AdamW", "baselines.NAdamW"]

@@ -1,8 +1,11 @@
+import json
 import math
+import shutil
 
 import pytest
 from scipy import stats
 
+from reports.protocol import TRIAL_SEEDS_FROM
 from reports.records import read_records
 from reports.table import build_tables, to_frame
 
@@ -16,26 +19,26 @@ def rows(outputs):
     return build
 
 
-def test_a_table_made_by_hand(write_run, rows):
+def test_a_table_made_by_hand(write_run, tune, rows):
     ours, theirs = (0.92, 0.94, 0.96), (0.90, 0.91, 0.93)
-    for seed in range(3):
-        write_run(seed=seed, final=0.9, test=theirs[seed])
-        write_run(optim="lion", lr=1e-4, weight_decay=1.0, seed=seed, final=0.92, test=ours[seed])
-    write_run(optim="lion", lr=1e-3, weight_decay=1.0, status="diverged", diverged_step=12)
+    tune("adamw", theirs, final=0.9)
+    tune("lion", ours, final=0.92, lr=1e-4, weight_decay=1.0)
+    at_edge = {"lr": 1e-3, "weight_decay": 1.0, "seed": TRIAL_SEEDS_FROM}
+    write_run(optim="lion", status="diverged", diverged_step=12, **at_edge)
     found = rows()
     assert list(found) == ["adamw", "lion"]  # the reference first, whatever the alphabet
     lion, adamw = found["lion"], found["adamw"]
-    assert (lion.lr, lion.weight_decay, lion.seeds, lion.trials, lion.runs) == (1e-4, 1.0, 3, 2, 4)
-    assert (lion.completed, lion.diverged, lion.failed, lion.interrupted) == (3, 1, 0, 0)
+    assert (lion.lr, lion.weight_decay, lion.seeds, lion.trials, lion.runs) == (1e-4, 1.0, 3, 10, 13)
+    assert (lion.completed, lion.diverged, lion.failed, lion.interrupted) == (12, 1, 0, 0)
     assert (lion.test_mean, lion.test_sd) == (pytest.approx(0.94), pytest.approx(0.02))
     assert lion.val_sd == pytest.approx(0, abs=1e-12)
     interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (lion.difference_low, lion.difference_high) == pytest.approx((interval.low, interval.high))
-    assert (lion.verdict, lion.common_seeds) == ("better", 3)
+    assert (lion.verdict, lion.common_seeds, lion.untuned) == ("better", 3, False)
     assert adamw.is_reference
     assert math.isnan(adamw.difference)
-    assert adamw.trials < adamw.most_trials == 2
-    assert (lion.lr_on_border, lion.weight_decay_on_border) == (True, False)
+    assert adamw.trials < adamw.most_trials == 10
+    assert (lion.lr_on_border, lion.weight_decay_on_border) == (False, False)
     assert adamw.optimizer_state_bytes == 3_200_000
 
 
@@ -68,12 +71,40 @@ def test_a_diverged_value_was_tried(write_run, rows):
     assert rows()["adamw"].lr_on_border is False
 
 
-def test_untuned_is_what_the_chosen_runs_say(write_run, rows):
-    write_run(final=0.9)
-    write_run(lr=1e-4, final=0.5, tuned="none")
-    write_run(optim="lion", tuned="none")
+@pytest.mark.parametrize(("seeds", "trials", "followed"), [(3, 9, True), (2, 9, False), (3, 8, False)])
+def test_below_the_protocol_a_row_is_untuned_and_has_no_verdict(tune, rows, seeds, trials, followed):
+    tune("adamw", (0.8, 0.81, 0.82, 0.83))
+    folders = tune("lion", (0.9, 0.912, 0.923, 0.934)[:seeds] if seeds > 2 else (0.9, 0.912, 0.923))
+    if seeds < 3:
+        shutil.rmtree(folders[-1])
+    if trials < 9:
+        others = (
+            p for p in folders[0].parent.iterdir() if json.loads((p / "summary.json").read_text())["final"] == 0.5
+        )
+        shutil.rmtree(next(others))
+    row = rows()["lion"]
+    assert (row.seeds, row.trials, row.untuned) == (seeds, trials, not followed)
+    assert not math.isnan(row.difference_low)
+    assert row.verdict == ("better" if followed else "")
+
+
+def test_of_an_untuned_reference_nothing_is_said(write_run, tune, rows):
+    for seed in range(5):
+        write_run(seed=seed, test=0.5 + seed / 1000)
+    tune("lion", (0.9, 0.912, 0.923))
     found = rows()
-    assert (found["adamw"].untuned, found["lion"].untuned) == (False, True)
+    assert (found["adamw"].untuned, found["lion"].untuned, found["lion"].verdict) == (True, False, "")
+
+
+def test_a_row_says_what_ran_and_not_what_its_file_says(write_run, rows):
+    text = "torch.optim.AdamW, eps 1e-6 (Lion paper, appendix)"
+    write_run(variant=text, optim_args={"betas": [0.9, 0.999], "eps": 1e-8})
+    write_run(optim="lion", variant="lion.Lion, bfloat16 momentum", optim_args={"momentum_dtype": None})
+    write_run(optim="sgd", optim_class="baselines.SGDW", variant="another text", optim_args={})
+    found = rows()
+    assert found["adamw"].variant == "torch.optim.AdamW, betas 0.9 0.999, eps 1e-08"
+    assert found["lion"].variant == "lion.Lion, momentum_dtype none"
+    assert found["sgd"].variant == "baselines.SGDW"
 
 
 def test_a_seed_that_was_run_twice_counts_as_one(write_run, rows):
@@ -121,8 +152,10 @@ def test_numbers_of_all_tables_in_one_frame(write_run, outputs):
     ]
 
 
-def test_costs_are_of_runs_that_ended(write_run, rows):
+def test_costs_are_of_runs_that_ended_and_times_of_turns(write_run, rows):
     write_run(optimizer_state_bytes=100, steps_per_second=10.0)
     write_run(seed=1, status="failed", optimizer_state_bytes=0, steps_per_second=1.0)
     row = rows()["adamw"]
-    assert (row.optimizer_state_bytes, row.steps_per_second) == (100, 10.0)
+    assert row.optimizer_state_bytes == 100
+    assert math.isnan(row.steps_per_second)
+    assert math.isnan(row.optimizer_step_ms)

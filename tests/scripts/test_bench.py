@@ -70,15 +70,47 @@ def test_figures_that_can_be_worked_out(tiny, tmp_path, capsys):
         assert float(row["state_mb"]) * 1e6 == pytest.approx(expected, abs=1)
         moved = float(row["gb_per_s"]) * 1e9 * float(row["ms"]) / 1e3
         assert moved == pytest.approx(12 * size + 2 * expected, rel=1e-3)
-    assert float(rows["adamw-fused"]["ratio"]) == 1
+    assert float(rows["adamw-fused"]["ratio"]) == float(rows["adamw"]["ratio"]) == 1
     assert float(rows["stream"]["of_stream"]) == pytest.approx(1)
     assert float(rows["lion"]["peak_mb"]) == 0
     assert float(rows["adamw"]["peak_mb"]) > 0
     told = capsys.readouterr().out
-    assert "ratio to adamw-fused" in told
+    assert "ratio to AdamW with the same step" in told
     markdown = (tmp_path / f"{tiny}.md").read_text()
     assert len([line for line in markdown.splitlines() if line.startswith("|")]) == 2 + len(rows)
     assert (tmp_path / f"{tiny}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_is_compared_with_what_steps_alike(tiny, tmp_path, capsys):
+    """Fused with fused, loop with loop; or all with one, where that is asked for."""
+    run(tmp_path, tiny, "--optim", "lion,lion-plain,lion-lists,sgd,signum")
+    rows = figures(tmp_path / f"{tiny}.csv")
+    found = {name: (row["step"], row["against"]) for name, row in rows.items()}
+    assert found == {
+        "lion": ("fused", "adamw-fused"),
+        "signum": ("fused", "adamw-fused"),
+        "adamw-fused": ("fused", "adamw-fused"),
+        "lion-lists": ("foreach", "adamw-foreach"),
+        "adamw-foreach": ("foreach", "adamw-foreach"),
+        "lion-plain": ("loop", "adamw"),
+        "sgd": ("loop", "adamw"),
+        "adamw": ("loop", "adamw"),
+        "stream": ("", "adamw-fused"),
+    }
+    run(tmp_path, tiny, "--optim", "lion,sgd", "--reference", "lion-plain")
+    rows = figures(tmp_path / f"{tiny}.csv")
+    assert {row["against"] for row in rows.values()} == {"lion-plain"}
+    assert float(rows["lion-plain"]["ratio"]) == 1
+    assert "ratio to lion-plain" in capsys.readouterr().out
+
+
+def test_the_step_that_is_named_is_the_one_that_is_taken(tiny):
+    """By the flags of the optimizer that is made."""
+    weight = torch.nn.Parameter(torch.zeros(3))
+    for name in ("lion", "lion-plain", "lion-lists", "adamw-fused", "adamw-foreach", "adamw", "timm", "radam", "nadam"):
+        group = bench.contender(name, [weight]).param_groups[0]
+        named = next((kind for kind in ("fused", "foreach") if group.get(kind)), "loop")
+        assert bench.kind_of_step(name) == named
 
 
 def test_each_takes_its_turn_first_and_time_ends_it():
@@ -154,11 +186,23 @@ def test_gradients_of_a_real_model(model, monkeypatch):
         (["vit_s17"], "vit_s16, vit_b16"),
         (["vit_s16", "--optim", "lino"], "lion-bf16"),
         (["many-small-tensors", "--train"], "--train takes vit_s16"),
-        (["vit_s16", "--rounds", "1"], "--rounds must be at least 2"),
+        (["vit_s16", "--rounds", "1"], "--rounds must be at least 2, not 1"),
+        (["vit_s16", "--threads", "0"], "--threads must be at least 1, not 0"),
+        (["vit_s16", "--threads", "-3"], "--threads must be at least 1, not -3"),
+        (["vit_s16", "--steps", "0"], "--steps must be at least 1, not 0"),
+        (["vit_s16", "--batch-size", "0"], "--batch-size must be at least 1, not 0"),
+        (["vit_s16", "--seconds", "-5"], "--seconds must be above 0, not -5"),
+        (["vit_s16", "--seconds", "nan"], "--seconds must be above 0, not nan"),
+        (["vit_s16", "--out", __file__], "File exists; choose another folder"),
+        (["vit_s16", "--out", f"{__file__}/bench"], "Not a directory; choose another folder"),
+        (["vit_s16", "--reference", "foo"], "no optimizer foo; there are lion, "),
     ],
     ids=str,
 )
-def test_mistakes_are_one_line(arguments, named, capsys):
+def test_mistakes_are_one_line(arguments, named, capsys, monkeypatch):
+    """Before anything is measured."""
+    if "--train" not in arguments:
+        monkeypatch.setattr(bench, "measure", lambda *_: pytest.fail("it measured"))
     assert bench.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line

@@ -227,6 +227,7 @@ figures = {"final": 0.5, "test": 0.9 + int(given["seed"]) / 100, "goal": "max", 
         (["simplify", "nowhere.py"], "program nowhere.py: No such file"),
         (["export", "x.py", "--from", "/nowhere"], "program /nowhere: No such file"),
         (["search", "--start", "program2"], "program program2: No such file"),
+        (["search", "--population", "4", "--tournament", "5"], "--tournament 5 is more than --population 4"),
     ],
 )
 def test_mistakes_end_in_one_line(
@@ -249,7 +250,15 @@ def test_a_file_is_not_overwritten(discover: ModuleType, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     "arguments",
-    [["search", "--minutes", "0"], ["search", "--workers", "-1"], ["search", "--workers", "ray:0"], ["fly"], []],
+    [
+        ["search", "--minutes", "0"],
+        ["search", "--population", "1"],
+        ["search", "--seed", "-1"],
+        ["search", "--workers", "-1"],
+        ["search", "--workers", "ray:0"],
+        ["fly"],
+        [],
+    ],
 )
 def test_wrong_options_are_refused(
     discover: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str]

@@ -157,3 +157,11 @@ def test_data_that_cannot_be_had_are_one_line(run, tasks, capsys):
     pytest.importorskip("lm_eval")
     (tasks / "test.jsonl").unlink()
     assert "lm-eval cannot get the data of its tasks" in said(capsys, run, "--tasks", "after", "--include", tasks)
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "", "task: {name: x}", "a: ${b}", "\x00"])
+def test_a_bad_config_is_one_line(tmp_path, capsys, content):
+    (tmp_path / "config.yaml").write_text(content)
+    assert one_shot.main([str(tmp_path), "--tasks", "x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "config.yaml") in line

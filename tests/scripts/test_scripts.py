@@ -56,6 +56,9 @@ def init(**given):
 """
 
 
+NAMED = "0123456789ab-20260102T030405000006"
+
+
 def run(*command: object, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | env
     return subprocess.run(
@@ -90,7 +93,7 @@ def test_centres_are_what_the_committed_table_says() -> None:
                 path.write_bytes(before[path])
     assert done.returncode == 0, done.stderr
     written = [text for text in before.values() if b"Written by scripts/make_centres.py" in text]
-    assert done.stdout == f"{len(written)} files written to conf/tuned/embedded\n"
+    assert done.stdout == f"{len(written)} tables written to conf/tuned/embedded\n"
     assert after == before
 
 
@@ -109,8 +112,12 @@ def test_papers_numbers_are_what_the_committed_table_says() -> None:
     assert (done.returncode, done.stdout) == (0, "0 files differ\n")
 
 
-def write_record(folder: Path) -> None:
-    folder.mkdir(parents=True)
+SUMMARY = {"status": "completed", "run_id": "0123456789ab", "task": "vit_b16", "optim": "lion", "final": 0.5}
+SUMMARY |= {"metric": "accuracy", "goal": "max"}
+
+
+def write_record(folder: Path, created: str = "2026-01-02T03:04:05.000006+00:00") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(
         "task: {name: vit_b16}\nscale: {name: embedded}\nseed: 3\noptim: {name: lion, lr: 0.001, weight_decay: 1.0}\n"
     )
@@ -120,7 +127,7 @@ def write_record(folder: Path) -> None:
         '{"step": 4, "split": "val", "name": "accuracy", "value": 0.5, "seconds": 0.3}\n'
         '{"step": 6, "split": "tr'  # a killed process left it so
     )
-    (folder / "summary.json").write_text('{"status": "completed", "final": 0.5}\n')
+    (folder / "summary.json").write_text(json.dumps(SUMMARY | {"created": created}))
 
 
 def test_a_record_is_uploaded_once(tmp_path: Path) -> None:
@@ -139,9 +146,9 @@ def test_a_record_is_uploaded_once(tmp_path: Path) -> None:
     first = run(*command, **environment)
     assert first.returncode == 0, first.stderr
     assert first.stdout == f"1/1 {folder}: 2 steps sent\n"
-    sent = json.loads(kept.read_text())["0123456789ab"]
+    sent = json.loads(kept.read_text())[NAMED]
     assert sent["steps"] == {"2": {"train/loss": 2.5}, "4": {"train/loss": 2.0, "val/accuracy": 0.5}}
-    assert sent["summary"] == {"status": "completed", "final": 0.5}
+    assert (sent["summary"]["status"], sent["summary"]["final"]) == ("completed", 0.5)
     given = sent["given"]
     assert (given["project"], given["entity"], given["mode"], given["resume"]) == ("mine", "team", "online", "allow")
     assert given["tags"] == ["vit_b16", "lion", "embedded"]
@@ -150,13 +157,25 @@ def test_a_record_is_uploaded_once(tmp_path: Path) -> None:
     again = run(*command, **environment)
     assert again.returncode == 0, again.stderr
     assert again.stdout == f"1/1 {folder}: 0 steps sent\n"
-    assert json.loads(kept.read_text())["0123456789ab"]["sent"] == []
+    assert json.loads(kept.read_text())[NAMED]["sent"] == []
 
     with (folder / "metrics.jsonl").open("a") as file:  # the run went on
         text = (folder / "metrics.jsonl").read_text().rpartition("\n")[0]
         file.truncate(0)
         file.write(text + '\n{"step": 6, "split": "train", "name": "loss", "value": 1.5, "seconds": 0.4}\n')
     assert run(*command, **environment).stdout == f"1/1 {folder}: 1 steps sent\n"
+
+    write_record(folder, created="2027-01-02T03:04:05.000006+00:00")  # done again from its first step
+    bad = folder.with_name("bad")
+    write_record(bad)
+    (bad / "config.yaml").unlink()
+    last = run(*command, **environment)
+    assert last.stdout == f"1/2 {folder}: 2 steps sent\n"
+    assert last.returncode == 1
+    missing, count = last.stderr.splitlines()
+    assert missing == f"2/2 {bad}: not uploaded (config.yaml is missing; a restored record has none)"
+    assert count == "1 of 2 records could not be uploaded"
+    assert len(json.loads(kept.read_text())) == 2
 
 
 def test_nothing_is_uploaded_without_a_login(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 import json
 
 import pytest
+import torch
 
-from recipes.bare import BareLoop
+from lion import Lion
+from recipes.bare import BareLoop, Rounds
+from reports.speeds import read_speeds
 from scripts import speed
 
 
@@ -14,15 +17,17 @@ class Fixed(BareLoop):
 
     def steps(self, number):
         self.calls += 1
-        return self.seconds * number, self.seconds * number / 2
+        return self.seconds * number, self.seconds / 2
 
     def state_bytes(self):
         return 8
 
 
 def test_ratios_are_to_the_reference_in_the_same_round():
-    found = speed.measure({"adamw": Fixed(0.02), "lion": Fixed(0.016)}, "adamw", rounds=5, block=10)
+    contenders = {"adamw": Fixed(0.02), "lion": Fixed(0.016), "other": Fixed(0.01)}
+    found = speed.measure(contenders, {"adamw": "adamw", "lion": "adamw"}, rounds=5, block=10)
     assert found["adamw"]["ratio"] == 1
+    assert (found["lion"]["against"], found["other"]["ratio"]) == ("adamw", None)
     assert found["lion"]["ratio"] == found["lion"]["low"] == found["lion"]["high"] == pytest.approx(1.25)
     assert found["lion"]["steps_per_second"] == pytest.approx(62.5)
     assert found["lion"]["optimizer_step_ms"] == pytest.approx(8)
@@ -36,20 +41,62 @@ def test_each_takes_its_turn_first():
             order.append(self.seconds)
             return super().steps(number)
 
-    speed.measure({str(i): Noted(i) for i in (1, 2, 3)}, "1", rounds=3, block=1)
+    speed.measure({str(i): Noted(i) for i in (1, 2, 3)}, {}, rounds=3, block=1)
     assert order[3:] == [1, 2, 3, 2, 3, 1, 3, 1, 2]  # after one block each to warm up
 
 
-def test_a_real_timing_is_written(tmp_path, capsys):
+def test_a_real_timing_is_written_and_like_is_held_against_like(tmp_path, capsys):
     # 0.31 MB of bfloat16 momentum for the decayed and the other parameters, against two float32 moments
-    arguments = ["task=vit_b16", "optim=lion", "batch_size=4", "--rounds", "2", "--block", "1", "--out", str(tmp_path)]
-    assert speed.main(arguments) == 0
+    names = "task=vit_b16", "optim=lion,nadam", "batch_size=4"
+    assert speed.main([*names, "--rounds", "2", "--block", "1", "--out", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "vit_b16.speed.json").read_text())
     optimizers = written["optimizers"]
-    assert list(optimizers) == ["adamw", "lion"]
-    assert optimizers["adamw"]["state_bytes"] == 4 * optimizers["lion"]["state_bytes"]
+    kinds = {label: figures["against"] for label, figures in optimizers.items()}
+    assert kinds == {
+        "adamw (fused)": "adamw (fused)",
+        "adamw (loop)": "adamw (loop)",
+        "lion (fused)": "adamw (fused)",
+        "lion (loop)": "adamw (loop)",
+        "nadam (foreach)": "adamw (foreach)",
+        "adamw (foreach)": "adamw (foreach)",
+    }
+    assert optimizers["adamw (fused)"]["state_bytes"] == 4 * optimizers["lion (fused)"]["state_bytes"]
     assert all(figures["steps_per_second"] > 0 for figures in optimizers.values())
-    assert "lion" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "lion (fused)" in said.out
+    speeds = read_speeds([tmp_path])
+    assert len(speeds) == len(optimizers)
+    assert speeds["ratio"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda p: torch.optim.AdamW(p, fused=True), "fused"),
+        (lambda p: torch.optim.AdamW(p, foreach=True), "foreach"),
+        (lambda p: torch.optim.AdamW(p, foreach=False), "loop"),
+        (lambda p: Lion(p, fused=False), "loop"),
+        (lambda p: Lion(p, foreach=True), "foreach"),
+    ],
+)
+def test_the_kind_of_a_step_is_told_by_what_runs(make, kind):
+    class Small(BareLoop):
+        def __init__(self):
+            self.model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(4)))
+            self.optimizer, self.done = make(self.model.parameters()), 0
+
+        def _gradients(self):
+            self.model(torch.ones(2, 4)).sum().backward()
+
+    assert Small().step_kind() == kind
+
+
+def test_progress_is_said_elsewhere_than_on_a_terminal(capsys):
+    rounds = Rounds(3, every=0.0)
+    for number in (1, 2, 3):
+        rounds.done(number)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["round 1/3", "round 2/3", "round 3/3"]
 
 
 def test_two_settings_of_one_run_are_held_against_each_other(tmp_path, capsys):

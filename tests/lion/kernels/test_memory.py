@@ -258,3 +258,55 @@ def test_replicas_round_alike_and_parameters_do_not() -> None:
     assert torch.equal(ends[0][0], ends[1][0])
     assert torch.equal(ends[0][1], ends[1][1])
     assert not torch.equal(ends[0][0], ends[0][1])
+
+
+class Placed:
+    """What `memory` asks of a DTensor, without processes: a part of a tensor on one place of a mesh."""
+
+    def __init__(self, whole: Tensor, mesh: list[int], rank: list[int], placements: list[Any]) -> None:
+        self.shape, self.ndim, self.placements, self.device_mesh = whole.shape, whole.ndim, placements, self
+        self.mesh, self.rank, self.part = mesh, rank, whole
+        for size, place, placement in zip(mesh, rank, placements, strict=True):
+            if placement.is_shard():
+                chunks = self.part.chunk(size, placement.dim)
+                nothing = self.part.narrow(placement.dim, 0, 0)
+                self.part = chunks[place] if place < len(chunks) else nothing
+
+    def to_local(self) -> Tensor:
+        return self.part
+
+    def size(self, axis: int) -> int:
+        return self.mesh[axis]
+
+    def get_local_rank(self, axis: int) -> int:
+        return self.rank[axis]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), shape=st.lists(st.integers(0, 7), min_size=1, max_size=3))
+def test_elements_of_shards_have_the_numbers_that_they_have_in_the_whole(data: st.DataObject, shape: list[int]) -> None:
+    """Shards are torch.chunk's, one axis of the mesh after the other."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    placement = st.sampled_from([Replicate(), *(Shard(axis) for axis in range(len(shape)))])
+    mesh = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=2))
+    rank = [data.draw(st.integers(0, size - 1)) for size in mesh]
+    placements = [data.draw(placement) for _ in mesh]
+    whole = torch.arange(int(np.prod(shape))).view(shape)
+    theta: Any = Placed(whole, mesh, rank, placements)
+    assert torch.equal(memory.numbered(theta), theta.to_local())
+    first = memory.first_element(theta)
+    if first is not None and theta.to_local().numel():
+        assert theta.to_local().flatten().tolist() == list(range(first, first + theta.to_local().numel()))
+
+
+def test_noise_of_shards_of_another_kind_is_refused() -> None:
+    from torch.distributed.tensor import Partial, Shard
+
+    theta: Any = Placed(torch.zeros(4), [2], [0], [Partial()])
+    with pytest.raises(RuntimeError, match="does not know which elements are here under Partial"):
+        memory.numbered(theta)
+    theta = Placed(torch.zeros(4), [2], [1], [Shard(0)])
+    theta.part = torch.zeros(3)
+    with pytest.raises(RuntimeError, match=r"expected a part of shape \[2\], not \[3\]"):
+        memory.numbered(theta)

@@ -1,0 +1,177 @@
+"""List what there is to run, and the runs so far with their state.
+
+python scripts/list.py                    everything: tasks, optimizers, data, scales, experiments, runs in outputs
+python scripts/list.py tasks              tasks by family; also optimizers, data, scales, experiments
+python scripts/list.py runs outputs       the runs in a folder, the newest last
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recipes import cli
+from recipes.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
+KINDS = ("tasks", "optimizers", "data", "scales", "experiments")
+FOLDERS = {"optimizers": "optim", "data": "data", "scales": "scale", "experiments": "experiment"}
+FAMILIES = {
+    "classification": "Image classification",
+    "contrastive": "Images with captions",
+    "diffusion": "Diffusion",
+    "text_to_image": "Text to image",
+    "language_modelling": "Language models",
+    "span_corruption": "T5, pre-training",
+    "text_to_text": "T5, fine-tuning",
+}
+EXAMPLES = """\
+examples:
+  python scripts/list.py
+  python scripts/list.py tasks
+  python scripts/list.py runs outputs
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print what is asked for; returns the exit status."""
+    options = parser().parse_args(arguments)
+    chosen = (*KINDS, "runs") if options.what == "all" else (options.what,)
+    if options.what == "runs" and not options.folder.is_dir():
+        raise ConfigError(f"{options.folder} is no folder; runs are written to outputs, or where output_dir= said")
+    for number, what in enumerate(chosen):
+        if number:
+            print()
+        if what == "runs":
+            print_runs(options.folder)
+        elif what == "tasks":
+            print_tasks()
+        else:
+            print_files(what)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    command = argparse.ArgumentParser(
+        prog="list.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("what", nargs="?", choices=("all", *KINDS, "runs"), default="all", help="(%(default)s)")
+    command.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), help="of runs (%(default)s)")
+    return command
+
+
+def print_tasks() -> None:
+    """The tasks of each family with the scales that they have a setting at."""
+    import yaml
+
+    by_family: dict[str, list[Path]] = {}
+    for file in sorted((CONF / "task").glob("*.yaml")):
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))["recipe"]
+        by_family.setdefault(FAMILIES.get(recipe, recipe), []).append(file)
+    for number, (family, files) in enumerate(sorted(by_family.items())):
+        print(("\n" if number else "") + f"{family}: task=")
+        for file in files:
+            scales = [place.name for place in sorted((CONF / "setting").iterdir()) if (place / file.name).exists()]
+            print_entry(file.stem, f"[{', '.join(scales)}] {about(file)}")
+
+
+def print_files(what: str) -> None:
+    """The files of a group, each with what its first lines say."""
+    folder = FOLDERS[what]
+    print(f"{what.capitalize()}: {'+' if folder == 'experiment' else ''}{folder}=")
+    for file in sorted((CONF / folder).glob("*.yaml")):
+        print_entry(file.stem, about(file))
+
+
+def print_entry(name: str, text: str) -> None:
+    """A name and its text, cut to the terminal."""
+    line = f"  {name:<20} {text}"
+    width = os.get_terminal_size().columns if sys.stdout.isatty() else 0
+    print(line[: width - 1] if width else line)
+
+
+def about(file: Path) -> str:
+    """The first sentence of a file's comment, below its command."""
+    words = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith(("# python ", "# @package")):
+            words.append(line.removeprefix("#").strip())
+    text = " ".join(words)
+    return re.split(r"(?<=[.])(?<!et al[.]) ", text, maxsplit=1)[0]
+
+
+def print_runs(folder: Path) -> None:
+    """The runs in a folder, the one that wrote last at the end, and how many there are of each state."""
+    found = sorted(runs(folder), key=lambda run: run[0])
+    print(f"Runs in {folder}:" + ("" if found else " none"))
+    states: dict[str, int] = {}
+    for written, place, summary, state in found:
+        states[state] = states.get(state, 0) + 1
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
+        print_entry(state, f"{when}  {place}  {figures(summary, state)}")
+    if found:
+        print(f"{len(found)} runs: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
+
+
+def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
+    """Each record below a folder: when it was last written, where it lies, its summary and its state."""
+    held = locked()
+    seen: set[str] = set()
+    for place, below, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        below[:] = [] if real in seen else [name for name in below if name not in ("checkpoint", "wandb", "slurm")]
+        if real in seen or "summary.json" not in files:
+            seen.add(real)
+            continue
+        seen.add(real)
+        below.clear()  # a record holds no other
+        path = Path(place) / "summary.json"
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            state = str(summary["status"])
+        except (OSError, ValueError, KeyError, TypeError):
+            summary, state = {}, "unreadable"
+        written = max(file.stat().st_mtime for file in (path, Path(place) / "metrics.jsonl") if file.exists())
+        yield written, Path(place), summary, "running" if is_held(Path(place) / ".lock", held) else state
+
+
+def locked() -> set[int]:
+    """Inodes of the files that some process has locked; Linux alone tells, elsewhere there are none."""
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return set()
+    return {int(line.split()[5].rpartition(":")[2]) for line in lines if " FLOCK " in line and "->" not in line}
+
+
+def is_held(lock: Path, held: set[int]) -> bool:
+    """Whether a record is being written; a try at its lock would keep a run from starting."""
+    try:
+        return lock.stat().st_ino in held
+    except OSError:
+        return False
+
+
+def figures(summary: dict[str, Any], state: str) -> str:
+    """What a run came to: its metric, or why it has none."""
+    final, test = summary.get("final"), summary.get("test")
+    parts = [f"seed {summary['seed']}"] if "seed" in summary else []
+    parts += [f"lr {summary['lr']:g}"] if isinstance(summary.get("lr"), int | float) else []
+    parts += [f"val {summary.get('metric')} {final:.4f}"] if isinstance(final, int | float) else []
+    parts += [f"test {test:.4f}"] if isinstance(test, int | float) else []
+    if state not in ("completed", "running") and summary.get("cause"):
+        parts.append(str(summary["cause"]))
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guard(main))

@@ -1,0 +1,104 @@
+"""The tables of tuned numbers, as Hydra and people read them."""
+
+import csv
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra.core.object_type import ObjectType
+from omegaconf import OmegaConf
+
+from hydra_plugins.tuned_tables import TunedTables
+from recipes import build, tuned
+from recipes.tuned import TABLES, names, row_of
+from tests.recipes.conftest import ROOT, composed
+
+SOURCE = TunedTables("test", "tuned://")
+PLACES = sorted((path.parent.name, path.stem) for path in TABLES.glob("*/*.yaml"))
+
+
+def test_a_row_is_laid_over_the_optimizer_and_names_its_source() -> None:
+    cfg = composed("task=vit_b16", "optim=lion", "scale=paper", "augment=randaug_mixup")
+    assert (cfg.optim.lr, cfg.optim.weight_decay) == (1e-4, 10)
+    assert cfg.tuned.file == "paper/vit_b16/lion_randaug_mixup"
+    assert cfg.tuned.source == "Lion paper, Table 12, ImageNet ViT-B/16, RandAug 2 15 + Mixup 0.5"
+
+
+def test_the_command_line_wins() -> None:
+    cfg = composed("task=vit_b16", "optim=lion", "scale=paper", "optim.lr=7")
+    assert (cfg.optim.lr, cfg.optim.weight_decay) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "origin"),
+    [
+        ("paper/vit_b16/radam", {"lr": 3e-3, "weight_decay": 0.3}, "adamw"),
+        ("paper/vit_b16/signum", {"lr": 1e-3, "weight_decay": 1.0}, "lion"),
+        ("paper/basic/nadam", {"lr": 5e-4, "weight_decay": 0.01}, "adafactor"),
+        ("paper/gpt2_small/nadam", {"lr": 3e-3, "weight_decay": 0, "betas": [0.9, 0.99]}, "adamw"),
+        ("paper/gpt2_small/addsign", {"lr": 3e-4, "weight_decay": 0}, "lion"),
+    ],
+)
+def test_an_optimizer_without_a_row_takes_anothers_and_says_so(name: str, row: dict[str, object], origin: str) -> None:
+    found = row_of(f"tuned/{name}")
+    assert found is not None
+    optim = name.rpartition("/")[2]
+    assert found["optim"] == row
+    assert found["tuned"]["source"].endswith(f": {origin}'s numbers, since {optim} has none of its own")
+
+
+@pytest.mark.parametrize("name", ["paper/vit_b16/sgd", "paper/vit_b16/lino", "paper/nonesuch/lion", "paper/vit_b16"])
+def test_what_no_table_knows_is_nothing(name: str) -> None:
+    assert row_of(f"tuned/{name}") is None
+    assert not SOURCE.is_config(f"tuned/{name}")
+    assert not composed("task=vit_b16", "optim=sgd", "scale=paper").tuned.source.startswith("Lion")
+
+
+def test_groups_are_listed_as_hydra_lists_folders() -> None:
+    assert SOURCE.list("tuned", ObjectType.GROUP) == ["embedded", "paper"]
+    assert "vit_b16" in SOURCE.list("tuned/paper", None)
+    assert SOURCE.list("tuned/paper/vit_b16", ObjectType.CONFIG) == names("paper", "vit_b16")
+    assert {"lion", "adamw", "radam", "signum"} <= set(names("paper", "vit_b16"))
+    assert SOURCE.list("tuned/paper/nonesuch", None) == []
+    assert SOURCE.is_group("tuned/paper/vit_b16")
+    assert not SOURCE.is_group("data")
+
+
+def test_a_changed_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuned, "TABLES", tmp_path)
+    table = tmp_path / "s" / "t.yaml"
+    table.parent.mkdir()
+    for lr in (1.0, 20.0):
+        table.write_text(f"source: here\nlion: {{lr: {lr}, weight_decay: 0}}\n")
+        assert row_of("tuned/s/t/lion") == {
+            "optim": {"lr": lr, "weight_decay": 0},
+            "tuned": {"file": "s/t/lion", "source": "here"},
+        }
+
+
+@pytest.mark.parametrize(("scale", "task"), PLACES)
+def test_every_row_names_an_optimizer_its_arguments_and_a_source(scale: str, task: str) -> None:
+    optimizers = {path.stem for path in (ROOT / "conf" / "optim").glob("*.yaml")}
+    assert (ROOT / "conf" / "setting" / scale / f"{task}.yaml").is_file()
+    table = OmegaConf.to_container(OmegaConf.load(TABLES / scale / f"{task}.yaml"))
+    assert isinstance(table, dict)
+    sections = [table, *(value for value in table.values() if isinstance(value, dict) and "lr" not in value)]
+    for section in sections:
+        rows = {key: row for key, row in section.items() if isinstance(row, dict) and "lr" in row}
+        assert rows
+        assert set(rows) <= optimizers
+        for optim, row in rows.items():
+            cfg = OmegaConf.load(ROOT / "conf" / "optim" / f"{optim}.yaml")
+            taken = inspect.signature(build._class(cfg)).parameters
+            assert set(row) <= {*taken, "source"}
+            assert row.get("source", section.get("source"))
+
+
+def test_the_papers_numbers_are_the_papers() -> None:
+    """Every row of Table 12 that belongs to a task, read back through Hydra's source."""
+    lines = [line for line in (ROOT / "reports/paper/hyperparameters.csv").read_text().splitlines() if line[0] != "#"]
+    table = list(csv.DictReader(lines))
+    (lion,) = [r for r in table if r["task"] == "BASIC-L" and r["optimizer"] == "Lion"]
+    row = row_of("tuned/paper/basic/lion")
+    assert row is not None
+    assert row["optim"] == {"lr": float(lion["lr"]), "weight_decay": float(lion["weight_decay"])}
