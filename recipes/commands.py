@@ -372,7 +372,7 @@ def _problems(cfg: DictConfig, given: set[str]) -> list[str]:
     plain = cfg.copy()
     OmegaConf.set_struct(plain, False)
     task = plain.pop("hydra").runtime.choices.get("task")
-    found = validation.problems(plain, task)
+    found = validation.problems(plain, task, sorted(given))
     if not found:
         warned = validation.warnings(plain)
         found += [line for line in warned if line.partition("=")[0] in given]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from recipes import config, declared
 from recipes.data import listing
@@ -83,7 +84,7 @@ def resolve(cfg: DictConfig, overrides: Sequence[str] | None = None) -> None:
         OmegaConf.update(cfg, derived.key, derived.value, force_add=True)
         value = json.dumps(derived.value, ensure_ascii=False)
         shown.append(f"{derived.key}={value}")
-    for name in _superfluous(cfg, overrides):
+    for name in superfluous(cfg, overrides):
         with open_dict(cfg.data):
             del cfg.data.options[name]
     if shown:
@@ -114,7 +115,7 @@ def _settled(cfg: DictConfig, overrides: Sequence[str] | None) -> tuple[list[Der
         return [], []
     typed = Typed(cfg, _typed_in(overrides))
     changed, found = [], []
-    for derived in FAMILIES.get(cfg.task.recipe, _nothing)(cfg, typed):
+    for derived in _derived(cfg, typed):
         now = OmegaConf.select(cfg, derived.key)
         if now == derived.value or (OmegaConf.is_config(now) and OmegaConf.to_container(now) == derived.value):
             continue
@@ -127,13 +128,27 @@ def _settled(cfg: DictConfig, overrides: Sequence[str] | None) -> tuple[list[Der
     return changed, found
 
 
-def _superfluous(cfg: DictConfig, overrides: Sequence[str] | None) -> list[str]:
+def _derived(cfg: DictConfig, typed: Typed) -> list[Derived]:
+    found: list[Derived] = []
+    try:
+        for derived in FAMILIES.get(cfg.task.recipe, _nothing)(cfg, typed):
+            found.append(derived)
+    except ConfigError:
+        raise
+    except (OmegaConfBaseException, AttributeError, TypeError, ValueError):
+        pass  # a setting is missing or of another type, which the recipe and recipes/validation.py name
+    return found
+
+
+def superfluous(cfg: DictConfig, overrides: Sequence[str] | None) -> list[str]:
     """Options of the task's setting that another data set than the setting's own does not take."""
     try:
         takes = declared.options(cfg.data.module)
     except ConfigError:  # recipe.make says so
         return []
     if not (unknown := [name for name in cfg.data.options if name not in takes]):
+        return []
+    if "scale" not in cfg:  # a part of a config
         return []
     typed = Typed(cfg, _typed_in(overrides))
     return [name for name in unknown if not typed(f"data.options.{name}")]
@@ -257,9 +272,13 @@ def _text_to_image(cfg: DictConfig, typed: Typed) -> Iterator[Derived]:
 
 def _text(cfg: DictConfig, typed: Typed, *, encoder_decoder: bool = False) -> Iterator[Derived]:
     """Rows of the embedding, and of T5 the tokens that pad and end."""
-    from recipes.data import bpe, spans
-
     options, args = _options(cfg), cfg.model.args
+    if Path(cfg.data.path).expanduser().is_dir():
+        from recipes.data import documents
+
+        documents.local(cfg.data.path, options.get("column", "text"), options.get("holdout"))  # names what is wrong
+    if options.get("tokenizer") is not None:
+        from recipes.data import bpe, spans
     rows = args.get("vocab_size")
     if options.get("tokenizer") is None:
         tokens = None if encoder_decoder else options.get("vocab_size")  # of T5, the model's rows decide

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from recipes import declared, from_data
 from recipes.errors import ConfigError
@@ -82,26 +83,42 @@ def load_data(cfg: DictConfig) -> dict[str, Any]:
     return loaded
 
 
-def problems(cfg: DictConfig) -> list[str]:
-    """All mistakes in a command's settings of data, each with what to type, found without importing torch.
+def problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
+    """All mistakes in a command's settings of data, each with what to type; most without importing torch.
 
     A dry run reads no data, so that a place that is not there is none of its mistakes.
+
+    Args:
+        cfg: the composed config.
+        typed: the settings that the command names, or its overrides; None where they are not known.
     """
-    found = option_problems(cfg)
+    found = option_problems(cfg, typed) + _family_problems(cfg)
     if not cfg.get("dry_run"):
         found += _place_problems(cfg)
-    return found or from_data.problems(cfg)
+    return found or from_data.problems(cfg, typed)
 
 
-def option_problems(cfg: DictConfig) -> list[str]:
-    """Mistakes in what kind of data a task is given, and in the options of these."""
+def _family_problems(cfg: DictConfig) -> list[str]:
+    """Settings of a family of tasks that do not go together, as far as they can be told without its module."""
+    found = []
+    shift, side, batch = (OmegaConf.select(cfg, key) for key in ("augment.shift", "model.args.img_size", "batch_size"))
+    embedded_images = cfg.task.recipe == "classification" and cfg.data.module not in from_data.OWN
+    if embedded_images and isinstance(side, int) and isinstance(shift, int) and shift > side // 2:
+        found.append(f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}")
+    if cfg.task.recipe == "contrastive" and isinstance(batch, int) and batch < 2:
+        found.append(f"batch_size={batch}: a pair is told from the others of its batch; choose 2 or more")
+    return found
+
+
+def option_problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
+    """Mistakes in what kind of data a task is given, and in the options of these that were typed."""
     try:
         holds, wanted = declared.holds(cfg.data.module), declared.learns_from(cfg.task.recipe)
     except ConfigError as error:
         return [str(error)]
     if holds != wanted:
         return [f"data={cfg.data.name} holds {holds}; task={cfg.task.name} learns from {wanted}"]
-    return _data_problems(cfg)
+    return _data_problems(cfg, from_data.superfluous(cfg, typed))
 
 
 def _place(cfg: DictConfig) -> dict[str, str]:
@@ -129,8 +146,8 @@ def _place_problems(cfg: DictConfig) -> list[str]:
 PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "null"}
 
 
-def _data_problems(cfg: DictConfig) -> list[str]:
-    """Options that the data set does not take, does not get, or gets with another type."""
+def _data_problems(cfg: DictConfig, dropped: Sequence[str] = ()) -> list[str]:
+    """Options that the data set does not take, does not get, or gets with another type; none of those dropped."""
     data = cfg.data
     try:
         takes = declared.options(data.module)
@@ -144,7 +161,7 @@ def _data_problems(cfg: DictConfig) -> list[str]:
     options = {name: taken for name, taken in takes.items() if name not in ("path", "hub")}
     known = ", ".join(options) or "none"
     for name in data.options:
-        if name not in options:
+        if name not in options and name not in dropped:
             found.append(f"data={data.name}: data.options.{name} is unknown; known: {known}")
     for name, taken in options.items():
         if name not in data.options:

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -86,18 +86,19 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("\n".join(found))
 
 
-def problems(cfg: DictConfig, task: str | None = None) -> list[str]:
+def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | None = None) -> list[str]:
     """What is wrong with the values of a config, a line each that says what is allowed.
 
     Args:
         cfg: without Hydra's own node.
         task: the file in conf/task that was chosen, where task.name may say otherwise.
+        typed: the settings that the command names, where that is known.
     """
     found: list[str] = []
     values = _readable(cfg, found)
     for part in (_ranges, _names, _schedule, _optimizer, _together, _places):
         found += part(values)
-    return [*found, *_model(values, task or str(values.get("task.name"))), *_data(cfg)]
+    return [*found, *_model(values, task or str(values.get("task.name"))), *_data(cfg, typed)]
 
 
 def warnings(cfg: DictConfig) -> list[str]:
@@ -379,8 +380,8 @@ def _check_source(source: str, scale: str) -> None:
         )
 
 
-def _data(cfg: DictConfig) -> list[str]:
+def _data(cfg: DictConfig, typed: Sequence[str] | None) -> list[str]:
     """What the data have to say, where they have a say before they are read."""
     from recipes import recipe
 
-    return recipe.problems(cfg)
+    return recipe.problems(cfg, typed)

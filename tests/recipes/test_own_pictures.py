@@ -166,6 +166,22 @@ def test_options_of_a_setting_that_other_data_do_not_take_are_dropped() -> None:
         recipe.make(composed(["task=lit_b16_b", "data=glyph_pairs", "+data.options.size=3"]))
 
 
+def test_mistakes_are_told_from_the_settings_alone(photos: Path, pairs: Path) -> None:
+    for overrides, message in (
+        (["task=vit_b16", "augment.shift=15"], "augment.shift=15 moves images of 28 pixels out of sight"),
+        (["task=lit_b16_b", "batch_size=1"], "batch_size=1: a pair is told from the others of its batch"),
+        (["task=gpt2_small", "data=text", f"data.path={pairs.parent / 'photos'}"], "does not exist"),
+        (["task=gpt2_small", "data=text", f"data.path={config.quoted(str(photos))}"], "holds no texts: expected files"),
+        (["task=unet_64", "data=imagenet", f"data.path={pairs}"], "has no class folders in train/ and no tables"),
+    ):
+        (found,) = recipe.problems(plain(*overrides), overrides)
+        assert message in found
+    for odd in ("model.args.unet.size=x", "model.args.unet=null", "model.args.unet.classes=[1]", "~model.args.judge"):
+        recipe.problems(plain(*own("unet_64", photos, odd)))  # the recipe says what is wrong with it
+    paper = plain("task=lit_b16_b", "scale=paper", "data=glyph_pairs")
+    assert recipe.problems(paper) == []  # its size and tokenizer were not typed
+
+
 def test_data_that_ship_and_dry_runs_of_absent_data_are_left_alone() -> None:
     for overrides in (["task=vit_b16"], ["task=unet_64"], ["task=vit_b16", "data=imagenet", "data.path=/nowhere"]):
         assert composed(overrides) == plain(*overrides)
