@@ -128,7 +128,7 @@ class TuningSweeper(Sweeper):
             self._launch([study.overrides for study in studies])
             return
         self._announce(studies)
-        if self.plan_only or os.environ.get(PLAN):
+        if self._planned():
             return
         self._run((study, point, self.trial_seed) for study in studies for point in study.points)
         on_edge = self._choose(studies) if self.trials else []
@@ -137,6 +137,9 @@ class TuningSweeper(Sweeper):
             on_edge = self._choose(studies)
         self._run((study, study.best, seed) for study in studies if study.best for seed in self.fresh)
         self._conclude(studies, on_edge)
+
+    def _planned(self) -> bool:
+        return self.plan_only or PLAN in os.environ
 
     def _check(self) -> None:
         from recipes.errors import ConfigError
@@ -202,7 +205,9 @@ class TuningSweeper(Sweeper):
         cfg = self.context.config_loader.load_sweep_config(self.base, overrides)
         OmegaConf.set_struct(cfg, False)
         cfg.pop("hydra")
-        validation.check(cfg)
+        looked_at = cfg.copy()
+        looked_at.dry_run |= self._planned()  # one plans before the data are there: their place is not looked at
+        validation.check(looked_at)
         from_data.resolve(cfg, overrides)
         study = Study(overrides, cfg)
         if self.trials:

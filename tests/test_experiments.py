@@ -36,7 +36,7 @@ def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
         base.hydra.overrides.hydra = []
         node: Any = OmegaConf.to_container(base.hydra.sweeper)
         assert node.pop("_target_") == "hydra_plugins.tuning.TuningSweeper"
-        sweeper = TuningSweeper(**node)
+        sweeper = TuningSweeper(**node | {"plan": True})
         sweeper.context = SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())
         sweeper.prepare(base)
         sweeper._check()
