@@ -40,7 +40,19 @@ EXECUTION = (
 )
 # Settings that name a file or a folder, at any depth. Other texts are never looked for on the disk.
 PATHS = frozenset(
-    ("init_from", "judge", "path", "program", "real_labels", "reference", "scorer", "text", "tokenizer", "v2_path")
+    (
+        "hub",
+        "init_from",
+        "judge",
+        "path",
+        "program",
+        "real_labels",
+        "reference",
+        "scorer",
+        "text",
+        "tokenizer",
+        "v2_path",
+    )
 )
 CONTENT = 64 * 2**20  # bytes: what is larger counts by its files' names and sizes, since reading it takes too long
 
