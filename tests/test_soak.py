@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[int, list[str]]] = {  # processes, arguments
     "side by side": (1, ["-m", "optim=lion,adamw", "hydra/launcher=parallel"]),
 }
 ORDER = [*RUNS, "replicas", "shards", "sweep", *RUNS, "replicas", "shards", "replicas of a sweep", "side by side"]
-BOUND = 60.0  # seconds within which the others end when one process of a run has gone
+BOUND = 25.0  # seconds within which the others end when one process of a run has gone
 
 
 @dataclass
