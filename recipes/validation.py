@@ -250,7 +250,7 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
             return [f"{key}={value} must be a finite number"]
         share = "drop" in name
         return [f"{key}={value} must lie in [0, 1)"] if share and not 0 <= value < 1 else []
-    return [] if isinstance(value, str) else [f"{key}={value} must be a text, as {example}"]
+    return [] if isinstance(value, str | list) else [f"{key}={value} must be a text, as {example}"]
 
 
 def _optimizer(values: Mapping[str, Any]) -> list[str]:
