@@ -4,7 +4,7 @@ python run.py task=vit_b16 optim=lion
 python run.py -m task=vit_b16 optim=lion,adamw optim.lr=1e-4,1e-3 seed=0,1,2
 """
 
-from recipes import startup
+from recipes.runs import startup
 
 if __name__ == "__main__":
     startup.begin()  # before imports that take time
@@ -12,9 +12,10 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from recipes import cli, config
+from recipes.runs import cli
+from recipes.settings import schema
 
-config.register()
+schema.register()
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")

@@ -6,7 +6,7 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
-from recipes import tuned
+from recipes.settings import tuned_tables
 
 
 class TunedTables(ConfigSource):
@@ -19,25 +19,27 @@ class TunedTables(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """The row of a name."""
-        row = tuned.row_of(config_path)
+        row = tuned_tables.row_of(config_path)
         if row is None:
             raise ConfigLoadError(f"Config not found : {config_path}")
         return ConfigResult(self.provider, f"{self.scheme()}://", OmegaConf.create(row), {"package": "_global_"})
 
     def available(self) -> bool:
         """Whether there are tables."""
-        return tuned.TABLES.is_dir()
+        return tuned_tables.TABLES.is_dir()
 
     def is_group(self, config_path: str) -> bool:
         """Whether a name is that of a scale or of a task's table."""
         group, *place = config_path.strip("/").split("/")
-        if group != tuned.GROUP or len(place) > 2:
+        if group != tuned_tables.GROUP or len(place) > 2:
             return False
-        return tuned.file_of(*place).is_file() if len(place) == 2 else tuned.TABLES.joinpath(*place).is_dir()
+        return (
+            tuned_tables.file_of(*place).is_file() if len(place) == 2 else tuned_tables.TABLES.joinpath(*place).is_dir()
+        )
 
     def is_config(self, config_path: str) -> bool:
         """Whether a name is that of a row."""
-        return tuned.row_of(config_path) is not None
+        return tuned_tables.row_of(config_path) is not None
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """The names below a group, sorted."""
@@ -45,8 +47,8 @@ class TunedTables(ConfigSource):
             return []
         place = config_path.strip("/").split("/")[1:]
         if len(place) == 2:
-            return [] if results_filter == ObjectType.GROUP else tuned.names(*place)
+            return [] if results_filter == ObjectType.GROUP else tuned_tables.names(*place)
         if results_filter == ObjectType.CONFIG:
             return []
-        folder = tuned.TABLES.joinpath(*place)
+        folder = tuned_tables.TABLES.joinpath(*place)
         return sorted(path.stem for path in folder.iterdir() if path.is_dir() or place)

@@ -25,7 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 CHOSEN_HERE = ("seed", "optim.lr", "optim.weight_decay")  # what the protocol varies
-PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true (recipes/cli.py)
+PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true (recipes/runs/cli.py)
 Point = tuple[float, float]
 
 
@@ -56,7 +56,7 @@ class Study:
 
     def folder(self, point: Point, seed: int) -> Path:
         """Where that run's record lies."""
-        from recipes.record import folder_of
+        from recipes.runs.record import folder_of
 
         cfg = self.cfg.copy()
         cfg.optim.lr, cfg.optim.weight_decay, cfg.seed = *point, seed
@@ -128,7 +128,7 @@ class TuningSweeper(Sweeper):
             self._launch([study.overrides for study in studies])
             return
         self._announce(studies)
-        if self.plan_only or os.environ.get(PLAN):
+        if self._planned():
             return
         self._run((study, point, self.trial_seed) for study in studies for point in study.points)
         on_edge = self._choose(studies) if self.trials else []
@@ -137,6 +137,9 @@ class TuningSweeper(Sweeper):
             on_edge = self._choose(studies)
         self._run((study, study.best, seed) for study in studies if study.best for seed in self.fresh)
         self._conclude(studies, on_edge)
+
+    def _planned(self) -> bool:
+        return self.plan_only or PLAN in os.environ
 
     def _check(self) -> None:
         from recipes.errors import ConfigError
@@ -196,13 +199,15 @@ class TuningSweeper(Sweeper):
         return values
 
     def _study(self, overrides: list[str]) -> Study:
-        from recipes import from_data, validation
-        from recipes.grid import around
+        from recipes.runs.grid import around
+        from recipes.settings import from_data, validation
 
         cfg = self.context.config_loader.load_sweep_config(self.base, overrides)
         OmegaConf.set_struct(cfg, False)
         cfg.pop("hydra")
-        validation.check(cfg)
+        looked_at = cfg.copy()
+        looked_at.dry_run |= self._planned()  # one plans before the data are there: their place is not looked at
+        validation.check(looked_at)
         from_data.resolve(cfg, overrides)
         study = Study(overrides, cfg)
         if self.trials:
@@ -237,14 +242,14 @@ class TuningSweeper(Sweeper):
 
     def _open(self, runs: Iterable[tuple[Study, Point, int]]) -> list[tuple[Study, Point, int]]:
         """Those runs whose records are not complete."""
-        from recipes.record import FINISHED, read_summary
+        from recipes.runs.record import FINISHED, read_summary
 
         return [run for run in runs if (read_summary(run[0].folder(*run[1:])) or {}).get("status") not in FINISHED]
 
     def _run(self, runs: Iterable[tuple[Study, Point, int]]) -> None:
         """Do those runs that are not done; all must end."""
         from recipes.errors import ConfigError
-        from recipes.sweep import wait_for
+        from recipes.runs.sweep import wait_for
 
         runs = list(runs)
         jobs = [study.job(point, seed) for study, point, seed in self._open(runs)]
@@ -291,7 +296,7 @@ class TuningSweeper(Sweeper):
         return on_edge
 
     def _extend(self, studies: Sequence[Study]) -> None:
-        from recipes.grid import extended
+        from recipes.runs.grid import extended
 
         for study in studies:
             study.points += extended(study.centre, study.points, study.best or study.centre, self.extend)
@@ -321,7 +326,7 @@ def set_by_protocol(override: Override) -> str | None:
 
 def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
     """What is wrong with the protocol's numbers, a line each; `trials` may differ by scale."""
-    from recipes.grid import MOST
+    from recipes.runs.grid import MOST
     from reports.selection import TRIAL_SEEDS_FROM
 
     trials = settings["trials"]
@@ -366,7 +371,7 @@ def words(values: Iterable[float]) -> str:
 
 def say(line: str) -> None:
     """Print a line at once: what follows may take hours."""
-    from recipes import processes
+    from recipes.distributed import processes
 
     if processes.is_first():
         print(line)

@@ -20,10 +20,10 @@ from timm.layers import resample_abs_pos_embed
 from torch import nn
 from torch.nn import functional as F
 
-from recipes.data.arrays import ImageArrays
+from recipes.data.images.arrays import ImageArrays
 from recipes.errors import ConfigError
-from recipes.loading import Batch, Examples, Key, draw
-from recipes.recipe import load_data
+from recipes.protocol import load_data
+from recipes.training.sampler import Batch, Examples, Key, draw
 
 # Splits beyond this name are further test sets (ImageNet-ReaL, ImageNet-V2).
 TRAIN = "train"
@@ -293,8 +293,8 @@ class DecodedImages:
     """Image files, decoded and transformed one by one; the draws follow from the position."""
 
     def __init__(self, images: Any, cfg: DictConfig, *, train: bool) -> None:
-        from recipes.data.examples import for_size
-        from recipes.data.images import eval_transform, train_transform
+        from recipes.data.images.examples import for_size
+        from recipes.data.images.files import eval_transform, train_transform
 
         size = image_size(cfg)
         self.images, self.seed = for_size(images, size), cfg.seed

@@ -171,7 +171,7 @@ def contender(name: str, params: list[Any]) -> Any:
         return getattr(importlib.import_module(module), kind)(params, **given, **options)
     from omegaconf import OmegaConf
 
-    from recipes import build
+    from recipes.runs import build
 
     described: Any = OmegaConf.load(ROOT / f"conf/optim/{name}.yaml")
     described.lr = LR

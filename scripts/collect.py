@@ -88,7 +88,7 @@ def restore(runs: "pd.DataFrame", into: Path) -> int:
         into: where the records go.
     """
     from recipes.files import finite, safe_name, write_json, write_text
-    from recipes.record import read_summary
+    from recipes.runs.record import read_summary
     from reports.records import raw_record
 
     written = there = 0
@@ -121,6 +121,6 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    from recipes import cli
+    from recipes.runs import cli
 
     cli.guard(lambda: sys.exit(main()))

@@ -45,7 +45,7 @@ def disturbed(
 
 def bound(model: Any, rule: str, weight_decay: float) -> float:
     """Return the largest decayed weight times λ: at most 1 where the weights stay within 1/λ."""
-    from recipes.param_groups import parameter_groups
+    from recipes.training.param_groups import parameter_groups
 
     groups = parameter_groups(model, rule, weight_decay)
     return max(
@@ -59,12 +59,12 @@ def measure(folder: Path, noises: Sequence[float], repeats: int, examples: int) 
     import torch
     from omegaconf import OmegaConf
 
-    from recipes import recipe
-    from recipes.checkpoint import load_weights
+    from recipes import protocol
+    from recipes.training.checkpoint import load_weights
 
     cfg: Any = OmegaConf.load(folder / "config.yaml")
     cfg.augment = {"name": "none", "shift": 0, "randaugment": None, "mixup": 0.0}
-    the_recipe = recipe.make(cfg)
+    the_recipe = protocol.make(cfg)
     model = the_recipe.model().eval()
     model.load_state_dict(load_weights(folder))
     train = the_recipe.examples()["train"]
@@ -143,6 +143,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from recipes import cli
+    from recipes.runs import cli
 
     sys.exit(cli.guard(main))

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes import cli
 from recipes.errors import ConfigError
+from recipes.runs import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -24,12 +24,12 @@ KINDS = ("tasks", "optimizers", "data", "scales", "experiments")
 FOLDERS = {"optimizers": "optim", "data": "data", "scales": "scale", "experiments": "experiment"}
 FAMILIES = {
     "classification": "Image classification",
-    "contrastive": "Images with captions",
-    "diffusion": "Diffusion",
-    "text_to_image": "Text to image",
-    "language_modelling": "Language models",
-    "span_corruption": "T5, pre-training",
-    "text_to_text": "T5, fine-tuning",
+    "contrastive.recipe": "Images with captions",
+    "diffusion.class_conditional": "Diffusion",
+    "diffusion.text_to_image": "Text to image",
+    "language.language_modelling": "Language models",
+    "language.span_corruption": "T5, pre-training",
+    "language.text_to_text": "T5, fine-tuning",
 }
 EXAMPLES = """\
 examples:

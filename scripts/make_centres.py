@@ -47,7 +47,7 @@ NEAREST = {
 
 def read(folder: Path) -> list[dict[str, str]]:
     """One row a record, in a fixed order."""
-    from recipes.record import read_summary
+    from recipes.runs.record import read_summary
     from reports.folders import walk
 
     found = [read_summary(place) for place, names in walk([folder]) if "summary.json" in names]
@@ -120,4 +120,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from recipes.runs import cli
+
+    cli.guard(lambda: sys.exit(main()))

@@ -45,6 +45,6 @@ def _content(path: Path) -> bytes | None:
 
 
 if __name__ == "__main__":
-    from recipes import cli
+    from recipes.runs import cli
 
     cli.guard(lambda: sys.exit(main()))

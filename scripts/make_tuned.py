@@ -120,6 +120,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from recipes import cli
+    from recipes.runs import cli
 
     sys.exit(cli.guard(main))

@@ -44,10 +44,12 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from transformers import PreTrainedTokenizerFast
 
-    from recipes import checkpoint, cli, recipe
-    from recipes.data.text import TokenWindows
+    from recipes import protocol
+    from recipes.data.text.tokens import TokenWindows
     from recipes.errors import ConfigError
-    from recipes.language_modelling import NextTokens
+    from recipes.language.language_modelling import NextTokens
+    from recipes.runs import cli
+    from recipes.training import checkpoint
 
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder} is no run's folder: config.yaml is missing")
@@ -55,10 +57,10 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
         cfg = OmegaConf.load(folder / "config.yaml")
         if not isinstance(cfg, DictConfig) or any(OmegaConf.select(cfg, key) is None for key in NEEDED):
             raise ConfigError(f"{folder}/config.yaml is not the config of a run ({', '.join(NEEDED)} are needed)")
-        made = recipe.make(cfg)
+        made = protocol.make(cfg)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{folder}/config.yaml cannot be read ({cli.one_line(error)})") from None
-    train: Any = made.examples()["train"] if cfg.task.recipe == "language_modelling" else None
+    train: Any = made.examples()["train"] if cfg.task.recipe == "language.language_modelling" else None
     if not isinstance(train, NextTokens):
         raise ConfigError(f"{folder} is a run of task={cfg.task.name}, which does not predict the next token")
     windows: TokenWindows = train.windows
@@ -182,9 +184,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file to write; one_shot.json in the run's folder otherwise")
     options = parser.parse_args(arguments)
 
-    from recipes import cli
     from recipes.errors import ConfigError
     from recipes.files import write_json
+    from recipes.runs import cli
 
     tasks = options.tasks.split(",") if options.tasks else [row["lm_eval"] for row in paper() if row["lm_eval"]]
     try:
@@ -218,6 +220,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from recipes import cli
+    from recipes.runs import cli
 
     cli.guard(lambda: sys.exit(main()))

@@ -29,12 +29,14 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     """
     import torch
 
-    from recipes import build, devices, recipe, tracker
-    from recipes.bare import BareLoop
-    from recipes.clock import Clock
-    from recipes.loop import Trainer
-    from recipes.outcome import Journal, Outcome
-    from recipes.record import Record
+    from recipes import protocol
+    from recipes.distributed import devices
+    from recipes.minimal_loop import BareLoop
+    from recipes.runs import build, tracker
+    from recipes.runs.record import Record
+    from recipes.training.loop import Trainer
+    from recipes.training.run_state import Journal, Outcome
+    from recipes.training.timers import Clock
 
     bare_seconds: list[float] = []
     marks: list[tuple[float, float]] = []  # of each turn: when it began and when it ended
@@ -61,7 +63,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     bare = BareLoop(cfg, accelerator.device)
     bare.steps(block)  # warms caches and the allocator up, as the suite's first block does
     make_optimizer = build.optimizer_factory(cfg.optim)
-    trainer = TakingTurns(cfg, recipe.make(cfg), make_optimizer, accelerator, journal, record.folder, clock, outcome)
+    trainer = TakingTurns(cfg, protocol.make(cfg), make_optimizer, accelerator, journal, record.folder, clock, outcome)
     trainer.train()
     record.close()
     ours = [after[0] - before[1] for before, after in itertools.pairwise(marks)]
@@ -82,14 +84,15 @@ def main() -> int:
     import contextlib
     import io
 
-    from recipes import cli, config, forerunner
+    from recipes.runs import cli, prerequisite
+    from recipes.settings import schema
 
     try:
         steps = (rounds + 1) * block + 1  # one block to warm up; the turn after the last needs one step more
         fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
-        cfg = config.composed([*arguments.overrides, *fixed])
+        cfg = schema.composed([*arguments.overrides, *fixed])
         if cfg.init_from is not None:
-            cfg.init_from = str(forerunner.source(cfg))  # made once, where it is not there yet
+            cfg.init_from = str(prerequisite.source(cfg))  # made once, where it is not there yet
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             ours, bare, said = measure(cfg, Path(folder), rounds, block)
     except Exception as error:
@@ -112,6 +115,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from recipes import cli
+    from recipes.runs import cli
 
     cli.guard(lambda: sys.exit(main()))

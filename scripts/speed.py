@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recipes.bare import BareLoop
+    from recipes.minimal_loop import BareLoop
 
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
 FUSED = ("adamw", "lion")  # also timed with their fused step
@@ -47,7 +47,7 @@ def measure(
         rounds: each has a block of every contender's steps.
         block: steps in a row.
     """
-    from recipes.bare import Rounds
+    from recipes.minimal_loop import Rounds
 
     names = list(contenders)
     for contender in contenders.values():
@@ -82,14 +82,14 @@ def by_kind(
     Raises:
         ConfigError: a setting is none.
     """
-    from recipes import config
-    from recipes.bare import BareLoop, device_of
+    from recipes.minimal_loop import BareLoop, device_of
+    from recipes.settings import schema
 
     device = device_of(cfg)
     contenders: dict[str, BareLoop] = {}
 
     def add(name: str, more: list[str]) -> None:
-        made = BareLoop(config.composed([*overrides, f"optim={name}", *more]), device)
+        made = BareLoop(schema.composed([*overrides, f"optim={name}", *more]), device)
         made.steps(1)
         contenders.setdefault(f"{name} ({made.step_kind()})", made)  # a kernel that is not there gives a plain step
 
@@ -121,17 +121,18 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rounds < 2 or options.block < 1:
         parser.error("--rounds must be at least 2 and --block at least 1")
 
-    from recipes import cli, config
-    from recipes.bare import BareLoop, device_of
-    from recipes.experiment import versions
     from recipes.files import write_json
+    from recipes.minimal_loop import BareLoop, device_of
+    from recipes.runs import cli
+    from recipes.runs.experiment import versions
+    from recipes.settings import schema
     from reports.wording import columns, laid_out
 
     given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
     names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")
     rest = [text for text in options.overrides if text != given]
     try:
-        first = config.composed([*rest, f"optim={options.reference}"] if options.against is None else options.overrides)
+        first = schema.composed([*rest, f"optim={options.reference}"] if options.against is None else options.overrides)
         import torch
 
         if first.scale.threads:
@@ -139,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.against is None:
             contenders, against = by_kind(names, rest, options.reference, first)
         else:
-            other = config.composed([*options.overrides, *options.against.split()])
+            other = schema.composed([*options.overrides, *options.against.split()])
             device = device_of(first)
             contenders = {options.against: BareLoop(other, device), "as given": BareLoop(first, device)}
             against = dict.fromkeys(contenders, options.against)
@@ -203,6 +204,6 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    from recipes import cli
+    from recipes.runs import cli
 
     cli.guard(lambda: sys.exit(main()))

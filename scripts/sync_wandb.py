@@ -25,8 +25,8 @@ def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
     import wandb
 
     from recipes.errors import ConfigError
-    from recipes.record import read_summary
-    from recipes.tracker import identity
+    from recipes.runs.record import read_summary
+    from recipes.runs.tracker import identity
 
     summary = read_summary(folder) or {}
     try:
@@ -54,8 +54,8 @@ def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
 def _send(run: Any, folder: Path, summary: dict[str, Any]) -> int:
     import wandb
 
-    from recipes.record import read_metrics
-    from recipes.tracker import by_step
+    from recipes.runs.record import read_metrics
+    from recipes.runs.tracker import by_step
 
     # wandb counts from the step after the last one that it has; a new run counts from 0.
     steps = [(step, values) for step, values in by_step(read_metrics(folder / "metrics.jsonl")) if step >= run.step]
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--entity", help="wandb user or team; your default one otherwise")
     parser.add_argument("--offline", action="store_true", help="write offline runs under ./wandb instead of uploading")
     arguments = parser.parse_args()
-    from recipes.cli import one_line
+    from recipes.runs.cli import one_line
     from reports.folders import walk
 
     records = sorted(folder for folder, names in walk(arguments.folders) if "summary.json" in names)
@@ -82,7 +82,7 @@ def main() -> int:
         print(f"no run record (summary.json) under {', '.join(map(str, arguments.folders))}", file=sys.stderr)
         return 2
     if not arguments.offline:
-        from recipes.tracker import logged_in
+        from recipes.runs.tracker import logged_in
 
         if not logged_in():
             print("not logged in to wandb: run `wandb login`, or use --offline", file=sys.stderr)
@@ -102,6 +102,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from recipes import cli
+    from recipes.runs import cli
 
     cli.guard(lambda: sys.exit(main()))

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PRELOADED = ["torch", "timm", "transformers", "accelerate", "hydra", "recipes.loop", "recipes.classification", __name__]
+PRELOADED = [
+    "torch",
+    "timm",
+    "transformers",
+    "accelerate",
+    "hydra",
+    "recipes.training.loop",
+    "recipes.classification",
+    __name__,
+]
 
 
 def context() -> Any:
@@ -87,17 +96,18 @@ def train(runs: Sequence[Sequence[str]], die_at: int | None = None, apart: bool 
         die_at: the step at whose beginning the process ends without a word.
         apart: each process writes to a place of its own, as on machines without a shared disk.
     """
-    from recipes import experiment, loading
+    from recipes.runs import experiment
+    from recipes.training import sampler
     from tests.recipes.conftest import composed
 
-    seed_all = loading.seed_all
+    seed_all = sampler.seed_all
 
     def seed_or_die(*key: int) -> None:
         if len(key) == 3 and key[1] == die_at:  # (seed, step, process): the beginning of a step
             os._exit(9)
         seed_all(*key)
 
-    loading.seed_all = seed_or_die
+    sampler.seed_all = seed_or_die
     for overrides in runs:
         cfg = composed(*overrides)
         if apart:
@@ -109,10 +119,11 @@ def command(arguments: Sequence[str]) -> None:
     """Do what `python run.py ...` does."""
     import hydra
 
-    from recipes import cli, config
+    from recipes.runs import cli
+    from recipes.settings import schema
 
     sys.argv = [str(ROOT / "run.py"), *arguments]
-    config.register()
+    schema.register()
     sys.exit(cli.start(hydra.main(config_path=str(ROOT / "conf"), config_name="config", version_base="1.3")(cli.run)))
 
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from recipes import cli, config
+from recipes.runs import cli
+from recipes.settings import schema as config
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 2.0  # of CPU time: an answer of a process of its own

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
-from recipes import config
+from recipes.settings import schema
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXPLAINED = ("task", "optim", "setting", "data", "schedule", "tracker", "augment", "scale")
@@ -23,7 +23,7 @@ def relative(path: Path) -> str:
 
 
 def composed(*overrides: str, conf: Path = CONF) -> DictConfig:
-    config.register()
+    schema.register()
     with initialize_config_dir(str(conf), version_base="1.3"):
         return compose("config", overrides=list(overrides))
 
@@ -49,7 +49,7 @@ def test_a_task_composes_at_each_scale_that_has_a_setting_for_it(task: str, scal
 @pytest.mark.parametrize(("number", "optim"), list(enumerate(names("optim"))))
 def test_an_optimizer_composes_with_the_settings(number: int, optim: str) -> None:
     """With every fourth one, each optimizer with others: between them, each setting with three or more."""
-    config.register()
+    schema.register()
     settings = [(task, scale) for scale in names("scale") for task in names("task") if own_setting(task, scale)]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for task, scale in settings[number % 4 :: 4]:

@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from hydra_plugins.tuning import Study, TuningSweeper
-from recipes import config
+from recipes.settings import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
@@ -28,7 +28,7 @@ CHOSEN_BEFORE = ["figure5_diffusion_long"]  # its settings are the winners of an
 
 def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
     """What `python run.py -m +experiment=name scale=scale` would tune, composed; its plan is printed."""
-    config.register()
+    schema.register()
     arguments = [f"+experiment={name}", f"scale={scale}", "tracker=none", f"output_dir={tmp_path}"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         base = compose("config", overrides=arguments, return_hydra_config=True)
@@ -36,7 +36,7 @@ def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
         base.hydra.overrides.hydra = []
         node: Any = OmegaConf.to_container(base.hydra.sweeper)
         assert node.pop("_target_") == "hydra_plugins.tuning.TuningSweeper"
-        sweeper = TuningSweeper(**node)
+        sweeper = TuningSweeper(**node | {"plan": True})
         sweeper.context = SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())
         sweeper.prepare(base)
         sweeper._check()
@@ -94,7 +94,7 @@ def test_a_dry_run_at_paper_scale(tmp_path):
     [("figure1", "table8"), ("figure4", "table8"), ("sensitivity", "figure8"), ("figure9", "figure5")],
 )
 def test_experiments_of_the_same_runs(name, other):
-    config.register()
+    schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         pair = [
             compose("config", overrides=[f"+experiment={each}"], return_hydra_config=True) for each in (name, other)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import hydra
 import pytest
 
-from recipes import cli, commands, config
+from recipes.runs import cli
+from recipes.settings import command_line, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "run.py"
@@ -59,7 +60,7 @@ def refusal(result: Result) -> str:
 def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Invoke:
     """Do what `python run.py ...` does, in this process: the same function, guarded in the same way."""
 
-    config.register()
+    schema.register()
     main = hydra.main(config_path=str(ROOT / "conf"), config_name="config", version_base="1.3")(cli.run)
 
     def invoked(*overrides: str) -> Result:
@@ -169,7 +170,7 @@ def test_a_mistake_that_is_not_the_users_keeps_its_trace(invoke: Invoke, monkeyp
     def broken(cfg: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("recipes.experiment.run", broken)
+    monkeypatch.setattr("recipes.runs.experiment.run", broken)
     with pytest.raises(ZeroDivisionError, match="ours"):
         invoke("tracker=none")
 
@@ -178,7 +179,7 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(invoke: Invoke, monkeypa
     def full(cfg: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/disk/metrics.jsonl")
 
-    monkeypatch.setattr("recipes.experiment.run", full)
+    monkeypatch.setattr("recipes.runs.experiment.run", full)
     line = refusal(invoke("tracker=none"))
     assert "no space left" in line
     assert "/disk/metrics.jsonl" in line
@@ -188,7 +189,7 @@ def test_an_interrupted_run_leaves_with_130_and_one_line(invoke: Invoke, monkeyp
     def interrupted(cfg: object) -> None:
         raise KeyboardInterrupt("stopped at step 3; the same command goes on from there")
 
-    monkeypatch.setattr("recipes.experiment.run", interrupted)
+    monkeypatch.setattr("recipes.runs.experiment.run", interrupted)
     result = invoke("tracker=none")
     assert result.status == 130
     assert result.err.split("\n") == ["", "stopped at step 3; the same command goes on from there", ""]
@@ -266,13 +267,19 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     ],
 )
 def test_a_home_folder_and_letters_beyond_ascii_are_read(typed: str, meant: str) -> None:
-    assert commands.expanded(typed) == meant
+    assert command_line.expanded(typed) == meant
 
 
 def test_flags_may_come_after_overrides() -> None:
-    assert commands.ordered(["task=x", "-m", "seed=0,1"]) == ["-m", "task=x", "seed=0,1"]
-    assert commands.ordered(["task=x", "--cfg", "job", "+a.b=3", "~c"]) == ["--cfg", "job", "task=x", "+a.b=3", "~c"]
-    assert commands.ordered(["optim.lr=1", "optim.lr=2"]) == ["optim.lr=1", "optim.lr=2"]
+    assert command_line.ordered(["task=x", "-m", "seed=0,1"]) == ["-m", "task=x", "seed=0,1"]
+    assert command_line.ordered(["task=x", "--cfg", "job", "+a.b=3", "~c"]) == [
+        "--cfg",
+        "job",
+        "task=x",
+        "+a.b=3",
+        "~c",
+    ]
+    assert command_line.ordered(["optim.lr=1", "optim.lr=2"]) == ["optim.lr=1", "optim.lr=2"]
 
 
 def test_a_value_is_not_lost_between_the_check_and_the_run(tmp_path: Path) -> None:

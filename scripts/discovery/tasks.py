@@ -59,8 +59,8 @@ def text(split: str, **options: Any) -> TextTask:
     import numpy as np
 
     from lion.discovery.transformer import TextTask
-    from recipes.data import stdlib
-    from recipes.data.text import tokenised
+    from recipes.data.text import stdlib
+    from recipes.data.text.tokens import tokenised
 
     tokens = tokenised(stdlib.documents(TEXT_FILES), stdlib.tokenizer(VOCABULARY, (), TEXT_FILES))
     ids = {name: np.asarray(found.ids) for name, found in tokens.items()}
@@ -72,7 +72,7 @@ def text(split: str, **options: Any) -> TextTask:
 def _mnist(split: str, prepared: Callable[[Any], Any]) -> Data:
     """MNIST's digits: 2,500 to train on; to score on 1,000 others of the training split in a search, or val or test."""
     from lion.discovery.proxy import Data
-    from recipes.data import mnist5k
+    from recipes.data.images import mnist5k
 
     splits = mnist5k.load()
     train = splits["train"]

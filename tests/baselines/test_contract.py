@@ -15,8 +15,8 @@ from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
 from lion import Lion
-from recipes.build import optimizer_factory
 from recipes.errors import ConfigError
+from recipes.runs.build import optimizer_factory
 
 CONF = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "optim").glob("*.yaml"))}
 FLAGS: dict[str, list[dict[str, Any]]] = {  # beside the file as it is

@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from recipes.build import optimizer_factory
+from recipes.runs.build import optimizer_factory
 
 
 def build(yaml_file, weights, lr, weight_decay):

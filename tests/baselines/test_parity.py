@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from lion import Lion
-from recipes.build import optimizer_factory
+from recipes.runs.build import optimizer_factory
 
 ROOT = Path(__file__).parents[2]
 RECORD = dict(np.load(Path(__file__).with_name("optax_trajectories.npz")))

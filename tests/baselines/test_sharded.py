@@ -17,7 +17,7 @@ from torch import Tensor
 
 import baselines.tensors
 from lion import Lion
-from recipes.build import optimizer_factory
+from recipes.runs.build import optimizer_factory
 from tests import two_processes
 
 pytestmark = pytest.mark.skipif(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from recipes.build import optimizer_factory
 from recipes.errors import ConfigError
+from recipes.runs.build import optimizer_factory
 
 ORDER = ["name", "variant", "_target_", "_partial_", "lr", "weight_decay"]
 # For the small problem below, where 3e-3 does not suit. RAdam holds its first hundred steps far below its rate.

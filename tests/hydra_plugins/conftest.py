@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.tuning import TuningSweeper
-from recipes import config
-from recipes.record import folder_of
+from recipes.runs.record import folder_of
+from recipes.settings import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +57,7 @@ def sweep(tmp_path: Path) -> Callable[..., Launcher]:
     """Run the protocol; returns the launcher with the runs it was given."""
 
     def run(*overrides: str, outcome: Callable[[DictConfig], dict[str, Any]] | None = None, **given: Any) -> Launcher:
-        config.register()
+        schema.register()
         arguments = [text if "=" in text else f"+{text}" for text in overrides]
         parser = OverridesParser.create()
         plain = [text for text in arguments if not parser.parse_override(text).is_sweep_override()]

@@ -9,8 +9,9 @@ from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
 
 from hydra_plugins.tuned_tables import TunedTables
-from recipes import build, tuned
-from recipes.tuned import TABLES, names, row_of
+from recipes.runs import build
+from recipes.settings import tuned_tables
+from recipes.settings.tuned_tables import TABLES, names, row_of
 from tests.recipes.conftest import ROOT, composed
 
 SOURCE = TunedTables("test", "tuned://")
@@ -65,7 +66,7 @@ def test_groups_are_listed_as_hydra_lists_folders() -> None:
 
 
 def test_a_changed_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuned, "TABLES", tmp_path)
+    monkeypatch.setattr(tuned_tables, "TABLES", tmp_path)
     table = tmp_path / "s" / "t.yaml"
     table.parent.mkdir()
     for lr in (1.0, 20.0):

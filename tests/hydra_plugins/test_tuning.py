@@ -218,7 +218,7 @@ def test_a_trial_that_another_process_writes_is_waited_for(sweep, monkeypatch):
         (folder / "summary.json").write_text(json.dumps(summary))
         return "completed"
 
-    monkeypatch.setattr("recipes.sweep.wait_for", finished)
+    monkeypatch.setattr("recipes.runs.sweep.wait_for", finished)
     best = near(1e-3, 3.0)
     done = sweep("task=vit_b16", "optim=lion", trials=2, outcome=lambda cfg: best(cfg) | {"status": "interrupted"})
     assert len(waited) == len(done.runs) == 5  # two trials, three seeds

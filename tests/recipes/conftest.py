@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from recipes import config
+from recipes.settings import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -45,7 +45,7 @@ Compose = Callable[..., DictConfig]
 
 def composed(*overrides: str) -> DictConfig:
     """The config as run.py composes it."""
-    config.register()
+    schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", overrides=list(overrides))
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes import experiment
-from recipes.record import folder_of, read_metrics, read_summary
-from tests.recipes.test_text_to_text import composed
+from recipes.runs import experiment
+from recipes.runs.record import folder_of, read_metrics, read_summary
+from tests.recipes.language.test_text_to_text import composed
 
 
 @pytest.mark.slow

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from recipes import recipe
+from recipes import protocol
 from recipes.classification import AugmentedArrays, TensorImages, normalised, offsets, shifted
-from recipes.data import mnist5k
+from recipes.data.images import mnist5k
 from recipes.errors import ConfigError
 
 
@@ -80,9 +80,9 @@ def test_augmentation_follows_the_position_however_a_batch_is_split(tiny) -> Non
 
 
 def test_small_images_get_a_black_border(tiny) -> None:
-    examples = recipe.make(tiny("model.args.img_size=35")).examples()["val"]
+    examples = protocol.make(tiny("model.args.img_size=35")).examples()["val"]
     image = examples.__getitems__([(0, 0)])["image"]
-    original = recipe.make(tiny()).examples()["val"].__getitems__([(0, 0)])["image"]
+    original = protocol.make(tiny()).examples()["val"].__getitems__([(0, 0)])["image"]
     assert image.shape == (1, 1, 35, 35)
     assert torch.equal(image[:, :, 3:31, 3:31], original)
     image[:, :, 3:31, 3:31] = -1
@@ -90,8 +90,8 @@ def test_small_images_get_a_black_border(tiny) -> None:
 
 
 def test_another_resolution_starts_from_resampled_positions(tiny) -> None:
-    small = recipe.make(tiny()).model()
-    maker = recipe.make(tiny("model.args.img_size=42", "init_from=elsewhere"))
+    small = protocol.make(tiny()).model()
+    maker = protocol.make(tiny("model.args.img_size=42", "init_from=elsewhere"))
     large = maker.model()
     maker.initialise(large, small.state_dict())
     assert large.pos_embed.shape[1] == 6 * 6 + 1
@@ -103,8 +103,8 @@ def test_another_resolution_starts_from_resampled_positions(tiny) -> None:
 
 
 def test_other_classes_draw_the_head_anew(tiny) -> None:
-    maker = recipe.make(tiny("data=glyphs", "model.args.num_classes=62"))
-    many, ten = maker.model(), recipe.make(tiny()).model()
+    maker = protocol.make(tiny("data=glyphs", "model.args.num_classes=62"))
+    many, ten = maker.model(), protocol.make(tiny()).model()
     before = many.head.weight.clone()
     maker.initialise(many, ten.state_dict())
     assert torch.equal(many.head.weight, before)
@@ -112,8 +112,8 @@ def test_other_classes_draw_the_head_anew(tiny) -> None:
 
 
 def test_another_model_is_refused_in_one_line(tiny) -> None:
-    deeper = recipe.make(tiny("model.args.depth=2")).model()
-    maker = recipe.make(tiny("init_from=elsewhere"))
+    deeper = protocol.make(tiny("model.args.depth=2")).model()
+    maker = protocol.make(tiny("init_from=elsewhere"))
     with pytest.raises(
         ConfigError, match=r"is of another model than vit_base_patch16_224: \d+ tensors differ"
     ) as error:
@@ -123,35 +123,35 @@ def test_another_model_is_refused_in_one_line(tiny) -> None:
 
 def test_an_unknown_model_is_refused_with_near_ones(tiny) -> None:
     with pytest.raises(ConfigError, match="vit_base_patch16_224"):
-        recipe.make(tiny("model.name=vit_base_patch16_225")).model()
+        protocol.make(tiny("model.name=vit_base_patch16_225")).model()
 
 
 @pytest.mark.parametrize("override", ["+model.args.foo=1", "model.args.num_heads=3"])
 def test_arguments_that_a_model_does_not_take_are_refused(tiny, override: str) -> None:
     with pytest.raises(ConfigError, match=r"vit_base_patch16_224 does not take these model\.args: .*(foo|divisible)"):
-        recipe.make(tiny(override)).model()
+        protocol.make(tiny(override)).model()
 
 
 def test_a_notation_of_augmentation_that_cannot_be_read_is_refused(tiny) -> None:
     with pytest.raises(ConfigError, match=r"augment\.randaugment=randaug-15 cannot be read; expected timm's notation"):
-        recipe.make(tiny("augment.randaugment=randaug-15"))
+        protocol.make(tiny("augment.randaugment=randaug-15"))
 
 
 @pytest.mark.parametrize(("batch", "accumulate", "least"), [(15, 1, 2), (20, 4, 8)])
 def test_images_that_cannot_be_mixed_in_pairs_are_refused(tiny, batch: int, accumulate: int, least: int) -> None:
-    maker = recipe.make(tiny("augment.mixup=0.5", f"batch_size={batch}", f"accumulate={accumulate}"))
+    maker = protocol.make(tiny("augment.mixup=0.5", f"batch_size={batch}", f"accumulate={accumulate}"))
     with pytest.raises(ConfigError, match=rf"batch_size={batch} .* a multiple of {least}$"):
         maker.examples()
-    assert recipe.make(tiny(f"batch_size={batch}", f"accumulate={accumulate}")).examples()
+    assert protocol.make(tiny(f"batch_size={batch}", f"accumulate={accumulate}")).examples()
 
 
 def test_classes_must_be_the_data_s(tiny) -> None:
     with pytest.raises(ConfigError, match=r"has 62 classes, model\.args\.num_classes=10"):
-        recipe.make(tiny("data=glyphs")).examples()
+        protocol.make(tiny("data=glyphs")).examples()
 
 
 def test_any_of_several_labels_is_right(tiny) -> None:
-    maker = recipe.make(tiny())
+    maker = protocol.make(tiny())
     logits = torch.randn(50, 10, generator=torch.Generator().manual_seed(0))
     accepted = torch.rand(50, 10, generator=torch.Generator().manual_seed(1)) < 0.3
 
@@ -169,7 +169,7 @@ def test_any_of_several_labels_is_right(tiny) -> None:
 def test_mixup_gives_two_labels_all_the_mass(tiny, classes: int) -> None:
     """Zhang et al. 2018 (arXiv:1710.09412): lambda of one label, 1 - lambda of the other, and nothing of the rest."""
     cfg = tiny("augment.mixup=0.5", f"model.args.num_classes={classes}")
-    mixup = recipe.make(cfg).mixup
+    mixup = protocol.make(cfg).mixup
     for seed in range(20):
         np.random.seed(seed)
         image, label = torch.randn(8, 1, 28, 28), torch.randint(0, classes, (8,))

@@ -9,11 +9,14 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from recipes import config, experiment, from_data, judging, recipe, record
-from recipes.config import composed
-from recipes.data import bpe
-from recipes.data.pairs import PAD
+from recipes import protocol
+from recipes.data.pairs.pairs import PAD
+from recipes.data.text import bpe
+from recipes.diffusion import feature_extractors
 from recipes.errors import ConfigError
+from recipes.runs import experiment, record
+from recipes.settings import from_data, schema
+from recipes.settings.schema import composed
 from tests.recipes.conftest import composed as plain
 
 SHORT = ["optim=lion", "tracker=none", "steps=2", "eval_every=2", "schedule.warmup_steps=1"]
@@ -48,7 +51,7 @@ def pairs(tmp_path: Path) -> Path:
 
 def own(task: str, place: Path, *more: str) -> list[str]:
     data = "image_text" if task.startswith("lit") else "imagenet"
-    return [f"task={task}", f"data={data}", f"data.path={config.quoted(str(place))}", *more]
+    return [f"task={task}", f"data={data}", f"data.path={schema.quoted(str(place))}", *more]
 
 
 @pytest.mark.parametrize("task", ["vit_b16", "resnet50", "mixer_b16", "coatnet_1"])
@@ -75,8 +78,8 @@ def test_pairs_train_two_towers_and_retrieval_chooses(pairs: Path, tmp_path: Pat
 def test_the_judge_of_own_pictures_learns_from_them(photos: Path, tmp_path: Path) -> None:
     cfg = composed(own("unet_64", photos, f"output_dir={tmp_path}/out", "model.args.unet.size=8", *SHORT))
     assert (cfg.model.args.unet.image_channels, cfg.model.args.unet.classes, cfg.data.options.size) == (3, 3, 8)
-    judge = composed(config.command_of(cfg.model.args.judge, "embedded"))
-    assert judging.same_data(judge, cfg)
+    judge = composed(schema.command_of(cfg.model.args.judge, "embedded"))
+    assert feature_extractors.same_data(judge, cfg)
     assert (judge.model.args.img_size, judge.model.args.patch_size, judge.model.args.num_classes) == (8, 2, 3)
     assert record.run_id(cfg) == record.run_id(composed(own("unet_64", photos, "model.args.unet.size=8", *SHORT)))
 
@@ -86,7 +89,7 @@ def test_own_pictures_train_a_u_net(photos: Path, tmp_path: Path, monkeypatch: p
     judge = composed(own("vit_b16", photos, "+data.options.size=16", "model.args.img_size=16", *SHORT))
     judge.output_dir = str(tmp_path / "judge")
     experiment.run(judge)
-    monkeypatch.setattr(judging, "made", lambda cfg, name: record.folder_of(judge))
+    monkeypatch.setattr(feature_extractors, "made", lambda cfg, name: record.folder_of(judge))
     cfg = composed(own("unet_64", photos, f"output_dir={tmp_path}/out", *SHORT, "batch_size=4", "precision=fp32"))
     assert experiment.run(cfg) == "completed"
     summary = json.loads((record.folder_of(cfg) / "summary.json").read_text())
@@ -98,9 +101,9 @@ def test_a_judge_of_another_size_is_refused_before_it_is_trained(photos: Path, t
         ("run:task=vit_b16 optim=adamw", "model.args.judge does not take images of 1x16x16"),
         ("run:task=gpt2_small optim=adamw", "is a run of gpt2_small, expected a classifier"),
     ):
-        cfg = composed(["task=unet_64", f"output_dir={tmp_path}/out", f"model.args.judge={config.quoted(command)}"])
+        cfg = composed(["task=unet_64", f"output_dir={tmp_path}/out", f"model.args.judge={schema.quoted(command)}"])
         with pytest.raises(ConfigError, match=message):
-            recipe.make(cfg).examples()
+            protocol.make(cfg).examples()
     assert not (tmp_path / "out").exists()
 
 
@@ -124,7 +127,7 @@ def test_all_that_was_typed_against_the_data_is_named_with_what_to_type(photos: 
     found = from_data.problems(cfg, typed)
     assert len(found) == len(typed)
     # Where the overrides are not known, other values than the files' tell that they were typed.
-    assert len(recipe.problems(cfg)) == {"vit_b16": 2, "unet_64": 0}[task]
+    assert len(protocol.problems(cfg)) == {"vit_b16": 2, "unet_64": 0}[task]
 
 
 def test_what_was_typed_and_fits_stays(photos: Path) -> None:
@@ -163,7 +166,23 @@ def test_options_of_a_setting_that_other_data_do_not_take_are_dropped() -> None:
     cfg = composed(["task=lit_b16_b", "scale=paper", "data=glyph_pairs"])
     assert cfg.data.options == {}
     with pytest.raises(ConfigError, match=r"data\.options\.size is unknown"):
-        recipe.make(composed(["task=lit_b16_b", "data=glyph_pairs", "+data.options.size=3"]))
+        protocol.make(composed(["task=lit_b16_b", "data=glyph_pairs", "+data.options.size=3"]))
+
+
+def test_mistakes_are_told_from_the_settings_alone(photos: Path, pairs: Path) -> None:
+    for overrides, message in (
+        (["task=vit_b16", "augment.shift=15"], "augment.shift=15 moves images of 28 pixels out of sight"),
+        (["task=lit_b16_b", "batch_size=1"], "batch_size=1: a pair is told from the others of its batch"),
+        (["task=gpt2_small", "data=text", f"data.path={pairs.parent / 'photos'}"], "does not exist"),
+        (["task=gpt2_small", "data=text", f"data.path={schema.quoted(str(photos))}"], "holds no texts: expected files"),
+        (["task=unet_64", "data=imagenet", f"data.path={pairs}"], "has no class folders in train/ and no tables"),
+    ):
+        (found,) = protocol.problems(plain(*overrides), overrides)
+        assert message in found
+    for odd in ("model.args.unet.size=x", "model.args.unet=null", "model.args.unet.classes=[1]", "~model.args.judge"):
+        protocol.problems(plain(*own("unet_64", photos, odd)))  # the recipe says what is wrong with it
+    paper = plain("task=lit_b16_b", "scale=paper", "data=glyph_pairs")
+    assert protocol.problems(paper) == []  # its size and tokenizer were not typed
 
 
 def test_data_that_ship_and_dry_runs_of_absent_data_are_left_alone() -> None:
@@ -173,8 +192,8 @@ def test_data_that_ship_and_dry_runs_of_absent_data_are_left_alone() -> None:
 
 @pytest.mark.parametrize("value", ["a b", 'a"b', "a'b", "a\\", 'a\\"', "x=y,z", "[1, {", "häß 日本", "#;&"])
 def test_quoted_texts_come_back(value: str) -> None:
-    assert composed([f"data.path={config.quoted(value)}"]).data.path == value
-    options = composed([f"+data.options={config.literal({'a': [value, 1, True, None, 0.5], 'b': {'c': value}})}"])
+    assert composed([f"data.path={schema.quoted(value)}"]).data.path == value
+    options = composed([f"+data.options={schema.literal({'a': [value, 1, True, None, 0.5], 'b': {'c': value}})}"])
     assert options.data.options == {"a": [value, 1, True, None, 0.5], "b": {"c": value}}
 
 
@@ -190,6 +209,6 @@ def test_images_of_one_class_or_of_other_channels_are_refused(photos: Path, tmp_
         ("augment.shift=15", r"augment\.shift=15 moves images of 28 pixels out of sight: choose at most 14"),
     ):
         with pytest.raises(ConfigError, match=message):
-            recipe.make(plain("task=vit_b16", typed)).examples()
+            protocol.make(plain("task=vit_b16", typed)).examples()
     with pytest.raises(ConfigError, match="batch_size=1 gives each process one image at a time, and resnet50 has"):
-        recipe.make(plain("task=resnet50", "batch_size=1")).model()
+        protocol.make(plain("task=resnet50", "batch_size=1")).model()

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from recipes import experiment, recipe
-from recipes.data import ngram
+from recipes import protocol
+from recipes.data.text import ngram
 from recipes.errors import ConfigError
-from recipes.record import folder_of, read_metrics
+from recipes.runs import experiment
+from recipes.runs.record import folder_of, read_metrics
 from tests.recipes.conftest import composed
 
 LINES = [f"the number after {number} is {number + 1}\n" for number in range(800)]
@@ -41,7 +42,7 @@ def test_a_text_too_short_for_pairs_has_no_bigram(tmp_path: Path) -> None:
     for length, models in ((ngram.SHORTEST - 1, {"unigram"}), (ngram.SHORTEST, {"unigram", "bigram"})):
         texts = in_folder(tmp_path, train="a" * (length - 1), val="0123", test="4567")  # the end of text is a token
         cfg = composed("task=gpt2_small", *texts, "data.options.context=4", "data.options.vocab_size=258")
-        made: Any = recipe.make(cfg)
+        made: Any = protocol.make(cfg)
         assert len(made.examples()["train"].windows.tokens.ids) == length
         assert set(made.ngrams) == models
 
@@ -49,13 +50,13 @@ def test_a_text_too_short_for_pairs_has_no_bigram(tmp_path: Path) -> None:
 @pytest.mark.parametrize("short", ["val", "test"])
 def test_a_split_shorter_than_a_window_is_refused(tmp_path: Path, short: str) -> None:
     texts = in_folder(tmp_path, **{"train": "".join(LINES), "val": LINES[0] * 9, "test": LINES[0] * 9, short: "x"})
-    made = recipe.make(composed("task=t5_pretrain", *texts))
+    made = protocol.make(composed("task=t5_pretrain", *texts))
     with pytest.raises(ConfigError, match=rf"context=24 is longer than the split {short} of 2 tokens"):
         made.examples()
 
 
 def test_a_split_that_nothing_was_held_out_for_says_how_to_get_one(tmp_path: Path) -> None:
-    made = recipe.make(composed("task=gpt2_small", *in_folder(tmp_path, a="one", b="two")))
+    made = protocol.make(composed("task=gpt2_small", *in_folder(tmp_path, a="one", b="two")))
     with pytest.raises(ConfigError, match=r"with \+data\.options\.holdout=0\.1: there is no text in .* raise") as error:
         made.examples()
     assert "\n" not in str(error.value)
@@ -81,13 +82,13 @@ OPTIONS = {
 @pytest.mark.parametrize("overrides", OPTIONS)
 def test_options_that_the_data_do_not_take_are_refused(overrides: str) -> None:
     with pytest.raises(ConfigError, match=OPTIONS[overrides]) as error:
-        recipe.make(composed(*overrides.split())).examples()
+        protocol.make(composed(*overrides.split())).examples()
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("overrides", ["+data.options.holdout=0", "+data.options.holdout=1"])
 def test_numbers_may_be_whole_where_they_need_not(tmp_path: Path, overrides: str) -> None:
-    made = recipe.make(composed("task=gpt2_small", *in_folder(tmp_path, a="a"), overrides))
+    made = protocol.make(composed("task=gpt2_small", *in_folder(tmp_path, a="a"), overrides))
     with pytest.raises(
         ConfigError, match=r"\+data\.options\.holdout=[01] must lie between 0 and 1: .* has no val split"
     ):

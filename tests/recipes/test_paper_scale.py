@@ -10,7 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from recipes import config, recipe
+from recipes import protocol
+from recipes.settings import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINTED = {
@@ -27,7 +28,7 @@ PRINTED = {
 
 
 def composed(*overrides: str) -> DictConfig:
-    config.register()
+    schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", overrides=["scale=paper", *overrides])
 
@@ -35,7 +36,7 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize(("task", "millions"), PRINTED.items())
 def test_models_have_the_papers_parameter_counts(task: str, millions: float) -> None:
     with torch.device("meta"):
-        model = recipe.make(composed(f"task={task}")).model()
+        model = protocol.make(composed(f"task={task}")).model()
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
 
 

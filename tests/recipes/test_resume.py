@@ -14,9 +14,10 @@ import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
-from recipes import checkpoint, experiment, loading
-from recipes.loop import Trainer
-from recipes.record import folder_of, read_metrics, read_summary
+from recipes.runs import experiment
+from recipes.runs.record import folder_of, read_metrics, read_summary
+from recipes.training import checkpoint, sampler
+from recipes.training.loop import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,14 +83,14 @@ def test_a_run_cut_after_a_step_goes_on_to_the_same_bits(
     whole = tiny(*overrides, f"output_dir={tmp_path / 'whole'}")
     assert experiment.run(whole) == "completed"
     cut = tiny(*overrides, f"output_dir={tmp_path / 'cut'}")
-    seed_all = loading.seed_all
+    seed_all = sampler.seed_all
 
     def die_at(*key: int) -> None:
         if len(key) == 3 and key[1] == step:  # (seed, step, process): the beginning of a step
             raise KilledError
         seed_all(*key)
 
-    monkeypatch.setattr(loading, "seed_all", die_at)
+    monkeypatch.setattr(sampler, "seed_all", die_at)
     with pytest.raises(KilledError):
         experiment.run(cut)
     monkeypatch.undo()
@@ -243,14 +244,14 @@ def test_windows_of_another_length_after_a_resume(
     cut = [
         tiny(f"log_every={every}", "checkpoint_every=7", f"output_dir={tmp_path / 'cut'}") for every in (before, after)
     ]
-    seed_all = loading.seed_all
+    seed_all = sampler.seed_all
 
     def die_at(*key: int) -> None:
         if len(key) == 3 and key[1] == 8:
             raise KilledError
         seed_all(*key)
 
-    monkeypatch.setattr(loading, "seed_all", die_at)
+    monkeypatch.setattr(sampler, "seed_all", die_at)
     with pytest.raises(KilledError):
         experiment.run(cut[0])
     monkeypatch.undo()

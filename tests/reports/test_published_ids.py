@@ -6,7 +6,7 @@ import json
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.run_id import conditions, run_id
+from recipes.runs.run_id import conditions, run_id
 from tests.recipes.conftest import ROOT, composed
 
 RECORDS = sorted((ROOT / "reports" / "published" / "records").glob("*.runs.jsonl"))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from recipes import config, experiment, record
+from recipes.runs import experiment, record
+from recipes.settings import schema
 from scripts import one_shot
 from tests.recipes.conftest import ROOT
 
@@ -44,7 +45,7 @@ def run(tmp_path_factory):
     """The folder of a small GPT-2's run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LION_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        config.register()
+        schema.register()
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             cfg = compose("config", overrides=[*GPT.split(), f"output_dir={tmp_path_factory.mktemp('out')}"])
         assert experiment.run(cfg) == "completed"
@@ -95,9 +96,9 @@ def test_a_run_gives_its_model_and_tokenizer(run):
     assert tokenizer.bos_token_id == tokenizer.eos_token_id == 0
     summary = record.read_summary(run)
     split = {"val": summary["final"], "test": summary["test"]}
-    from recipes import recipe
+    from recipes import protocol
 
-    made = recipe.make(cfg)
+    made = protocol.make(cfg)
     examples = made.examples()
     for name, value in split.items():  # the weights are the run's last
         batch = examples[name].__getitems__([(i, i) for i in range(len(examples[name]))])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lion import Lion
-from recipes.bare import BareLoop, Rounds
+from recipes.minimal_loop import BareLoop, Rounds
 from reports.speeds import read_speeds
 from scripts import speed
 

@@ -1,0 +1,297 @@
+"""Contrastive training of an image and a text tower: LiT, and BASIC (Lion paper, section 4.2, Tables 1 and 4).
+
+Data: images with captions. Model: timm's image tower, locked in LiT, and a text tower with random weights. Loss:
+InfoNCE over the batch of all processes. Metric: zero-shot accuracy, an image's nearest class by the mean embedding of
+the class's prompts; retrieval both ways stands beside it, and chooses where val has no classes. A locked tower's
+features are computed once, where images come as they are.
+"""
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import timm
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from recipes.contrastive import retrieval
+from recipes.contrastive.loss import info_nce
+from recipes.contrastive.two_towers import TwoTowers
+from recipes.data import cache
+from recipes.data.pairs.pairs import Encoder, Images, Pairs, Probe, Texts
+from recipes.errors import ConfigError
+from recipes.protocol import load_data
+from recipes.training.sampler import Batch, Examples, Key
+
+ARGS = (
+    "image",
+    "text",
+    "width",
+    "length",
+    "logit_scale",  # 10 is LiT's; larger models trained with Lion have needed more
+    "lock_image",
+    "project_image",
+    "cache_features",
+    "micro_batch",
+)
+FEATURE_BATCH = 500
+
+
+class Recipe:
+    """One pair of towers on one set of pairs."""
+
+    learns_from = "images with captions"
+    metric = "zero_shot"
+    goal: Literal["max", "min"] = "max"
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        args: Any = OmegaConf.to_container(cfg.model.args)
+        if odd := sorted(set(args) ^ set(ARGS)):
+            raise ConfigError(f"model.args of {cfg.model.name} are {', '.join(ARGS)}; see {odd[0]}")
+        self.args = args
+        scale, micro = self.args["logit_scale"], self.args["micro_batch"]
+        if not scale > 0:
+            raise ConfigError(f"model.args.logit_scale={scale} must be above 0")
+        if micro is not None and micro < 1:
+            raise ConfigError(f"model.args.micro_batch={micro} must be at least 1, or null")
+        if cfg.batch_size < 2:
+            raise ConfigError(
+                f"batch_size={cfg.batch_size}: a pair is told from the others of its batch; choose 2 or more"
+            )
+        if cfg.accumulate > 1:
+            raise ConfigError(
+                f"accumulate={cfg.accumulate} would compare each micro-batch with itself alone; "
+                "model.args.micro_batch= embeds in parts and compares all"
+            )
+        if self.args["cache_features"] and not self.args["lock_image"]:
+            raise ConfigError("model.args.cache_features=true needs model.args.lock_image=true: features would change")
+        self.image_width: int | None = None
+        self.probes: list[ProbeRows] = []
+        self.pairs: PairRows | None = None
+
+    def examples(self) -> dict[str, Examples]:
+        """The pairs, and every set to be judged by as rows of an image and a text."""
+        if self.args["lock_image"] and self.cfg.init_from is None:
+            raise ConfigError(
+                "model.args.lock_image=true needs init_from=: a run's folder, a .safetensors file or run:command; "
+                "a locked tower with random weights would learn nothing"
+            )
+        data: Any = load_data(self.cfg)  # PairData
+        if not (data.probes["val"].label >= 0).any():
+            self.metric = "image_to_text_1"
+        if not (data.probes["val"].label >= 0).any() and not (data.probes["val"].image_group >= 0).any():
+            raise ConfigError(
+                f"data={self.cfg.data.name} has neither labelled images nor captions in val to choose by: set "
+                "'+data.options.zero_shot.imagenet.path=/data/imagenet'"
+            )
+        encoder = Encoder(data.tokenizer, self.args["length"])
+        text = self.args["text"]
+        if data.tokenizer.get_vocab_size() > text["vocab_size"] or text["pad_token_id"] != encoder.pad:
+            raise ConfigError(
+                f"data={self.cfg.data.name} has {data.tokenizer.get_vocab_size()} tokens and fills up with token "
+                f"{encoder.pad}; model.args.text.vocab_size={text['vocab_size']} and "
+                f"pad_token_id={text['pad_token_id']} do not fit"
+            )
+        self.pairs = PairRows(data.train, encoder)
+        self.probes = [ProbeRows(probe, encoder, number) for number, probe in enumerate(data.probes.values())]
+        return {"train": self.pairs, **dict(zip(data.probes, self.probes, strict=True))}
+
+    def model(self) -> nn.Module:
+        """Both towers with random weights."""
+        from transformers import RobertaPreLayerNormConfig, RobertaPreLayerNormModel
+
+        image, text = self.args["image"], self.args["text"]
+        if not timm.is_model(image["name"]):
+            near = ", ".join(difflib.get_close_matches(image["name"], timm.list_models(), n=3)) or "timm.list_models()"
+            raise ConfigError(f"model.args.image.name={image['name']} is no timm model; near it: {near}")
+        try:
+            tower = timm.create_model(image["name"], pretrained=False, **image.get("args", {}) | {"num_classes": 0})
+        except (TypeError, ValueError, AssertionError) as error:
+            raise ConfigError(f"model.args.image: {image['name']} does not take these args: {error}") from None
+        if unknown := sorted(set(text) - set(vars(RobertaPreLayerNormConfig()))):
+            raise ConfigError(f"model.args.text.{unknown[0]} is none of RobertaPreLayerNormConfig's")
+        # Positions are counted from the padding token's number on.
+        positions = self.args["length"] + text["pad_token_id"] + 1
+        config = RobertaPreLayerNormConfig(**{"type_vocab_size": 1, "max_position_embeddings": positions} | text)
+        names = ("width", "logit_scale", "lock_image", "project_image", "micro_batch")
+        towers = TwoTowers(
+            tower,
+            RobertaPreLayerNormModel(config, add_pooling_layer=False),
+            **{name: self.args[name] for name in names},
+        )
+        self.image_width = towers.image_width
+        if not self.args["project_image"] and towers.image_width != self.args["width"]:
+            raise ConfigError(
+                f"model.args.width={self.args['width']}, and {image['name']} has {towers.image_width} features: "
+                "they must be equal, or model.args.project_image=true"
+            )
+        return towers
+
+    def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+        """Give the image tower a classifier's weights, without its head; or both towers those of such a run as this."""
+        towers: Any = model
+        whole = "log_scale" in weights
+        target = towers if whole else towers.image
+        own = target.state_dict()
+        wrong = [n for n in own if n not in weights or own[n].shape != weights[n].shape]
+        head = () if whole else tuple(n for n in weights if n not in own and n.startswith(("head", "fc", "classifier")))
+        wrong += [n for n in weights if n not in own and n not in head]
+        if wrong:
+            raise ConfigError(
+                f"init_from={self.cfg.init_from} is of another image tower than {self.args['image']['name']}: "
+                f"{len(wrong)} tensors differ, {sorted(wrong)[0]} among them"
+            )
+        target.load_state_dict({name: weights[name] for name in own})
+        if self.args["cache_features"] and self.pairs is not None:
+            digest = hashlib.sha256()
+            for name, value in sorted(towers.image.state_dict().items()):
+                digest.update(name.encode() + value.contiguous().view(torch.uint8).numpy().tobytes())
+            if self.cfg.device == "auto" and torch.accelerator.is_available():
+                towers.image.to(torch.accelerator.current_accelerator())  # where the loop puts it a moment later
+            for rows in (self.pairs, *self.probes):
+                rows.features, rows.taken = cached_features(towers, rows.images, digest.hexdigest())
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """InfoNCE over the batch of all processes; the scale and the share of texts found are logged beside it."""
+        known = "feature" in batch
+        image, text, scale = model(batch["feature" if known else "image"], batch["tokens"], known=known)
+        return {"loss": info_nce(image, text, scale), "logit_scale": scale.detach()}
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """The embeddings of each row's image and text, the number of that image, and which set the row is of."""
+        towers: Any = model
+        known = "feature" in batch
+        return {
+            "image": towers.embed_image(batch["feature" if known else "image"], known=known)[batch["image_row"]],
+            "text": towers.embed_text(batch["tokens"])[batch["text_row"]],
+            "taken": batch["taken"],
+            "set": batch["set"],
+        }
+
+    def metrics(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Zero-shot accuracy and recalls of the set that the rows are of, where it has classes and captions."""
+        probe = self.probes[int(figures["set"][0])].probe
+        image, text = figures["image"][: len(probe.images)], figures["text"][: len(probe.texts)]
+        taken = figures["taken"][: len(probe.images)].long()
+        label, image_group = (torch.from_numpy(array)[taken] for array in (probe.label, probe.image_group))
+        prompt_class, text_group = (torch.from_numpy(array) for array in (probe.prompt_class, probe.text_group))
+        values = {}
+        if (label >= 0).any() and (prompt_class >= 0).any():
+            values["zero_shot"] = retrieval.zero_shot(image, label, text, prompt_class)
+        if (image_group >= 0).any():
+            to_text = retrieval.recalls(image, image_group, text, text_group)
+            to_image = retrieval.recalls(text, text_group, image, image_group)
+            values |= {f"image_to_text_{k}": value for k, value in to_text.items()}
+            values |= {f"text_to_image_{k}": value for k, value in to_image.items()}
+        return values
+
+    def blank_batch(self, size: int) -> Batch:
+        """Zeros of an image's shape, or of its feature's where these are cached, and tokens that are no padding."""
+        args = self.args["image"].get("args", {})
+        tokens = torch.full((size, self.args["length"]), (self.args["text"]["pad_token_id"] + 1) % 2)
+        if self.args["cache_features"]:
+            if self.image_width is None:
+                with torch.device("meta"):
+                    self.model()
+            return {"feature": torch.zeros(size, self.image_width or 0), "tokens": tokens}
+        published = timm.get_pretrained_cfg(self.args["image"]["name"])
+        side = args.get("img_size") or (published.input_size[-1] if published else 224)
+        return {"image": torch.zeros(size, args.get("in_chans", 3), side, side), "tokens": tokens}
+
+
+class Rows:
+    """Images, or their features once these are known."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+        self.features: torch.Tensor | None = None
+        self.taken: torch.Tensor | None = None  # of which image each feature is: an unreadable one's neighbour's
+
+    def seen(self, index: Sequence[int]) -> tuple[Batch, torch.Tensor]:
+        """What the image tower, or what comes after it, takes, and the numbers of the images that it is of."""
+        if self.features is not None and self.taken is not None:
+            rows = torch.tensor(index)
+            return {"feature": self.features[rows]}, self.taken[rows]
+        image, taken = self.images.batch(index)
+        return {"image": image}, torch.tensor(taken)
+
+
+class PairRows(Rows):
+    """Training pairs."""
+
+    def __init__(self, pairs: Pairs, encoder: Encoder) -> None:
+        super().__init__(pairs.images)
+        self.captions, self.encoder = pairs.captions, encoder
+        # Captions in memory become tokens once; those on disk are read as they come.
+        self.tokens = encoder(pairs.captions.texts) if isinstance(pairs.captions, Texts) else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        seen, taken = self.seen([index for _, index in keys])
+        tokens = self.encoder(self.captions.batch(taken.tolist())) if self.tokens is None else self.tokens[taken]
+        return seen | {"tokens": tokens}
+
+    def fingerprint(self) -> str:
+        """A hash of images and captions."""
+        return hashlib.sha256((self.images.fingerprint() + self.captions.fingerprint()).encode()).hexdigest()[:16]
+
+
+class ProbeRows(Rows):
+    """As many rows as there are images or texts, whichever are more; the last of the fewer ones is repeated."""
+
+    def __init__(self, probe: Probe, encoder: Encoder, number: int) -> None:
+        super().__init__(probe.images)
+        self.probe, self.number = probe, number
+        self.tokens = encoder(probe.texts.texts)
+
+    def __len__(self) -> int:
+        return max(len(self.images), len(self.tokens))
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        index = np.array([index for _, index in keys])
+        # What is repeated is read and embedded once: COCO has five texts an image, ImageNet many images a text.
+        images, image_row = np.unique(np.minimum(index, len(self.images) - 1), return_inverse=True)
+        texts, text_row = np.unique(np.minimum(index, len(self.tokens) - 1), return_inverse=True)
+        seen, taken = self.seen(images.tolist())
+        return seen | {
+            "tokens": self.tokens[torch.from_numpy(texts)],
+            "image_row": torch.from_numpy(image_row),
+            "text_row": torch.from_numpy(text_row),
+            "taken": taken[torch.from_numpy(image_row)],
+            "set": torch.full((len(index),), self.number),
+        }
+
+    def fingerprint(self) -> str:
+        """The probe's own."""
+        return self.probe.fingerprint()
+
+
+def cached_features(towers: TwoTowers, images: Images, weights: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A locked tower's features of these images: computed once, then read from the cache folder.
+
+    Returns:
+        float32 [N, width], and int64 [N], of which image each is.
+    """
+    path = cache.folder("features") / f"{cache.key(weights, images.fingerprint())}.npz"
+    with cache.alone(path):
+        if not path.exists():
+            features, taken = zip(*_features(towers, images), strict=True)
+            temporary = path.with_suffix(".tmp.npz")
+            np.savez(temporary, features=torch.cat(features).numpy(), taken=np.concatenate(taken))
+            temporary.replace(path)
+    with np.load(path) as saved:
+        return torch.from_numpy(saved["features"]), torch.from_numpy(saved["taken"])
+
+
+@torch.no_grad()
+def _features(towers: TwoTowers, images: Images) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    device = next(towers.image.parameters()).device
+    for start in range(0, len(images), FEATURE_BATCH):
+        image, taken = images.batch(range(start, min(start + FEATURE_BATCH, len(images))))
+        yield towers.features(image.to(device)).float().cpu(), np.asarray(taken, np.int64)

@@ -1,0 +1,1 @@
+"""Texts, and texts with answers."""

@@ -1,0 +1,229 @@
+"""Fine-tuning data in GLUE's format from the functions of Python's standard library: real text without a download.
+
+    fill       which of seven words is missing from this code?                               accuracy, as SST-2
+    returns    does a function return something, judged by the sentence that documents it?   Matthews, as CoLA
+    branches   how many branches, 0 to 5, has this code?                                     correlations, as STS-B
+    match      does this sentence belong to this code?                                       F1, accuracy, as MRPC
+
+The answer has its place in the text, held by T5's first sentinel: the form that pre-training teaches, which a model
+that saw little of it needs (docs/t5.md). GLUE itself keeps the form that T5 published.
+They are split by file with the rule of `recipes.data.text.stdlib`, so that pre-training on it has seen no test file.
+What the library holds differs between versions of Python: so does the fingerprint. docs/t5.md has the sizes.
+"""
+
+import ast
+import hashlib
+import json
+import re
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from recipes.data import cache
+from recipes.data.text import stdlib
+from recipes.data.text.spans import PAD, SENTINELS
+from recipes.data.text.text_pairs import TextPairs, paired
+from recipes.data.text.text_tasks import TaskExamples, TextTask, chosen
+from recipes.files import write_text
+
+HOLDS = "texts with answers"  # which recipes learn from it
+
+BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith)
+FORM = 2  # of what `functions` finds: to be raised where that changes
+SPLITS = ("train", "val", "test")
+VAL_EXAMPLES = 1000  # of each task: they are looked at again and again
+GAP = SENTINELS[0]
+WORDS = ("if", "for", "return", "not", "in", "is", "=")  # that `fill` hides
+AROUND = 6  # words on each side of a gap
+PLACES = 3
+
+
+def answers(*words: str) -> tuple[str, ...]:
+    """Label words as T5 answers: each after the sentinel whose place it takes."""
+    return tuple(f"{GAP} {word}" for word in words)
+
+
+TASKS = {
+    "fill": TextTask("fill", answers(*WORDS), ("accuracy",)),
+    "returns": TextTask("returns", answers("no", "yes"), ("matthews",)),
+    "branches": TextTask("branches", answers(*"012345"), ("pearson", "spearman"), graded=True),
+    "match": TextTask("match", answers("no", "yes"), ("f1", "accuracy")),
+}
+
+
+@dataclass(frozen=True)
+class Function:
+    """A documented function or method of the library.
+
+    Attributes:
+        file: relative to the library's folder.
+        code: without documentation and decorators, white space collapsed.
+        sentence: the first of its documentation.
+        returns: something other than None, somewhere.
+        branches: its `if`, `for`, `while`, `try`, `with` and conditional expressions, those of inner functions not.
+    """
+
+    file: str
+    code: str
+    sentence: str
+    returns: bool
+    branches: int
+
+
+def load(
+    *, task: str | Sequence[str] = "all", length: int = 128, vocab_size: int = stdlib.VOCABULARY
+) -> dict[str, TextPairs]:
+    """`train`, `val` and `test` as tokens of the standard library's tokenizer.
+
+    Args:
+        task: one of TASKS, several, or `all`.
+        length: tokens that an input is cut to.
+        vocab_size: of the tokenizer.
+
+    Raises:
+        ConfigError: the task is unknown.
+    """
+    return paired(examples(task), stdlib.tokenizer(vocab_size, (PAD, *SENTINELS)), length)
+
+
+def examples(task: str | Sequence[str] = "all") -> dict[str, list[TaskExamples]]:
+    """The examples of these tasks as text; the validation sets are cut to the first VAL_EXAMPLES.
+
+    Raises:
+        ConfigError: a task is unknown.
+    """
+    names = chosen(task, TASKS)
+    make = {"fill": fill, "returns": returns, "branches": branches, "match": match}
+    splits = {}
+    for split, found in functions().items():
+        splits[split] = [make[name](found) for name in names]
+    splits["val"] = [part.taken(range(min(len(part), VAL_EXAMPLES))) for part in splits["val"]]
+    return splits
+
+
+def functions() -> dict[str, list[Function]]:
+    """The documented functions of each split, in the order of their files; from the cache after the first time.
+
+    One that an earlier split has, letter for letter, is left out of the later.
+    """
+    name = cache.key(FORM, sys.version_info[:2], [stdlib.fingerprint(split) for split in SPLITS])
+    path = cache.folder("docpairs") / f"{name}.json"
+    with cache.alone(path):
+        if not path.exists():
+            found: dict[str, list[Function]] = {split: [] for split in SPLITS}
+            seen: set[tuple[str, str]] = set()
+            for split in SPLITS:
+                for source in stdlib.sources()[0][split]:
+                    for function in documented(source.path, source.content):
+                        if (function.code, function.sentence) not in seen:
+                            seen.add((function.code, function.sentence))
+                            found[split].append(function)
+            rows = {split: [astuple(function) for function in members] for split, members in found.items()}
+            write_text(path, json.dumps(rows))
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return {split: [Function(*row) for row in rows[split]] for split in SPLITS}
+
+
+def documented(file: str, content: str) -> Iterator[Function]:
+    """The documented functions and methods of a file that do anything, nested ones too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old escapes in strings
+        try:
+            tree = ast.parse(content)
+        except (SyntaxError, ValueError):  # files that are wrong on purpose
+            return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or len(node.body) < 2:
+            continue
+        if sentence := first_sentence(ast.get_docstring(node) or ""):
+            node.body, node.decorator_list = node.body[1:], []
+            inside = list(own(node))
+            returned = [part.value for part in inside if isinstance(part, ast.Return) and part.value is not None]
+            yield Function(
+                file,
+                " ".join(ast.unparse(node).split()),
+                sentence,
+                any(not (isinstance(value, ast.Constant) and value.value is None) for value in returned),
+                sum(isinstance(part, BRANCHES) for part in inside),
+            )
+
+
+def own(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """What belongs to a function itself: nothing inside the functions and classes that it defines."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def first_sentence(documentation: str) -> str:
+    """Up to the first full stop or blank line, in one line."""
+    sentence = re.split(r"(?<=[.!?])\s|\n\s*\n", documentation.strip())[0]
+    return " ".join(sentence.split())
+
+
+def fill(found: list[Function]) -> TaskExamples:
+    """A gap for each of the words that a function has, at up to PLACES of its places; every word equally often.
+
+    Places and which functions to take follow from hashes, so that no library's random numbers matter.
+    """
+    gaps: dict[str, list[tuple[int, str]]] = {word: [] for word in WORDS}
+    for function in found:
+        tokens = function.code.split()
+        for word in sorted(set(tokens) & set(WORDS)):
+            number = int.from_bytes(hashlib.sha256(f"{word} {function.code}".encode()).digest()[:8], "big")
+            places = [place for place, token in enumerate(tokens) if token == word]
+            for turn in range(min(len(places), PLACES)):
+                place = places[(number + turn) % len(places)]
+                around = [*tokens[max(place - AROUND, 0) : place], GAP, *tokens[place + 1 : place + 1 + AROUND]]
+                gaps[word].append((number, "fill: " + " ".join(around)))
+    each = min(map(len, gaps.values()))
+    rows = [(*row, label) for label, word in enumerate(WORDS) for row in sorted(gaps[word])[:each]]
+    rows.sort()
+    return TaskExamples(
+        TASKS["fill"], tuple(text for _, text, _ in rows), np.array([label for *_, label in rows], np.float64)
+    )
+
+
+def match(found: list[Function]) -> TaskExamples:
+    """Each sentence with its own code and with another function's of the same file.
+
+    A file's functions stand in a circle by the length of their code, and each sentence takes its successor's: of
+    similar length, and every sentence and every code is as often right as wrong, so neither alone tells anything.
+    """
+    texts, labels = [], []
+    for members in _by_file(found).values():
+        distinct = {function.code: function for function in {f.sentence: f for f in members}.values()}
+        circle = sorted(distinct.values(), key=lambda function: (len(function.code), function.code))
+        if len(circle) < 2:
+            continue
+        for function, other in zip(circle, [*circle[1:], circle[0]], strict=True):
+            for code in (function.code, other.code):
+                texts.append(f"match: {GAP} documentation: {function.sentence} code: {code}")
+            labels += [1, 0]
+    return TaskExamples(TASKS["match"], tuple(texts), np.array(labels, np.float64))
+
+
+def returns(found: list[Function]) -> TaskExamples:
+    """Each sentence alone."""
+    texts = tuple(f"returns: {GAP} documentation: {function.sentence}" for function in found)
+    return TaskExamples(TASKS["returns"], texts, np.array([function.returns for function in found], np.float64))
+
+
+def branches(found: list[Function]) -> TaskExamples:
+    """Each code alone; more than 5 branches are called 5."""
+    texts = tuple(f"branches: {GAP} code: {function.code}" for function in found)
+    return TaskExamples(TASKS["branches"], texts, np.array([min(f.branches, 5) for f in found], np.float64))
+
+
+def _by_file(found: list[Function]) -> dict[str, list[Function]]:
+    members: dict[str, list[Function]] = defaultdict(list)
+    for function in found:
+        members[function.file].append(function)
+    return members

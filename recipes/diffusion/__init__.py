@@ -1,0 +1,1 @@
+"""Diffusion models: class-conditional and text to image."""

@@ -1,0 +1,188 @@
+"""Networks that generated images are judged by: a classifier of ours, or the Inception network of the FID.
+
+A Fréchet distance is only as good as its features, so each judge says what its distance may be called.
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recipes.data.hub import first_line
+from recipes.errors import ConfigError
+from recipes.runs import prerequisite
+from recipes.settings.schema import RUN, command_of, composed
+from recipes.training import checkpoint
+
+INCEPTION = "inception"
+WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity publishes them
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A network in evaluation mode.
+
+    Attributes:
+        metric: `frechet_own_features`, or `fid` for the one network whose distance has that name.
+        network: moved to the images' device when it is first needed.
+        look: the network's features [B, D] and, where it is a classifier of the same data, logits [B, classes] of
+            images [B, C, H, W] in [-1, 1].
+        fingerprint: of its weights.
+    """
+
+    metric: str
+    network: nn.Module
+    look: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    fingerprint: str
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features and logits, in float32 whatever autocast says."""
+        self.network.to(images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.look(images.float())
+
+    def width(self, shape: tuple[int, int, int]) -> int:
+        """The number of features of images [C, H, W].
+
+        Raises:
+            ConfigError: the network does not take images of this shape.
+        """
+        try:
+            return self(torch.zeros(1, *shape))[0].shape[1]
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"model.args.judge does not take images of {'x'.join(map(str, shape))} ({first_line(error)}): name one "
+                "that was trained at this size, such as run: and the command of a classification run"
+            ) from None
+
+
+def judge(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None = None) -> Judge:
+    """The judge that model.args.judge names.
+
+    Args:
+        cfg: the run's; a run that is the judge is made at the same scale and place.
+        name: `run:` and the command of a classification run, such a run's folder, `inception`, or a file with the
+            Inception network's weights.
+        shape: of the images [C, H, W]; a run that does not take them is refused before it is done.
+
+    Raises:
+        ConfigError: there is no such thing, or it is no classifier.
+    """
+    if name == INCEPTION or name.endswith(".pth"):
+        return _inception(None if name == INCEPTION else Path(name))
+    if name.startswith(RUN):
+        _check_before(cfg, name, shape)
+    return _classifier(cfg, made(cfg, name))
+
+
+def _check_before(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None) -> None:
+    """Refuse a run that is no classifier, or none of images of this shape, before the minutes that it takes."""
+    from recipes import protocol
+
+    wanted = composed(command_of(name, cfg.scale.name))
+    if wanted.task.recipe != "classification":
+        raise ConfigError(f"model.args.judge={name} is a run of {wanted.task.name}, expected a classifier")
+    if shape is not None:
+        model = protocol.make(wanted).model().eval()
+        _judge_of(model, knows=False).width(shape)
+
+
+def made(cfg: DictConfig, name: str) -> Path:
+    """The folder of the run that `run:command` or a path names, after doing it where need be."""
+    if name.startswith(RUN):
+        wanted = copy.deepcopy(cfg)
+        wanted.init_from = name
+        return prerequisite.folder(wanted)
+    if not (Path(name) / "config.yaml").exists():
+        raise ConfigError(f"{name} is no run's folder; expected run:command, a folder, {INCEPTION} or a .pth file")
+    return Path(name)
+
+
+def trained(folder: Path) -> tuple[DictConfig, nn.Module]:
+    """A run's config and its model with the trained weights."""
+    from recipes import protocol
+
+    config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    model = protocol.make(config).model()
+    model.load_state_dict(checkpoint.load_weights(folder))
+    return config, model.eval().requires_grad_(False)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """16 hex digits over a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def same_data(config: DictConfig, other: DictConfig) -> bool:
+    """Whether two runs' data are the same, however many processes load them."""
+    one, two = (OmegaConf.masked_copy(c.data, [k for k in c.data if k != "workers"]) for c in (config, other))
+    return bool(one == two)
+
+
+def _classifier(cfg: DictConfig, folder: Path) -> Judge:
+    config, model = trained(folder)
+    if config.task.recipe != "classification":
+        raise ConfigError(f"model.args.judge={folder} is a run of {config.task.name}, expected a classifier")
+    # Of other data it has features, but no word for what it sees.
+    return _judge_of(model, knows=same_data(config, cfg))
+
+
+def _judge_of(model: nn.Module, *, knows: bool) -> Judge:
+    timm_model: Any = model
+
+    def look(images: Tensor) -> tuple[Tensor, Tensor | None]:
+        features = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
+        return features, timm_model.get_classifier()(features) if knows else None
+
+    return Judge("frechet_own_features", model, look, fingerprint(model))
+
+
+def _inception(weights: Path | None) -> Judge:
+    """The network that FIDs are computed with: TensorFlow's Inception of 2015 and its way of resizing."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
+    if weights is None and not cached.exists():
+        from recipes.data.hub import reachable
+
+        if not reachable("https://github.com"):
+            raise ConfigError(
+                f"model.args.judge=inception needs {WEIGHTS} of torch-fidelity's releases, which cannot be reached: "
+                f"put the file at {cached}, or name it with model.args.judge=/path/to/{WEIGHTS}"
+            )
+    if weights is not None and not weights.exists():
+        raise ConfigError(f"model.args.judge={weights} does not exist")
+    path = None if weights is None else str(weights)
+    try:
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=path)
+    except Exception as error:  # torch has no common error for a damaged file
+        raise ConfigError(f"model.args.judge={weights or INCEPTION} cannot be read: {first_line(error)}") from None
+    network.eval()
+
+    def look(images: Tensor) -> tuple[Tensor, Tensor | None]:
+        pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return network(pixels.expand(-1, 3, -1, -1))[0], None
+
+    return Judge("fid", network, look, fingerprint(network))
+
+
+def fitted(images: Tensor, size: int) -> Tensor:
+    """Square images enlarged by a whole factor and cut at the edges to `size`: the way back from small ones."""
+    factor = -(-size // images.shape[-1])
+    if factor > 1:
+        images = F.interpolate(images, scale_factor=factor, mode="bilinear", antialias=False)
+    start = (images.shape[-1] - size) // 2
+    return images[..., start : start + size, start : start + size]

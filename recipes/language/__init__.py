@@ -1,0 +1,1 @@
+"""Language models: causal, masked, and text to text."""

@@ -1,0 +1,279 @@
+"""Causal and masked language modelling: GPT-2 and BERT (Lion paper, section 4.4, Figures 7 and 11, Table 9).
+
+Data: a text as packed windows of tokens. Model: a class of transformers with random weights; its class says what is
+learnt, the next token (GPT2LMHeadModel, LlamaForCausalLM) or hidden ones (BertForMaskedLM). Loss: softmax
+cross-entropy by token. Metric: perplexity of a text that no weight has seen, the exponential of its total negative log
+likelihood over its number of tokens, or of words where data.options.word_level says so.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional as F
+
+from recipes.data.text import ngram
+from recipes.data.text.tokens import PADDING, TokenWindows
+from recipes.errors import ConfigError
+from recipes.protocol import load_data
+from recipes.training.sampler import Batch, Examples, Key
+
+# BERT (Devlin et al. 2019, section 3.1): hide 15% of the tokens; of these, 80% become the mask token, 10% a random one.
+HIDDEN, MASKED, RANDOM = 0.15, 0.8, 0.1
+# A packed text has no fillers, and the tokens that begin and end a text have no special treatment inside the model.
+WITHOUT = ("bos_token_id", "eos_token_id", "pad_token_id")
+# Published weights hold these beside the model: a constant of GPT-2's masking, BERT's head for the next sentence.
+NO_PART = ("attn.masked_bias", "cls.seq_relationship")
+
+
+class Recipe:
+    """One model of the family on one text."""
+
+    learns_from = "text"
+    metric = "perplexity"
+    goal: Literal["max", "min"] = "min"
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        self.args: dict[str, Any] = OmegaConf.to_container(cfg.model.args)  # type: ignore[assignment]
+        self.tokenizer: Tokenizer | None = None
+        self.ngrams: dict[str, torch.Tensor] = {}  # log probabilities of models that count, for comparison
+
+    def _model_class(self) -> Any:
+        """The class of transformers and whether it learns from hidden tokens."""
+        import transformers
+        from transformers.models.auto import modeling_auto
+
+        name = self.cfg.model.name
+        masked = set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values())
+        causal = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+        if name not in masked | causal:
+            near = difflib.get_close_matches(name, masked | causal, n=3) or ["GPT2LMHeadModel", "BertForMaskedLM"]
+            raise ConfigError(f"model.name={name} is no language model of transformers; near it: {', '.join(near)}")
+        return getattr(transformers, name), name in masked
+
+    def _model_config(self) -> Any:
+        """The configuration of transformers with the model's arguments."""
+        config_class = self._model_class()[0].config_class
+        known = {*config_class().to_dict(), *config_class.attribute_map, "attn_implementation"}
+        if unknown := sorted(set(self.args) - known):
+            near = difflib.get_close_matches(unknown[0], sorted(known), n=3) or sorted(known)
+            raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; near it: {', '.join(near)}")
+        try:
+            fixed: dict[str, Any] = {name: None for name in WITHOUT if name in known}
+            if "is_decoder" in known and not self._model_class()[1]:
+                fixed["is_decoder"] = True  # else BertLMHeadModel and its like see the tokens that they predict
+            return config_class(**{"use_cache": False, **fixed, **self.args})
+        except Exception as error:  # transformers checks types by classes of its own
+            raise ConfigError(f"{self.cfg.model.name} does not take these model.args: {_one_line(error)}") from None
+
+    def examples(self) -> dict[str, Examples]:
+        """Windows of tokens: each predicted from those before it, or hidden ones from those around."""
+        config, options = self._model_config(), self.cfg.data.options
+        context, longest = options.context, getattr(config, "max_position_embeddings", None)
+        if longest is not None and context > longest:
+            raise ConfigError(
+                f"data.options.context={context} is longer than the model's {longest} positions; lower it, or raise "
+                f"model.args.{config.attribute_map.get('max_position_embeddings', 'max_position_embeddings')}"
+            )
+        if options.get("tokenizer") is None and "vocab_size" in options:
+            self._fits(options.vocab_size, config.vocab_size)  # known before a long text is tokenised
+        windows: dict[str, TokenWindows] = load_data(self.cfg)
+        tokens = windows["train"].tokens
+        self.tokenizer = tokens.tokenizer
+        self._fits(tokens.vocab_size, config.vocab_size)
+        masked = self._model_class()[1]
+        if masked and tokens.mask is None:
+            raise ConfigError(
+                f"{self.cfg.model.name} hides tokens, and the tokenizer of {self.cfg.data.name} has no mask"
+            )
+        if tokens.vocab_size <= ngram.LARGEST:
+            self.ngrams["unigram"] = torch.from_numpy(ngram.unigram(tokens.ids, tokens.vocab_size))
+            if not masked and len(tokens.ids) >= ngram.SHORTEST:
+                self.ngrams["bigram"] = torch.from_numpy(ngram.bigram(tokens.ids, tokens.vocab_size))
+        if not masked:
+            return {name: NextTokens(split) for name, split in windows.items()}
+        # Evaluation hides the same tokens at every step, seed and optimizer.
+        return {
+            name: HiddenTokens(split, self.cfg.seed if name == "train" else None) for name, split in windows.items()
+        }
+
+    def _fits(self, tokens: int, rows: int) -> None:
+        if tokens > rows:
+            raise ConfigError(
+                f"the tokenizer has {tokens} tokens, the model {rows}: set model.args.vocab_size={tokens}, or choose "
+                "another tokenizer"
+            )
+
+    def model(self) -> nn.Module:
+        """The model that transformers builds from its configuration; weights are random."""
+        model_class, config = self._model_class()[0], self._model_config()
+        try:
+            model: nn.Module = model_class(config)
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            raise ConfigError(f"{self.cfg.model.name} does not take these model.args: {_one_line(error)}") from None
+        if any(type(part).__name__.endswith("Embeddings") and hasattr(part, "padding_idx") for part in model.modules()):
+            raise ConfigError(
+                f"{self.cfg.model.name} counts positions by its padding token, and packed windows have none; choose a "
+                "model of the other kind, such as BertForMaskedLM or GPT2LMHeadModel"
+            )
+        return model
+
+    def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+        """Take the weights of a run of the same model and tokenizer, or what transformers saved or the hub has.
+
+        Transformers knows what it called its weights over the years: GPT-2's without the model's prefix, layer norms'
+        gamma and beta, tied weights under one of their names.
+        """
+        given: Any = type(model)
+        with _quiet():
+            loaded, found = given.from_pretrained(
+                None,
+                config=self._model_config(),
+                state_dict=weights,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        wrong = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+        wrong |= {name for name in found["unexpected_keys"] if not any(part in name for part in NO_PART)}
+        if wrong:
+            words = loaded.get_input_embeddings().weight
+            for _, theirs, ours in found["mismatched_keys"]:
+                if ours == words.shape and theirs[1:] == ours[1:]:
+                    raise ConfigError(
+                        f"init_from={self.cfg.init_from} has a vocabulary of {theirs[0]} tokens, the model {ours[0]}: "
+                        "choose the tokenizer and model.args.vocab_size that it was trained with"
+                    )
+            raise ConfigError(
+                f"init_from={self.cfg.init_from} is of another model than {self.cfg.model.name}: "
+                f"{len(wrong)} tensors differ, {min(wrong)} among them"
+            )
+        model.load_state_dict(loaded.state_dict())
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Mean cross-entropy over the batch's targets."""
+        return {"loss": _nll(model, batch).sum() / self.targets(batch).clamp(min=1)}
+
+    def targets(self, batch: Batch) -> torch.Tensor:
+        """How many tokens of a batch are learnt, 0-d int64: the loop weighs the parts of a step by it."""
+        return (batch["target"] != PADDING).sum()
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Negative log likelihoods of each window, by the model and by those that count, and its tokens or words."""
+        target = batch["target"]
+        counted = target != PADDING
+        figures = {"nll": _nll(model, batch).sum(1), "tokens": counted.sum(1)}
+        if "words" in batch:
+            figures["words"] = batch["words"]
+        for name, table in self.ngrams.items():
+            logs = table.to(target.device)
+            known = target.clamp(min=0)
+            found = logs[known] if logs.ndim == 1 else logs[batch["input"], known]
+            figures[name] = -(found * counted).sum(1)
+        return figures
+
+    def metrics(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Perplexities of a split; `loss` is by token whatever they are spread over."""
+        total = {name: values.double().sum() for name, values in figures.items()}
+        parts = total.get("words", total["tokens"])
+        values = {"perplexity": (total["nll"] / parts).exp().item(), "loss": (total["nll"] / total["tokens"]).item()}
+        return values | {f"{name}_perplexity": (total[name] / parts).exp().item() for name in self.ngrams}
+
+    def blank_batch(self, size: int) -> Batch:
+        """Windows of the first token."""
+        blank = torch.zeros(size, self.cfg.data.options.context, dtype=torch.long)
+        return {"input": blank, "target": torch.zeros_like(blank)}
+
+
+def _nll(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Negative log likelihood of each target, float32 [B, T]; 0 where there is none."""
+    attention = {"attention_mask": batch["attention_mask"]} if "attention_mask" in batch else {}
+    logits = model(input_ids=batch["input"], **attention).logits
+    target = batch["target"]
+    flat = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=PADDING, reduction="none")
+    return flat.view(target.shape)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report of what it loads: whoever calls says what is wrong."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+class NextTokens:
+    """Windows as input and, one token further on, target [B, context] each."""
+
+    def __init__(self, windows: TokenWindows) -> None:
+        self.windows = dataclasses.replace(windows, overlap=1)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        batch = self.windows.__getitems__(keys)
+        tokens = batch.pop("tokens")
+        # What fills the last window comes after all that counts: no token that counts sees it.
+        return {"input": tokens[:, :-1].clamp(min=0), "target": tokens[:, 1:].contiguous(), **batch}
+
+    def fingerprint(self) -> str:
+        """The windows' own."""
+        return self.windows.fingerprint()
+
+
+class HiddenTokens:
+    """Windows with hidden tokens as input, and these alone as target [B, context] each.
+
+    Args:
+        windows: of a text whose tokenizer has a mask token.
+        seed: training draws anew for each position in the run; None hides the same tokens of a window every time.
+    """
+
+    def __init__(self, windows: TokenWindows, seed: int | None) -> None:
+        self.windows, self.seed = windows, seed
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        batch, known = self.windows.__getitems__(keys), self.windows.tokens
+        tokens = batch.pop("tokens").numpy()
+        roots = [(0, index) if self.seed is None else (1, self.seed, position) for position, index in keys]
+        draws = np.stack([np.random.default_rng(root).random((3, tokens.shape[1])) for root in roots], axis=1)
+        hidden = (draws[0] < HIDDEN) & (tokens != PADDING) & (tokens != known.end)
+        assert known.mask is not None, "examples() refuses a tokenizer without a mask"
+        given = np.where(hidden & (draws[1] < MASKED), known.mask, tokens)
+        swapped = hidden & (draws[1] >= MASKED) & (draws[1] < MASKED + RANDOM)
+        given = np.where(swapped, (draws[2] * known.vocab_size).astype(np.int64), given)
+        shown = {
+            "input": torch.from_numpy(np.maximum(given, 0)),
+            "target": torch.from_numpy(np.where(hidden, tokens, PADDING)),
+        }
+        if (tokens == PADDING).any():
+            shown["attention_mask"] = torch.from_numpy((tokens != PADDING).astype(np.int64))
+        return {**shown, **batch}
+
+    def fingerprint(self) -> str:
+        """The windows' own."""
+        return self.windows.fingerprint()

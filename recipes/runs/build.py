@@ -1,0 +1,54 @@
+"""The one place where a config becomes objects."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from recipes.errors import ConfigError
+from recipes.settings.validation import DESCRIPTION
+
+OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+
+
+def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
+    """The optimizer's class with its settings, waiting for parameters.
+
+    Raises:
+        ConfigError: there is no such class, it does not take an argument of that name, or refuses a value.
+    """
+    arguments: Any = OmegaConf.to_container(optim, resolve=True)
+    known = inspect.signature(_class(optim)).parameters
+    given = [name for name in arguments if name not in (*DESCRIPTION, "_target_", "_partial_")]
+    if unknown := [name for name in given if name not in known]:
+        allowed = ", ".join(name for name in known if name != "params")
+        raise ConfigError(f"optim={optim.name} has no argument {unknown[0]}; it takes {allowed}")
+    factory = instantiate({k: v for k, v in arguments.items() if k not in DESCRIPTION}, _convert_="all")
+
+    def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        try:
+            optimizer: torch.optim.Optimizer = factory(groups)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"optim={optim.name}: {error}") from None
+        return optimizer
+
+    return make
+
+
+def further_arguments(optim: DictConfig) -> dict[str, Any]:
+    """An optimizer's settings other than learning rate and weight decay, as they stand in its record."""
+    arguments: Any = OmegaConf.to_container(optim, resolve=True)
+    left_out = (*DESCRIPTION, "_target_", "_partial_", "lr", "weight_decay")
+    return {name: value for name, value in sorted(arguments.items()) if name not in left_out}
+
+
+def _class(optim: DictConfig) -> type:
+    module, _, name = str(optim._target_).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"optim={optim.name}: _target_={optim._target_} cannot be imported: {error}") from None

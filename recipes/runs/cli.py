@@ -1,0 +1,179 @@
+"""Between the command line and the runs: users' mistakes end as a line each, a run of a sweep ends alone."""
+
+import errno
+import os
+import re
+import select
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recipes.distributed import processes
+from recipes.errors import BUSY, ConfigError
+from recipes.runs import startup, sweep
+from recipes.runs.startup import INTERRUPTED
+from recipes.settings import command_line, from_data, validation
+from recipes.settings.schema import CONF
+
+CLOSED = 141  # the shell's convention for a process that wrote to a pipe that nobody reads
+FULL_TRACE = "HYDRA_FULL_ERROR" in os.environ  # read before guard() sets it
+# What the machine says of a path that a user gave; others may be mistakes of ours.
+OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def guard(main: Callable[[], int | None]) -> int:
+    """Call a main function; users' mistakes end as a line each on standard error, and status 1.
+
+    Returns:
+        What `main` returned, 0 for None.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us whole; what is shown is decided here
+    startup.begin()
+    try:
+        return main() or 0
+    except BrokenPipeError:
+        if not _reader_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more as it ends
+        sys.exit(CLOSED)
+    except Exception as error:
+        lines = mistake(error)
+        if FULL_TRACE or lines is None:
+            raise
+        _fail(error, lines)
+    except KeyboardInterrupt as error:
+        if processes.is_first():
+            print(f"\n{error or 'interrupted'}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def start(main: Callable[[], int | None]) -> int:
+    """Do what run.py does: look at the whole command line, then have Hydra act on it."""
+
+    def checked() -> int | None:
+        arguments = [command_line.expanded(text) for text in command_line.ordered(sys.argv[1:])]
+        found: list[str] = []
+        arguments, planned = command_line.plan(arguments, found)
+        os.environ.pop(sweep.PLAN, None)
+        if planned:
+            os.environ[sweep.PLAN] = "1"
+        sys.argv[1:] = arguments
+        parser = get_args_parser()
+        parser.error = _refuse  # type: ignore[method-assign]
+        flags = parser.parse_args(arguments)
+        elsewhere = flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun
+        asked = flags.help or flags.hydra_help or flags.shell_completion or flags.info
+        if not (elsewhere or asked):
+            found += command_line.mistakes(flags.overrides, flags.multirun)
+        if found:
+            raise ConfigError("\n".join(found))
+        return main()
+
+    return guard(checked)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; python run.py --help shows commands that work")
+
+
+def _fail(error: Exception, lines: str) -> NoReturn:
+    """Leave with the lines: on the first of several processes alone, but for what only this one may have met."""
+    first = processes.is_first()
+    if first or isinstance(error, OSError):
+        for line in lines.splitlines():
+            print(f"error: {line}" if first else f"error: process {os.environ['RANK']}: {line}", file=sys.stderr)
+    sys.stderr.flush()
+    if isinstance(error, OSError):  # what libraries' threads say of the same disk as the process ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.exit(1)
+
+
+def _reader_gone() -> bool:
+    """Whether nobody reads what we print any more, such as `head` after its lines; other pipes may break, too."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLERR)
+    return bool(output.poll(0))
+
+
+def run(cfg: DictConfig) -> None:
+    """Do one run, or say what it would be. In a sweep, its end is noted, and after a failure the next run begins."""
+    from recipes.runs import record
+
+    if sweep.planned():
+        validation.check(cfg)
+        from_data.resolve(cfg)
+        print(sweep.plan_line(cfg))
+        return
+    from recipes.runs import experiment
+
+    sweep.end_with_parent()
+    try:
+        status, cause = experiment.run(cfg), None
+    except Exception as error:
+        lines = mistake(error)
+        if not sweep.active():
+            if FULL_TRACE or lines is None:
+                raise
+            _fail(error, lines)  # an exception would have Hydra print a line of its own
+        status = sweep.ELSEWHERE if isinstance(error, ConfigError) and BUSY in str(error) else "failed"
+        if lines is None:
+            traceback.print_exc()
+        elif status == "failed" and processes.is_first():
+            for line in lines.splitlines():
+                print(f"error: {line}", file=sys.stderr)
+        cause = "; ".join(lines.splitlines()) if lines else f"{type(error).__name__}: {error}".splitlines()[0]
+    if sweep.active():
+        sweep.note(status, record.folder_of(cfg), cause)
+
+
+def mistake(error: Exception) -> str | None:
+    """What to tell the user, a line for each mistake, or None where it may be ours and the trace is due."""
+    if isinstance(error, ConfigError):
+        return "\n".join(" ".join(line.split()) for line in str(error).splitlines() if line.strip())
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return one_line(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space left on the disk ({error.filename or 'a record'}); make room and start the same "
+            "command again: it goes on from its last checkpoint"
+        )
+    if isinstance(error, OSError) and error.errno in OF_THE_PLACE and error.filename:
+        return f"{error.filename}: {error.strerror}; choose another place, or change its permissions"
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message in one line; a name or key that is not known gets the known ones beside it."""
+    text = str(error)
+    if "hydra/launcher/submitit" in text:
+        return "hydra/launcher=slurm needs the slurm extra: pip install '.[slurm]'"
+    if unknown := re.search(r"Could not (?:find|load) '([\w@./]+)/([^/']+)'", text):
+        group, name = unknown.groups()
+        known = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        if group.startswith("setting/"):
+            known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            return f"task={name} has no setting at scale={group.split('/')[1]}; tasks that have: {', '.join(known)}"
+        return f"{group}={name} is unknown; known: {', '.join(known)}{validation.near(name, known)}"
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        if text.startswith("Could not override") and isinstance(cause.parent_node, DictConfig):
+            known = sorted(str(key) for key in cause.parent_node if key != "hydra")
+            below = f" below {parent}" if (parent := str(cause.full_key).rpartition(".")[0]) else ""
+            return (
+                f"{cause.full_key} is unknown; known{below}: {', '.join(known) or 'none'}"
+                f"{_adding(cause.parent_node, text)}{validation.near(str(cause.key), known)}"
+            )
+        text = f"{text}: {str(cause).splitlines()[0]}"
+    return " ".join(text.split())
+
+
+def _adding(node: DictConfig, text: str) -> str:
+    """Hydra's advice to add a key with +, where the schema leaves the keys open."""
+    advice = re.search(r"\+\S.*", text)
+    return f"; to add it: {advice[0]}" if advice and OmegaConf.get_type(node) is dict else ""

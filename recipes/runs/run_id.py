@@ -1,0 +1,162 @@
+"""The name of a run: a hash of the choices that decide its result, so that the same run is never done twice.
+
+Hashed is what was chosen, not how it was written or where it lies: a setting at its default counts as not chosen, so
+a new setting changes no id; 0 and 0.0 are one number; a file or folder counts by its content; a run that gives its
+weights counts by its own id; settings of the execution (device, processes, micro-batches) are left out.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipes.settings import schema
+from recipes.settings.schema import Config
+
+# Where a run is written, how it is watched and what it is computed on: settings that do not decide its result.
+EXECUTION = (
+    "accumulate",
+    "checkpoint_every",
+    "data.module",  # the code behind a name
+    "data.workers",
+    "device",
+    "device_memory",
+    "dry_run",
+    "eval_batch_size",
+    "log_every",
+    "optim.variant",
+    "output_dir",
+    "scale.threads",
+    "shard",
+    "task.recipe",
+    "tracker",
+    "tuned",
+)
+# Settings that name a file or a folder, at any depth. Other texts are never looked for on the disk.
+PATHS = frozenset(
+    (
+        "hub",
+        "init_from",
+        "judge",
+        "path",
+        "program",
+        "real_labels",
+        "reference",
+        "scorer",
+        "text",
+        "tokenizer",
+        "v2_path",
+    )
+)
+CONTENT = 64 * 2**20  # bytes: what is larger counts by its files' names and sizes, since reading it takes too long
+
+
+def run_id(cfg: DictConfig) -> str:
+    """The run's name: the same choices have the same one everywhere."""
+    return _hash(choices(cfg))
+
+
+def conditions(cfg: DictConfig) -> str:
+    """A hash of what decides the result beside optimizer and seed: runs that may be compared have it in common."""
+    return _hash({key: value for key, value in choices(cfg).items() if key not in ("optim", "seed")})
+
+
+def choices(cfg: DictConfig) -> dict[str, Any]:
+    """What decides a run's result, as plain values: settings at their schema's default are left out."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    for name in EXECUTION:
+        *parents, key = name.split(".")
+        node = values
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(key, None)
+    if values["data"].get("path") is not None:
+        values["data"].pop("hub", None)  # the path goes before it
+    return _identified(_chosen(values, dataclasses.asdict(Config())), cfg)
+
+
+def _chosen(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The values that differ from their defaults, at any depth."""
+    kept = {}
+    for key, value in values.items():
+        default = defaults.get(key, dataclasses.MISSING)
+        if isinstance(value, dict) and isinstance(default, dict):
+            if below := _chosen(value, default):
+                kept[key] = below
+        elif value != default:
+            kept[key] = value
+    return kept
+
+
+def _identified(value: Any, cfg: DictConfig, key: str = "") -> Any:
+    """A setting with one spelling for each number, and the identity of a run, file or folder in place of its name."""
+    if isinstance(value, dict):
+        return {name: _identified(held, cfg, name) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_identified(held, cfg, key) for held in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    if value.startswith(schema.RUN):
+        return _id_of(value, cfg.scale.name)
+    return _place(value) if key in PATHS else value
+
+
+@lru_cache
+def _id_of(named: str, scale: str) -> str:
+    return run_id(schema.composed(schema.command_of(named, scale)))
+
+
+def _place(name: str) -> str:
+    """The identity of what a path leads to: a run's own id, or a hash of the content; other names stay."""
+    path = Path(name).expanduser()
+    try:
+        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+        return str(summary["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return name.rstrip("/")  # a name on the hub, or a mistake that the loader explains
+    return _content(str(path.resolve()), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache
+def _content(place: str, modified: int, size: int) -> str:
+    """A hash of a file, or of a folder's files by their names in it; of large ones names and sizes alone."""
+    files = list(_files(place))
+    digest = hashlib.sha256()
+    whole = sum(size for _, _, size in files) <= CONTENT
+    for name, path, size in files:
+        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
+        if whole:
+            digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _files(place: str) -> Iterator[tuple[str, str, int]]:
+    """Name, path and size of each file below a folder, hidden ones left out, in the order of their names."""
+    if not os.path.isdir(place):  # noqa: PTH112 (a data set has a million files: no Path for each)
+        yield Path(place).suffix, place, Path(place).stat().st_size
+        return
+    for folder, folders, names in os.walk(place):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            path = os.path.join(folder, name)  # noqa: PTH118
+            try:
+                size = os.stat(path).st_size  # noqa: PTH116
+            except OSError:
+                continue  # a link that leads nowhere
+            yield os.path.relpath(path, place), path, size
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Settings: their schema, their checks, and what follows from data and tables."""

@@ -1,0 +1,416 @@
+"""A command line before Hydra acts on it: all of its mistakes at once, each with what to type instead."""
+
+import difflib
+import importlib
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recipes.settings import schema, signatures, validation
+from recipes.settings.arguments import is_number
+from recipes.settings.schema import CONF
+
+# Settings by the names that other tools give them, for who types those.
+ALSO_CALLED = {
+    "lr": "optim.lr",
+    "learning_rate": "optim.lr",
+    "weight_decay": "optim.weight_decay",
+    "wd": "optim.weight_decay",
+    "betas": "optim.betas",
+    "epochs": "steps",
+    "num_steps": "steps",
+    "max_steps": "steps",
+    "iterations": "steps",
+    "bs": "batch_size",
+    "batch": "batch_size",
+    "optimizer": "optim",
+    "dataset": "data",
+    "model": "task",
+    "warmup": "schedule.warmup_steps",
+    "warmup_steps": "schedule.warmup_steps",
+    "dropout": "model.args.drop_rate",
+    "mixup": "augment.mixup",
+    "workers": "data.workers",
+    "num_workers": "data.workers",
+    "path": "data.path",
+    "out": "output_dir",
+    "output": "output_dir",
+    "wandb": "tracker",
+    "ema": "ema_decay",
+    "fsdp": "shard",
+    "grad_clip": "clip_norm",
+    "launcher": "hydra/launcher",
+    "sweeper": "hydra/sweeper",
+} | {name: f"hydra.sweeper.{name}" for name in ("trials", "seeds", "first_seed", "trial_seed", "extend")}
+# Set by the files that a name chooses; a run that says otherwise of itself would be another's.
+CHOSEN_BY_NAME = {"task.recipe": "task=", "data.module": "data=", "scale.name": "scale="}
+MOST_VALUES = 64  # of one swept setting, that are looked at one by one; a range of a thousand seeds is not
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
+    """What is wrong with the overrides of a command, a line each.
+
+    Every value of a sweep is looked at beside the first values of the others.
+
+    Args:
+        arguments: as they are typed.
+        multirun: the command has -m.
+    """
+    found: list[str] = []
+    with schema.composing():
+        parsed = [override for text in arguments if (override := _parsed(text, found)) is not None]
+        groups = [override for override in parsed if _is_group(override)]
+        values = [override for override in parsed if not _is_group(override)]
+        chosen = [(override, _choices(override, found)) for override in groups]
+        broken = [override.key_or_group for override, names in chosen if not names]
+        first = [names[0] for _, names in chosen if names]
+        base = _composed(first, found)
+        if base is None:
+            return list(dict.fromkeys(found))
+        sweeping = multirun or str(base.hydra.mode or "").endswith("MULTIRUN")
+        if not sweeping:
+            found += [_needs_multirun(override) for override in parsed if override.is_sweep_override()]
+        typed = [(override, list(_single(override))) for override in values]
+        for _, singles in typed:
+            for single in singles[:1]:
+                _apply(single, base, found, broken)
+        given = {override.key_or_group for override in values}
+        found += _protocol(base, parsed)
+        if _is_experiment(base):  # its sweeper knows the tasks and looks at each: here is only what holds for all
+            general = re.compile(
+                "|".join(rf"{re.escape(key)}\b" for key in given if not key.startswith("model.")) or "$"
+            )
+            found += [line for line in _problems(base, given) if general.match(line)]
+            return list(dict.fromkeys(found))
+        found += _problems(base, given)
+        for index, (_, names) in enumerate(chosen):
+            for name in names[1:]:
+                others = [other[0] for number, (_, other) in enumerate(chosen) if number != index and other]
+                other = _composed([*others, name], found)
+                if other is not None:
+                    for _, singles in typed:
+                        for single in singles[:1]:
+                            _apply(single, other, [], broken)
+                    found += _problems(other, given)
+        for _, singles in typed:
+            for single in singles[1:]:
+                other = base.copy()
+                wrong: list[str] = []
+                _apply(single, other, wrong, broken)
+                found += wrong or _problems(other, given)
+    return list(dict.fromkeys(found))
+
+
+def _parsed(text: str, found: list[str]) -> Override | None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        found.append(f"{text.encode(errors='replace').decode()}: holds bytes that are no UTF-8 text")
+        return None
+    name, equals, value = text.partition("=")
+    if not name or (not equals and not text.startswith("~")):
+        found.append(f"{text} is no setting; expected name=value{_near_choice(text)}")
+        return None
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    try:
+        return parser.parse_override(text)
+    except HydraException:
+        pass
+    quoted = f"""{name}='{value.replace("'", chr(92) + "'")}'"""
+    try:
+        parser.parse_override(quoted)
+    except HydraException:
+        found.append(f"{text} cannot be read; expected name=value, as in optim.lr=1e-3")
+    else:
+        found.append(
+            f"{text} cannot be read: a value with one of =,:[]{{}}()'\" in it is put in quotes, and the whole in the "
+            f"shell's: {_in_shell(quoted)}"
+        )
+    return None
+
+
+def _in_shell(text: str) -> str:
+    """A word that holds single quotes, as one types it."""
+    return shlex.quote(text) if re.search(r'[`$"\\!]', text) else f'"{text}"'
+
+
+def _near_choice(text: str) -> str:
+    """Where a name alone was typed: the group that has it."""
+    for group in ("task", "optim", "data", "scale"):
+        if text in _known(group):
+            return f"; did you mean {group}={text}?"
+    return validation.near(text, schema.Config.__dataclass_fields__)
+
+
+def _is_group(override: Override) -> bool:
+    key = override.key_or_group
+    names = (CONF / key).is_dir() and key != "hydra"
+    return (names or key.startswith("hydra/")) and not isinstance(override.value(), dict)
+
+
+def _single(override: Override) -> Iterator[Override]:
+    """An override with one value for each that it gives."""
+    if not override.is_sweep_override():
+        yield override
+        return
+    if not override.is_discrete_sweep():
+        return  # intervals are for other sweepers, which say so
+    values = list(override.sweep_string_iterator())
+    parser = OverridesParser.create()
+    for value in values[:MOST_VALUES] + values[MOST_VALUES:][-1:]:
+        yield parser.parse_override(f"{override.get_key_element()}={value}")
+
+
+def _known(group: str) -> list[str]:
+    if group == "tuned":
+        from recipes.settings.tuned_tables import TABLES, names
+
+        places = sorted((file.parent.name, file.stem) for file in TABLES.glob("*/*.yaml"))
+        return [f"{scale}/{task}/{name}" for scale, task in places for name in names(scale, task)]
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def _choices(override: Override, found: list[str]) -> list[str]:
+    """The overrides of a group, one for each name that it is given; for a name that is unknown, one that is like it."""
+    group, key = override.key_or_group, override.get_key_element()
+    if override.is_delete():
+        return [override.input_line or key]
+    if override.is_sweep_override():
+        given = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+    else:
+        given = [override.get_value_element_as_str()]
+    if group == "experiment" and not key.startswith("+"):
+        found.append(f"{key}={','.join(given)}: an experiment is added: type +{key}={','.join(given)}")
+        key = f"+{key}"
+    known = _known(group) if (CONF / group).is_dir() and group not in ("hydra/launcher", "hydra/sweeper") else None
+    names = []
+    for name in given:
+        close = difflib.get_close_matches(name, known or [], n=1)
+        if known is None or name in known or name == "null":
+            names.append(name)
+            continue
+        hint = f"; did you mean {close[0]}?" if close else ""
+        shown = (
+            ", ".join(known)
+            if group != "tuned"
+            else "<scale>/<task>/<optim>, the rows of conf/tuned/<scale>/<task>.yaml"
+        )
+        found.append(f"{group}={name} is unknown; known: {shown}{hint}")
+        names += close if group != "experiment" else []
+    return [f"{key}={name}" for name in names]
+
+
+def _composed(groups: Sequence[str], found: list[str]) -> DictConfig | None:
+    """The config of these choices; those that it does not compose with are named and left out."""
+    from recipes.runs.cli import one_line
+
+    left = list(groups)
+    while True:
+        try:
+            return compose("config", overrides=left, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            found.append(one_line(error))
+        if not left:
+            return None
+        for text in reversed(left):  # the one that it goes without, else one after the other
+            rest = [other for other in left if other != text]
+            try:
+                return compose("config", overrides=rest, return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException):
+                continue
+        left.pop()
+
+
+def _apply(override: Override, cfg: DictConfig, found: list[str], broken: Sequence[str]) -> None:
+    """Set a value in a config, or say why it cannot be."""
+    key = override.key_or_group
+    if key in CHOSEN_BY_NAME:
+        found.append(
+            f"{override.input_line} is not for the command line: {CHOSEN_BY_NAME[key]} with a known name sets it"
+        )
+        return
+    if not override.is_delete() and (wrong := _mistyped(override, cfg)):
+        found.append(wrong)
+        return
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
+    except (HydraException, OmegaConfBaseException, AssertionError, TypeError, ValueError) as error:
+        if not any(key.startswith(f"{group}.") for group in (*broken, *(_below(broken)))):
+            found.append(_unapplied(override, cfg, error))
+
+
+def _below(broken: Sequence[str]) -> list[str]:
+    """Nodes whose keys follow from a group, beside its own."""
+    return ["model", "data", "schedule", "augment"] if {"task", "scale"} & set(broken) else []
+
+
+def _mistyped(override: Override, cfg: DictConfig) -> str | None:
+    """What a setting of the schema would have to be, where it is given something else."""
+    above, _, name = override.key_or_group.rpartition(".")
+    try:
+        parent = OmegaConf.select(cfg, above) if above else cfg
+        node = parent._get_node(name) if isinstance(parent, DictConfig) and name in parent else None
+    except OmegaConfBaseException:
+        return None
+    if node is None or isinstance(node, list):
+        return None
+    kind, value = node._metadata.ref_type, override.value()
+    optional = ", or null" if node._metadata.optional else ""
+    if isinstance(value, str) and value.startswith("${"):
+        return None
+    typed = f"{override.key_or_group}={override.get_value_string()}"
+    if value == "???":
+        return f"{typed} must be a value"
+    if isinstance(node, DictConfig) and kind is not Any and not isinstance(value, dict):
+        keys = ", ".join(map(str, node)) or "name: value"
+        return f"{typed} must be a mapping of {keys}; set one with {override.key_or_group}.<name>="
+    if kind not in KINDS or (value is None and node._metadata.optional):
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return None if is_number(_float(value)) else f"{typed} must be a finite number{optional}"
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return None
+    return None if type(value) is kind else f"{typed} must be {KINDS[kind]}{optional}"
+
+
+def _float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def _unapplied(override: Override, cfg: DictConfig, error: Exception) -> str:
+    """Why Hydra cannot set it: mostly an unknown name."""
+    from recipes.runs.cli import one_line
+
+    key = override.key_or_group
+    unknown = OmegaConf.select(cfg, key, default=None) is None and not isinstance(error, OmegaConfBaseException)
+    if not unknown or not re.match("Could not (override|append)|Error merging", str(error)):
+        return f"{override.input_line}: {one_line(error)}"
+    if override.is_delete():
+        return f"{override.input_line}: there is no {key}"
+    above, _, name = key.rpartition(".")
+    parent = OmegaConf.select(cfg, above, default=None) if above else cfg
+    if above == "optim" and isinstance(parent, DictConfig):
+        return _unknown_argument(override, parent)
+    known = sorted(str(k) for k in parent if k != "hydra") if isinstance(parent, DictConfig) else []
+    if isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict and not override.is_add():
+        adding = f"; to add it: +{override.input_line}"
+    else:
+        adding = ""
+    if also := ALSO_CALLED.get(key) or _elsewhere(name, cfg):
+        return f"{key} is unknown; did you mean {also}?"
+    hint = validation.near(name, known)
+    below = f" below {above}" if above and known else ""
+    return f"{key} is unknown; known{below}: {', '.join(known) or 'none'}{adding}{hint}"
+
+
+def _elsewhere(name: str, cfg: DictConfig) -> str | None:
+    """A setting of another node with this last name."""
+    for group in ("optim", "schedule", "data", "augment", "tracker", "model"):
+        node = cfg.get(group)
+        if isinstance(node, DictConfig) and name in node and name not in ("name", "args", "options"):
+            return f"{group}.{name}"
+    return None
+
+
+def _unknown_argument(override: Override, optim: DictConfig) -> str:
+    """An optimizer's argument that stands in no file: it is added with a + where its class takes it."""
+    name, key = override.key_or_group.rpartition(".")[2], override.key_or_group
+    try:
+        taken = signatures.arguments(str(optim._target_))
+    except signatures.NotAnOptimizerError:
+        taken = None
+    if taken is None or (name in taken and name != "params"):
+        return f"{key} is not set by optim={optim.name}; to add it: +{override.input_line}"
+    allowed = [known for known in taken if known != "params"]
+    also = validation.SYNONYMS.get(name)
+    hint = f"; did you mean optim.{also}?" if also in allowed else validation.near(name, allowed)
+    return f"{key} is unknown; optim={optim.name} takes {', '.join(allowed)}{hint}"
+
+
+def _needs_multirun(override: Override) -> str:
+    text = str(override.input_line)
+    return f"{text} gives several values: python run.py -m {text} ... runs each of them; a list is put in [ ]"
+
+
+def _is_experiment(cfg: DictConfig) -> bool:
+    sweeper = cfg.hydra.sweeper
+    return bool(sweeper.get("params") or sweeper.get("conditions"))
+
+
+def _protocol(cfg: DictConfig, parsed: Sequence[Override]) -> list[str]:
+    """Settings of Hydra's that its plugins would take without a look."""
+    found = []
+    launcher, sweeper = cfg.hydra.launcher, cfg.hydra.sweeper
+    jobs = launcher.get("n_jobs")
+    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs == 0):
+        found.append(f"hydra.launcher.n_jobs={jobs} must be a whole number of runs at a time, or -1 for one a core")
+    if str(sweeper.get("_target_", "")).endswith("TuningSweeper"):
+        tuning = importlib.import_module("hydra_plugins.tuning")
+        found += filter(None, map(tuning.set_by_protocol, parsed))
+        found += tuning.protocol_problems(OmegaConf.to_container(sweeper, resolve=True), cfg.scale.name)
+    return found
+
+
+def _problems(cfg: DictConfig, given: set[str]) -> list[str]:
+    """Values that cannot be, and typed ones that come to nothing."""
+    plain = cfg.copy()
+    OmegaConf.set_struct(plain, False)
+    task = plain.pop("hydra").runtime.choices.get("task")
+    found = validation.problems(plain, task, sorted(given))
+    if not found:
+        warned = validation.warnings(plain)
+        found += [line for line in warned if line.partition("=")[0] in given]
+    name = plain.schedule.name
+    for key, shapes in (("cooldown_steps", ("constant", "rsqrt")), ("timescale", ("rsqrt",))):
+        if f"schedule.{key}" in given and name not in shapes and plain.schedule[key]:
+            said = f"schedule.{key}={plain.schedule[key]} has no effect with schedule={name}"
+            found.append(f"{said}; it is for {' and '.join(shapes)}")
+    if "model.name" in given and plain.task.recipe in (
+        "contrastive.recipe",
+        "diffusion.class_conditional",
+        "diffusion.text_to_image",
+    ):
+        found.append(f"model.name={plain.model.name} has no effect: task={plain.task.name} is built from model.args")
+    return found
+
+
+def expanded(argument: str) -> str:
+    """An argument as the user means it.
+
+    ~/ at the start of a value is the home folder, which the shell leaves after a =. A value with letters beyond ASCII
+    is put in the quotes that Hydra's grammar wants for them.
+    """
+    argument = re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), argument)  # noqa: PTH111
+    name, equals, value = argument.partition("=")
+    if not equals or value.isascii() or re.search(r"""[=,:\[\]{}()'"\\$]""", value):
+        return argument
+    return f"{name}='{value}'"
+
+
+def ordered(arguments: Sequence[str]) -> list[str]:
+    """Flags before overrides, as Hydra's parser wants them: `task=x -m seed=0,1` is `-m task=x seed=0,1`."""
+    overrides = [text for text in arguments if re.match(r"[~+]|[^-][^=]*=", text)]
+    return [text for text in arguments if text not in overrides] + overrides
+
+
+def plan(arguments: Sequence[str], found: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `plan=`, and whether it was true; what it cannot be is added to `found`."""
+    given = [text.partition("=")[2].lower() for text in arguments if re.match(r"\+{0,2}plan=", text)]
+    found += [f"plan={value} must be true or false" for value in given if value not in ("true", "false")]
+    return [text for text in arguments if not re.match(r"\+{0,2}plan=", text)], given[-1:] == ["true"]

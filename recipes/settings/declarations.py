@@ -1,0 +1,108 @@
+"""What data sets and recipes declare, read from their source.
+
+Importing the modules takes seconds (torch, timm, transformers); a command's mistakes are answered before that.
+"""
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from recipes.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Option:
+    """A parameter of a data set's `load`.
+
+    Attributes:
+        kinds: the names of the types in its annotation's union, such as ("int", "None").
+        required: it has no default.
+    """
+
+    kinds: tuple[str, ...]
+    required: bool
+
+
+def options(module: str) -> dict[str, Option]:
+    """The parameters of `load` in recipes/data/<module>.py, in their order.
+
+    Raises:
+        ConfigError: there is no such data module.
+    """
+    arguments = _load(module).args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    without = len(positional) - len(arguments.defaults)
+    found = {}
+    for number, argument in enumerate(positional):
+        found[argument.arg] = Option(_kinds(argument.annotation), number < without)
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        found[argument.arg] = Option(_kinds(argument.annotation), default is None)
+    return found
+
+
+def holds(module: str) -> str:
+    """What recipes/data/<module>.py says that it holds: its constant `HOLDS`.
+
+    Raises:
+        ConfigError: there is no such data module.
+    """
+    _load(module)
+    return _constant(_source("recipes.data", module, "data.module").body, "HOLDS") or module
+
+
+def learns_from(recipe: str) -> str:
+    """The `learns_from` of the class `Recipe` in recipes/<recipe>.py.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    tree = _source("recipes", recipe, "task.recipe")
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Recipe":
+            text = _constant(node.body, "learns_from")
+            if text is not None:
+                return text
+    raise ConfigError(f"task.recipe={recipe} is no recipe; known: {', '.join(_known('recipes', 'class Recipe'))}")
+
+
+def _constant(body: list[ast.stmt], name: str) -> str | None:
+    for node in body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return str(ast.literal_eval(node.value))
+    return None
+
+
+def _load(module: str) -> ast.FunctionDef:
+    for node in _source("recipes.data", module, "data.module").body:
+        if isinstance(node, ast.FunctionDef) and node.name == "load":
+            return node
+    raise ConfigError(f"data.module={module} loads no data; known: {', '.join(_known('recipes.data', 'def load('))}")
+
+
+@cache
+def _source(package: str, name: str, key: str) -> ast.Module:
+    parts = str(name).split(".")
+    path = _folder(package).joinpath(*parts).with_suffix(".py")
+    if not all(part.isidentifier() for part in parts) or not path.is_file():
+        start = "def load(" if package == "recipes.data" else "class Recipe"
+        raise ConfigError(f"{key}={name} is unknown; known: {', '.join(_known(package, start))}")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _folder(package: str) -> Path:
+    return Path(__file__).parents[2].joinpath(*package.split("."))
+
+
+def _known(package: str, start: str) -> list[str]:
+    """The modules of a package with a line that starts so, by their names in it."""
+    folder = _folder(package)
+    found = (path for path in folder.rglob("*.py") if f"\n{start}" in path.read_text(encoding="utf-8"))
+    names = (".".join(path.relative_to(folder).with_suffix("").parts) for path in found)
+    return sorted(name for name in names if name != "protocol")
+
+
+def _kinds(annotation: ast.expr | None) -> tuple[str, ...]:
+    if isinstance(annotation, ast.BinOp):
+        return (*_kinds(annotation.left), *_kinds(annotation.right))
+    return (ast.unparse(annotation) if annotation is not None else "",)

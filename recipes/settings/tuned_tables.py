@@ -1,0 +1,82 @@
+"""Tuned numbers, one table a task and scale: conf/tuned/<scale>/<task>.yaml holds a row for each optimizer.
+
+hydra_plugins/tuned_tables.py gives Hydra a row of a table under the name `tuned/<scale>/<task>/<optim>`, and with an
+augmentation's name behind it (`lion_randaug_mixup`) a row of that augmentation's section:
+
+    source: "Lion paper, Table 12, ImageNet ViT-B/16"
+    adamw: {lr: 3e-3, weight_decay: 0.3}
+    lion: {lr: 1e-3, weight_decay: 1.0}
+    randaug_mixup:
+      source: "Lion paper, Table 12, ImageNet ViT-B/16, RandAug 2 15 + Mixup 0.5"
+      lion: {lr: 1e-4, weight_decay: 10.0}
+
+An optimizer without a row takes another's numbers, as conf/tuned/fallback.yaml says, and `tuned.source` says so.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+TABLES = Path(__file__).resolve().parent.parent.parent / "conf" / "tuned"
+GROUP = "tuned"
+Row = dict[str, Any]
+
+
+def row_of(config_path: str) -> dict[str, Any] | None:
+    """The settings that `tuned/<scale>/<task>/<optim>` names, with their source; None where nothing is known."""
+    group, *place = config_path.removesuffix(".yaml").strip("/").split("/")
+    if group != GROUP or len(place) != 3:
+        return None
+    scale, task, name = place
+    table = _read(file_of(scale, task))
+    section, optim = table, name
+    for augment in (key for key, value in table.items() if isinstance(value, dict) and "lr" not in value):
+        if name.endswith(f"_{augment}"):
+            section, optim = table[augment], name.removesuffix(f"_{augment}")
+    found = _row(section, optim)
+    if found is None:
+        return None
+    row, source = found
+    return {"optim": row, "tuned": {"file": "/".join(place), "source": source}}
+
+
+def names(scale: str, task: str) -> list[str]:
+    """The optimizers that a table has numbers for, its own rows and what falls back on them."""
+    table = _read(file_of(scale, task))
+    known = {name for names in _read(TABLES / "fallback.yaml").values() for name in names["optimizers"]} | set(table)
+    return sorted(name for name in known if row_of(f"{GROUP}/{scale}/{task}/{name}") is not None)
+
+
+def _row(section: Row, optim: str) -> tuple[Row, str] | None:
+    """The numbers of an optimizer in a table, and where they come from."""
+    rows = {key: row for key, row in section.items() if isinstance(row, dict) and "lr" in row}
+    origins = {origin: rule for origin, rule in _read(TABLES / "fallback.yaml").items() if optim in rule["optimizers"]}
+    origin = next((name for name in (optim, *origins) if name in rows), None)
+    if origin is None:
+        return None
+    row, source = rows[origin], str(rows[origin].get("source", section.get("source", "")))
+    if origin == optim:
+        return {key: value for key, value in row.items() if key != "source"}, source
+    source = f"{source}: {origin}'s numbers, since {optim} has none of its own"
+    return {key: row[key] for key in origins[origin]["takes"] if key in row}, source
+
+
+def file_of(scale: str, task: str) -> Path:
+    """Where a task's table lies."""
+    return TABLES / scale / f"{task}.yaml"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        modified = path.stat().st_mtime_ns
+    except OSError:
+        return {}
+    return _parsed(path, modified)
+
+
+@cache
+def _parsed(path: Path, _: int) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return values

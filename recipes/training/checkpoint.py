@@ -1,0 +1,212 @@
+"""Checkpoints: written whole or not at all, checked when read, two kept while a run goes on.
+
+checkpoint/step-00000200/
+    model.safetensors     weights and buffers
+    average.safetensors   their Polyak average, where there is one
+    optimizer.pt          the optimizer's state, loadable with weights_only=True
+    state.json            run id, step, clocks, every file's size and checksum, and its own
+"""
+
+import errno
+import json
+import os
+import shutil
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from recipes.errors import ConfigError
+from recipes.files import sync_folder
+from recipes.training import pretrained_weights
+
+KEEP = 2
+
+
+@dataclass
+class Checkpoint:
+    """What a run needs to go on."""
+
+    step: int
+    model: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor] | None
+    optimizer: dict[str, Any]
+    state: dict[str, Any]  # plain values: clocks, best metric
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _named(folder: Path) -> list[Path]:
+    """The finished checkpoints in a folder, newest first."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def save(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint under a temporary name, rename it, and delete all but the newest two.
+
+    Raises:
+        ConfigError: the disk is full or cannot be written; the earlier checkpoints are untouched.
+    """
+    final = folder / f"step-{checkpoint.step:08d}"
+    temporary = folder / f".{final.name}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        folder.mkdir(exist_ok=True)  # in the run's own, which may have been deleted
+        temporary.mkdir()
+        save_file(_storable(checkpoint.model), temporary / "model.safetensors")
+        if checkpoint.average is not None:
+            save_file(_storable(checkpoint.average), temporary / "average.safetensors")
+        with (temporary / "optimizer.pt").open("wb") as file:  # given a path, torch does not say that it is full
+            torch.save(checkpoint.optimizer, file)
+        files = {}
+        for path in sorted(temporary.iterdir()):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            files[path.name] = {"bytes": path.stat().st_size, "crc32": checksum(path)}
+        state = {"run_id": run_id, "step": checkpoint.step, "state": checkpoint.state, "files": files}
+        with (temporary / "state.json").open("w") as text:
+            json.dump({"crc32": _seal(state), **state}, text, indent=2)
+            text.flush()
+            os.fsync(text.fileno())
+        if final.exists():  # the same step again, after a resume from the one before
+            shutil.rmtree(final)
+        temporary.rename(final)
+        sync_folder(folder)
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk comes as each of them
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = "no space left on the disk" if _is_full(error) else str(error).splitlines()[0]
+        raise ConfigError(
+            f"checkpoint at step {checkpoint.step} could not be written to {folder} ({reason}); "
+            "the one before is kept: make room and start the same command again"
+        ) from None
+    found = _named(folder)
+    for old in [*found[: found.index(final)], *found[found.index(final) + KEEP :]]:  # newer ones were passed over
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error; torch's own, about its archive, hides the system's."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return True
+        error = error.__context__
+    return False
+
+
+def _seal(state: dict[str, Any]) -> int:
+    """CRC-32 of plain values, however JSON lays them out."""
+    return zlib.crc32(json.dumps(state, sort_keys=True).encode())
+
+
+def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None.
+
+    One that is torn is passed over for the one before, with a line that says so.
+
+    Raises:
+        ConfigError: the folder holds another run's checkpoint.
+    """
+    if folder.exists():
+        for leftover in folder.glob(".step-*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    for path in _named(folder):
+        try:
+            return _load(path, run_id)
+        except _TornError as error:
+            print(f"checkpoint {path} passed over: {error}", file=sys.stderr)
+    return None
+
+
+class _TornError(Exception):
+    """A checkpoint's files are not what was written."""
+
+
+def _load(path: Path, run_id: str) -> Checkpoint:
+    try:
+        state = json.loads((path / "state.json").read_text())
+        if state.pop("crc32") != _seal(state):
+            raise ValueError("it does not match its checksum")
+        owner, step, files = state["run_id"], state["step"], state["files"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _TornError(f"state.json cannot be read ({error})") from None
+    if owner != run_id:
+        raise ConfigError(f"{path} belongs to run {owner}, not to {run_id}; remove it or choose another output_dir=")
+    for name, expected in files.items():
+        file = path / name
+        if not file.exists() or file.stat().st_size != expected["bytes"]:
+            raise _TornError(f"{name} is missing or truncated")
+        if checksum(file) != expected["crc32"]:
+            raise _TornError(f"{name} does not match its checksum")
+    average = path / "average.safetensors"
+    return Checkpoint(
+        step=step,
+        model=load_file(path / "model.safetensors"),
+        average=load_file(average) if average.name in files else None,
+        optimizer=torch.load(path / "optimizer.pt", weights_only=True) if "optimizer.pt" in files else {},
+        state=state["state"],
+    )
+
+
+def trim(folder: Path) -> None:
+    """Keep only the weights of the newest checkpoint: all that a finished run is good for."""
+    for old in _named(folder)[1:]:
+        shutil.rmtree(old, ignore_errors=True)
+    for newest in _named(folder)[:1]:
+        (newest / "optimizer.pt").unlink(missing_ok=True)
+
+
+def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
+    """Weights to start from: a run's folder (its Polyak average where it has one) or a .safetensors file.
+
+    Beside these, a folder that transformers saved, or a model's name on the Hugging Face hub.
+
+    Raises:
+        ConfigError: there are none, or the file is damaged.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = [
+            file
+            for folder in [*_named(path / "checkpoint"), path]
+            for name in ("average.safetensors", "model.safetensors")
+            if (file := folder / name).exists()
+        ]
+        if not found:
+            if (saved := pretrained_weights.in_folder(path)) is not None:
+                return saved
+            raise ConfigError(f"init_from={source} holds no checkpoint; expected a run's folder with checkpoint/ in it")
+        path = found[0]
+    if not path.exists():
+        return pretrained_weights.from_hub(str(source))
+    try:
+        weights: dict[str, torch.Tensor] = load_file(path)
+    except Exception as error:
+        raise ConfigError(f"init_from={source}: {path} is no readable safetensors file ({error})") from None
+    if "n_averaged" in weights:  # torch's AveragedModel holds the model under a name of its own
+        weights = {name.removeprefix("module."): value for name, value in weights.items() if name != "n_averaged"}
+    return weights
+
+
+def _storable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors as safetensors wants them: contiguous, on the CPU, none sharing memory (tied weights are copied)."""
+    seen: set[int] = set()
+    storable = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(tensor.data_ptr())
+        storable[name] = tensor
+    return storable

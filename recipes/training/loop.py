@@ -1,0 +1,382 @@
+"""The one training loop. Everything that could favour an optimizer is here or in the recipe, the same for all."""
+
+import contextlib
+import math
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from recipes.data import listing
+from recipes.distributed import devices, processes, sharding
+from recipes.errors import ConfigError
+from recipes.language import tokenizer_check
+from recipes.protocol import Recipe
+from recipes.runs import build, prerequisite
+from recipes.settings.schema import Config
+from recipes.training import checkpoint, param_groups, sampler, schedule
+from recipes.training.checkpoint import Checkpoint
+from recipes.training.progress import Progress
+from recipes.training.run_state import DivergedError, InterruptedRunError, Journal, Outcome
+from recipes.training.sampler import Batch
+from recipes.training.step_kind import StepKind
+from recipes.training.step_statistics import Meter
+from recipes.training.stop_signal import StopRequests
+from recipes.training.timers import Clock
+
+# Of the outcome, measured while the run goes on.
+FIGURES = ("steps_per_second", "optimizer_step_ms", "optimizer_step", "optimizer_state_bytes")
+
+
+class Trainer:
+    """One run: a recipe's model on its data with one optimizer.
+
+    Args:
+        folder: where checkpoints are kept; its name is the run's id.
+        clock: runs its part `startup`.
+        outcome: filled while the run goes on.
+
+    Raises:
+        ConfigError: data, weights or a checkpoint are not what they have to be.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        recipe: Recipe,
+        make_optimizer: build.OptimizerFactory,
+        accelerator: Accelerator,
+        journal: Journal,
+        folder: Path,
+        clock: Clock,
+        outcome: Outcome,
+    ) -> None:
+        # Plain values: each look into a DictConfig costs microseconds, and a step has dozens.
+        self.cfg: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+        self._composed = cfg
+        self.recipe, self.accelerator = recipe, accelerator
+        self.journal, self.folder, self.clock, self.outcome = journal, folder, clock, outcome
+
+        processes.by_all(self._make_model)
+        processes.check_same(f"the data of data={cfg.data.name}", outcome.data_fingerprint)
+        if not cfg.shard:  # a model that one device cannot hold goes there block by block
+            self.model.to(accelerator.device)
+        self.average: AveragedModel | None = None
+        if cfg.ema_decay is not None:
+            average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
+            self.average = devices.Average(self.model, multi_avg_fn=average_fn, use_buffers=True)
+        outcome.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
+        if cfg.shard:
+            for model in (self.model, *([] if self.average is None else [self.average.module])):
+                sharding.shard(model, accelerator.device.type, accelerator.num_processes, cfg.precision)
+        groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
+        self.optimizer = processes.by_all(lambda: make_optimizer(groups))
+        if cfg.shard:
+            devices.name_dtypes(self.optimizer)
+        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
+        self.first, window = self._resume()
+        self.meter = Meter(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
+
+    def _make_model(self) -> None:
+        """Load the data and make the model: what each process does for itself."""
+        cfg, recipe, outcome = self.cfg, self.recipe, self.outcome
+        # The same seed gives every optimizer the same initial weights and the same order of examples.
+        self.examples = recipe.examples()
+        if cfg.batch_size > len(self.examples["train"]):
+            size = len(self.examples["train"])
+            listing.say(
+                f"batch_size={cfg.batch_size} is larger than the training set of {size} examples: a batch holds some "
+                "of them more than once"
+            )
+        self.workers = sampler.workers(cfg.data.workers)
+        outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
+        tokenizer = getattr(recipe, "tokenizer", None)  # recipes of texts have one
+        outcome.tokenizer = tokenizer_check.fingerprint(tokenizer)
+        sampler.seed_all(cfg.seed)
+        self.model = recipe.model()
+        outcome.num_parameters = sum(p.numel() for p in self.model.parameters())
+        if cfg.init_from is None:
+            return
+        config = self._composed
+        source = prerequisite.source(config)
+
+        def weights() -> dict[str, torch.Tensor]:
+            tokenizer_check.check(config, source, tokenizer)
+            return checkpoint.load_weights(source)
+
+        recipe.initialise(self.model, processes.sent_by_first(weights))
+
+    def train(self) -> None:
+        """Train from the first step, or from the newest checkpoint, to the last, then test.
+
+        Raises:
+            DivergedError: the loss, a gradient or a validation metric is not finite.
+            InterruptedRunError: a signal asked the run to stop.
+        """
+        cfg, clock, outcome = self.cfg, self.clock, self.outcome
+        meter = self.meter
+        progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
+        self.trained.train()
+        with StopRequests(self.accelerator) as stop, progress, contextlib.closing(self._feed()) as feed:
+            clock.switch("data")
+            for step in range(self.first, cfg.steps):
+                done = step + 1
+                measuring = done % cfg.eval_every == 0 or done == cfg.steps
+                closing = measuring or done - meter.start >= cfg.log_every
+                extra = self._step(step, feed, closing)
+                if closing:
+                    window = meter.close(done)
+                    if window.loss is not None:
+                        self._log(done, "train", {"loss": window.loss} | _floats(extra))
+                    if window.bad_step is not None:
+                        raise DivergedError(window.bad_step, str(window.cause))
+                    outcome.steps_per_second, outcome.optimizer_step_ms = (
+                        meter.steps_per_second,
+                        meter.optimizer_step_ms,
+                    )
+                    outcome.optimizer_state_bytes = devices.state_bytes(self.optimizer)
+                    self._log(done, "time", {"steps_per_second": window.steps_per_second})
+                    self._log(done, "optim", {"lr": self._rate(step) * self.peaks[0]})
+                if measuring:
+                    with clock.during("evaluation"):
+                        values = self.evaluate("val", done)
+                    for name, value in values.items():
+                        if not math.isfinite(value):
+                            raise DivergedError(done, f"validation {name} is {value}")
+                    value = values[outcome.metric]
+                    better = max if self.recipe.goal == "max" else min
+                    outcome.final = value
+                    outcome.best = value if outcome.best is None else better(outcome.best, value)
+                    progress.metric = f"val {outcome.metric} {value:.4f}"
+                if closing:
+                    progress.update(done, window.loss, meter.steps_per_second)
+                else:
+                    progress.begin(done)
+                stopping = stop.asked(closing)
+                if done % cfg.checkpoint_every == 0 or done == cfg.steps or stopping:
+                    with clock.during("checkpoint"):
+                        self.save(done)
+                if stopping and done < cfg.steps:
+                    raise InterruptedRunError(f"stopped at step {done}")
+                clock.switch("data")
+        with clock.during("evaluation"):
+            for split in sorted(set(self.examples) - {"train", "val"}):
+                values = self.evaluate(split, cfg.steps)
+                if outcome.metric in values:  # a set for retrieval alone has no classes to be right about
+                    outcome.test[split] = values[outcome.metric]
+            self._draw()
+
+    def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
+        """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""
+        cfg, clock, accelerator, meter = self.cfg, self.clock, self.accelerator, self.meter
+        # A device works in the background: the parts of a step can be told apart only by waiting for it, which
+        # costs speed. One step a window is timed so. The CPU does as it is told.
+        background = accelerator.device.type != "cpu"
+        timed = not background or step == meter.start
+        clock.synchronize = torch.accelerator.synchronize if background and timed else None
+        sampler.seed_all(cfg.seed, step, accelerator.process_index)
+        rate = self._rate(step)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            _set_lr(group, peak * rate)
+        values: dict[str, torch.Tensor] = {}
+        for part, (batch, share) in enumerate(self._parts(feed)):
+            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
+            last = part == cfg.accumulate - 1
+            meter.add_seconds(clock.switch("forward"))
+            with contextlib.nullcontext() if last or cfg.shard else accelerator.no_sync(self.trained):
+                with accelerator.autocast():
+                    values = self.recipe.loss(self.trained, batch)
+                loss = values.pop("loss") * share / cfg.accumulate
+                meter.add_seconds(clock.switch("backward"))
+                accelerator.backward(loss)
+            meter.add_seconds(clock.switch("gradients" if last else "data"))
+            meter.add_loss(step, loss)
+        if cfg.clip_norm is not None:
+            norm = values["grad_norm"] = accelerator.clip_grad_norm_(self.trained.parameters(), cfg.clip_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in self.trained.parameters() if p.grad is not None])
+        meter.add_gradient(step, norm)
+        meter.add_seconds(clock.switch("optimizer"))
+        if step == self.first + 1 and not cfg.shard:
+            with StepKind(sum(len(group["params"]) for group in self.optimizer.param_groups)) as watched:
+                self.optimizer.step()
+            self.outcome.optimizer_step = watched.kind
+        else:
+            self.optimizer.step()
+        stretch = clock.switch("logging" if self.average is None else "averaging")
+        meter.add_seconds(stretch)
+        if timed:
+            meter.optimizer_seconds.append(stretch)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+            meter.add_seconds(clock.switch("logging"))
+        self.optimizer.zero_grad(set_to_none=True)
+        if background and closing:
+            torch.accelerator.synchronize()  # the window's last work belongs to its time
+            meter.add_seconds(clock.switch("logging"))
+        return values
+
+    def _parts(self, feed: Iterator[Batch]) -> Iterator[tuple[Batch, float | torch.Tensor]]:
+        """The micro-batches of a step on this process, each with what its loss counts, 1 on average over all parts.
+
+        A loss that is a mean over a number of targets that differs between parts is the whole batch's mean only where
+        each part counts as much as it has targets.
+        """
+        accelerator, accumulate = self.accelerator, self.cfg.accumulate
+        parts = accumulate * accelerator.num_processes
+        if parts == 1 or not hasattr(self.recipe, "targets"):
+            yield from ((next(feed), 1.0) for _ in range(accumulate))
+            return
+        batches = [next(feed) for _ in range(accumulate)]
+        counts = torch.stack([self.recipe.targets(batch) for batch in batches]).to(accelerator.device)
+        total = accelerator.reduce(counts.sum(), "sum").clamp(min=1)
+        yield from zip(batches, counts * parts / total, strict=True)
+
+    def evaluate(self, split: str, step: int) -> dict[str, float]:
+        """Metrics of a split, of the trained weights and of their average, logged at a step."""
+        if hasattr(self.optimizer, "eval"):  # schedule-free optimizers keep two sets of weights
+            self.optimizer.eval()
+        for model in (self.model, self.average):
+            devices.share_running_statistics(model)
+        values = self._metrics(self.accelerator.unwrap_model(self.trained), split)
+        if self.average is not None:
+            values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
+        if hasattr(self.optimizer, "train"):
+            self.optimizer.train()
+        self.trained.train()
+        self._log(step, split, values)
+        return values
+
+    @torch.no_grad()
+    def _draw(self) -> None:
+        """Keep the pictures that a recipe of images makes of the averaged weights, or of the trained ones."""
+        if not hasattr(self.recipe, "pictures"):
+            return
+        model = self.accelerator.unwrap_model(self.trained) if self.average is None else self.average.module
+        with self.accelerator.autocast():
+            pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
+        for name, pixels in pictures.items():
+            self.journal.picture(self.cfg.steps, name, pixels)
+
+    @torch.no_grad()
+    def _metrics(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Metrics over a split, each example counted once however many processes share it."""
+        model.eval()
+        examples, accelerator = self.examples[split], self.accelerator
+        batches = sampler.EvalBatches(
+            len(examples),
+            batch_size=self.cfg.eval_batch_size,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+        collected: dict[str, list[torch.Tensor]] = {}
+        for batch in self._loader(split, batches):
+            moved = {name: value.to(accelerator.device) for name, value in batch.items()}
+            with accelerator.autocast():
+                figures = self.recipe.evaluate(model, moved)
+            for name, value in figures.items():
+                collected.setdefault(name, []).append(accelerator.gather(value.float()).cpu())
+        return self.recipe.metrics({name: torch.cat(parts)[: len(examples)] for name, parts in collected.items()})
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint after a step.
+
+        Raises:
+            ConfigError: it cannot be written, or the record is not there any more.
+        """
+        weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
+        average = None if self.average is None else devices.average_state(self.average, self.cfg.shard)
+        window = self.meter.steps(step)
+
+        def write() -> None:
+            outcome = self.outcome
+            state = {
+                "best": outcome.best,
+                "final": outcome.final,
+                "seconds": dict(self.clock.seconds),
+                "window": window,
+                "figures": {name: getattr(outcome, name) for name in FIGURES},
+                "data_fingerprint": outcome.data_fingerprint,
+            }
+            self.journal.check()
+            whole = Checkpoint(step, weights, average, optimizer, state)
+            checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
+
+        processes.by_first(write)
+
+    def _resume(self) -> tuple[int, list[list[float]]]:
+        """Go on where the newest checkpoint stands; all that is random follows from (seed, step).
+
+        The first process reads it, and sends it to the others.
+
+        Returns:
+            The steps that are done, and loss and gradient norm of those that are not in the record yet.
+        """
+
+        def newest() -> dict[str, Any] | None:
+            saved = checkpoint.load_newest(self.folder / "checkpoint", self.folder.name)
+            if saved is not None and saved.state["data_fingerprint"] != self.outcome.data_fingerprint:
+                raise ConfigError(
+                    f"data={self.cfg.data.name} has changed since {self.folder} was begun; choose another output_dir="
+                )
+            return None if saved is None else vars(saved)
+
+        read = processes.sent_by_first(newest)
+        saved = None if read is None else Checkpoint(**read)
+        if saved is not None:
+            devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
+            if self.average is not None and saved.average is not None:
+                devices.restore_average(self.average, saved.average, self.cfg.shard)
+            self.outcome.best, self.outcome.final = saved.state["best"], saved.state["final"]
+            for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
+                setattr(self.outcome, name, value)
+            for part, seconds in saved.state["seconds"].items():
+                self.clock.seconds[part] += seconds
+            self.accelerator.print(f"going on from step {saved.step}")
+        first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
+        processes.by_first(lambda: self.journal.begin(first, redone=set(self.examples) - {"train", "val"}))
+        return first, window
+
+    def _feed(self) -> Generator[Batch, None, None]:
+        """The training batches of this process from the first step on; its loader processes end when it is closed."""
+        batches = sampler.TrainBatches(
+            len(self.examples["train"]),
+            seed=self.cfg.seed,
+            batch_size=self.cfg.batch_size,
+            steps=self.cfg.steps,
+            first_step=self.first,
+            accumulate=self.cfg.accumulate,
+            rank=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+        found = iter(self._loader("train", batches))  # draws from torch's generator, so before a step has seeded it
+        return (batch for batch in found)
+
+    def _loader(self, split: str, batches: sampler.TrainBatches | sampler.EvalBatches) -> Iterable[Batch]:
+        pin = self.accelerator.device.type == "cuda"
+        return sampler.loader(self.examples[split], batches, self.workers, pin)
+
+    def _rate(self, step: int) -> float:
+        return schedule.factor(step, self.cfg.steps, self.cfg.schedule)
+
+    def _log(self, step: int, split: str, values: dict[str, float]) -> None:
+        self.journal.log(step, split, values, self.clock.elapsed)
+
+
+def _set_lr(group: dict[str, Any], lr: float) -> None:
+    """Set a group's rate, in place where it is a tensor, so that compiled or captured steps see it."""
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
+
+
+def _floats(values: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Numbers from scalars, sharded ones among them."""
+    return {k: float(v.full_tensor() if hasattr(v, "full_tensor") else v) for k, v in values.items()}

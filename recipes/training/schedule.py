@@ -1,0 +1,54 @@
+"""Learning-rate schedules: pure functions of the step, the same for every optimizer.
+
+The factor multiplies the peak rate. Initial, peak and final rates therefore scale together, as the Lion paper
+advises when a rate is carried over from AdamW.
+"""
+
+import math
+from collections.abc import Callable
+
+from recipes.settings.schema import Schedule
+
+Decay = Callable[[float, Schedule, int], float]
+
+
+def _cosine(progress: float, cfg: Schedule, _: int) -> float:
+    return cfg.final_factor + (1 - cfg.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _linear(progress: float, cfg: Schedule, _: int) -> float:
+    return cfg.final_factor + (1 - cfg.final_factor) * (1 - progress)
+
+
+def _constant(_progress: float, _cfg: Schedule, _: int) -> float:
+    return 1.0
+
+
+def _rsqrt(progress: float, cfg: Schedule, length: int) -> float:
+    return 1 / math.sqrt(1 + progress * length / cfg.timescale)
+
+
+SHAPES: dict[str, Decay] = {"cosine": _cosine, "linear": _linear, "constant": _constant, "rsqrt": _rsqrt}
+WITH_COOLDOWN = ("constant", "rsqrt")
+
+
+def factor(step: int, steps: int, cfg: Schedule) -> float:
+    """The share of the peak learning rate at a step.
+
+    Args:
+        step: 0-based index of the optimizer step.
+        steps: length of the run, in optimizer steps.
+        cfg: shape, warmup and cooldown, in steps.
+
+    Returns:
+        A factor in [0, 1]. It rises linearly over the warmup, so that the first step already moves the weights,
+        and reaches 1 on the warmup's last step; a run shorter than its warmup ends on the way up.
+    """
+    if step < cfg.warmup_steps:
+        return (step + 1) / cfg.warmup_steps
+    length = max(steps - cfg.warmup_steps, 1)
+    value = SHAPES[cfg.name]((step - cfg.warmup_steps) / length, cfg, length)
+    if cfg.cooldown_steps and cfg.name in WITH_COOLDOWN:
+        left = (steps - step) / cfg.cooldown_steps
+        value *= min(1.0, cfg.final_factor + (1 - cfg.final_factor) * left)
+    return value

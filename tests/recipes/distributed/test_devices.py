@@ -1,0 +1,111 @@
+"""Shards on two processes: saved whole, loaded again, and trained on as if nothing had happened."""
+
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from recipes.distributed import devices, sharding
+from recipes.errors import ConfigError
+from recipes.runs.build import optimizer_factory
+from tests.processes import end, start
+
+ROOT = Path(__file__).resolve().parents[3]
+OPTIMIZERS = ("adamw", "lion", "adafactor", "amsgrad", "radam")
+
+
+def _train(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    torch.manual_seed(seed)
+    model(torch.randn(4, 40)).square().sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _worker() -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    wrong = []
+    mesh = init_device_mesh("cpu", (2,))
+    for name in OPTIMIZERS:
+        config = OmegaConf.load(ROOT / "conf" / "optim" / f"{name}.yaml")
+        assert isinstance(config, DictConfig)
+
+        def make(config: DictConfig = config) -> tuple[nn.Module, torch.optim.Optimizer]:
+            torch.manual_seed(0)
+            model = nn.Linear(40, 36)
+            fully_shard(model, mesh=mesh)
+            optimizer = optimizer_factory(config)([{"params": list(model.parameters())}])
+            devices.name_dtypes(optimizer)
+            return model, optimizer
+
+        model, optimizer = make()
+        _train(model, optimizer, 1)
+        _train(model, optimizer, 2)
+        whole = list(devices.state_of(model, optimizer, sharded=True)) if rank == 0 else [None, None]
+        if rank != 0:
+            devices.state_of(model, optimizer, sharded=True)
+        dist.broadcast_object_list(whole)
+        file = io.BytesIO()
+        torch.save(whole[1], file)
+        file.seek(0)
+        again, its_optimizer = make()
+        devices.restore(again, its_optimizer, whole[0], torch.load(file, weights_only=True), sharded=True)
+        _train(model, optimizer, 3)
+        _train(again, its_optimizer, 3)
+        for one, other in zip(model.parameters(), again.parameters(), strict=True):
+            if not torch.equal(one.to_local(), other.to_local()):
+                wrong.append(f"{name} on process {rank}")
+        kinds = [{k: v.dtype for k, v in s.items() if hasattr(v, "dtype")} for s in its_optimizer.state.values()]
+        if kinds != [{k: v.dtype for k, v in s.items() if hasattr(v, "dtype")} for s in optimizer.state.values()]:
+            wrong.append(f"{name} on process {rank}: types {kinds}")
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)) for _ in range(4)]
+    stages = nn.Sequential(nn.Sequential(*blocks[:2]), nn.Sequential(*blocks[2:]))
+    expected = stages(torch.ones(2, 8)).sum().item()
+    sharding.shard(stages, "cpu", 2, "fp32")  # blocks within stages, as in CoAtNet
+    if not torch.isclose(stages(torch.ones(2, 8)).sum(), torch.tensor(expected)):
+        wrong.append(f"nested blocks on process {rank}")
+    assert not wrong
+    dist.destroy_process_group()
+
+
+def test_sharded_state_is_saved_whole_and_loaded_again(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    assert end(start(_worker, said=said), said) == [0, 0], [path.read_text() for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("processes", "overrides", "said"),
+    [
+        (3, (), "batch_size=16 is not divisible by 3 processes x accumulate=1; the nearest that are: 15, 18"),
+        (4, ("accumulate=8",), "not divisible by 4 processes x accumulate=8; the nearest that are: 32"),
+        (1, ("shard=true",), "start the same command with torchrun --nproc_per_node 2 in the place of python, or"),
+    ],
+)
+def test_what_so_many_processes_cannot_do_is_refused(
+    tiny, monkeypatch: pytest.MonkeyPatch, processes: int, overrides: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=processes))
+    with pytest.raises(ConfigError) as refused:
+        devices.start(tiny(*overrides))
+    assert re.search(rf"{re.escape(said)}(?!,)", str(refused.value))
+    monkeypatch.setattr(devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=2))
+    assert devices.start(tiny()).num_processes == 2
+
+
+def test_state_bytes_count_tensors_and_no_step_counters() -> None:
+    weight = nn.Parameter(torch.ones(10, 10))
+    weight.grad = torch.ones(10, 10)
+    optimizer = torch.optim.AdamW([weight])
+    assert devices.state_bytes(optimizer) == 0
+    optimizer.step()
+    assert devices.state_bytes(optimizer) == 2 * 100 * 4

@@ -1,0 +1,177 @@
+"""Where a config becomes objects: which parameters decay, which optimizer is made, which values are refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from recipes.errors import ConfigError
+from recipes.runs import build
+from recipes.settings import validation
+from recipes.training import checkpoint
+from recipes.training.param_groups import DECAYING, parameter_groups
+
+ROOT = Path(__file__).resolve().parents[3]
+OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optim").glob("*.yaml"))
+DECAY = 0.3
+
+
+class Tokens(nn.Module):
+    """What a vision transformer has of every kind: matrices, biases, norms, a class token, positions, a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, 4, 2)
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 3)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 5, 4))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def no_weight_decay(self) -> set[str]:
+        return {"cls_token", "pos_embed"}
+
+
+def decaying(model: nn.Module, groups: list[dict[str, Any]]) -> set[str]:
+    """The names of the parameters that decay; each trainable one is in one group, once."""
+    held = [id(p) for group in groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    assert {group["weight_decay"] for group in groups} <= {DECAY, 0.0}
+    chosen = {id(p) for group in groups if group["weight_decay"] == DECAY for p in group["params"]}
+    return {name for name, p in model.named_parameters() if id(p) in chosen}
+
+
+def test_matrices_decay_and_biases_norms_positions_and_class_token_do_not() -> None:
+    model = Tokens()
+    assert decaying(model, parameter_groups(model, "weights", DECAY)) == {"embed.weight", "head.weight"}
+
+
+def test_everything_decays_where_asked() -> None:
+    model = Tokens()
+    groups = parameter_groups(model, "all", DECAY)
+    assert len(groups) == 1
+    assert decaying(model, groups) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("rule", sorted(DECAYING))
+def test_frozen_parameters_are_left_out(rule: str) -> None:
+    model = Tokens()
+    model.head.requires_grad_(False)
+    assert "head.weight" not in decaying(model, parameter_groups(model, rule, DECAY))
+
+
+def test_a_group_without_parameters_is_left_out() -> None:
+    assert len(parameter_groups(nn.Linear(3, 2, bias=False), "weights", DECAY)) == 1
+
+
+@pytest.mark.parametrize("task", ["vit_b16", "mixer_b16", "resnet50"])
+def test_the_models_own_biases_norms_and_tokens_do_not_decay(tiny: Callable[..., DictConfig], task: str) -> None:
+    from recipes import protocol
+
+    # The other models take other arguments than the tiny transformer.
+    cfg = tiny() if task == "vit_b16" else None
+    if cfg is None:
+        from hydra import compose, initialize_config_dir
+
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("config", overrides=[f"task={task}", "tracker=none"])
+    with torch.device("meta"):
+        model = protocol.make(cfg).model()
+    names = decaying(model, parameter_groups(model, "weights", DECAY))
+    assert names
+    assert not [
+        name for name in names if name.endswith(".bias") or "norm" in name or name in ("pos_embed", "cls_token")
+    ]
+    weights = {n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    assert {f"{name}.weight" for name in weights} <= names
+
+
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_every_optimizer_is_built_and_steps(tiny: Callable[..., DictConfig], optim: str) -> None:
+    cfg = tiny(f"optim={optim}")
+    validation.check(cfg)
+    torch.manual_seed(0)
+    model = Tokens()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    groups = parameter_groups(model, "weights", cfg.optim.weight_decay)
+    optimizer = build.optimizer_factory(cfg.optim)(groups)
+    module, name = type(optimizer).__module__, type(optimizer).__name__
+    assert cfg.optim._target_.rpartition(".")[2] == name, module
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [cfg.optim.weight_decay, 0.0]
+    assert {float(group["lr"]) for group in optimizer.param_groups} == {cfg.optim.lr}
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for name, p in model.named_parameters():
+        assert torch.isfinite(p).all()
+        assert not torch.equal(p, before[name]), name
+
+
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_every_optimizer_goes_on_from_what_a_checkpoint_holds(
+    tiny: Callable[..., DictConfig], tmp_path: Path, optim: str
+) -> None:
+    cfg = tiny(f"optim={optim}")
+
+    def made() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = Tokens()
+        groups = parameter_groups(model, "weights", cfg.optim.weight_decay)
+        return model, build.optimizer_factory(cfg.optim)(groups)
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
+        generator = torch.Generator().manual_seed(number)
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        optimizer.step()
+
+    model, optimizer = made()
+    for number in range(3):
+        step(model, optimizer, number)
+    checkpoint.save(tmp_path, "run", checkpoint.Checkpoint(3, model.state_dict(), None, optimizer.state_dict(), {}))
+    saved = checkpoint.load_newest(tmp_path, "run")
+    assert saved is not None
+    again, another = made()
+    again.load_state_dict(saved.model)
+    another.load_state_dict(saved.optimizer)
+    for number in range(3, 5):
+        step(model, optimizer, number)
+        step(again, another, number)
+    for (name, one), other in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_what_is_said_of_an_optimizer_is_no_argument_of_it(tiny: Callable[..., DictConfig]) -> None:
+    cfg = tiny("optim.name=other", "optim.variant=words")
+    assert type(build.optimizer_factory(cfg.optim)([{"params": [nn.Parameter(torch.ones(2))]}])).__name__ == "Lion"
+
+
+def test_an_argument_that_the_class_does_not_take_is_refused_with_those_it_takes(
+    tiny: Callable[..., DictConfig],
+) -> None:
+    with pytest.raises(ConfigError, match=r"optim=lion has no argument beta; it takes lr, betas, .*weight_decay"):
+        build.optimizer_factory(tiny("+optim.beta=0.9").optim)
+
+
+@pytest.mark.parametrize("override", ["optim.betas=[0.9,1.5]", "optim.betas=[0.9]", "optim.betas=3"])
+def test_a_value_that_the_class_refuses_is_the_users_mistake(tiny: Callable[..., DictConfig], override: str) -> None:
+    make = build.optimizer_factory(tiny(override).optim)
+    with pytest.raises(ConfigError, match=r"^optim=lion: "):
+        make([{"params": [nn.Parameter(torch.ones(2))]}])
+
+
+def test_a_class_that_cannot_be_imported_is_the_users_mistake(tiny: Callable[..., DictConfig]) -> None:
+    for target in ("lion.Tiger", "nowhere.Lion", "Lion"):
+        with pytest.raises(ConfigError, match=f"optim=lion: _target_={target} cannot be imported"):
+            build.optimizer_factory(tiny(f"optim._target_={target}").optim)
+
+
+def test_the_config_is_left_as_it_was(tiny: Callable[..., DictConfig]) -> None:
+    cfg = tiny()
+    before = OmegaConf.to_yaml(cfg)
+    build.optimizer_factory(cfg.optim)
+    assert OmegaConf.to_yaml(cfg) == before

@@ -1,0 +1,158 @@
+"""A run that another starts from is done once, however many ask for it."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from recipes.errors import ConfigError
+from recipes.runs import cli, experiment, prerequisite, record, run_id, sweep
+from recipes.settings import schema
+
+RUN = "run:task=vit_b16 optim=adamw seed=3"
+WHOLE = {"run_id": "0", "task": "vit_b16", "optim": "adamw", "metric": "accuracy", "goal": "max", "final": 0.5}
+
+
+def asking(tiny, *overrides: str) -> DictConfig:
+    return tiny(f"init_from='{RUN}'", *overrides)
+
+
+def finish(overrides: list[str], status: str = "completed") -> None:
+    """What run.py leaves behind."""
+    place = record.folder_of(schema.composed(overrides))
+    (place / "summary.json").write_text(json.dumps(WHOLE | {"status": status}))
+
+
+def test_it_is_done_once_for_all_who_ask_at_the_same_time(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, done, folders = asking(tiny), [], []
+
+    def slowly(overrides: list[str], _: int) -> None:
+        done.append(overrides)
+        time.sleep(0.3)
+        finish(overrides)
+
+    monkeypatch.setattr(prerequisite, "_do", slowly)
+    composed = schema.composed(["task=vit_b16"])  # Hydra's composition is not for several threads at once
+    place = Path(cfg.output_dir) / "forerunner"
+    place.mkdir(parents=True)
+    monkeypatch.setattr(record, "folder_of", lambda _: place)
+    monkeypatch.setattr(schema, "composed", lambda _: composed)
+    threads = [threading.Thread(target=lambda: folders.append(prerequisite.folder(cfg))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1
+    assert folders == [place] * 4
+
+
+def test_one_that_was_killed_is_gone_on_with(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, ends = asking(tiny), ["interrupted", "completed"]
+    monkeypatch.setattr(prerequisite, "_do", lambda overrides, _: finish(overrides, ends.pop(0)))
+    with pytest.raises(
+        ConfigError, match=r"that run is interrupted .*python run\.py scale=embedded task=vit_b16"
+    ) as error:
+        prerequisite.folder(cfg)
+    assert "\n" not in str(error.value)
+    assert prerequisite.folder(cfg).parent.name == "adamw"
+    assert not ends
+    prerequisite.folder(cfg)  # found
+
+
+def test_one_that_diverged_is_not_done_again(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, ends = asking(tiny), ["diverged"]
+    monkeypatch.setattr(prerequisite, "_do", lambda overrides, _: finish(overrides, ends.pop(0)))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="that run is diverged"):
+            prerequisite.folder(cfg)
+
+
+def test_where_it_lies_does_not_change_the_run_that_asks(tiny) -> None:
+    here, there = asking(tiny), asking(tiny, "output_dir=elsewhere")
+    assert record.run_id(here) == record.run_id(there)
+    assert record.run_id(here) != record.run_id(tiny())
+
+
+@pytest.mark.parametrize("setting", ["init_from={}", "+model.args.judge={}"])
+def test_a_changed_setting_of_it_makes_another_run_of_the_one_that_asks(
+    tiny, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """As where somebody edits the file in conf/setting that the command is composed from."""
+    cfg = tiny(setting.format(f"'{RUN}'"))
+    as_shipped, compose = record.run_id(cfg), schema.composed
+    run_id._id_of.cache_clear()
+    monkeypatch.setattr(schema, "composed", lambda overrides: compose([*overrides, "log_every=7"]))
+    assert record.run_id(cfg) == as_shipped  # what does not decide its result
+    run_id._id_of.cache_clear()
+    monkeypatch.setattr(schema, "composed", lambda overrides: compose([*overrides, "steps=7"]))
+    assert record.run_id(cfg) != as_shipped
+    run_id._id_of.cache_clear()
+
+
+def test_a_command_that_cannot_be_composed_is_one_line(tiny) -> None:
+    with pytest.raises(ConfigError, match="names no task"):
+        record.run_id(tiny("init_from='run:optim=adamw'"))
+    with pytest.raises(HydraException) as error:
+        record.run_id(tiny("init_from='run:task=nonesuch'"))
+    assert cli.one_line(error.value).startswith("task=nonesuch is unknown; known: basic, bert_large")
+
+
+def test_it_is_a_process_that_holds_the_lock_and_knows_no_launcher(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the place of run.py, a script that writes down what it was given."""
+    script = """import fcntl, json, os, sys
+place = os.environ["PLACE"]
+with open(place + "/.first.lock") as lock:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = False
+    except BlockingIOError:
+        held = True
+told = {"held": held, "arguments": sys.argv[1:], "environment": dict(os.environ)}
+json.dump(WHOLE | {"status": "completed"} | told, open(place + "/summary.json", "w"))
+"""
+    (tmp_path / "run.py").write_text(f"WHOLE = {WHOLE}\n{script}")
+    (tmp_path / "conf").symlink_to(prerequisite.ROOT / "conf")
+    monkeypatch.setattr(prerequisite, "ROOT", tmp_path)
+    cfg = asking(tiny)
+    place = record.folder_of(schema.composed(["task=vit_b16", "optim=adamw", "seed=3", f"output_dir={cfg.output_dir}"]))
+    monkeypatch.setenv("PLACE", str(place))
+    told_by_others = {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "localhost",
+        "TORCHELASTIC_RUN_ID": "none",
+        "OMPI_COMM_WORLD_RANK": "0",
+        "HYDRA_FULL_ERROR": "1",
+        sweep.VARIABLE: str(tmp_path / "sweep"),
+    }
+    for name, value in (told_by_others | {"CUDA_VISIBLE_DEVICES": "3"}).items():
+        monkeypatch.setenv(name, value)
+    assert prerequisite.folder(cfg) == place
+    told = record.read_summary(place)
+    assert told is not None
+    assert told["held"]
+    assert not told_by_others.keys() & told["environment"].keys()
+    assert told["environment"]["CUDA_VISIBLE_DEVICES"] == "3"
+    assert told["arguments"][:4] == ["scale=embedded", "task=vit_b16", "optim=adamw", "seed=3"]
+
+
+def test_its_config_is_composed_while_hydra_runs_the_process() -> None:
+    with initialize_config_dir(str(prerequisite.ROOT / "conf"), version_base="1.3"):
+        running = GlobalHydra.instance().hydra
+        assert schema.composed(["task=vit_b16", "seed=7"]).seed == 7
+        assert GlobalHydra.instance().hydra is running
+        assert compose("config", overrides=["seed=8"]).seed == 8
+
+
+def test_every_family_starts_from_the_weights_that_the_run_left(tiny, monkeypatch) -> None:
+    monkeypatch.setattr(prerequisite, "_do", lambda overrides, lock: finish(overrides))
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        experiment.run(asking(tiny))
