@@ -105,7 +105,7 @@ def _family_problems(cfg: DictConfig) -> list[str]:
     embedded_images = cfg.task.recipe == "classification" and cfg.data.module not in from_data.OWN
     if embedded_images and isinstance(side, int) and isinstance(shift, int) and shift > side // 2:
         found.append(f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}")
-    if cfg.task.recipe == "contrastive" and isinstance(batch, int) and batch < 2:
+    if cfg.task.recipe == "contrastive.recipe" and isinstance(batch, int) and batch < 2:
         found.append(f"batch_size={batch}: a pair is told from the others of its batch; choose 2 or more")
     return found
 

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.settings import schema
+from recipes.settings import schema, tuned_tables
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXPLAINED = ("task", "optim", "setting", "data", "schedule", "tracker", "augment", "scale")
@@ -59,8 +59,8 @@ def test_an_optimizer_composes_with_the_settings(number: int, optim: str) -> Non
             assert cfg.optim.weight_decay >= 0
             assert cfg.optim._target_
             expected = f"{scale}/{task}/{optim}"
-            has_file = (CONF / "tuned" / f"{expected}.yaml").exists()
-            assert cfg.tuned.file == (expected if has_file else "none"), expected
+            known = optim in tuned_tables.names(scale, task)
+            assert cfg.tuned.file == (expected if known else "none"), expected
 
 
 @pytest.mark.parametrize("group", [g for g in ("data", "schedule", "augment", "tracker") if names(g)])

@@ -224,12 +224,15 @@ def _setting(file: Path) -> dict[str, Any]:
     return read
 
 
+EITHER = ("samples",)  # one number for all splits, or a number for each
 NULLABLE = ("img_size", "in_chans", "num_classes")  # null: as the model or the data have it
 
 
 def _unlike(value: Any, example: Any, key: str) -> list[str]:
     """Where a value is of another kind than the one that stands in the setting, or cannot be."""
     if isinstance(example, dict):
+        if key.rpartition(".")[2] in EITHER and not isinstance(value, dict):
+            return []
         if not isinstance(value, dict):
             return [f"{key}={value} must hold {', '.join(example)}"]
         return [

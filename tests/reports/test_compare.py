@@ -138,7 +138,7 @@ def test_two_kinds_of_the_reference_say_how_to_choose(write_run, outputs, compar
         write_run(optim_args={"eps": eps})
     assert compare([str(outputs)]) == 0
     said = capsys.readouterr().out
-    assert "to choose one: --reference 'adamw (eps 1e-06)', or 'adamw (eps 1e-08)'" in said
+    assert "to choose one: --reference 'adamw (eps 1e-06)', or 'adamw (eps 1e-08)'" in " ".join(said.split())
     assert compare([str(outputs), "--reference", "adamw"]) == 2
     assert "choose one: 'adamw (eps 1e-06)', 'adamw (eps 1e-08)'" in capsys.readouterr().err
     assert compare([str(outputs), "--reference", "adamw (eps 1e-08)"]) == 0

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[3]
 # As run.py begins, with something to do in the place of a run.
 GUARDED = """
 import sys
-from recipes import startup
+from recipes.runs import startup
 startup.begin()
-from recipes import cli
+from recipes.runs import cli
 def main():
     {}
 sys.exit(cli.guard(main))

@@ -11,12 +11,20 @@ from typing import Any
 
 import pytest
 
+import recipes
 from recipes.errors import ConfigError
 from recipes.settings import declarations
 
-FOLDER = Path(declarations.__file__).parent
-RECIPES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "recipe" and "\nclass Recipe" in p.read_text())
-DATA = sorted(p.stem for p in (FOLDER / "data").glob("*.py") if "\ndef load(" in p.read_text())
+FOLDER = Path(recipes.__file__).parent
+
+
+def modules(folder: Path, line: str) -> list[str]:
+    found = (p.relative_to(folder).with_suffix("") for p in folder.rglob("*.py") if f"\n{line}" in p.read_text())
+    return sorted(".".join(p.parts) for p in found)
+
+
+RECIPES = [name for name in modules(FOLDER, "class Recipe") if name != "protocol"]
+DATA = modules(FOLDER / "data", "def load(")
 
 
 def name_of(kind: Any) -> str:
@@ -36,9 +44,7 @@ def test_options_are_those_of_the_imported_load(module: str) -> None:
             kind in (int, float, bool, str, types.NoneType) for kind in kinds
         ):
             assert set(found[name].kinds) == {name_of(kind) for kind in kinds}
-    returned = taken.return_annotation
-    kind = (typing.get_args(returned) or (returned,))[-1]
-    assert declarations.holds(module) == declarations.HOLDS[kind.__name__]
+    assert declarations.holds(module) == importlib.import_module(f"recipes.data.{module}").HOLDS
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -47,20 +53,22 @@ def test_learns_from_is_that_of_the_imported_recipe(recipe: str) -> None:
 
 
 def test_unknown_modules_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"data\.module=foo is unknown; known: docpairs, glue, glyph_pairs, glyphs"):
+    with pytest.raises(
+        ConfigError, match=r"data\.module=foo is unknown; known: images\.files, images\.glyphs, images\.mnist5k"
+    ):
         declarations.options("foo")
-    with pytest.raises(ConfigError, match=r"data\.module=bpe loads no data; known: docpairs"):
-        declarations.holds("bpe")
+    with pytest.raises(ConfigError, match=r"data\.module=text\.bpe loads no data; known: images\.files"):
+        declarations.holds("text.bpe")
     with pytest.raises(ConfigError, match=r"task\.recipe=\.\./x is unknown; known: classification, contrastive"):
         declarations.learns_from("../x")
 
 
 def test_mistakes_are_found_without_the_heavy_imports() -> None:
     code = (
-        "import sys; from omegaconf import OmegaConf; from recipes import recipe\n"
-        "data = {'name': 'imagenet', 'module': 'images', 'path': '/none', 'hub': None, 'options': {'sizes': 3}}\n"
+        "import sys; from omegaconf import OmegaConf; from recipes import protocol\n"
+        "data = {'name': 'imagenet', 'module': 'images.files', 'path': '/none', 'hub': None, 'options': {'sizes': 3}}\n"
         "cfg = {'task': {'name': 'a', 'recipe': 'classification'}, 'data': data}\n"
-        "assert len(recipe.problems(OmegaConf.create(cfg))) == 2\n"
+        "assert len(protocol.problems(OmegaConf.create(cfg))) == 2\n"
         "print(sorted({'torch', 'timm', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parent)

@@ -15,7 +15,7 @@ from recipes.errors import ConfigError
 
 SANS = TRAIN_FACES[0]
 PRINT_FINGERPRINTS = (
-    "from recipes.data import glyphs; print([s.fingerprint() for s in glyphs.load(variants=2).values()])"
+    "from recipes.data.images import glyphs; print([s.fingerprint() for s in glyphs.load(variants=2).values()])"
 )
 
 
