@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig
 
 from recipes.errors import ConfigError
+from recipes.settings.tuned_tables import TunedTables
 
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
 RUN = "run:"  # in a setting, before the command of a run whose weights it takes
@@ -135,8 +137,9 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name `schema`."""
+    """Make known to Hydra the schema, under the name `schema`, and the tables of tuned numbers."""
     ConfigStore.instance().store(name="schema", node=Config)
+    SourcesRegistry.instance().register(TunedTables)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Tuned numbers, one table a task and scale: conf/tuned/<scale>/<task>.yaml holds a row for each optimizer.
 
-hydra_plugins/tuned_tables.py gives Hydra a row of a table under the name `tuned/<scale>/<task>/<optim>`, and with an
+`TunedTables` gives Hydra a row of a table under the name `tuned/<scale>/<task>/<optim>`, and with an
 augmentation's name behind it (`lion_randaug_mixup`) a row of that augmentation's section:
 
     source: "Lion paper, Table 12, ImageNet ViT-B/16"
@@ -13,15 +13,62 @@ augmentation's name behind it (`lion_randaug_mixup`) a row of that augmentation'
 An optimizer without a row takes another's numbers, as conf/tuned/fallback.yaml says, and `tuned.source` says so.
 """
 
+from __future__ import annotations
+
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 TABLES = Path(__file__).resolve().parent.parent.parent / "conf" / "tuned"
 GROUP = "tuned"
 Row = dict[str, Any]
+
+
+class TunedTables(ConfigSource):
+    """The rows of the tables as configs of Hydra's: `searchpath: ["tuned://"]` in conf/config.yaml."""
+
+    @staticmethod
+    def scheme() -> str:
+        """What stands before :// in hydra.searchpath."""
+        return "tuned"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The row of a name."""
+        row = row_of(config_path)
+        if row is None:
+            raise ConfigLoadError(f"Config not found : {config_path}")
+        return ConfigResult(self.provider, f"{self.scheme()}://", OmegaConf.create(row), {"package": "_global_"})
+
+    def available(self) -> bool:
+        """Whether there are tables."""
+        return TABLES.is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether a name is that of a scale or of a task's table."""
+        group, *place = config_path.strip("/").split("/")
+        if group != GROUP or len(place) > 2:
+            return False
+        return file_of(*place).is_file() if len(place) == 2 else TABLES.joinpath(*place).is_dir()
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether a name is that of a row."""
+        return row_of(config_path) is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The names below a group, sorted."""
+        if not self.is_group(config_path):
+            return []
+        place = config_path.strip("/").split("/")[1:]
+        if len(place) == 2:
+            return [] if results_filter == ObjectType.GROUP else names(*place)
+        if results_filter == ObjectType.CONFIG:
+            return []
+        folder = TABLES.joinpath(*place)
+        return sorted(path.stem for path in folder.iterdir() if path.is_dir() or place)
 
 
 def row_of(config_path: str) -> dict[str, Any] | None:

@@ -8,10 +8,9 @@ import pytest
 from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
 
-from hydra_plugins.tuned_tables import TunedTables
 from recipes.runs import build
 from recipes.settings import tuned_tables
-from recipes.settings.tuned_tables import TABLES, names, row_of
+from recipes.settings.tuned_tables import TABLES, TunedTables, names, row_of
 from tests.recipes.conftest import ROOT, composed
 
 SOURCE = TunedTables("test", "tuned://")
