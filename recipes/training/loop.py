@@ -25,7 +25,7 @@ from recipes.training.progress import Progress
 from recipes.training.run_state import DivergedError, InterruptedRunError, Journal, Outcome
 from recipes.training.sampler import Batch
 from recipes.training.step_kind import StepKind
-from recipes.training.step_statistics import Meter
+from recipes.training.step_statistics import Meter, gradient_size
 from recipes.training.stop_signal import StopRequests
 from recipes.training.timers import Clock
 
@@ -78,6 +78,7 @@ class Trainer:
         self.optimizer = processes.by_all(lambda: make_optimizer(groups))
         if cfg.shard:
             devices.name_dtypes(self.optimizer)
+        self.updated = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         self.first, window = self._resume()
@@ -200,11 +201,11 @@ class Trainer:
         if cfg.clip_norm is not None:
             norm = values["grad_norm"] = accelerator.clip_grad_norm_(self.trained.parameters(), cfg.clip_norm)
         else:
-            norm = nn.utils.get_total_norm([p.grad for p in self.trained.parameters() if p.grad is not None])
+            norm = gradient_size([p.grad for p in self.updated if p.grad is not None])
         meter.add_gradient(step, norm)
         meter.add_seconds(clock.switch("optimizer"))
         if step == self.first + 1 and not cfg.shard:
-            with StepKind(sum(len(group["params"]) for group in self.optimizer.param_groups)) as watched:
+            with StepKind(len(self.updated)) as watched:
                 self.optimizer.step()
             self.outcome.optimizer_step = watched.kind
         else:
