@@ -270,8 +270,8 @@ class TuningSweeper(Sweeper):
 
     def _choose(self, studies: Iterable[Study]) -> list[str]:
         """Choose each study's point on validation; returns the names of those on the edge of what was tried."""
-        from reports.records import read_records
-        from reports.selection import choose, on_border, settings_of
+        from reports.records.reader import read_records
+        from reports.statistics.selection import choose, on_border, settings_of
 
         on_edge = []
         for study in studies:
@@ -327,7 +327,7 @@ def set_by_protocol(override: Override) -> str | None:
 def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
     """What is wrong with the protocol's numbers, a line each; `trials` may differ by scale."""
     from recipes.runs.grid import MOST
-    from reports.selection import TRIAL_SEEDS_FROM
+    from reports.statistics.selection import TRIAL_SEEDS_FROM
 
     trials = settings["trials"]
     numbers = dict(settings) | {"trials": trials.get(scale) if isinstance(trials, Mapping) else trials}
@@ -353,7 +353,7 @@ def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
 
 def run_seconds(cfg: DictConfig) -> float | None:
     """About how long a run takes, by earlier runs of its task and scale, of its optimizer where there are any."""
-    from reports.records import read_records
+    from reports.records.reader import read_records
 
     folders = [Path(cfg.output_dir) / cfg.task.name / cfg.optim.name, Path(cfg.output_dir) / cfg.task.name]
     for folder in folders:

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--restore", action="store_true", help="write archives out as folders of run records")
     options = parser.parse_args(arguments)
 
-    from reports.records import missing_folders, read_records
+    from reports.records.reader import missing_folders, read_records
 
     if missing := missing_folders(options.records):
         say(f"{missing[0]}: no such folder")
@@ -63,8 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
 def collect(folders: list[Path], into: Path) -> int:
     """Write the finished runs of the folders, and those that are there already, into archives."""
     from recipes.files import write_text
-    from reports.archive import pack
-    from reports.records import raw_record, read_records
+    from reports.records.archive import pack
+    from reports.records.reader import raw_record, read_records
 
     runs = read_records([*folders, *([into] if into.is_dir() else [])]).runs
     ended = runs[runs["status"].isin(["completed", "diverged"]) & runs["run_id"].notna()]
@@ -84,12 +84,12 @@ def restore(runs: "pd.DataFrame", into: Path) -> int:
     """Write archived runs out as record folders, without configs and weights; those that are there stay as they are.
 
     Args:
-        runs: as read by `reports.records.read_records`, which lets no name through that leaves the folder.
+        runs: as read by `reports.records.reader.read_records`, which lets no name through that leaves the folder.
         into: where the records go.
     """
     from recipes.files import finite, safe_name, write_json, write_text
     from recipes.runs.record import read_summary
-    from reports.records import raw_record
+    from reports.records.reader import raw_record
 
     written = there = 0
     nameless = int(runs["run_id"].isna().sum())

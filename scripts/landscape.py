@@ -105,10 +105,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     from recipes.errors import ConfigError
     from recipes.files import write_json
-    from reports.beside import main_table
-    from reports.evidence import main_kind
-    from reports.records import read_records
-    from reports.table import build_tables
+    from reports.claims.evidence import main_kind
+    from reports.records.reader import read_records
+    from reports.tables.comparison import build_tables
+    from reports.tables.paper_comparison import main_table
 
     table = main_table(build_tables(read_records(options.folders).runs, "adamw"), options.task)
     if table is None:

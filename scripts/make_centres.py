@@ -48,7 +48,7 @@ NEAREST = {
 def read(folder: Path) -> list[dict[str, str]]:
     """One row a record, in a fixed order."""
     from recipes.runs.record import read_summary
-    from reports.folders import walk
+    from reports.records.folders import walk
 
     found = [read_summary(place) for place, names in walk([folder]) if "summary.json" in names]
     rows = [{name: "" if s.get(name) is None else str(s[name]) for name in COLUMNS} for s in found if s]

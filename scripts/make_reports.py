@@ -23,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"make_reports.py: {options.folder}/records: no such folder; see scripts/collect.py", file=sys.stderr)
         return 2
 
-    from reports.publish import read_results, write_all
+    from reports.publish import write_all
+    from reports.results import read_results
 
     results = read_results(options.folder)
     for problem in results.problems:

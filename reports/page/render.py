@@ -16,9 +16,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reports.drawing import DASHES, Style, styles_of
 from reports.page.content import CurveBlock, Heatmap, HeatmapBlock, Page, Series, TableBlock
-from reports.wording import fixed, short_number
+from reports.plots.plot_style import DASHES, Style, styles_of
+from reports.tables.number_format import fixed, short_number
 
 HERE = Path(__file__).parent
 REFERENCE, HIGHLIGHT = "adamw", "lion"

@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
-from reports import drawing
-from reports.drawing import HIGHLIGHT, OTHERS, REFERENCE
+from reports.plots import plot_style
+from reports.plots.plot_style import HIGHLIGHT, OTHERS, REFERENCE
 
 STYLES = {
     "search": ("evolution", HIGHLIGHT, "-"),
@@ -29,10 +29,10 @@ def draw_all(data: dict[str, Any], folder: Path) -> list[Path]:
     """Write the figures that the data suffice for; returns their paths."""
     written = []
     if data["searches"]:
-        written += drawing.save(partial(draw_fitness, data["searches"]), folder, "fitness")
-        written += drawing.save(partial(draw_shares, data["searches"]), folder, "shares")
+        written += plot_style.save(partial(draw_fitness, data["searches"]), folder, "fitness")
+        written += plot_style.save(partial(draw_shares, data["searches"]), folder, "shares")
     if data["funnel"] is not None:
-        written += drawing.save(partial(draw_overfitting, data["funnel"]), folder, "overfitting")
+        written += plot_style.save(partial(draw_overfitting, data["funnel"]), folder, "overfitting")
     return written
 
 
@@ -111,7 +111,7 @@ def draw_overfitting(funnel: dict[str, Any]) -> Figure:
     figure, (own, larger) = _figure(2)
     floor = funnel["floors"][0]
     for place, (name, rows) in enumerate(sorted(by_search(floor["results"]).items())):
-        colour, dashes = OTHERS[place % len(OTHERS)], drawing.DASHES[place // len(OTHERS) % len(drawing.DASHES)]
+        colour, dashes = OTHERS[place % len(OTHERS)], plot_style.DASHES[place // len(OTHERS) % len(plot_style.DASHES)]
         for panel, figure_name in ((own, "fitness"), (larger, "mean")):
             points = [(row["progress"], row[figure_name]) for row in rows if row[figure_name] is not None]
             if points:

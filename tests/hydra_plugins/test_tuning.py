@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from recipes.errors import ConfigError
-from reports.records import read_records
-from reports.selection import TRIAL_SEEDS_FROM, comparisons
+from reports.records.reader import read_records
+from reports.statistics.selection import TRIAL_SEEDS_FROM, comparisons
 from tests.hydra_plugins.conftest import near
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -59,7 +59,7 @@ def assert_same(first: torch.optim.Optimizer, second: torch.optim.Optimizer, **t
     assert compared, "nothing was compared"
 
 
-# Beside the others
+# PaperComparison the others
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reports import differences
-from reports.records import read_records
-from reports.render import heading, titles
-from reports.table import build_tables
+from reports.records.reader import read_records
+from reports.statistics import setting_differences
+from reports.tables.comparison import build_tables
+from reports.tables.render import heading, titles
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare.py"
 
@@ -182,6 +182,6 @@ def test_tables_that_look_alike_say_what_differs(write_run, outputs):
     assert len(set(titles(tables))) == 2
     for path in outputs.glob("*/*/*/config.yaml"):
         path.unlink()
-    differences._flat.cache_clear()
+    setting_differences._flat.cache_clear()
     tables = build_tables(read_records([outputs]).runs, "adamw")
     assert [table.note for table in tables] == ["conditions 0.5", "conditions 1.0"]

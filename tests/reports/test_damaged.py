@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reports import records
-from reports.publish import compared, write_page
-from reports.records import read_metrics, read_records
-from reports.render import to_csv, to_latex, to_markdown
-from reports.speeds import read_speeds
+from reports.publish import write_page
+from reports.records import reader
+from reports.records.reader import read_metrics, read_records
+from reports.records.speeds import read_speeds
+from reports.results import compared
+from reports.tables.render import to_csv, to_latex, to_markdown
 
 TEXTS = st.text(max_size=12) | st.sampled_from(
     ["../../x", "/etc/x", "vit_0.2m", "a b", "$x^$", "\ud800", "..", "", "CON", "ä", "completed", "max", "\u2028", "_x"]
@@ -23,7 +24,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
-KEYS = [*records.TEXT, *records.FACTS, *records.WHOLE, *records.REAL, "optim_class", "variant", "new"]
+KEYS = [*reader.TEXT, *reader.FACTS, *reader.WHOLE, *reader.REAL, "optim_class", "variant", "new"]
 CURVE = [(10, 1.0, 0.5), (20, 2.0, 0.6), (100, 3.0, 0.7)]
 
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.drawing import HIGHLIGHT, OTHERS
 from reports.page.content import (
     Cell,
     Column,
@@ -26,6 +25,7 @@ from reports.page.content import (
     View,
 )
 from reports.page.render import render_page
+from reports.plots.plot_style import HIGHLIGHT, OTHERS
 from tests.reports.example_page import example_page
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}

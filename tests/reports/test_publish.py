@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reports.publish import compared, read_results, write_all
-from reports.records import read_records
-from reports.selection import TRIAL_SEEDS_FROM
-from reports.speeds import read_speeds
+from reports.publish import write_all
+from reports.records.reader import read_records
+from reports.records.speeds import read_speeds
+from reports.results import compared, read_results
+from reports.statistics.selection import TRIAL_SEEDS_FROM
 from scripts import collect, make_reports
 
 ROOT = Path(__file__).resolve().parents[2]

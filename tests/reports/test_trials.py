@@ -2,8 +2,8 @@
 
 import pytest
 
-from reports.records import read_records
-from reports.selection import TRIAL_SEEDS_FROM, comparisons
+from reports.records.reader import read_records
+from reports.statistics.selection import TRIAL_SEEDS_FROM, comparisons
 
 TRIAL = TRIAL_SEEDS_FROM
 

@@ -5,7 +5,7 @@ import torch
 
 from lion import Lion
 from recipes.minimal_loop import BareLoop, Rounds
-from reports.speeds import read_speeds
+from reports.records.speeds import read_speeds
 from scripts import speed
 
 

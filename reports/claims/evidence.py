@@ -1,0 +1,178 @@
+"""What claims are judged by: the tables, which of a table's rows is Lion's, and comparisons between kinds of Lion.
+
+A table in which Lion was run with several arguments (the ablations of its betas, float32 momentum) has a row for each
+of these kinds; claims about Lion are of the one with the paper's arguments.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reports.plots.tuning import batch_groups
+from reports.records.reader import read_metrics
+from reports.statistics.intervals import Difference, mean_and_sd, paired_difference
+from reports.statistics.learning_curves import seed_curves
+from reports.statistics.scoring import speedup
+from reports.statistics.selection import Contender
+from reports.tables.comparison import Row, Table
+
+SUBJECT, REFERENCE = "lion", "adamw"
+# AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
+PAPER_BETAS = {"betas 0.9 0.999": "betas 0.9 0.99", "betas 0.9 0.99": "betas 0.95 0.98"}
+PAPER_MOMENTUM = "momentum_dtype bfloat16"
+TAIL = 0.1  # share of a run whose training loss is averaged: single batches say little
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What there is to judge by: each task's main table, all tables, timings and measurements of the landscape."""
+
+    main: list[Table]
+    tables: list[Table]
+    speeds: pd.DataFrame
+    landscape: pd.DataFrame
+
+
+def main_kind(table: Table, optim: str) -> Contender | None:
+    """Return an optimizer's contender; where a table holds several kinds of Lion, that with the paper's arguments."""
+    if usual := [c for c in table.comparison.contenders if c.label == optim]:
+        return usual[0]
+    kinds = [c for c in table.comparison.contenders if c.label.startswith(f"{optim} (")]
+    of_reference = (arguments_of(c) for c in table.comparison.contenders if c.label == REFERENCE)
+    papers = {PAPER_MOMENTUM} | {PAPER_BETAS.get(text, "") for arguments in of_reference for text in arguments}
+    return max(kinds, key=lambda c: (len(papers & arguments_of(c)), len(c.runs)), default=None)
+
+
+def arguments_of(contender: Contender) -> set[str]:
+    """Return the arguments beside learning rate and weight decay, each as `name value`."""
+    texts = contender.runs["optim_args"].dropna()
+    return set(texts.iloc[0].split(", ")) if len(texts) else set()
+
+
+def row_of(table: Table, optim: str) -> Row | None:
+    """Return the row of an optimizer's main kind."""
+    contender = main_kind(table, optim)
+    return next((row for row in table.rows if contender and row.optim == contender.label), None)
+
+
+Kinds = tuple[Table, Contender, Contender, str]  # the second contender is told by its argument
+
+
+def kinds_of(found: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:
+    """Return the pairs of Lion that differ in this argument alone, with common seeds enough to compare."""
+    pairs = []
+    for table in found.tables:
+        kinds = [c for c in table.comparison.contenders if c.label == SUBJECT or c.label.startswith(f"{SUBJECT} (")]
+        lions = [(c, arguments_of(c)) for c in kinds]
+        for ours, theirs in itertools.permutations(lions, 2):
+            for other in others:
+                if kind in ours[1] and other in theirs[1] and ours[1] - {kind} == theirs[1] - {other}:
+                    pairs.append((table, ours[0], theirs[0], other))
+    return [pair for pair in pairs if not math.isnan(kind_difference(*pair[:3], 1).low)]
+
+
+def kind_difference(table: Table, ours: Contender, theirs: Contender, comparisons: int) -> Difference:
+    """Compare two kinds on the split that their table compares."""
+    column = "test" if table.split == "test" else "final"
+    return paired_difference(ours.by_seed(column), theirs.by_seed(column), comparisons=comparisons)
+
+
+def batch_rows(found: Evidence) -> list[list[tuple[Table, Row]]]:
+    """Return the subject's rows that were compared, from the smallest batch to the largest, of each group."""
+    groups = batch_groups(found.tables)
+    return [[(t, row) for t in group if (row := row_of(t, SUBJECT)) and row.verdict] for group in groups]
+
+
+def augmented_pairs(found: Evidence, strong: str) -> list[tuple[Table, Row, Row]]:
+    """Return the subject's rows without strong augmentation and with it, of the same task, data and length."""
+    keys = ("task", "scale", "model", "data_fingerprint", "batch_size", "steps", "metric")
+    pairs = []
+    for table in found.tables:
+        same = [t for t in found.tables if all(getattr(t.comparison, k) == getattr(table.comparison, k) for k in keys)]
+        plain = max((t for t in same if t.comparison.augment == "none"), key=lambda t: len(t.rows), default=None)
+        if table.comparison.augment == strong and plain:
+            usual, augmented = row_of(plain, SUBJECT), row_of(table, SUBJECT)
+            if usual and augmented and usual.verdict and augmented.verdict:
+                pairs.append((plain, usual, augmented))
+    return pairs
+
+
+def above(table: Table, one: Row, other: Row) -> int:
+    """Return 1 where one gain's interval lies above the other's, -1 where below, 0 where they overlap."""
+    sign = 1 if table.comparison.goal == "max" else -1
+    ours, theirs = (sorted((sign * row.difference_low, sign * row.difference_high)) for row in (one, other))
+    return 1 if ours[0] > theirs[1] else -1 if ours[1] < theirs[0] else 0
+
+
+def train_loss(contender: Contender) -> pd.Series[float]:
+    """Return the mean training loss over the last part of each run at the chosen setting, by seed."""
+    losses = {}
+    for run in contender.at_choice().to_dict("records"):
+        measured = read_metrics(run["path"], "train", "loss")
+        tail = measured[measured["step"] > (1 - TAIL) * run["steps"]]
+        if len(tail):
+            losses[run["seed"]] = float(tail["value"].mean())
+    return pd.Series(losses, dtype=float)
+
+
+def tied_values(contender: Contender, axis: str) -> tuple[float, float, float]:
+    """Return the chosen value of an axis, and the smallest and largest at which a trial was not shown to be worse.
+
+    Two single runs of one setting differ by the square root of two times the standard deviation over seeds, here of
+    the chosen setting's fresh seeds: a trial within that times the 97.5% point of Student's t of the best one is a
+    tie. An end on the edge of what was tried is open, 0 or inf: values beyond it were not tried.
+    """
+    chosen = contender.chosen
+    if chosen is None:
+        return math.nan, 0.0, math.inf
+    finals = contender.by_seed("final").dropna()
+    margin = float(stats.t.ppf(0.975, max(len(finals) - 1, 1))) * math.sqrt(2) * mean_and_sd(finals)[1]
+    tried = contender.settings
+    ties = tried[(tried["diverged"] == 0) & ((tried["final"] - chosen["final"]).abs() <= margin)][axis]
+    low, high = (float(end) for end in (min([chosen[axis], *ties]), max([chosen[axis], *ties])))
+    edges = tried[axis].min(), tried[axis].max()
+    return float(chosen[axis]), 0.0 if low <= edges[0] else low, math.inf if high >= edges[1] else high
+
+
+DRAWS = 2000  # of a bootstrap, where the samples are too many to be gone through
+
+
+def speedup_interval(table: Table, ours: Contender, theirs: Contender, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends of the bootstrap interval (percentiles, over common seeds) of the speed-up in steps.
+
+    A sample draws the common seeds with replacement, the same for both; up to five seeds, every sample is gone
+    through. Where the target is not reached, the speed-up is 0.
+    """
+    metric, goal = table.comparison.metric or "", table.comparison.goal or "max"
+    read = [seed_curves(contender.at_choice(), metric) for contender in (ours, theirs)]
+    by_seed = [curve.pivot(index="seed", columns="step", values="value").dropna(axis="columns") for curve in read]
+    seeds = by_seed[0].index.intersection(by_seed[1].index)
+    if len(seeds) < 2 or any(curve.columns.empty for curve in by_seed):
+        return 0.0, math.inf
+    if len(seeds) <= 5:
+        samples = list(itertools.product(range(len(seeds)), repeat=len(seeds)))
+    else:
+        samples = [tuple(draw) for draw in np.random.default_rng(0).integers(len(seeds), size=(DRAWS, len(seeds)))]
+    counts = Counter(tuple(sorted(sample)) for sample in samples)
+    values = [curve.loc[seeds].to_numpy(dtype=float) for curve in by_seed]
+    factors: list[float] = []
+    for places, count in counts.items():
+        drawn = [
+            pd.DataFrame({"step": curve.columns, "seconds": 0.0, "mean": value[list(places)].mean(axis=0)})
+            for curve, value in zip(by_seed, values, strict=True)
+        ]
+        factors += [speedup(drawn[1], drawn[0], goal).factor] * count
+    known = [factor for factor in factors if not math.isnan(factor)]
+    if not known:
+        return 0.0, math.inf
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)

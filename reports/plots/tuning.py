@@ -1,0 +1,245 @@
+"""Figures of how optimizers were tuned: validation by learning rate and weight decay, by number of trials, by batch.
+
+The same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from reports.plots import plot_style
+from reports.plots.plot_style import styles_of
+from reports.statistics.selection import SAME, Comparison, Contender
+from reports.tables.comparison import Table
+from reports.tables.number_format import short_number
+from reports.tables.render import DIRECTION, heading
+
+HEATMAP_NOTE = (
+    "Validation {metric} of each trial ({direction}), one colour scale for all. Frame: the chosen setting. "
+    "Cross: the trial diverged. Empty: not tried."
+)
+COLUMNS = 4  # panels in a row
+
+
+def write_heatmaps(table: Table, folder: Path, stem: str, formats: Sequence[str] = ("svg",)) -> list[Path]:
+    """Write heatmaps of one comparison side by side, as the paper's Figure 8; none where nothing was swept."""
+    swept = [c for c in table.comparison.contenders if len(c.settings) > 1]
+    return plot_style.save(partial(draw_heatmaps, table, swept), folder, stem, formats) if swept else []
+
+
+def grid_of(contender: Contender) -> tuple[list[float], list[float], np.ndarray, np.ndarray]:
+    """Return learning rates, weight decays, and [decay, rate] arrays of final values (nan) and of diverged trials."""
+    settings = contender.settings
+    rates, decays = (sorted(settings[axis].dropna().unique().tolist()) for axis in ("lr", "weight_decay"))
+    values = np.full((len(decays), len(rates)), math.nan)
+    diverged = np.zeros(values.shape, dtype=bool)
+    for setting in settings.dropna(subset=["lr", "weight_decay"]).to_dict("records"):
+        place = decays.index(setting["weight_decay"]), rates.index(setting["lr"])
+        values[place], diverged[place] = setting["final"], setting["diverged"] > 0
+    return rates, decays, values, diverged
+
+
+def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
+    """Draw a panel an optimizer: weight decay upwards, learning rate to the right."""
+    grids = [grid_of(contender) for contender in contenders]
+    known = np.concatenate([values[np.isfinite(values)] for _, _, values, _ in grids])
+    low, high = _range(known, table.comparison.goal or "max")
+    rows = math.ceil(len(grids) / COLUMNS)
+    width = min(len(grids), COLUMNS)
+    figure = _figure(2.4 * width + 0.6, 2.3 * rows + 0.9)
+    panels = figure.subplots(rows, width, squeeze=False)
+    for panel in panels.flat[len(grids) :]:
+        panel.set_axis_off()
+    image = None
+    for panel, contender, (rates, decays, values, diverged) in zip(panels.flat, contenders, grids, strict=False):
+        image = panel.imshow(
+            np.ma.masked_invalid(values),
+            origin="lower",
+            vmin=low,
+            vmax=high,
+            cmap="viridis" if table.comparison.goal == "max" else "viridis_r",
+            aspect="auto",
+        )
+        panel.grid(False)
+        panel.set_xticks(range(len(rates)), [short_number(rate) for rate in rates], fontsize=7)
+        panel.set_yticks(range(len(decays)), [short_number(decay) for decay in decays], fontsize=7)
+        panel.set_title(contender.label, fontsize=8)
+        dark = (lambda v: v < (low + high) / 2) if table.comparison.goal == "max" else (lambda v: v > (low + high) / 2)
+        for row, column in np.ndindex(*values.shape):
+            if diverged[row, column]:
+                panel.text(column, row, "×", ha="center", va="center", fontsize=12, color="#D55E00")
+            elif math.isfinite(values[row, column]):
+                value = float(values[row, column])
+                colour = "white" if dark(value) else "black"
+                text = f"{value:.3f}" if abs(value) < 10 else short_number(value)
+                panel.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+        if contender.chosen is not None and not pd.isna(contender.chosen["lr"]):
+            place = rates.index(contender.chosen["lr"]) - 0.5, decays.index(contender.chosen["weight_decay"]) - 0.5
+            panel.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="#D55E00", linewidth=2))
+    for panel in panels[:, 0]:
+        panel.set_ylabel("weight decay")
+    for panel in panels[-1]:
+        panel.set_xlabel("peak learning rate")
+    if image is not None:
+        figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01)
+    note = HEATMAP_NOTE.format(
+        metric=table.comparison.metric, direction=DIRECTION.get(table.comparison.goal or "", "direction unknown")
+    )
+    _title(figure, table, note)
+    return figure
+
+
+def write_tuning_curves(
+    table: Table, curves: dict[str, pd.DataFrame], folder: Path, stem: str, names: Iterable[str], highlight: str
+) -> list[Path]:
+    """Write the expected best of k trials of each optimizer; `curves` has columns k, expected, low, high."""
+
+    def draw() -> Figure:
+        figure = _figure(6.4, 3.6)
+        panel = figure.subplots()
+        styles = styles_of({*names, *curves}, table.reference, highlight)
+        for label, curve in curves.items():
+            style = styles[label]
+            panel.plot(
+                curve["k"], curve["expected"], color=style.colour, linestyle=style.dashes, lw=style.width, label=label
+            )
+            panel.fill_between(curve["k"], curve["low"], curve["high"], color=style.colour, alpha=0.08, linewidth=0)
+        panel.set_xlabel("trials")
+        panel.set_ylabel(f"expected best validation {table.comparison.metric}")
+        panel.set_xticks(range(1, 1 + max(len(curve) for curve in curves.values())))
+        panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=7)
+        _title(figure, table, "Expected best of k trials drawn from those that were run, with 95% bands (opda).")
+        return figure
+
+    return plot_style.save(draw, folder, stem) if curves else []
+
+
+def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
+    """Group comparisons that differ in batch size (and so in steps) and nothing else; groups of several sizes only."""
+    free = {"batch_size", "steps", "conditions"}
+    groups: dict[tuple[object, ...], list[Table]] = {}
+    for table in tables:
+        key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
+        groups.setdefault((table.comparison.task, *key), []).append(table)
+    several = [sorted(group, key=lambda t: t.comparison.batch_size or 0) for group in groups.values()]
+    return [group for group in several if len({table.comparison.batch_size for table in group}) > 1]
+
+
+def write_batch_sizes(
+    group: Sequence[Table],
+    folder: Path,
+    stem: str,
+    names: Iterable[str],
+    highlight: str,
+    formats: Sequence[str] = ("svg",),
+) -> list[Path]:
+    """Write test (or validation) metric against batch size, as the paper's Figure 8 left, with 95% intervals."""
+
+    def draw() -> Figure:
+        figure = _figure(6.4, 3.6)
+        panel = figure.subplots()
+        labels = sorted({row.optim for table in group for row in table.rows})
+        styles = styles_of({*names, *labels}, group[0].reference, highlight)
+        for label in labels:
+            rows = [(t.comparison.batch_size, row) for t in group for row in t.rows if row.optim == label]
+            sizes = [size or 0 for size, _ in rows]
+            values = [row.compared(group[0].split) for _, row in rows]
+            means = [mean for mean, _, _ in values]
+            error = np.nan_to_num([[mean - low for mean, low, _ in values], [high - mean for mean, _, high in values]])
+            style = styles[label]
+            panel.errorbar(
+                sizes, means, yerr=error, color=style.colour, lw=style.width, marker="o", ms=3, capsize=2, label=label
+            )
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(sorted({table.comparison.batch_size or 0 for table in group}))
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        panel.set_xlabel("batch size (the same number of epochs)")
+        panel.set_ylabel(f"{group[0].split} {group[0].comparison.metric}")
+        panel.legend(frameon=False, fontsize=7)
+        tuned = all(table.tuned for table in group)
+        _title(
+            figure,
+            group[0],
+            f"{'Each point tuned by itself' if tuned else 'Untuned settings'}; bars: 95% t intervals over seeds. "
+            "Steps and batch of the heading vary.",
+        )
+        return figure
+
+    return plot_style.save(draw, folder, stem, formats)
+
+
+def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: str, highlight: str) -> list[Path]:
+    """Write steps per second over the reference's against bytes of optimizer state a parameter, a panel a task.
+
+    `frame` has columns task, optim, ratio, low, high and bytes_per_parameter.
+    """
+
+    def draw() -> Figure:
+        tasks = sorted(frame["task"].unique())
+        figure = _figure(3.2 * len(tasks) + 0.4, 3.4)
+        panels: list[Axes] = list(figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0])
+        styles = styles_of(frame["optim"].unique(), reference, highlight)
+        for panel, task in zip(panels, tasks, strict=True):
+            for row in frame[frame["task"] == task].to_dict("records"):
+                if math.isnan(row["ratio"]):
+                    continue
+                error = [[row["ratio"] - row["low"]], [row["high"] - row["ratio"]]]
+                colour = styles[row["optim"]].colour
+                panel.errorbar(
+                    row["bytes_per_parameter"], row["ratio"], yerr=error, color=colour, marker="o", ms=4, capsize=2
+                )
+                panel.annotate(
+                    row["optim"],
+                    (row["bytes_per_parameter"], row["ratio"]),
+                    (5, 3),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
+            panel.axhline(1.0, color="#999999", lw=0.8)
+            panel.set_title(task, fontsize=8)
+            panel.set_xlabel("optimizer state, bytes a parameter")
+            panel.set_xlim(left=0)
+        panels[0].set_ylabel(f"steps per second over {reference}'s")
+        figure.supxlabel("Timed in turn in one process; bars: quartiles of the rounds.", x=0.01, ha="left", fontsize=7)
+        return figure
+
+    return plot_style.save(draw, folder, stem) if len(frame) else []
+
+
+def comparison_stem(comparison: Comparison) -> str:
+    """Name a comparison's files: its task, and its conditions' hash, since a task may have several."""
+    return f"{comparison.task}-{comparison.conditions or 'unknown'}"
+
+
+def _range(known: np.ndarray, goal: str) -> tuple[float, float]:
+    """Choose the colour scale: of a metric to be lowered, values beyond ten times the best all look alike."""
+    if not known.size:
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    if goal == "min":
+        high = min(high, 10 * low) if low > 0 else high
+    return low, high if high > low else low + 1e-6
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _title(figure: Figure, table: Table, note: str) -> None:
+    columns = int(figure.get_figwidth() * 14)
+    text = f"{table.comparison.task}\n{textwrap.fill(heading(table), columns)}"
+    figure.suptitle(text, x=0.01, ha="left", fontsize=8)
+    figure.supxlabel(textwrap.fill(note, columns + 10), x=0.01, ha="left", fontsize=7, color="#555555")

@@ -1,0 +1,1 @@
+"""Run records, archives of them and timings, as tables."""

@@ -1,0 +1,92 @@
+"""Read what scripts/speed.py timed: steps per second of optimizers that took turns in one process.
+
+A speed is held against the reference's with the same kind of step (fused, foreach, loop), and against no other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from reports.records.folders import walk
+
+if TYPE_CHECKING:
+    from reports.statistics.selection import Comparison
+
+SUFFIX = ".speed.json"
+NUMBERS = ["ratio", "low", "high", "steps_per_second", "optimizer_step_ms", "state_bytes"]
+SHARED = ["task", "scale", "model", "batch_size", "reference"]
+COLUMNS = [*SHARED, "optim", "step", *NUMBERS, "rounds", "processor", "path"]
+STEPS = ("fused", "foreach", "loop", "plain")  # kinds of step, the fastest first
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One optimizer's speed: all nan, and no `step`, where it was not timed.
+
+    `ratio` with its quartiles is nan too where the reference was not timed with this kind of step.
+    """
+
+    step: str = ""
+    ratio: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    steps_per_second: float = math.nan
+    optimizer_step_ms: float = math.nan
+
+
+def read_speeds(folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Read every *.speed.json under `folders`: a row an optimizer and kind of step, columns COLUMNS.
+
+    `ratio`, `low` and `high` are to the reference's speed with the same kind of step, and nan where it has none.
+    A file that cannot be read is passed over: a table then shows no ratio.
+    """
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder / name for folder, names in walk(folders) for name in names if name.endswith(SUFFIX)):
+        try:
+            rows += _rows(json.loads(path.read_text(encoding="utf-8")), path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            continue
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    common = {key: content[key] for key in SHARED}
+    common |= {"rounds": int(content.get("rounds", 0)), "processor": str(content["processor"]), "path": str(path)}
+    if not all(isinstance(common[key], str) for key in ("task", "reference")):
+        raise TypeError("no names")
+    rows = []
+    for label, figures in content["optimizers"].items():
+        optim, step = _kind(label)
+        numbers = {key: math.nan if figures[key] is None else float(figures[key]) for key in NUMBERS}
+        against = figures.get("against", content["reference"])
+        if _kind(str(against)) != (common["reference"], step):  # unlike steps are not compared
+            numbers |= dict.fromkeys(("ratio", "low", "high"), math.nan)
+        rows.append({**common, "optim": optim, "step": step, **numbers})
+    return rows
+
+
+def _kind(label: str) -> tuple[str, str]:
+    """Return optimizer and kind of step: "adamw (fused)"; a name alone is a step in plain PyTorch."""
+    name, _, step = label.removesuffix(")").rpartition(" (")
+    return (name, step) if name and step in STEPS else (label, "plain")
+
+
+def timing(speeds: pd.DataFrame | None, comparison: Comparison, reference: str, optim: str) -> Timing:
+    """Return the speed of an optimizer in the conditions of a comparison, with the fastest kind of step compared."""
+    if speeds is None or speeds.empty:
+        return Timing()
+    same = (speeds["reference"] == reference) & (speeds["optim"] == optim)
+    for column in ("task", "scale", "model", "batch_size"):
+        same &= speeds[column] == getattr(comparison, column)
+    rows = sorted(speeds[same].to_dict("records"), key=lambda r: (math.isnan(r["ratio"]), STEPS.index(r["step"])))
+    if not rows:
+        return Timing()
+    names = ("step", "ratio", "low", "high", "steps_per_second", "optimizer_step_ms")
+    return Timing(**{name: rows[0][name] for name in names})

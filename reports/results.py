@@ -1,0 +1,81 @@
+"""What all published files are made from: tables, verdicts and facts, read once from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from reports.claims import judge
+from reports.records.landscape import read_landscape
+from reports.records.reader import read_records
+from reports.records.speeds import read_speeds
+from reports.statistics.tuning_curves import tuning_curve
+from reports.tables.comparison import Table, build_tables
+from reports.tables.paper_comparison import main_tables
+
+REFERENCE, HIGHLIGHT = "adamw", "lion"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that tables, figures and the page are made from."""
+
+    runs: pd.DataFrame
+    speeds: pd.DataFrame
+    reference: str
+    tables: list[Table]
+    main: list[Table]  # one a task, that of most optimizers
+    verdicts: list[judge.Verdict]
+    about: dict[str, Any]
+    problems: list[str]
+
+
+def read_results(folder: Path) -> Results:
+    """Read the records, timings and facts under a folder."""
+    records = read_records([folder / "records"])
+    about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
+    speeds, landscape = read_speeds([folder / "speed"]), read_landscape([folder / "landscape"])
+    return compared(records.runs, speeds, REFERENCE, about, records.problems, landscape)
+
+
+def compared(
+    runs: pd.DataFrame,
+    speeds: pd.DataFrame,
+    reference: str,
+    about: dict[str, Any] | None = None,
+    problems: Sequence[str] = (),
+    landscape: pd.DataFrame | None = None,
+) -> Results:
+    """Compare runs; `about` has a title, text (lines) and facts (names and values)."""
+    tables = build_tables(runs, reference, speeds)
+    verdicts = judge.evaluate(tables, speeds, landscape)
+    about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
+    return Results(runs, speeds, reference, tables, main_tables(tables), verdicts, about, list(problems))
+
+
+def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:
+    """Return the expected best of k trials of each optimizer with more than one trial."""
+    swept = [contender for contender in table.comparison.contenders if len(contender.settings) > 1]
+    known = [contender.settings["final"].dropna() for contender in swept]
+    if not any(len(finals) for finals in known):
+        return {}
+    goal, finals = table.comparison.goal or "max", pd.concat(known)
+    worst, best = finals.min(), 1.0 if finals.between(0, 1).all() else None  # between 0 and 1: taken for shares
+    if goal == "min":
+        worst, best = finals.max(), 0.0 if finals.min() >= 0 else None
+    return {
+        c.label: tuning_curve(c.settings["final"], goal, range(1, len(c.settings) + 1), worst=float(worst), best=best)
+        for c in swept
+    }
+
+
+def facts(results: Results) -> list[tuple[str, str]]:
+    """Say with what the records were made."""
+    given = [(str(name), str(value)) for name, value in results.about["facts"].items()]
+    commits = sorted({str(commit)[:10] for commit in results.runs["git_commit"].dropna()})
+    return [*given, ("runs", f"{len(results.runs):,}"), ("commits of the code", ", ".join(commits))]

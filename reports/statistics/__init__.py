@@ -1,0 +1,1 @@
+"""What is computed from records: choices, intervals, scores, curves."""

@@ -1,0 +1,1 @@
+"""Comparison tables and overviews, and how they are printed."""

@@ -1,0 +1,224 @@
+"""The comparison table: a row an optimizer, with what was tried, what came of it and what it cost.
+
+Every run counts: one that diverged, failed or was interrupted is in the numbers of its row, and an optimizer
+none of whose runs completed still has its row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import pandas as pd
+
+from reports.protocol import FRESH_SEEDS
+from reports.records.speeds import Timing, timing
+from reports.statistics.intervals import mean_and_sd, mean_interval, paired_difference
+from reports.statistics.learning_curves import read_curve
+from reports.statistics.scoring import speedup
+from reports.statistics.selection import SAME, Comparison, Contender, comparisons, on_border
+from reports.statistics.setting_differences import notes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One optimizer's row. Numbers that do not exist, such as the mean of no runs, are nan.
+
+    `trials` are the settings that took part in the choice and completed or diverged, `most_trials` those of the rival
+    with most. `val_*` and `test_*` are over the `seeds` completed at the chosen setting (`*_low` and `*_high`: 95%
+    interval of Student's t), where `diverged_there` runs diverged and `repeated` says that a seed was run more than
+    once; `fresh` says that these seeds had no part in the choice, `untuned` that there were fewer trials or fresh seeds
+    than the protocol asks for. `variant` is the class that ran with its recorded arguments. Memory is the median over
+    the runs that completed or diverged. `difference` is to the reference row, on the split that the table compares; its
+    interval is simultaneous over the table's `comparisons` (Bonferroni), and there is a `verdict` on it only where
+    neither row is untuned. `target_step` is where the mean validation curve first reaches the reference's final value,
+    `speedup` the reference's step over it; inf and 0 where it never does, nan where that is unknown. Speeds are of
+    scripts/speed.py, where optimizers took turns in one process: `timed_step` is the kind of step (fused, foreach,
+    loop), `speed_ratio` its steps per second over the reference's with the same kind of step, with the quartiles.
+    """
+
+    optim: str
+    variant: str
+    is_reference: bool
+    lr: float
+    weight_decay: float
+    lr_on_border: bool
+    weight_decay_on_border: bool
+    untuned: bool
+    trials: int
+    most_trials: int
+    runs: int
+    completed: int
+    diverged: int
+    failed: int
+    interrupted: int
+    seeds: int
+    diverged_there: int
+    repeated: bool
+    fresh: bool
+    val_mean: float
+    val_sd: float
+    val_low: float
+    val_high: float
+    test_mean: float
+    test_sd: float
+    test_low: float
+    test_high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    common_seeds: int
+    comparisons: int
+    verdict: str
+    target_step: float
+    speedup: float
+    timed_step: str
+    speed_ratio: float
+    speed_low: float
+    speed_high: float
+    steps_per_second: float
+    optimizer_step_ms: float
+    optimizer_state_bytes: float
+    run_ids: str
+
+    def compared(self, split: str) -> tuple[float, float, float]:
+        """Return mean, low and high of a split."""
+        if split == "test":
+            return self.test_mean, self.test_low, self.test_high
+        return self.val_mean, self.val_low, self.val_high
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one comparison, the reference first; `split` is the one whose values are compared.
+
+    `target` is the reference's final validation value, that speed-ups are measured to; nan where there is none.
+    `note` tells it from other tables that are alike in all that a heading says; else empty.
+    """
+
+    comparison: Comparison
+    reference: str
+    split: str
+    rows: list[Row]
+    target: float = math.nan
+    note: str = ""
+
+    @property
+    def tuned(self) -> bool:
+        """Whether every row followed the protocol."""
+        return not any(row.untuned for row in self.rows)
+
+
+def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None = None) -> list[Table]:
+    """Build a table for each comparison among the runs, as read by `read_records`."""
+    found = comparisons(runs)
+    return [
+        replace(build_table(comparison, reference, speeds), note=note)
+        for comparison, note in zip(found, notes(found), strict=True)
+    ]
+
+
+def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:
+    """Build the table of one comparison; `reference` names the optimizer that the others are held against.
+
+    `speeds` are those of `reports.records.speeds.read_speeds`; the ones of this task, scale, model and batch are taken.
+
+    Differences are of test values where any chosen setting has them, and else of validation values.
+    """
+    contenders = comparison.contenders
+    split = "test" if any(c.at_choice()["test"].notna().any() for c in contenders) else "val"
+    base = _reference(contenders, reference)
+    most = max(len(c.settings) for c in contenders)
+    rows = [_row(c, base, split, comparison, most, timing(speeds, comparison, reference, c.label)) for c in contenders]
+    rows.sort(key=lambda row: (not row.is_reference, row.optim))
+    target = mean_interval(base.by_seed("final"))[0] if base is not None else math.nan
+    return Table(comparison, reference, split, rows, target)
+
+
+def to_frame(tables: Sequence[Table]) -> pd.DataFrame:
+    """Return all rows of all tables as numbers, each with what its comparison has in common."""
+    frame = pd.DataFrame(
+        {
+            **{key: getattr(table.comparison, key) for key in SAME},
+            "reference": table.reference,
+            "compared_on": table.split,
+            **asdict(row),
+        }
+        for table in tables
+        for row in table.rows
+    )
+    return frame.astype({"num_parameters": "Int64", "batch_size": "Int64", "steps": "Int64"})
+
+
+def _reference(contenders: Sequence[Contender], reference: str) -> Contender | None:
+    """Find the reference by its label: the optimizer's name, with its variant where there are several."""
+    return next((contender for contender in contenders if contender.label == reference), None)
+
+
+def _row(
+    contender: Contender,
+    base: Contender | None,
+    split: str,
+    comparison: Comparison,
+    most_trials: int,
+    timed: Timing,
+) -> Row:
+    goal, metric = comparison.goal or "max", comparison.metric or ""
+    runs, chosen, settings = contender.runs, contender.chosen, contender.settings
+    completed = contender.at_choice()
+    ended = runs[runs["status"].isin(["completed", "diverged"])]
+    val, test = contender.by_seed("final"), contender.by_seed("test")
+    column = "test" if split == "test" else "final"
+    difference, comparisons, faster, verdict = None, 0, None, ""
+    if base is not None and base is not contender:
+        comparisons = sum(len(c.by_seed(column).dropna()) > 0 for c in comparison.contenders if c is not base)
+        difference = paired_difference(contender.by_seed(column), base.by_seed(column), comparisons=max(comparisons, 1))
+        if contender.by_protocol and base.by_protocol and difference.seeds >= FRESH_SEEDS:
+            verdict = difference.verdict(goal)
+    if base is not None:
+        faster = speedup(read_curve(base, metric).mean, read_curve(contender, metric).mean, goal)
+    return Row(
+        optim=contender.label,
+        variant=contender.described,
+        is_reference=base is contender,
+        lr=math.nan if chosen is None else float(chosen["lr"]),
+        weight_decay=math.nan if chosen is None else float(chosen["weight_decay"]),
+        lr_on_border=chosen is not None and on_border(settings, chosen, "lr"),
+        weight_decay_on_border=chosen is not None and on_border(settings, chosen, "weight_decay"),
+        untuned=not contender.by_protocol,
+        trials=len(settings),
+        most_trials=most_trials,
+        runs=len(runs),
+        completed=len(contender.with_status("completed")),
+        diverged=len(contender.with_status("diverged")),
+        failed=len(contender.with_status("failed")),
+        interrupted=len(contender.with_status("interrupted")),
+        seeds=completed["seed"].nunique(dropna=False),
+        diverged_there=len(contender.at_choice("diverged")),
+        repeated=bool(completed["seed"].duplicated().any()),
+        fresh=contender.fresh,
+        **_moments("val", val),
+        **_moments("test", test),
+        difference=difference.value if difference else math.nan,
+        difference_low=difference.low if difference else math.nan,
+        difference_high=difference.high if difference else math.nan,
+        common_seeds=difference.seeds if difference else 0,
+        comparisons=comparisons,
+        verdict=verdict,
+        target_step=faster.step if faster else math.nan,
+        speedup=faster.factor if faster else math.nan,
+        timed_step=timed.step,
+        speed_ratio=timed.ratio,
+        speed_low=timed.low,
+        speed_high=timed.high,
+        steps_per_second=timed.steps_per_second,
+        optimizer_step_ms=timed.optimizer_step_ms,
+        optimizer_state_bytes=float(ended["optimizer_state_bytes"].astype("float64").median()),
+        run_ids=" ".join(sorted(completed["run_id"].dropna())),
+    )
+
+
+def _moments(split: str, values: pd.Series[float]) -> dict[str, float]:
+    mean, low, high = mean_interval(values)
+    return {f"{split}_mean": mean, f"{split}_sd": mean_and_sd(values)[1], f"{split}_low": low, f"{split}_high": high}

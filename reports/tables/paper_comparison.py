@@ -1,0 +1,119 @@
+"""The paper's figures beside ours: the same table at two scales, each named in the heading.
+
+Which figure stands beside which is said in reports/paper/beside.yaml; the paper's numbers are in reports/paper/*.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reports.tables.comparison import Row, Table
+
+PAPER = Path(__file__).resolve().parent.parent / "paper"
+REFERENCE = "AdamW"  # whom the paper holds the others against
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One figure of the paper and ours: nan, and no row, where there is none. `*_gain` is over AdamW's figure."""
+
+    model: str
+    optimizer: str
+    paper: float
+    paper_gain: float
+    task: str
+    ours: float
+    row: Row | None
+
+
+@dataclass(frozen=True)
+class PaperComparison:
+    """One table of the paper beside ours."""
+
+    name: str
+    heading: str
+    unit: str
+    ours: str  # what ours are, beside the paper's unit
+    ours_times: float
+    pairs: list[Pair]
+    tables: list[Table]  # ours, one a task
+
+
+def read_rows(name: str) -> list[dict[str, str]]:
+    """Read one of the paper's tables; its first lines, with #, say what it is."""
+    lines = (PAPER / name).read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def paper_comparisons(tables: Sequence[Table]) -> list[PaperComparison]:
+    """Put each of the paper's tables that are listed beside what we have of it, in the list's order."""
+    listed = yaml.safe_load((PAPER / "beside.yaml").read_text(encoding="utf-8"))
+    return [_beside(name, entry, tables) for name, entry in listed.items()]
+
+
+def main_tables(tables: Sequence[Table]) -> list[Table]:
+    """Return each task's main comparison, by task."""
+    found = (main_table(tables, task) for task in sorted({table.comparison.task for table in tables}))
+    return [table for table in found if table is not None]
+
+
+def main_table(tables: Sequence[Table], task: str) -> Table | None:
+    """Return a task's main comparison: that of most optimizers and, among these, of most runs."""
+    of_task = [table for table in tables if table.comparison.task == task]
+    return max(of_task, key=lambda t: (len(t.rows), sum(row.runs for row in t.rows)), default=None)
+
+
+def _figures(entry: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """The paper's figure of each model and optimizer, in the file's order.
+
+    A row of the file is one figure, or holds those of several optimizers in the columns that `columns` names.
+    Logarithms of perplexities become perplexities.
+    """
+    rows = [r for r in read_rows(entry["file"]) if all(r[k] == v for k, v in entry.get("keep", {}).items())]
+    model = entry.get("model", "model")
+    if "columns" in entry:
+        found = {(r[model], name): r[column] for r in rows for name, column in entry["columns"].items()}
+    else:
+        found = {(r[model], r["optimizer"]): r[entry["figure"]] for r in rows}
+    given = {key: float(text) for key, text in found.items() if text}
+    return {key: math.exp(value) for key, value in given.items()} if entry.get("logarithms") else given
+
+
+def _of_batch(tables: Sequence[Table], task: str, batch_size: str) -> Table | None:
+    of_batch = [table for table in tables if str(table.comparison.batch_size) == batch_size]
+    return main_table(of_batch, task)
+
+
+def _beside(name: str, entry: dict[str, Any], tables: Sequence[Table]) -> PaperComparison:
+    figures = _figures(entry)
+    tasks = {model: [given] if isinstance(given, str) else given for model, given in entry["models"].items()}
+    ours: dict[str, Table] = {}
+    for model, names in tasks.items():
+        for task in names:
+            table = _of_batch(tables, task, model) if entry.get("model") == "batch_size" else main_table(tables, task)
+            if table is not None:
+                ours.setdefault(model, table)
+    pairs = []
+    for (model, optimizer), figure in figures.items():
+        table, label = ours.get(model), entry["optimizers"].get(optimizer, "")
+        task = table.comparison.task if table else tasks.get(model, [""])[0]
+        row = next((row for row in table.rows if row.optim == label), None) if table else None
+        value = entry["ours_times"] * row.compared(table.split)[0] if row and table else math.nan
+        gain = figure - figures.get((model, REFERENCE), math.nan)
+        pairs.append(Pair(model, optimizer, figure, gain, task, value, row))
+    return PaperComparison(
+        name=name,
+        heading=entry["heading"],
+        unit=entry["unit"],
+        ours=entry.get("ours", "small models on small data, named in their own tables"),
+        ours_times=entry["ours_times"],
+        pairs=pairs,
+        tables=list({id(table): table for table in ours.values()}.values()),
+    )

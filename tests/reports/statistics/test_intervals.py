@@ -1,0 +1,182 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from reports.statistics.intervals import NO_DIFFERENCE, half_width, holm, mean_and_sd, mean_interval, paired_difference
+
+# Hours of sleep gained by ten patients with two drugs: the data of Student (1908), sleep in R. What R prints:
+# t.test(extra ~ group, sleep, paired = TRUE): t = -4.0621, df = 9, p-value = 0.002833,
+# 95 percent confidence interval -2.4598858 to -0.7001142, mean of the differences -1.58
+FIRST = pd.Series([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+SECOND = pd.Series([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
+
+
+def test_mean_and_sample_sd():
+    mean, sd = mean_and_sd(pd.Series([1.0, 2.0, 3.0, math.nan]))
+    assert (mean, sd) == (2.0, 1.0)
+    mean, sd = mean_and_sd(pd.Series([4.0]))
+    assert mean == 4.0
+    assert math.isnan(sd)
+    assert all(map(math.isnan, mean_and_sd(pd.Series([], dtype=float))))
+
+
+def test_interval_by_hand():
+    # differences 1, 2, 3: mean 2, sd 1, t(0.975, 2) = 4.302653
+    ours, reference = pd.Series([11.0, 22.0, 33.0]), pd.Series([10.0, 20.0, 30.0])
+    found = paired_difference(ours, reference)
+    assert found.value == pytest.approx(2.0)
+    assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
+    assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+    assert found.verdict("max") == NO_DIFFERENCE
+
+
+def test_student_s_sleep_data():
+    found = paired_difference(FIRST, SECOND)
+    assert (found.value, found.seeds) == (pytest.approx(-1.58), 10)
+    assert (found.low, found.high) == pytest.approx((-2.4598858, -0.7001142), abs=1e-7)
+    assert found.p == pytest.approx(0.002833, abs=5e-7)
+    assert found.verdict("max") == "worse"
+
+
+def test_mean_interval_by_hand():
+    # 2, 4, 4, 6: mean 4, sd sqrt(8 / 3), standard error sqrt(2 / 3), t(0.975, 3) = 3.182446
+    mean, low, high = mean_interval(pd.Series([2.0, 4.0, math.nan, 4.0, 6.0]))
+    assert mean == 4
+    assert (low, high) == pytest.approx((4 - 3.182446 * math.sqrt(2 / 3), 4 + 3.182446 * math.sqrt(2 / 3)), abs=1e-6)
+    assert mean_interval(pd.Series([3.0, 3.0])) == (3, 3, 3)
+
+
+def test_a_mean_below_two_values_has_no_interval():
+    mean, low, high = mean_interval(pd.Series([4.0]))
+    assert mean == 4
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert all(map(math.isnan, mean_interval(pd.Series([], dtype=float))))
+
+
+@given(st.integers(2, 12), st.integers(0, 10_000), st.integers(1, 9))
+def test_interval_and_p_are_those_of_scipy(count, seed, comparisons):
+    rng = np.random.default_rng(seed)
+    ours, reference = rng.normal(size=count), rng.normal(size=count)
+    found = paired_difference(pd.Series(ours), pd.Series(reference), comparisons=comparisons)
+    test = stats.ttest_rel(ours, reference)
+    expected = test.confidence_interval(1 - 0.05 / comparisons)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.p == pytest.approx(test.pvalue)
+    assert (found.verdict("max") == NO_DIFFERENCE) == (test.pvalue * comparisons >= 0.05)
+
+
+def test_only_common_seeds_are_compared():
+    ours = pd.Series([1.0, 2.0, 100.0], index=[0, 1, 2])
+    reference = pd.Series([0.5, 1.0, 50.0, math.nan], index=[0, 1, 7, 2])
+    found = paired_difference(ours, reference)
+    assert found.seeds == 2
+    assert found.value == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("seeds", [[7, 8], [1, 7]])
+def test_below_two_common_seeds_there_is_no_interval(seeds):
+    found = paired_difference(pd.Series([1.0, 2.0]), pd.Series([2.0, 3.0], index=seeds))
+    assert found.value == -1.0
+    assert math.isnan(found.low)
+    assert math.isnan(found.p)
+    assert found.verdict("max") == ""
+
+
+def test_direction_decides_what_is_better():
+    higher = paired_difference(pd.Series([2.0, 2.1, 2.2]), pd.Series([1.0, 1.1, 1.2001]))
+    assert (higher.verdict("max"), higher.verdict("min")) == ("better", "worse")
+
+
+def test_equal_values_show_no_difference():
+    found = paired_difference(pd.Series([1.0, 2.0]), pd.Series([1.0, 2.0]))
+    assert (found.low, found.high, found.p) == (0, 0, 1)
+    assert found.verdict("max") == NO_DIFFERENCE
+
+
+def test_one_and_the_same_difference_is_a_point_and_no_win():
+    found = paired_difference(pd.Series([1.5, 2.5, 0.5]), pd.Series([1.0, 2.0, 0.0]), comparisons=6)
+    assert (found.value, found.low, found.high, found.p) == (0.5, 0.5, 0.5, 0)
+    assert found.verdict("min") == NO_DIFFERENCE  # a spread of zero is the metric's coarseness, not certainty
+
+
+def test_infinite_values_say_nothing():
+    found = paired_difference(pd.Series([1.0, math.inf]), pd.Series([1.0, 2.0]))
+    assert math.isnan(found.low)
+    assert found.verdict("max") == ""
+
+
+def test_holm_by_hand_and_as_r_has_it():
+    # sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04, and none below one before it
+    # R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") is 0.03 0.06 0.06 0.02
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.7, 0.6]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_holm_does_not_count_what_was_not_tested():
+    found = holm([0.01, math.nan, 0.02])
+    assert found[0] == pytest.approx(0.02)
+    assert math.isnan(found[1])
+    assert found[2] == pytest.approx(0.02)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5))
+def test_holm_rejects_what_stepping_down_rejects(p_values, level):
+    rejected = set()
+    for step, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[place] * (len(p_values) - step) > level:
+            break
+        rejected.add(place)
+    adjusted = holm(p_values)
+    assert {place for place, p in enumerate(adjusted) if p <= level} == rejected
+    assert all(p <= a <= min(1, p * len(p_values)) for p, a in zip(p_values, adjusted, strict=True))
+
+
+OPTIMIZERS = 6
+
+
+def differences(rng, tables, seeds, shift=0.0):
+    """Return [table, optimizer, seed] differences to one reference, of runs that share the luck of their seed."""
+    luck = rng.normal(scale=2, size=(tables, 1, seeds))
+    runs = luck + rng.normal(size=(tables, 1 + OPTIMIZERS, seeds))
+    return runs[:, 1:] - runs[:, :1] + shift
+
+
+def share_with_a_win(found, comparisons):
+    """Return the share of tables in which at least one optimizer is called better or worse."""
+    half = half_width(found, 1 - 0.05 / comparisons)
+    return float((abs(found.mean(axis=-1)) > half).any(axis=-1).mean())
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_where_nothing_differs_few_tables_have_a_winner(seeds):
+    tables = 20_000
+    found = differences(np.random.default_rng(seeds), tables, seeds)
+    tolerance = 3 * math.sqrt(0.05 * 0.95 / tables)
+    assert 0.01 < share_with_a_win(found, OPTIMIZERS) <= 0.05 + tolerance
+    assert share_with_a_win(found, 1) > 0.1  # what it would be without the correction
+
+
+def test_tables_of_the_simulation_are_those_that_are_shown():
+    found = differences(np.random.default_rng(0), 60, 3, shift=4.0)
+    zeros = pd.Series(np.zeros(3))
+    for of_table in found:
+        shown = [paired_difference(pd.Series(of), zeros, comparisons=OPTIMIZERS).verdict("max") for of in of_table]
+        assert any(verdict != NO_DIFFERENCE for verdict in shown) == (share_with_a_win(of_table[None], 6) > 0)
+
+
+def test_a_difference_is_found_more_often_with_more_seeds():
+    shares = [
+        share_with_a_win(differences(np.random.default_rng(1), 2000, seeds, shift=2.0), OPTIMIZERS)
+        for seeds in (2, 3, 5, 10)
+    ]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2
+    assert shares[-1] > 0.99
