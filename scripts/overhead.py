@@ -33,9 +33,10 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     from recipes.distributed import devices
     from recipes.minimal_loop import BareLoop
     from recipes.runs import build, tracker
+    from recipes.runs.metric_logger import RecordLogger
     from recipes.runs.record import Record
     from recipes.training.loop import Trainer
-    from recipes.training.run_state import Journal, Outcome
+    from recipes.training.run_state import RunState
     from recipes.training.timers import Clock
 
     bare_seconds: list[float] = []
@@ -54,20 +55,20 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
                 marks.append((began, time.perf_counter()))
             return super()._step(step, *arguments)
 
-    outcome, clock = Outcome(), Clock("startup")
+    state, clock = RunState(), Clock("startup")
     placed = cfg.copy()  # runs that the recipe needs are still looked for where the user said
     placed.output_dir = str(folder)
     record = Record(placed)
-    journal = Journal(record, tracker.Silent())
+    logger = RecordLogger(record, tracker.Silent())
     accelerator = devices.start(cfg)
     bare = BareLoop(cfg, accelerator.device)
     bare.steps(block)  # warms caches and the allocator up, as the suite's first block does
     make_optimizer = build.optimizer_factory(cfg.optim)
-    trainer = TakingTurns(cfg, protocol.make(cfg), make_optimizer, accelerator, journal, record.folder, clock, outcome)
+    trainer = TakingTurns(cfg, protocol.make(cfg), make_optimizer, accelerator, logger, record.folder, clock, state)
     trainer.train()
     record.close()
     ours = [after[0] - before[1] for before, after in itertools.pairwise(marks)]
-    return ours, bare_seconds, outcome.steps_per_second or 0.0
+    return ours, bare_seconds, state.steps_per_second or 0.0
 
 
 def main() -> int:

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,8 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.errors import ConfigError
 from recipes.settings.validation import DESCRIPTION
-
-OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+from recipes.training.param_groups import OptimizerFactory
 
 
 def optimizer_factory(optim: DictConfig) -> OptimizerFactory:

@@ -65,55 +65,59 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     from accelerate.state import AcceleratorState
 
     from recipes.distributed import devices
-    from recipes.runs import tracker
+    from recipes.runs import initial_weights, tracker
+    from recipes.runs.metric_logger import RecordLogger
     from recipes.training.loop import Trainer
-    from recipes.training.run_state import DivergedError, InterruptedRunError, Journal, Outcome
+    from recipes.training.run_state import DivergedError, InterruptedRunError, RunState
 
     AcceleratorState._reset_state()  # a sweep's earlier run in this process may have had another precision
     accelerator, the_recipe, make_optimizer = processes.by_all(
         lambda: (devices.start(cfg), protocol.make(cfg), build.optimizer_factory(cfg.optim))
     )
     startup.interruptible()  # what begins here is ended in order
-    journal, outcome = Journal(), Outcome()
+    logger, state = RecordLogger(), RunState()
     status, cause, diverged_step, mistake = "failed", None, None, False
     summary: dict[str, Any] = {}
 
     def begin() -> None:
         config: Any = OmegaConf.to_container(cfg, resolve=True)
-        journal.record = record.Record(cfg)
+        logger.record = record.Record(cfg)
         try:
-            journal.tracker = tracker.make(cfg.tracker, folder, config, journal.record.created)
+            logger.tracker = tracker.make(cfg.tracker, folder, config, logger.record.created)
         except BaseException:
-            journal.record.discard()
+            logger.record.discard()
             raise
-        journal.record.summarise(_summary(cfg, outcome, "interrupted", cause="the process ended without a word"))
+        logger.record.summarise(_summary(cfg, state, "interrupted", cause="the process ended without a word"))
         _say(_heading(cfg, folder))
 
     def end() -> None:
         nonlocal summary
-        if journal.record is None or journal.tracker is None:
+        if logger.record is None or logger.tracker is None:
             return
-        summary = _summary(cfg, outcome, status, cause=cause, diverged_step=diverged_step)
+        summary = _summary(cfg, state, status, cause=cause, diverged_step=diverged_step)
         try:
-            if journal.record.is_there() or status == "completed":
-                journal.record.summarise(summary)
+            if logger.record.is_there() or status == "completed":
+                logger.record.summarise(summary)
             if status == "completed":
                 from recipes.training import checkpoint
 
                 checkpoint.trim(folder / "checkpoint")
         finally:
             if not mistake:
-                journal.record.close()
+                logger.record.close()
             try:
-                journal.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
+                logger.tracker.finish(summary)  # a mirror that fails or hangs finds the record whole
             finally:
                 if mistake:  # found before the first step, it leaves no record
-                    journal.record.discard()
+                    logger.record.discard()
 
     processes.by_first(begin)
     known_to_all = False
     try:
-        Trainer(cfg, the_recipe, make_optimizer, accelerator, journal, folder, clock, outcome).train()
+        weights = initial_weights.loader(cfg)
+        trainer = Trainer(cfg, the_recipe, make_optimizer, accelerator, logger, folder, clock, state, weights)
+        state.tokenizer = initial_weights.fingerprint(getattr(the_recipe, "tokenizer", None))
+        trainer.train()
         status, known_to_all = "completed", True
     except DivergedError as error:
         status, cause, diverged_step, known_to_all = "diverged", error.cause, error.step, True
@@ -133,7 +137,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         raise
     finally:
         clock.switch("logging")
-        outcome.seconds = dict(clock.seconds)
+        state.seconds = dict(clock.seconds)
         if known_to_all:
             processes.by_first(end)  # whoever reads records next, after a run of a sweep, finds this one whole
         else:
@@ -144,11 +148,11 @@ def _run(cfg: DictConfig, folder: Path) -> str:
 
 
 def _summary(
-    cfg: DictConfig, outcome: Any, status: str, *, cause: str | None = None, diverged_step: int | None = None
+    cfg: DictConfig, state: Any, status: str, *, cause: str | None = None, diverged_step: int | None = None
 ) -> dict[str, Any]:
     """The summary as the run record fixes it."""
     recipe_class = type(protocol.make(cfg))
-    tests = dict(outcome.test)
+    tests = dict(state.test)
     return {
         "status": status,
         "cause": cause,
@@ -166,10 +170,10 @@ def _summary(
         "steps": cfg.steps,
         "batch_size": cfg.batch_size,
         "conditions": run_id.conditions(cfg),
-        "metric": outcome.metric or recipe_class.metric,
+        "metric": state.metric or recipe_class.metric,
         "goal": recipe_class.goal,
-        "final": outcome.final,
-        "best": outcome.best,
+        "final": state.final,
+        "best": state.best,
         "test": tests.pop("test", None),
         "further_tests": tests,
         "lr": cfg.optim.lr,
@@ -177,14 +181,14 @@ def _summary(
         "optim_args": build.further_arguments(cfg.optim),
         "tuned": cfg.tuned.file,
         "tuned_source": cfg.tuned.source,
-        "steps_per_second": outcome.steps_per_second,
-        "optimizer_step_ms": outcome.optimizer_step_ms,
-        "optimizer_step": outcome.optimizer_step,
-        "optimizer_state_bytes": outcome.optimizer_state_bytes,
-        "num_parameters": outcome.num_parameters,
-        "data_fingerprint": outcome.data_fingerprint,
-        "tokenizer": outcome.tokenizer,
-        "seconds": {name: round(value, 3) for name, value in sorted(outcome.seconds.items())},
+        "steps_per_second": state.steps_per_second,
+        "optimizer_step_ms": state.optimizer_step_ms,
+        "optimizer_step": state.optimizer_step,
+        "optimizer_state_bytes": state.optimizer_state_bytes,
+        "num_parameters": state.num_parameters,
+        "data_fingerprint": state.data_fingerprint,
+        "tokenizer": state.tokenizer,
+        "seconds": {name: round(value, 3) for name, value in sorted(state.seconds.items())},
         "versions": versions(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "machine": f"{platform.machine()} {platform.system()}",

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from recipes.data import listing
 from recipes.distributed import devices, processes, sharding
 from recipes.errors import ConfigError
-from recipes.language import tokenizer_check
 from recipes.protocol import Recipe
-from recipes.runs import build, prerequisite
 from recipes.settings.schema import Config
 from recipes.training import checkpoint, param_groups, sampler, schedule
 from recipes.training.checkpoint import Checkpoint
+from recipes.training.param_groups import OptimizerFactory
 from recipes.training.progress import Progress
-from recipes.training.run_state import DivergedError, InterruptedRunError, Journal, Outcome
+from recipes.training.run_state import DivergedError, InterruptedRunError, MetricLogger, RunState
 from recipes.training.sampler import Batch
 from recipes.training.step_kind import StepKind
 from recipes.training.step_statistics import Meter, gradient_size
 from recipes.training.stop_signal import StopRequests
 from recipes.training.timers import Clock
 
-# Of the outcome, measured while the run goes on.
+# Of the state, measured while the run goes on.
 FIGURES = ("steps_per_second", "optimizer_step_ms", "optimizer_step", "optimizer_state_bytes")
+
+
+InitialWeights = Callable[[Any], Callable[[], dict[str, torch.Tensor]]]
 
 
 class Trainer:
@@ -39,7 +41,9 @@ class Trainer:
     Args:
         folder: where checkpoints are kept; its name is the run's id.
         clock: runs its part `startup`.
-        outcome: filled while the run goes on.
+        state: filled while the run goes on.
+        initial_weights: called with the recipe's tokenizer, gives what reads the weights to start from; without it
+            they are drawn.
 
     Raises:
         ConfigError: data, weights or a checkpoint are not what they have to be.
@@ -49,28 +53,28 @@ class Trainer:
         self,
         cfg: DictConfig,
         recipe: Recipe,
-        make_optimizer: build.OptimizerFactory,
+        make_optimizer: OptimizerFactory,
         accelerator: Accelerator,
-        journal: Journal,
+        logger: MetricLogger,
         folder: Path,
         clock: Clock,
-        outcome: Outcome,
+        state: RunState,
+        initial_weights: InitialWeights | None = None,
     ) -> None:
         # Plain values: each look into a DictConfig costs microseconds, and a step has dozens.
         self.cfg: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-        self._composed = cfg
-        self.recipe, self.accelerator = recipe, accelerator
-        self.journal, self.folder, self.clock, self.outcome = journal, folder, clock, outcome
+        self.recipe, self.accelerator, self.initial_weights = recipe, accelerator, initial_weights
+        self.logger, self.folder, self.clock, self.state = logger, folder, clock, state
 
         processes.by_all(self._make_model)
-        processes.check_same(f"the data of data={cfg.data.name}", outcome.data_fingerprint)
+        processes.check_same(f"the data of data={cfg.data.name}", state.data_fingerprint)
         if not cfg.shard:  # a model that one device cannot hold goes there block by block
             self.model.to(accelerator.device)
         self.average: AveragedModel | None = None
         if cfg.ema_decay is not None:
             average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
             self.average = devices.Average(self.model, multi_avg_fn=average_fn, use_buffers=True)
-        outcome.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
+        state.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
         if cfg.shard:
             for model in (self.model, *([] if self.average is None else [self.average.module])):
                 sharding.shard(model, accelerator.device.type, accelerator.num_processes, cfg.precision)
@@ -86,7 +90,7 @@ class Trainer:
 
     def _make_model(self) -> None:
         """Load the data and make the model: what each process does for itself."""
-        cfg, recipe, outcome = self.cfg, self.recipe, self.outcome
+        cfg, recipe, state = self.cfg, self.recipe, self.state
         # The same seed gives every optimizer the same initial weights and the same order of examples.
         self.examples = recipe.examples()
         if cfg.batch_size > len(self.examples["train"]):
@@ -96,22 +100,13 @@ class Trainer:
                 "of them more than once"
             )
         self.workers = sampler.workers(cfg.data.workers)
-        outcome.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
-        tokenizer = getattr(recipe, "tokenizer", None)  # recipes of texts have one
-        outcome.tokenizer = tokenizer_check.fingerprint(tokenizer)
+        state.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
         sampler.seed_all(cfg.seed)
         self.model = recipe.model()
-        outcome.num_parameters = sum(p.numel() for p in self.model.parameters())
-        if cfg.init_from is None:
-            return
-        config = self._composed
-        source = prerequisite.source(config)
-
-        def weights() -> dict[str, torch.Tensor]:
-            tokenizer_check.check(config, source, tokenizer)
-            return checkpoint.load_weights(source)
-
-        recipe.initialise(self.model, processes.sent_by_first(weights))
+        state.num_parameters = sum(p.numel() for p in self.model.parameters())
+        if self.initial_weights is not None:
+            weights = self.initial_weights(getattr(recipe, "tokenizer", None))  # recipes of texts have one
+            recipe.initialise(self.model, processes.sent_by_first(weights))
 
     def train(self) -> None:
         """Train from the first step, or from the newest checkpoint, to the last, then test.
@@ -120,7 +115,7 @@ class Trainer:
             DivergedError: the loss, a gradient or a validation metric is not finite.
             InterruptedRunError: a signal asked the run to stop.
         """
-        cfg, clock, outcome = self.cfg, self.clock, self.outcome
+        cfg, clock, state = self.cfg, self.clock, self.state
         meter = self.meter
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
@@ -137,11 +132,11 @@ class Trainer:
                         self._log(done, "train", {"loss": window.loss} | _floats(extra))
                     if window.bad_step is not None:
                         raise DivergedError(window.bad_step, str(window.cause))
-                    outcome.steps_per_second, outcome.optimizer_step_ms = (
+                    state.steps_per_second, state.optimizer_step_ms = (
                         meter.steps_per_second,
                         meter.optimizer_step_ms,
                     )
-                    outcome.optimizer_state_bytes = devices.state_bytes(self.optimizer)
+                    state.optimizer_state_bytes = devices.state_bytes(self.optimizer)
                     self._log(done, "time", {"steps_per_second": window.steps_per_second})
                     self._log(done, "optim", {"lr": self._rate(step) * self.peaks[0]})
                 if measuring:
@@ -150,11 +145,11 @@ class Trainer:
                     for name, value in values.items():
                         if not math.isfinite(value):
                             raise DivergedError(done, f"validation {name} is {value}")
-                    value = values[outcome.metric]
+                    value = values[state.metric]
                     better = max if self.recipe.goal == "max" else min
-                    outcome.final = value
-                    outcome.best = value if outcome.best is None else better(outcome.best, value)
-                    progress.metric = f"val {outcome.metric} {value:.4f}"
+                    state.final = value
+                    state.best = value if state.best is None else better(state.best, value)
+                    progress.metric = f"val {state.metric} {value:.4f}"
                 if closing:
                     progress.update(done, window.loss, meter.steps_per_second)
                 else:
@@ -169,8 +164,8 @@ class Trainer:
         with clock.during("evaluation"):
             for split in sorted(set(self.examples) - {"train", "val"}):
                 values = self.evaluate(split, cfg.steps)
-                if outcome.metric in values:  # a set for retrieval alone has no classes to be right about
-                    outcome.test[split] = values[outcome.metric]
+                if state.metric in values:  # a set for retrieval alone has no classes to be right about
+                    state.test[split] = values[state.metric]
             self._draw()
 
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
@@ -207,7 +202,7 @@ class Trainer:
         if step == self.first + 1 and not cfg.shard:
             with StepKind(len(self.updated)) as watched:
                 self.optimizer.step()
-            self.outcome.optimizer_step = watched.kind
+            self.state.optimizer_step = watched.kind
         else:
             self.optimizer.step()
         stretch = clock.switch("logging" if self.average is None else "averaging")
@@ -263,7 +258,7 @@ class Trainer:
         with self.accelerator.autocast():
             pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
         for name, pixels in pictures.items():
-            self.journal.picture(self.cfg.steps, name, pixels)
+            self.logger.picture(self.cfg.steps, name, pixels)
 
     @torch.no_grad()
     def _metrics(self, model: nn.Module, split: str) -> dict[str, float]:
@@ -296,17 +291,17 @@ class Trainer:
         window = self.meter.steps(step)
 
         def write() -> None:
-            outcome = self.outcome
-            state = {
-                "best": outcome.best,
-                "final": outcome.final,
+            state = self.state
+            values = {
+                "best": state.best,
+                "final": state.final,
                 "seconds": dict(self.clock.seconds),
                 "window": window,
-                "figures": {name: getattr(outcome, name) for name in FIGURES},
-                "data_fingerprint": outcome.data_fingerprint,
+                "figures": {name: getattr(state, name) for name in FIGURES},
+                "data_fingerprint": state.data_fingerprint,
             }
-            self.journal.check()
-            whole = Checkpoint(step, weights, average, optimizer, state)
+            self.logger.check()
+            whole = Checkpoint(step, weights, average, optimizer, values)
             checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
 
         processes.by_first(write)
@@ -322,7 +317,7 @@ class Trainer:
 
         def newest() -> dict[str, Any] | None:
             saved = checkpoint.load_newest(self.folder / "checkpoint", self.folder.name)
-            if saved is not None and saved.state["data_fingerprint"] != self.outcome.data_fingerprint:
+            if saved is not None and saved.state["data_fingerprint"] != self.state.data_fingerprint:
                 raise ConfigError(
                     f"data={self.cfg.data.name} has changed since {self.folder} was begun; choose another output_dir="
                 )
@@ -334,14 +329,14 @@ class Trainer:
             devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
             if self.average is not None and saved.average is not None:
                 devices.restore_average(self.average, saved.average, self.cfg.shard)
-            self.outcome.best, self.outcome.final = saved.state["best"], saved.state["final"]
+            self.state.best, self.state.final = saved.state["best"], saved.state["final"]
             for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
-                setattr(self.outcome, name, value)
+                setattr(self.state, name, value)
             for part, seconds in saved.state["seconds"].items():
                 self.clock.seconds[part] += seconds
             self.accelerator.print(f"going on from step {saved.step}")
         first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
-        processes.by_first(lambda: self.journal.begin(first, redone=set(self.examples) - {"train", "val"}))
+        processes.by_first(lambda: self.logger.begin(first, redone=set(self.examples) - {"train", "val"}))
         return first, window
 
     def _feed(self) -> Generator[Batch, None, None]:
@@ -367,7 +362,7 @@ class Trainer:
         return schedule.factor(step, self.cfg.steps, self.cfg.schedule)
 
     def _log(self, step: int, split: str, values: dict[str, float]) -> None:
-        self.journal.log(step, split, values, self.clock.elapsed)
+        self.logger.log(step, split, values, self.clock.elapsed)
 
 
 def _set_lr(group: dict[str, Any], lr: float) -> None:

@@ -5,11 +5,12 @@ parameter has the same role whether its model is trained alone or as a part of a
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import torch
 from tabulate import tabulate
 from torch import nn
 
@@ -29,6 +30,8 @@ DECAYING = {
     "weights": frozenset({Role.MATRIX, Role.CONVOLUTION, Role.EMBEDDING, Role.HEAD}),
     "all": frozenset(Role),
 }
+
+OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
 # Nothing but its name tells an embedding of positions from one of tokens: both are nn.Embedding.
 _POSITION = re.compile(r"wpe|pos(ition(al|s)?)?_?emb\w*|rel(ative)?_pos\w*|relative_attention_bias|token_type_emb\w*")

@@ -1,13 +1,10 @@
-"""What a run comes to, how it may end, and where it says so."""
+"""The state of a run: what it has come to, how it may end, and where it logs."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
-
-from recipes.files import write_picture
-from recipes.runs.record import Record
-from recipes.runs.tracker import Tracker
 
 
 class DivergedError(Exception):
@@ -22,36 +19,24 @@ class InterruptedRunError(Exception):
     """The run was asked to stop and has written a checkpoint."""
 
 
-@dataclass
-class Journal:
-    """Where measurements go: the record and its mirror on the first process, nowhere on the others."""
-
-    record: Record | None = None
-    tracker: Tracker | None = None
+class MetricLogger(Protocol):
+    """Where measurements go."""
 
     def check(self) -> None:
-        """Raise ConfigError where the record is not there any more."""
-        if self.record is not None:
-            self.record.check()
+        """Raise ConfigError where they cannot go any more."""
 
     def begin(self, step: int, redone: Collection[str] = ()) -> None:
         """Keep what was measured up to the step that the run goes on from."""
-        if self.record is not None and self.tracker is not None:
-            self.tracker.log(self.record.begin(step, redone))
 
     def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> None:
         """Record measurements of one step."""
-        if self.record is not None and self.tracker is not None:
-            self.tracker.log(self.record.log(step, split, values, seconds))
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
-        """Keep a picture, uint8 [H, W, C], as a PNG file in the run's folder."""
-        if self.record is not None and self.tracker is not None:
-            self.tracker.picture(step, name, write_picture(self.record.folder / f"{name}.png", pixels))
+        """Keep a picture, uint8 [H, W, C]."""
 
 
 @dataclass
-class Outcome:
+class RunState:
     """What a run has come to; filled while it goes on, so that a run cut short has its part."""
 
     metric: str = ""

@@ -13,8 +13,7 @@ from recipes import protocol
 from recipes.data.text import docpairs, stdlib
 from recipes.data.text.spans import PAD, SENTINELS, lengths, spans_in
 from recipes.errors import ConfigError
-from recipes.language import tokenizer_check
-from recipes.runs import experiment
+from recipes.runs import experiment, initial_weights
 from recipes.runs.record import folder_of, read_summary
 from tests.recipes.language.test_text_to_text import TINY, composed
 
@@ -133,7 +132,7 @@ def test_a_run_lowers_the_perplexity(tiny) -> None:
     assert (summary["metric"], summary["goal"]) == ("perplexity", "min")
     assert summary["final"] < 0.5 * cfg.model.args.vocab_size
     made = stdlib.tokenizer(cfg.model.args.vocab_size, (PAD, *SENTINELS), 60)
-    assert summary["tokenizer"] == tokenizer_check.fingerprint(made)
+    assert summary["tokenizer"] == initial_weights.fingerprint(made)
     assert np.isfinite(summary["test"])
 
 

@@ -1,16 +1,43 @@
-"""What the rows of an embedding stand for: weights are of use only with the tokenizer that they were trained with."""
+"""The weights that a run starts from (`init_from=`): of use only with the tokenizer that they were trained with."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 from tokenizers import Tokenizer
 
 from recipes.data import cache
 from recipes.data.text import bpe
 from recipes.errors import ConfigError
-from recipes.runs import record
+from recipes.runs import prerequisite, record
+from recipes.training import checkpoint
 
 RUN_DEPTH = 3  # folders above a checkpoint's file, in which a run's record may lie
+
+
+Weights = dict[str, torch.Tensor]
+
+
+def loader(cfg: DictConfig) -> Callable[[Tokenizer | None], Callable[[], Weights]] | None:
+    """What gives a run its first weights, or None where they are drawn.
+
+    Called with the run's tokenizer, it does the prerequisite run where one is named and not done yet; what it returns
+    then reads the weights.
+    """
+    if cfg.init_from is None:
+        return None
+
+    def found(tokenizer: Tokenizer | None) -> Callable[[], Weights]:
+        source = prerequisite.source(cfg)
+
+        def weights() -> Weights:
+            check(cfg, source, tokenizer)
+            return checkpoint.load_weights(source)
+
+        return weights
+
+    return found
 
 
 def fingerprint(tokenizer: Tokenizer | None) -> str | None:
