@@ -182,6 +182,45 @@ def test_each_of_three_hundred_bad_commands_names_all_its_mistakes(
     answer_all(300, 2, monkeypatch, capfd)
 
 
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("optim=null", "optim=null"),
+        ("tuned=null", "tuned=null"),
+        ("~task", "~task"),
+        ("~seed", "~seed"),
+        ("~schedule.name", "~schedule.name"),
+        ("+foo=1", "foo is unknown"),
+        ("+foo.bar=1", "foo is unknown"),
+        ("++lr=1", "optim.lr"),
+        ("+schedule.warmup=1", "schedule.warmup is unknown"),
+        ("+data.size=1", "data.size is unknown"),
+    ],
+)
+def test_what_nothing_reads_is_not_added_and_what_every_run_has_is_not_taken_away(
+    typed: str, named: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    answer([Mistake(typed, named), Mistake("steps=abc", "steps=abc")], monkeypatch, capfd, multirun=False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("seed=range(0,1000000000)", "1,000,000,000 runs"),
+        ("seed=range(0,3,0)", "gives no value"),
+        ("seed=range(3,0)", "gives no value"),
+        ("seed=glob(*)", "gives no value"),
+        ("optim=glob(z*)", "gives no value"),
+    ],
+)
+def test_sweeps_of_nothing_and_of_more_than_can_be_listed(
+    typed: str, named: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    answer([Mistake(typed, named)], monkeypatch, capfd, multirun=True)
+
+
 def process(mistakes: list[Mistake], folder: Path) -> float:
     """The same in a process of its own; returns its CPU seconds."""
     environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}

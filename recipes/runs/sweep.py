@@ -176,9 +176,11 @@ def _settle(line: dict[str, Any]) -> None:
 def _print_plan(config_of_sweep: Any) -> int:
     """A line for each run of a plain sweep; returns the exit status."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = OverridesParser.create().parse_overrides(list(config_of_sweep.hydra.overrides.task))
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    parsed = parser.parse_overrides(list(config_of_sweep.hydra.overrides.task))
     runs = [run for batch in BasicSweeper.split_arguments(parsed, None) for run in batch]
     print(f"{len(runs)} runs:")
     for run in runs:

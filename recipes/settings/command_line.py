@@ -1,7 +1,9 @@
 """A command line before Hydra acts on it: all of its mistakes at once, each with what to type instead."""
 
+import dataclasses
 import difflib
 import importlib
+import math
 import os
 import re
 import shlex
@@ -12,7 +14,7 @@ from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -55,6 +57,7 @@ ALSO_CALLED = {
 } | {name: f"hydra.sweeper.{name}" for name in ("trials", "seeds", "first_seed", "trial_seed", "extend")}
 # Set by the files that a name chooses; a run that says otherwise of itself would be another's.
 CHOSEN_BY_NAME = {"task.recipe": "task=", "data.module": "data=", "scale.name": "scale="}
+MOST_RUNS = 100_000  # of one sweep: Hydra lists them all before the first begins
 MOST_VALUES = 64  # of one swept setting, that are looked at one by one; a range of a thousand seeds is not
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -72,6 +75,8 @@ def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
     found: list[str] = []
     with schema.composing():
         parsed = [override for text in arguments if (override := _parsed(text, found)) is not None]
+        if unlistable := _unlistable(parsed):
+            return [*found, *unlistable]
         groups = [override for override in parsed if _is_group(override)]
         values = [override for override in parsed if not _is_group(override)]
         chosen = [(override, _choices(override, found)) for override in groups]
@@ -168,10 +173,39 @@ def _single(override: Override) -> Iterator[Override]:
         return
     if not override.is_discrete_sweep():
         return  # intervals are for other sweepers, which say so
-    values = list(override.sweep_string_iterator())
+    values = list(_given(override))
     parser = OverridesParser.create()
     for value in values[:MOST_VALUES] + values[MOST_VALUES:][-1:]:
         yield parser.parse_override(f"{override.get_key_element()}={value}")
+
+
+def _unlistable(parsed: Sequence[Override]) -> list[str]:
+    """Sweeps that give no values, or more runs than can be listed."""
+    sweeps = {str(override.input_line): _values(override) for override in parsed if override.is_discrete_sweep()}
+    runs = math.prod(sweeps.values())
+    if runs > MOST_RUNS:
+        most = max(sweeps, key=lambda text: sweeps[text])
+        return [f"{most}: a sweep of {runs:,} runs; the most are {MOST_RUNS:,}"]
+    return [f"{text} gives no value" for text, values in sweeps.items() if not values]
+
+
+def _given(override: Override) -> Iterator[str]:
+    """The values of a sweep, as they are typed one by one."""
+    swept = override.value()
+    if isinstance(swept, Glob):
+        return iter(swept.filter(_known(override.key_or_group)))
+    return override.sweep_string_iterator()
+
+
+def _values(override: Override) -> int:
+    """How many values a sweep gives, without writing out those of a range."""
+    swept = override.value()
+    if isinstance(swept, Glob):
+        return len(list(_given(override)))
+    if not isinstance(swept, RangeSweep):
+        return sum(1 for _ in override.sweep_iterator())
+    start, stop, step = (float(value or 0) for value in (swept.start, swept.stop, swept.step))
+    return max(0, math.ceil((stop - start) / step)) if step else 0
 
 
 def _known(group: str) -> list[str]:
@@ -187,9 +221,10 @@ def _choices(override: Override, found: list[str]) -> list[str]:
     """The overrides of a group, one for each name that it is given; for a name that is unknown, one that is like it."""
     group, key = override.key_or_group, override.get_key_element()
     if override.is_delete():
-        return [override.input_line or key]
+        found.append(f"{override.input_line} takes away what every run has; choose another with {group}=")
+        return []
     if override.is_sweep_override():
-        given = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+        given = list(_given(override)) if override.is_discrete_sweep() else []
     else:
         given = [override.get_value_element_as_str()]
     if group == "experiment" and not key.startswith("+"):
@@ -199,7 +234,7 @@ def _choices(override: Override, found: list[str]) -> list[str]:
     names = []
     for name in given:
         close = difflib.get_close_matches(name, known or [], n=1)
-        if known is None or name in known or name == "null":
+        if known is None or name in known:
             names.append(name)
             continue
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -242,7 +277,8 @@ def _apply(override: Override, cfg: DictConfig, found: list[str], broken: Sequen
             f"{override.input_line} is not for the command line: {CHOSEN_BY_NAME[key]} with a known name sets it"
         )
         return
-    if not override.is_delete() and (wrong := _mistyped(override, cfg)):
+    wrong = _always_there(override, cfg) if override.is_delete() else _mistyped(override, cfg) or _added(override, cfg)
+    if wrong:
         found.append(wrong)
         return
     try:
@@ -284,6 +320,41 @@ def _mistyped(override: Override, cfg: DictConfig) -> str | None:
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         return None
     return None if type(value) is kind else f"{typed} must be {KINDS[kind]}{optional}"
+
+
+def _always_there(override: Override, cfg: DictConfig) -> str | None:
+    """Where a setting of the schema is taken away, what to do instead."""
+    key = override.key_or_group
+    above, _, name = key.rpartition(".")
+    parent = OmegaConf.select(cfg, above, default=None) if above else cfg
+    if key.startswith("hydra") or not isinstance(parent, DictConfig) or name not in parent or not _of_schema(parent):
+        return None
+    return f"{override.input_line} takes away what every run has; set another value with {key}="
+
+
+def _added(override: Override, cfg: DictConfig) -> str | None:
+    """Where a name that nothing reads is added beside those of the schema: a run of its own, for nothing."""
+    node: Any = cfg
+    parts = override.key_or_group.split(".")
+    if parts[0] == "hydra":
+        return None
+    for index, name in enumerate(parts):
+        if not isinstance(node, DictConfig) or not _of_schema(node):
+            return None
+        if name not in node:
+            known = sorted(str(key) for key in node if key != "hydra")
+            key, above = ".".join(parts[: index + 1]), ".".join(parts[:index])
+            if also := ALSO_CALLED.get(override.key_or_group) or _elsewhere(name, cfg):
+                return f"{key} is unknown; did you mean {also}?"
+            below = f" below {above}" if above else ""
+            return f"{key} is unknown; known{below}: {', '.join(known)}{validation.near(name, known)}"
+        node = node._get_node(name)
+    return None
+
+
+def _of_schema(node: DictConfig) -> bool:
+    """Whether a node has the keys of a class, and no others."""
+    return dataclasses.is_dataclass(OmegaConf.get_type(node))
 
 
 def _float(value: int) -> float:
