@@ -86,9 +86,10 @@ def main() -> int:
     import io
 
     from recipes.runs import cli, prerequisite
-    from recipes.settings import schema
+    from recipes.settings import command_line, schema
 
     try:
+        command_line.check(arguments.overrides)
         steps = (rounds + 1) * block + 1  # one block to warm up; the turn after the last needs one step more
         fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
         cfg = schema.composed([*arguments.overrides, *fixed])
@@ -99,7 +100,7 @@ def main() -> int:
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        print(*(f"error: {said}" for said in line.splitlines()), sep="\n", file=sys.stderr)
         return 2
     beside = [(before + after) / 2 for before, after in itertools.pairwise(bare)]
     low, kept, high = statistics.quantiles([b / o for o, b in zip(ours, beside, strict=True)], n=4)

@@ -125,13 +125,14 @@ def main(arguments: list[str] | None = None) -> int:
     from recipes.minimal_loop import BareLoop, device_of
     from recipes.runs import cli
     from recipes.runs.experiment import versions
-    from recipes.settings import schema
+    from recipes.settings import command_line, schema
     from reports.tables.number_format import columns, laid_out
 
     given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
     names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")
     rest = [text for text in options.overrides if text != given]
     try:
+        command_line.check([*rest, f"optim={names[0]}"])
         first = schema.composed([*rest, f"optim={options.reference}"] if options.against is None else options.overrides)
         import torch
 
@@ -148,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        print(*(f"error: {said}" for said in line.splitlines()), sep="\n", file=sys.stderr)
         return 2
     result = {
         "task": first.task.name,

@@ -20,7 +20,7 @@ def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
     """Upload one record; returns how many steps were sent.
 
     Raises:
-        ConfigError: the record's config cannot be read.
+        ConfigError: the record's config or summary cannot be read.
     """
     import wandb
 
@@ -28,7 +28,9 @@ def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
     from recipes.runs.record import read_summary
     from recipes.runs.tracker import identity
 
-    summary = read_summary(folder) or {}
+    summary = read_summary(folder)
+    if summary is None:
+        raise ConfigError("summary.json is torn")
     try:
         config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         named = identity(project, entity, config, folder.name, summary.get("created"))

@@ -195,6 +195,8 @@ def test_each_of_three_hundred_bad_commands_names_all_its_mistakes(
         ("++lr=1", "optim.lr"),
         ("+schedule.warmup=1", "schedule.warmup is unknown"),
         ("+data.size=1", "data.size is unknown"),
+        ("trials=3", "scripts/tune.py"),
+        ("optim.lr=null", "optim.lr=null"),
     ],
 )
 def test_what_nothing_reads_is_not_added_and_what_every_run_has_is_not_taken_away(

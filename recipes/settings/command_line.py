@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recipes.errors import ConfigError
 from recipes.settings import schema, signatures, validation
 from recipes.settings.arguments import is_number
 from recipes.settings.schema import CONF
@@ -61,6 +62,17 @@ MOST_RUNS = 100_000  # of one sweep: Hydra lists them all before the first begin
 MOST_VALUES = 64  # of one swept setting, that are looked at one by one; a range of a thousand seeds is not
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def check(overrides: Sequence[str]) -> None:
+    """Refuse the overrides of one run that have mistakes.
+
+    Raises:
+        ConfigError: with a line for each.
+    """
+    schema.register()
+    if found := mistakes(overrides):
+        raise ConfigError("\n".join(found))
 
 
 def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
@@ -345,7 +357,7 @@ def _added(override: Override, cfg: DictConfig) -> str | None:
             known = sorted(str(key) for key in node if key != "hydra")
             key, above = ".".join(parts[: index + 1]), ".".join(parts[:index])
             if also := ALSO_CALLED.get(override.key_or_group) or _elsewhere(name, cfg):
-                return f"{key} is unknown; did you mean {also}?"
+                return _called(key, also, cfg)
             below = f" below {above}" if above else ""
             return f"{key} is unknown; known{below}: {', '.join(known)}{validation.near(name, known)}"
         node = node._get_node(name)
@@ -384,10 +396,17 @@ def _unapplied(override: Override, cfg: DictConfig, error: Exception) -> str:
     else:
         adding = ""
     if also := ALSO_CALLED.get(key) or _elsewhere(name, cfg):
-        return f"{key} is unknown; did you mean {also}?"
+        return _called(key, also, cfg)
     hint = validation.near(name, known)
     below = f" below {above}" if above and known else ""
     return f"{key} is unknown; known{below}: {', '.join(known) or 'none'}{adding}{hint}"
+
+
+def _called(key: str, also: str, cfg: DictConfig) -> str:
+    """The setting that a name stands for; one of the protocol is there where something is tuned."""
+    if also.startswith("hydra.sweeper.") and key not in cfg.hydra.sweeper:
+        return f"{key} is unknown; it is for python scripts/tune.py"
+    return f"{key} is unknown; did you mean {also}?"
 
 
 def _elsewhere(name: str, cfg: DictConfig) -> str | None:

@@ -244,17 +244,18 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
     if example is None or isinstance(example, list) or (value is None and name in NULLABLE):
         return []
     if isinstance(example, bool):
-        return [] if isinstance(value, bool) else [f"{key}={value} must be true or false"]
+        return [] if isinstance(value, bool) else [f"{key}={_typed(value)} must be true or false"]
     if isinstance(example, int):
         least = 1 if example >= 1 and not name.endswith("_id") else 0
         right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= COUNT
-        return [] if right else [f"{key}={value} must be a whole number of at least {least} and at most {COUNT}"]
+        allowed = f"a whole number of at least {least} and at most {COUNT}"
+        return [] if right else [f"{key}={_typed(value)} must be {allowed}"]
     if isinstance(example, float):
         if not is_number(value):
-            return [f"{key}={value} must be a finite number"]
+            return [f"{key}={_typed(value)} must be a finite number"]
         share = "drop" in name
         return [f"{key}={value} must lie in [0, 1)"] if share and not 0 <= value < 1 else []
-    return [] if isinstance(value, str | list) else [f"{key}={value} must be a text, as {example}"]
+    return [] if isinstance(value, str | list) else [f"{key}={_typed(value)} must be a text, as {example}"]
 
 
 def _optimizer(values: Mapping[str, Any]) -> list[str]:
@@ -264,9 +265,10 @@ def _optimizer(values: Mapping[str, Any]) -> list[str]:
     found = []
     for key in ("lr", "weight_decay"):
         if not is_number(optim.get(key)) or optim[key] < 0:
-            found.append(f"optim.{key}={optim.get(key)} must be a finite number of at least 0")
+            found.append(f"optim.{key}={_typed(optim.get(key))} must be a finite number of at least 0")
     if optim.get("_partial_") is not True:
-        found.append(f"optim._partial_={optim.get('_partial_')} must be true: the class waits for the parameters")
+        partial = _typed(optim.get("_partial_"))
+        found.append(f"optim._partial_={partial} must be true: the class waits for the parameters")
     try:
         taken = signatures.arguments(str(optim.get("_target_")))
     except signatures.NotAnOptimizerError as error:

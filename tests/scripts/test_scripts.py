@@ -169,12 +169,16 @@ def test_a_record_is_uploaded_once(tmp_path: Path) -> None:
     bad = folder.with_name("bad")
     write_record(bad)
     (bad / "config.yaml").unlink()
+    torn = folder.with_name("torn")
+    write_record(torn)
+    (torn / "summary.json").write_text('{"status": "comp')
     last = run(*command, **environment)
-    assert last.stdout == f"1/2 {folder}: 2 steps sent\n"
+    assert last.stdout == f"1/3 {folder}: 2 steps sent\n"
     assert last.returncode == 1
-    missing, count = last.stderr.splitlines()
-    assert missing == f"2/2 {bad}: not uploaded (config.yaml is missing; a restored record has none)"
-    assert count == "1 of 2 records could not be uploaded"
+    missing, half, count = last.stderr.splitlines()
+    assert missing == f"2/3 {bad}: not uploaded (config.yaml is missing; a restored record has none)"
+    assert half == f"3/3 {torn}: not uploaded (summary.json is torn)"
+    assert count == "2 of 3 records could not be uploaded"
     assert len(json.loads(kept.read_text())) == 2
 
 
@@ -185,6 +189,15 @@ def test_nothing_is_uploaded_without_a_login(tmp_path: Path) -> None:
     assert "wandb login" in done.stderr
     assert "--offline" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("script", ["overhead.py", "speed.py"])
+def test_all_mistakes_of_a_timing_are_named_at_once(script: str) -> None:
+    done = run(ROOT / "scripts" / script, "lr=1", "steps=x", "optim.lr=abc")
+    assert done.returncode in (1, 2)
+    unknown, *values = done.stderr.splitlines()
+    assert unknown == "error: lr is unknown; did you mean optim.lr?"
+    assert [line.split()[1] for line in values] == ["steps=x", "optim.lr=abc"]
 
 
 def test_the_overhead_is_measured() -> None:
