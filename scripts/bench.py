@@ -34,6 +34,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 ROOT = Path(__file__).resolve().parent.parent
 LR = 1e-9  # the weights stay where they are, however many steps
 WARM = 2  # steps before any is timed: state is made, caches are warm

@@ -10,6 +10,8 @@ import io
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 EXAMPLES = """\
 examples:
   python scripts/compare.py outputs                          all that has run

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 RELATIVE = 10.0  # relative levels: weights of these models are about a tenth in size
 
 

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes.errors import ConfigError
-from recipes.runs import cli
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the packages of this checkout
+
+from recipes.errors import ConfigError  # noqa: E402
+from recipes.runs import cli  # noqa: E402
+
 CONF = ROOT / "conf"
 KINDS = ("tasks", "optimizers", "data", "scales", "experiments")
 FOLDERS = {"optimizers": "optim", "data": "data", "scales": "scale", "experiments": "experiment"}

@@ -14,6 +14,8 @@ import csv
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "reports" / "published" / "centres.csv"
 FOLDER = ROOT / "conf" / "tuned" / "embedded"

@@ -18,11 +18,14 @@ optimizer O, `O/P`, the parameter after each recorded step; for `lion_bfloat16` 
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
 
 STEPS = 50
 RECORDED = (1, 2, 5, 20, 50)

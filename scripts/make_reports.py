@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 PUBLISHED = Path(__file__).resolve().parent.parent / "reports" / "published"
 
 

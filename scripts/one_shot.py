@@ -20,6 +20,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = ROOT / "reports" / "paper" / "llm_one_shot_tasks.csv"
 FIGURES = ("exact_match", "em", "acc_norm", "acc")  # the first of these that a task has

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 
 def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float], list[float], float]:
     """Take turns.

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 
 def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
     """Upload one record; returns how many steps were sent.

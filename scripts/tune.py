@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+
 RUN = Path(__file__).resolve().parent.parent / "run.py"
 HELP = """\
 usage: tune.py task=<names> optim=<names or all> [name=value ...]

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.settings import schema
+from recipes.settings import schema, signatures
 from recipes.settings.schema import Config
 
 # Where a run is written, how it is watched and what it is computed on: settings that do not decide its result.
@@ -76,9 +76,30 @@ def choices(cfg: DictConfig) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent, {})
         node.pop(key, None)
+    _leave_out_defaults(values["optim"])
     if values["data"].get("path") is not None:
         values["data"].pop("hub", None)  # the path goes before it
     return _identified(_chosen(values, dataclasses.asdict(Config())), cfg)
+
+
+def _leave_out_defaults(optim: dict[str, Any]) -> None:
+    """Drop arguments that were added at their class's default: `+optim.cautious=false` chooses nothing.
+
+    Those that the optimizer's own file sets stay, whatever a library makes its default.
+    """
+    try:
+        defaults = signatures.arguments(str(optim.get("_target_"))) or {}
+    except signatures.NotAnOptimizerError:
+        return
+    for name in set(optim) & set(defaults) - _set_by_file(str(optim["name"])):
+        if optim[name] == defaults[name].default:
+            del optim[name]
+
+
+@lru_cache
+def _set_by_file(name: str) -> frozenset[str]:
+    file = schema.CONF / "optim" / f"{name}.yaml"
+    return frozenset(OmegaConf.load(file)) if file.is_file() else frozenset()
 
 
 def _chosen(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

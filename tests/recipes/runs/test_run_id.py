@@ -36,6 +36,8 @@ from recipes.settings.schema import Config
         "ema_decay=0.9",
         "eval_every=7",
         "init_from=timm/vit",
+        "+optim.cautious=true",
+        "+optim.fused=false",
     ],
 )
 def test_the_id_changes_with_what_decides_the_result(tiny, change: str) -> None:
@@ -61,6 +63,9 @@ def test_the_id_changes_with_what_decides_the_result(tiny, change: str) -> None:
         "init_from=null",
         "schedule.final_factor=0",
         "optim.betas=[0.90,99e-2]",
+        "+optim.cautious=false",
+        "+optim.foreach=null",
+        "+optim.fused=null",
     ],
 )
 def test_the_id_does_not_change_with_execution_spelling_or_defaults(tiny, change: str) -> None:
