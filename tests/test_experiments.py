@@ -140,5 +140,5 @@ def test_its_file_begins_with_its_command_and_says_what_the_paper_found(name):
 
 
 def test_claims_name_experiments_that_are_there():
-    claims = yaml.safe_load((ROOT / "reports" / "claims.yaml").read_text())
+    claims = yaml.safe_load((ROOT / "reports" / "claims" / "claims.yaml").read_text())
     assert {claim["experiment"] for claim in claims} <= set(EXPERIMENTS)

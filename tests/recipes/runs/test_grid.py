@@ -48,8 +48,8 @@ def test_an_extension_repeats_nothing_and_lies_around_the_best(centre, trials, m
     tried = around(centre, trials)
     best = data.draw(st.sampled_from(tried))
     added = extended(centre, tried, best, more)
-    assert len(set(added)) == len(added) >= min(more, 3)  # without decay, few are left within reach
-    assert centre[1] == 0 or len(added) == more
+    most = MOST if centre[1] > 0 else 2 * REACH + 1
+    assert len(set(added)) == len(added) == min(more, most - trials)
     assert not set(added) & set(tried)
     if centre[1] > 0 and best != centre and trials == 9:
         nearest = added[0]
