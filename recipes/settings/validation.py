@@ -183,6 +183,11 @@ def _names(values: Mapping[str, Any]) -> list[str]:
             safe_name(names[key], key)
         except ConfigError as error:
             found.append(str(error))
+    if isinstance(optim, dict) and (file := schema.CONF / "optim" / f"{optim.get('name')}.yaml").is_file():
+        target = _setting(file).get("_target_")
+        others = {_setting(other).get("_target_") for other in file.parent.glob("*.yaml")} - {target}
+        if optim.get("_target_") in others:  # its rows would stand in tables under the other's name
+            found.append(f"optim.name={optim['name']} is the name of {target}, not of {optim['_target_']}")
     for key in TEXTS:
         value = values.get(key)
         if value is not None and not str(value).strip():
