@@ -129,6 +129,7 @@ VALUES = {
     "optim=adamw +optim.amsgrad=1": r"optim\.amsgrad=1 must be true or false$",
     "optim=adamw optim.eps=-1": r"optim\.eps=-1 must be a finite number of at least 0$",
     "optim._target_=builtins.dict": r"_target_=builtins\.dict is not a torch\.optim\.Optimizer$",
+    "optim.momentum_dtype=foo": r"optim\.momentum_dtype=foo must be the name of a type: float32, .*, or null$",
     "optim.name=adamw": r"optim\.name=adamw is the name of torch\.optim\.AdamW, not of lion\.Lion$",
     "optim._target_=torch.optim": r"_target_=torch\.optim is a module, not a class$",
     "optim.name=../../up": r"optim\.name is '\.\./\.\./up', which cannot name a folder",

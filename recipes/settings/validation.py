@@ -24,6 +24,7 @@ DESCRIPTION = ("name", "variant")
 HYDRAS = ("_target_", "_partial_", "_convert_")
 DECAY_RULES = ("weights", "all")  # of recipes/training/param_groups.py, which imports torch
 
+DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
 LONGEST_PART = 255  # bytes of a file's name, on the file systems that there are
 PROCESSES = 1024  # each is a process or a thread of this machine
@@ -305,6 +306,11 @@ def _unfit(name: str, value: Any, argument: signatures.Argument) -> str | None:
         return None if right else f"{least} numbers in [0, 1), as in optim.betas=[0.9,0.99]"
     if name == "eps" and not isinstance(value, list):
         return None if is_number(value) and value >= 0 else f"a finite number of at least 0{null}"
+    if name.endswith("dtype"):
+        names = ", ".join(DTYPES)
+        return None if str(value).removeprefix("torch.") in DTYPES else f"the name of a type: {names}{null}"
+    if name == "momentum":
+        return None if is_number(value) and 0 <= value < 1 else f"a number in [0, 1){null}"
     plain = re.sub(r"\bOptional\[|\]|\bNone\b|\bTensor\b|[ |]", "", annotation)
     if plain == "float" or (not annotation and isinstance(default, float)):
         return None if is_number(value) else f"a finite number{null}"
