@@ -127,6 +127,8 @@ def _identified(value: Any, cfg: DictConfig, key: str = "") -> Any:
         return value
     if value.startswith(schema.RUN):
         return _id_of(value, cfg.scale.name)
+    if key == "hub":
+        return value.rstrip("/")
     return _place(value) if key in PATHS else value
 
 
@@ -168,7 +170,13 @@ def _files(place: str) -> Iterator[tuple[str, str, int]]:
     if not os.path.isdir(place):  # noqa: PTH112 (a data set has a million files: no Path for each)
         yield Path(place).suffix, place, Path(place).stat().st_size
         return
-    for folder, folders, names in os.walk(place):
+    entered = set()
+    for folder, folders, names in os.walk(place, followlinks=True):  # class folders may be links
+        stat = os.stat(folder)  # noqa: PTH116
+        if (stat.st_dev, stat.st_ino) in entered:  # a link that leads back
+            folders.clear()
+            continue
+        entered.add((stat.st_dev, stat.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             path = os.path.join(folder, name)  # noqa: PTH118

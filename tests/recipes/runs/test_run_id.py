@@ -147,6 +147,25 @@ def test_the_hub_name_counts_only_where_no_path_goes_before_it(tiny, tmp_path: P
     assert run_id(tiny("data.hub=a/b")) == run_id(tiny("data.hub=a/b/"))
 
 
+def test_linked_class_folders_count_by_what_they_hold(tiny, tmp_path: Path) -> None:
+    """And a link that leads back to where it lies is no endless walk."""
+    for name, content in (("one", "a"), ("two", "b")):
+        (tmp_path / f"held-{name}").mkdir()
+        (tmp_path / f"held-{name}" / "x.txt").write_text(content)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "class").symlink_to(tmp_path / f"held-{name}")
+        (tmp_path / name / "again").symlink_to(tmp_path / name)
+    ids = [run_id(tiny(f"data.path={tmp_path / name}")) for name in ("one", "two")]
+    assert ids[0] != ids[1]
+
+
+def test_a_folder_that_is_called_like_a_hub_name_changes_nothing(tiny, tmp_path: Path, monkeypatch) -> None:
+    before = run_id(tiny("data.hub=a/b"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert run_id(tiny("data.hub=a/b")) == before
+
+
 def test_a_file_that_has_a_settings_value_as_its_name_changes_nothing(tiny, tmp_path: Path, monkeypatch) -> None:
     before = run_id(tiny())
     monkeypatch.chdir(tmp_path)
