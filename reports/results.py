@@ -11,14 +11,13 @@ import pandas as pd
 import yaml
 
 from reports.claims import judge
+from reports.protocol import REFERENCE
 from reports.records.landscape import read_landscape
 from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.statistics.tuning_curves import tuning_curve
 from reports.tables.comparison import Table, build_tables
 from reports.tables.paper_comparison import main_tables
-
-REFERENCE, HIGHLIGHT = "adamw", "lion"
 
 
 @dataclass(frozen=True)

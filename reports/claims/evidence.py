@@ -17,14 +17,15 @@ import pandas as pd
 from scipy import stats
 
 from reports.plots.tuning import batch_groups
+from reports.protocol import REFERENCE, SUBJECT
 from reports.records.reader import read_metrics
-from reports.statistics.intervals import Difference, mean_and_sd, paired_difference
+from reports.statistics.families import difference
+from reports.statistics.intervals import Difference, mean_and_sd
 from reports.statistics.learning_curves import seed_curves
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import Contender
 from reports.tables.comparison import Row, Table
 
-SUBJECT, REFERENCE = "lion", "adamw"
 # AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
 PAPER_BETAS = {"betas 0.9 0.999": "betas 0.9 0.99", "betas 0.9 0.99": "betas 0.95 0.98"}
 PAPER_MOMENTUM = "momentum_dtype bfloat16"
@@ -81,8 +82,7 @@ def kinds_of(found: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:
 
 def kind_difference(table: Table, ours: Contender, theirs: Contender, comparisons: int) -> Difference:
     """Compare two kinds on the split that their table compares."""
-    column = "test" if table.split == "test" else "final"
-    return paired_difference(ours.by_seed(column), theirs.by_seed(column), comparisons=comparisons)
+    return difference(ours, theirs, "test" if table.split == "test" else "final", comparisons)
 
 
 def batch_rows(found: Evidence) -> list[list[tuple[Table, Row]]]:

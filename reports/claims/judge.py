@@ -1,7 +1,8 @@
 """Judge the claims in reports/claims/claims.yaml by records, and by nothing else: no records, no verdict.
 
-Records count where the protocol was followed (reports/protocol.py); below its trials and fresh seeds, a claim is not
-run. Every verdict rests on an interval; where the records give none, the verdict is "not judged".
+Records count where the protocol was followed (reports/protocol.py) and the chosen setting is enclosed by what was
+tried; below its trials and fresh seeds, a claim is not run. Every verdict rests on an interval; where the records give
+none, the verdict is "not judged".
 
 Each `test` there is one function here: from the tables, and its arguments in the file, to a verdict and the evidence
 for it in words. Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
@@ -20,8 +21,6 @@ import pandas as pd
 import yaml
 
 from reports.claims.evidence import (
-    REFERENCE,
-    SUBJECT,
     Evidence,
     Kinds,
     above,
@@ -35,7 +34,7 @@ from reports.claims.evidence import (
     tied_values,
     train_loss,
 )
-from reports.protocol import FRESH_SEEDS, TIMING_ROUNDS
+from reports.protocol import FRESH_SEEDS, REFERENCE, SUBJECT, TIMING_ROUNDS
 from reports.records.speeds import STEPS
 from reports.statistics.intervals import Difference, paired_difference
 from reports.tables.comparison import Row, Table
@@ -65,6 +64,11 @@ def evaluate(
     tables: Sequence[Table], speeds: pd.DataFrame, landscape: pd.DataFrame | None = None, path: Path = CLAIMS
 ) -> list[Verdict]:
     """Judge every claim in the file, in its order."""
+    open_tasks = {
+        table.comparison.task
+        for table in main_tables(tables)
+        if any((row := row_of(table, name)) and row.open and not row.untuned for name in (SUBJECT, REFERENCE))
+    }
     tables = [by_protocol(table) for table in tables]
     timed = speeds[speeds["rounds"] >= TIMING_ROUNDS] if "rounds" in speeds else speeds.iloc[:0]
     found = Evidence(main_tables(tables), tables, timed, pd.DataFrame() if landscape is None else landscape)
@@ -75,6 +79,11 @@ def evaluate(
         given = {name: value for name, value in entry.items() if name in wanted and name != "tasks"}
         main = [t for t in found.main if "tasks" not in entry or t.comparison.task in entry["tasks"]]
         word, evidence = test(Evidence(main, found.tables, found.speeds, found.landscape), **given)
+        if word == "not run" and (tasks := open_tasks & set(entry.get("tasks", open_tasks))):
+            word, evidence = (
+                "not judged",
+                f"the chosen setting is not enclosed by what was tried: {', '.join(sorted(tasks))}",
+            )
         about = {name: entry[name] for name in ("id", "claim", "source", "experiment", "measure", "rule")}
         verdicts.append(Verdict(**about, verdict=word, evidence=evidence))
     return verdicts
@@ -82,7 +91,7 @@ def evaluate(
 
 def by_protocol(table: Table) -> Table:
     """Return a table with those of its rows that claims may be judged by."""
-    followed = {row.optim for row in table.rows if not row.untuned}
+    followed = {row.optim for row in table.rows if not row.untuned and not row.open}
     contenders = [contender for contender in table.comparison.contenders if contender.label in followed]
     rows = [row for row in table.rows if row.optim in followed]
     return replace(table, rows=rows, comparison=replace(table.comparison, contenders=contenders))

@@ -9,7 +9,8 @@ import pandas as pd
 
 from reports.page import content as page
 from reports.plots.tuning import batch_groups, grid_of
-from reports.results import HIGHLIGHT, Results, facts, tuning_curves
+from reports.protocol import SUBJECT
+from reports.results import Results, facts, tuning_curves
 from reports.statistics.learning_curves import Curve, read_curve
 from reports.tables.comparison import Row, Table
 from reports.tables.number_format import slugs
@@ -59,7 +60,7 @@ def build(results: Results) -> page.Page:
     ]
     text = ["Claims of the paper and of its critics, each judged by the records at the scale run and by nothing else."]
     sections.insert(0, page.Section("Claims", "claims", text, claims))
-    summary = [*results.about["text"], *summary_lines(results.tables, HIGHLIGHT)]
+    summary = [*results.about["text"], *summary_lines(results.tables, SUBJECT)]
     assert len(set(tasks)) == len(tasks), "one main comparison a task"
     return page.Page(results.about["title"], summary, facts(results), sections)
 

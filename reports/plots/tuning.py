@@ -130,6 +130,8 @@ def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
     free = {"batch_size", "steps", "conditions"}
     groups: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
+        if table.variants:
+            continue
         key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
         groups.setdefault((table.comparison.task, *key), []).append(table)
     several = [sorted(group, key=lambda t: t.comparison.batch_size or 0) for group in groups.values()]

@@ -178,7 +178,7 @@ def summary_lines(tables: Sequence[Table], optim: str) -> list[str]:
     for table, title in zip(tables, titles(tables), strict=True):
         row = next((row for row in table.rows if row.optim == optim), None)
         base = next((row for row in table.rows if row.is_reference), None)
-        if row is None or base is None:
+        if row is None or base is None or table.variants:
             continue
         lines.append(f"{title} on {table.comparison.data}: {_sentence(row, base, table)}")
     return lines
@@ -199,4 +199,11 @@ def _sentence(row: Row, base: Row, table: Table) -> str:
     return (
         f"{table.split} {table.comparison.metric}{direction}, {row.optim} {ours}, {base.optim} {theirs}, "
         f"difference {fixed(row.difference, 4, '+')}{between} over {row.common_seeds} seeds: {words}"
+        + _open_in_words(row, base)
     )
+
+
+def _open_in_words(*rows: Row) -> str:
+    """Name the rows whose setting is not enclosed by what was tried."""
+    names = [row.optim for row in rows if row.open]
+    return f" (settings of {' and '.join(names)} not enclosed: a better one may lie beyond)" if names else ""

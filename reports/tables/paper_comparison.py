@@ -66,7 +66,7 @@ def main_tables(tables: Sequence[Table]) -> list[Table]:
 
 def main_table(tables: Sequence[Table], task: str) -> Table | None:
     """Return a task's main comparison: that of most optimizers and, among these, of most runs."""
-    of_task = [table for table in tables if table.comparison.task == task]
+    of_task = [table for table in tables if table.comparison.task == task and not table.variants]
     return max(of_task, key=lambda t: (len(t.rows), sum(row.runs for row in t.rows)), default=None)
 
 
