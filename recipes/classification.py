@@ -20,6 +20,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import nn
 from torch.nn import functional as F
 
+from recipes import protocol
 from recipes.data.images.arrays import ImageArrays
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
@@ -30,7 +31,7 @@ from recipes.training.sampler import Batch, Examples, Key, draw
 TRAIN = "train"
 
 
-class Recipe:
+class Recipe(protocol.Recipe):
     """One model of the family on one data set."""
 
     learns_from = "images with labels"

@@ -17,6 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from recipes import protocol
 from recipes.contrastive import retrieval
 from recipes.contrastive.loss import info_nce
 from recipes.contrastive.two_towers import TwoTowers
@@ -41,12 +42,13 @@ ARGS = (
 FEATURE_BATCH = 500
 
 
-class Recipe:
+class Recipe(protocol.Recipe):
     """One pair of towers on one set of pairs."""
 
     learns_from = "images with captions"
     metric = "zero_shot"
     goal: Literal["max", "min"] = "max"
+    forward_methods = ("embed_image", "embed_text")
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg

@@ -19,6 +19,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from recipes import protocol
 from recipes.classification import TensorImages
 from recipes.data.hub import first_line
 from recipes.data.images.arrays import ImageArrays
@@ -38,7 +39,7 @@ LEVELS = 4  # fixed noise levels that an example's loss is the mean over
 GRID = 10  # rows and columns of the sample grid
 
 
-class Recipe:
+class Recipe(protocol.Recipe):
     """One U-Net on one set of images."""
 
     learns_from = "images with labels"

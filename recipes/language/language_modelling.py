@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
 
+from recipes import protocol
 from recipes.data.text import ngram
 from recipes.data.text.tokens import PADDING, TokenWindows
 from recipes.errors import ConfigError
@@ -34,7 +35,7 @@ WITHOUT = ("bos_token_id", "eos_token_id", "pad_token_id")
 NO_PART = ("attn.masked_bias", "cls.seq_relationship")
 
 
-class Recipe:
+class Recipe(protocol.Recipe):
     """One model of the family on one text."""
 
     learns_from = "text"

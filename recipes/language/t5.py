@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 from torch import nn
 
+from recipes import protocol
 from recipes.errors import ConfigError
 from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch
@@ -20,7 +21,7 @@ COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
 
-class T5:
+class T5(protocol.Recipe):
     """Model, loss and start of a recipe; model.args are those of transformers' T5Config."""
 
     goal: Literal["max", "min"] = "max"
