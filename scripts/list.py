@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))  # the packages of this checkout
 
 from recipes.errors import ConfigError  # noqa: E402
 from recipes.runs import cli  # noqa: E402
+from reports.records.folders import walk  # noqa: E402
 
 CONF = ROOT / "conf"
 KINDS = ("tasks", "optimizers", "data", "scales", "experiments")
@@ -127,23 +128,17 @@ def print_runs(folder: Path) -> None:
 def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
     """Each record below a folder: when it was last written, where it lies, its summary and its state."""
     held = locked()
-    seen: set[str] = set()
-    for place, below, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        below[:] = [] if real in seen else [name for name in below if name not in ("checkpoint", "wandb", "slurm")]
-        if real in seen or "summary.json" not in files:
-            seen.add(real)
+    for place, files in walk([folder]):
+        if "summary.json" not in files:
             continue
-        seen.add(real)
-        below.clear()  # a record holds no other
-        path = Path(place) / "summary.json"
+        path = place / "summary.json"
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
             state = str(summary["status"])
         except (OSError, ValueError, KeyError, TypeError):
             summary, state = {}, "unreadable"
-        written = max(file.stat().st_mtime for file in (path, Path(place) / "metrics.jsonl") if file.exists())
-        yield written, Path(place), summary, "running" if is_held(Path(place) / ".lock", held) else state
+        written = max(file.stat().st_mtime for file in (path, place / "metrics.jsonl") if file.exists())
+        yield written, place, summary, "running" if is_held(place / ".lock", held) else state
 
 
 def locked() -> set[int]:
