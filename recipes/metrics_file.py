@@ -57,7 +57,8 @@ def _parse(line: str) -> dict[str, Any]:
         raise TypeError("split or name is not a text")
     if value is None:  # JSON has no nan and no infinity: {"value": null, "nonfinite": "inf"}
         value = float(item.get("nonfinite", "nan"))
-    return {"step": int(step), "split": split, "name": name, "value": _number(value), "seconds": _number(item["seconds"])}
+    numbers = {"value": _number(value), "seconds": _number(item["seconds"])}
+    return {"step": int(step), "split": split, "name": name, **numbers}
 
 
 def _number(value: Any) -> float:
