@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from discovery import tasks
-from discovery.gathering import BENCH
+from scripts.discovery import tasks
+from scripts.discovery.gathering import BENCH
 
 if TYPE_CHECKING:
     import argparse

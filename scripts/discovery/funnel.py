@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discovery import tasks
-from discovery.tasks import LONGER
+from scripts.discovery import tasks
+from scripts.discovery.tasks import LONGER
 
 if TYPE_CHECKING:
     import argparse

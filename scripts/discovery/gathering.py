@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from discovery.funnel import FUNNEL, searches_under
-from discovery.searching import SCORES
+from scripts.discovery.funnel import FUNNEL, searches_under
+from scripts.discovery.searching import SCORES
 
 POINTS = 50  # of a curve
 KINDS = ("search", "random", "constants")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from discovery import tasks
-from discovery.tasks import LONGER, SWEEP
+from scripts.discovery import tasks
+from scripts.discovery.tasks import LONGER, SWEEP
 
 if TYPE_CHECKING:
     import argparse

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discovery import tasks
-from discovery.tasks import FRESH_SEEDS, SWEEP, Tasks
+from scripts.discovery import tasks
+from scripts.discovery.tasks import FRESH_SEEDS, SWEEP, Tasks
 
 if TYPE_CHECKING:
     import argparse
