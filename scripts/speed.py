@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     from recipes.runs import cli
     from recipes.runs.experiment import versions
     from recipes.settings import command_line, schema
-    from reports.tables.number_format import columns, laid_out
+    from reports.number_format import columns, laid_out
 
     given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
     names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")

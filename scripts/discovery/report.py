@@ -14,7 +14,7 @@ from scripts.discovery.tasks import FRESH_SEEDS, SWEEP
 if TYPE_CHECKING:
     import argparse
 
-    from lion.discovery.ir import Program
+    from lion.discovery.language.program import Program
 
 DATA, PAGE, DERIVATION = "data.json", "README.md", "derivation.md"
 TARGET = 0.04  # share by which a search's program should lose less than AdamW
@@ -142,7 +142,7 @@ def _cell(losses: list[float] | None) -> str:
 
 
 def _counter_table(searches: list[dict[str, Any]]) -> str:
-    from lion.discovery.evolve import Counters
+    from lion.discovery.search.evolution import Counters
 
     lines = [
         "| seed | programs | evaluated | diverged | cache hits | of them canonical only | redundant | invalid "
@@ -245,8 +245,8 @@ def _bench(bench: dict[str, Any]) -> str:
 
 def derivation() -> str:
     """Programs 8 and 4 simplified, every step with its cost and the program after it."""
-    from lion.discovery.ir import load, render
-    from lion.discovery.simplify import betas
+    from lion.discovery.language.program import load, render
+    from lion.discovery.simplification.rewriting import betas
     from scripts.discovery.programs import simplified
 
     parts = [
@@ -276,7 +276,7 @@ def derivation() -> str:
 
 def _one_form(rewritten: list[Program], ends: list[Program]) -> str:
     """Whether the programs meet, and whether they end as Program 1."""
-    from lion.discovery.ir import load
+    from lion.discovery.language.program import load
 
     def form(program: Program) -> list[tuple[str, str]]:
         return [(stmt.out, stmt.op) for stmt in program.stmts]

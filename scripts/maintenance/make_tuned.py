@@ -73,8 +73,8 @@ def files() -> dict[Path, str]:
             texts[path] = (
                 f"# python run.py task={task} optim=lion scale=paper dry_run=true\n"
                 f"# Where the learning rates and weight decays of task={task} begin at scale=paper, optimizers side by "
-                "side.\n# Written by scripts/maintenance/make_tuned.py from the paper's Table 12; what it does not print, "
-                "see ../fallback.yaml.\n"
+                "side.\n# Written by scripts/maintenance/make_tuned.py from the paper's Table 12; what it does not "
+                "print, see ../fallback.yaml.\n"
             )
         else:
             texts[path] += f"{section}:\n"

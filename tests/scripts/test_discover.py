@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from lion.discovery.ir import Program, load, render
+from lion.discovery.language.program import Program, load, render
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "discover.py"
