@@ -20,20 +20,12 @@ sys.path.insert(0, str(ROOT))  # the packages of this checkout
 
 from recipes.errors import ConfigError  # noqa: E402
 from recipes.runs import cli  # noqa: E402
+from recipes.settings import choices  # noqa: E402
+from recipes.settings.schema import CONF  # noqa: E402
 from reports.records.folders import walk  # noqa: E402
 
-CONF = ROOT / "conf"
 KINDS = ("tasks", "optimizers", "data", "scales", "experiments")
 FOLDERS = {"optimizers": "optim", "data": "data", "scales": "scale", "experiments": "experiment"}
-FAMILIES = {
-    "classification": "Image classification",
-    "contrastive.recipe": "Images with captions",
-    "diffusion.class_conditional": "Diffusion",
-    "diffusion.text_to_image": "Text to image",
-    "language.language_modelling": "Language models",
-    "language.span_corruption": "T5, pre-training",
-    "language.text_to_text": "T5, fine-tuning",
-}
 EXAMPLES = """\
 examples:
   python scripts/list.py
@@ -72,17 +64,10 @@ def parser() -> argparse.ArgumentParser:
 
 def print_tasks() -> None:
     """The tasks of each family with the scales that they have a setting at."""
-    import yaml
-
-    by_family: dict[str, list[Path]] = {}
-    for file in sorted((CONF / "task").glob("*.yaml")):
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))["recipe"]
-        by_family.setdefault(FAMILIES.get(recipe, recipe), []).append(file)
-    for number, (family, files) in enumerate(sorted(by_family.items())):
+    for number, (family, tasks) in enumerate(choices.tasks_by_family().items()):
         print(("\n" if number else "") + f"{family}: task=")
-        for file in files:
-            scales = [place.name for place in sorted((CONF / "setting").iterdir()) if (place / file.name).exists()]
-            print_entry(file.stem, f"[{', '.join(scales)}] {about(file)}")
+        for task in tasks:
+            print_entry(task, f"[{', '.join(choices.scales_of(task))}] {about(CONF / 'task' / f'{task}.yaml')}")
 
 
 def print_files(what: str) -> None:
