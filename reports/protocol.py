@@ -1,7 +1,7 @@
-"""What a comparison must have before a verdict is given: the numbers of the tuning protocol (docs/comparison.md)."""
+"""The protocol of comparisons (docs/comparison.md): which two optimizers, and what must have run before a verdict."""
 
-SUBJECT = "lion"  # the optimizer that the suite is about
-REFERENCE = "adamw"  # the one that the others are held against
+REFERENCE = "adamw"  # the optimizer that the others are compared with
+SUBJECT = "lion"  # the optimizer that is studied
 TRIALS = 9  # settings tried for each optimizer
 FRESH_SEEDS = 3  # completed runs of the chosen setting, on seeds that no trial saw
 TRIAL_SEEDS_FROM = 1000  # runs with such seeds serve to choose a setting, and never stand in a mean

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from reports.claims.evaluation import claims_grid
+from reports.number_format import slugs
 from reports.page import sections
 from reports.page.render import render_page
 from reports.plots import curves, forest, tuning
@@ -15,7 +17,7 @@ from reports.protocol import NEEDED, REFERENCE, SUBJECT
 from reports.results import Results, facts, tuning_curves
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables import overviews
-from reports.tables.number_format import slugs
+from reports.tables.comparison import batch_groups
 from reports.tables.overviews import Grid
 from reports.tables.paper_comparison import paper_comparisons
 from reports.tables.render import to_csv, to_latex, to_markdown
@@ -63,7 +65,7 @@ def write_pictures(
     written += curves.write_curves(results.tables, folder, names, highlight, formats)
     for table in results.main:
         written += tuning.write_heatmaps(table, folder, f"heatmaps-{stems[table.comparison.task]}", formats)
-    for group in tuning.batch_groups(results.tables):
+    for group in batch_groups(results.tables):
         stem = f"batch-size-{stems[group[0].comparison.task]}"
         written += tuning.write_batch_sizes(group, folder, stem, names, highlight, formats)
     return written
@@ -99,7 +101,7 @@ def readme(results: Results) -> str:
         f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval holds zero. Below {NEEDED} there is no verdict."
     )
     parts += ["## How it was made", _list(f"{name}: {value}" for name, value in facts(results))]
-    parts += ["## Claims", overviews.to_markdown(overviews.claims_grid(results.verdicts))]
+    parts += ["## Claims", overviews.to_markdown(claims_grid(results.verdicts))]
     parts += ["## Tables over all tasks", *(overviews.to_markdown(grid) for grid in all_grids(results))]
     parts.append("Each task's own table: [tables.md](tables.md). Figures: [figures](figures). Page: index.html.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

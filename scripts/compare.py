@@ -58,11 +58,11 @@ def compare(
     """Read, print, write; the heavy libraries are imported here so that --help answers at once."""
     from rich.console import Console
 
+    from reports.number_format import columns
     from reports.publish import write_page, write_pictures
     from reports.records.reader import missing_folders, read_records
     from reports.records.speeds import read_speeds
     from reports.results import compared
-    from reports.tables.number_format import columns
     from reports.tables.render import print_tables, to_csv, to_latex, to_markdown
 
     records = read_records(folders)

@@ -16,10 +16,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from reports.number_format import fixed, short_number
 from reports.page.content import CurveBlock, Heatmap, HeatmapBlock, Page, Series, TableBlock
-from reports.plots.plot_style import DASHES, Style, styles_of
+from reports.plots.plot_style import DASHES, REFERENCE_COLOUR, Style, styles_of
 from reports.protocol import REFERENCE, SUBJECT
-from reports.tables.number_format import fixed, short_number
 
 HERE = Path(__file__).parent
 STROKES = dict(zip(DASHES, ("none", "7 4", "2 3", "7 3 2 3"), strict=True))  # as SVG's stroke-dasharray
@@ -78,7 +78,7 @@ def _items(page: Page) -> Iterator[Any]:
 
 def _look(style: Style) -> dict[str, str]:
     """Return an optimizer's colour and dashes as CSS; the reference is black on white and white on black."""
-    colour = f"light-dark({style.colour}, #FFFFFF)" if style.colour == "#000000" else style.colour
+    colour = f"light-dark({style.colour}, #FFFFFF)" if style.colour == REFERENCE_COLOUR else style.colour
     width = "2.4" if style.width > 2 else "1.6"
     return {"colour": colour, "stroke": STROKES[style.dashes], "border": BORDERS[style.dashes], "width": width}
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 import pandas as pd
 
 from reports.protocol import FRESH_SEEDS
-from reports.records.speeds import Timing, timing
 from reports.statistics.families import Family, difference, families
 from reports.statistics.intervals import mean_and_sd, mean_interval
 from reports.statistics.learning_curves import read_curve
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import SAME, Comparison, Contender, comparisons, on_border
 from reports.statistics.setting_differences import notes
+from reports.statistics.timings import Timing, timing
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,19 @@ def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | N
     rows.sort(key=lambda row: (not row.is_reference, row.optim))
     target = mean_interval(base.by_seed("final"))[0] if base is not None else math.nan
     return Table(comparison, reference, split, rows, target)
+
+
+def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
+    """Group comparisons that differ in batch size (and so in steps) and nothing else; groups of several sizes only."""
+    free = {"batch_size", "steps", "conditions"}
+    groups: dict[tuple[object, ...], list[Table]] = {}
+    for table in tables:
+        if table.variants:
+            continue
+        key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
+        groups.setdefault((table.comparison.task, *key), []).append(table)
+    several = [sorted(group, key=lambda t: t.comparison.batch_size or 0) for group in groups.values()]
+    return [group for group in several if len({table.comparison.batch_size for table in group}) > 1]
 
 
 def to_frame(tables: Sequence[Table]) -> pd.DataFrame:

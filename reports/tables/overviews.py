@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 from tabulate import tabulate
 
-from reports.claims.judge import Verdict
+from reports.number_format import NONE, fixed, short_number
 from reports.protocol import NEEDED
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.scoring import compared_alike, mean_ranks, profile_scores
 from reports.statistics.survival import survival
 from reports.tables.comparison import Row, Table
-from reports.tables.number_format import NONE, fixed, short_number
 from reports.tables.paper_comparison import PaperComparison
 from reports.tables.render import plain, titles
 
@@ -161,15 +160,6 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
         "Speeds are over the reference's with the same kind of step; a dash: the reference was not timed so.",
     ]
     return Grid("Speed and memory, by kind of step", pd.DataFrame(rows), notes)
-
-
-def claims_grid(verdicts: Sequence[Verdict]) -> Grid:
-    """Show each claim with its verdict and evidence."""
-    rows = [
-        {"claim": v.claim, "source": v.source, "verdict": v.verdict, "evidence": v.evidence or NONE, "rule": v.rule}
-        for v in verdicts
-    ]
-    return Grid("Claims of the paper and its critics", pd.DataFrame(rows))
 
 
 def summary_lines(tables: Sequence[Table], optim: str) -> list[str]:

@@ -18,11 +18,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
+from reports.number_format import NONE, fixed, laid_out, places, short_count, short_number
 from reports.protocol import FRESH_SEEDS, SUBJECT, TRIAL_SEEDS_FROM, TRIALS
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.selection import SETTING, Comparison
 from reports.tables.comparison import Row, Table, to_frame
-from reports.tables.number_format import NONE, fixed, laid_out, places, short_count, short_number
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
 # What a metric is called in words, where its name alone could be taken for another.
