@@ -25,7 +25,7 @@ def read_speeds(folder):
 def test_the_answer_counts_verdicts(results):
     assert [table.rows[1].verdict for table in results.main] == ["better", NO_DIFFERENCE]
     assert documents.answer(results.main) == (
-        "On the two small models measured so far, Lion is better than AdamW on one, worse on no, and on one no "
+        "On the two small models measured so far, Lion is better than AdamW on one, worse on none, and on one no "
         "difference is shown."
     )
     assert "have not been compared" in documents.answer([])
@@ -33,7 +33,7 @@ def test_the_answer_counts_verdicts(results):
 
 def test_the_table_has_points_and_the_digits_that_the_interval_warrants(results):
     lines = documents.task_table(results.main, {"digits": "ViT on digits"}).splitlines()
-    assert lines[2].startswith("| ViT on digits | 90.33 | 97.37 | +7.03 [+6.9")
+    assert lines[2].startswith("| ViT on digits | 90.33 | 97.37 | +7.03 [+6.85, +7.21] | 3 | better |")
     assert lines[3].startswith("| text | 41.0 | 41.5 | +0.5 [")
 
 
