@@ -112,10 +112,10 @@ class Table:
 
 def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None = None) -> list[Table]:
     """Build a table for each comparison among the runs, as read by `read_records`."""
-    found = comparisons(runs)
+    compared = comparisons(runs)
     return [
         replace(build_table(comparison, reference, speeds), note=note)
-        for comparison, note in zip(found, notes(found), strict=True)
+        for comparison, note in zip(compared, notes(compared), strict=True)
     ]
 
 
