@@ -24,7 +24,7 @@ from reports.claims.evidence import (
     tied_values,
     train_loss,
 )
-from reports.number_format import fixed, short_number
+from reports.number_format import fixed, interval, short_number
 from reports.protocol import FRESH_SEEDS, REFERENCE, SUBJECT
 from reports.records.speeds import STEPS
 from reports.statistics.intervals import Difference, paired_difference
@@ -317,7 +317,7 @@ def _ends(difference: Difference) -> str:
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    return f"{fixed(value, 4, '+')} [{fixed(low, 4, '+')}, {fixed(high, 4, '+')}]"
+    return f"{fixed(value, 4, '+')} {interval(low, high, 4, '+')}"
 
 
 def _sign(difference: Difference) -> int:
