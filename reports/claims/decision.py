@@ -2,9 +2,8 @@
 
 Each interval says for (it lies wholly on the claim's side), against (wholly on the other side) or neither. Where the
 truth is at the boundary, a 95% interval lies wholly on one given side by chance in at most 2.5% of cases. A claim is
-supported where more intervals say for it than chance explains at 5% (binomial), and no more than chance say against
-it; contradicted the other way round; and not shown where neither side, or both, go beyond chance. One interval decides
-alone.
+supported where more than half of the intervals say for it and no more than chance explains at 5% (binomial) against it;
+contradicted the other way round; else not shown. One interval decides alone.
 """
 
 from __future__ import annotations
@@ -31,10 +30,11 @@ def decide(signs: Sequence[int], details: str) -> Outcome:
         return "not run", details
     favourable, adverse = signs.count(1), signs.count(-1)
     counts = f"{favourable} of {len(signs)} for, {adverse} against: " if len(signs) > 1 else ""
-    supported, contradicted = beyond_chance(favourable, len(signs)), beyond_chance(adverse, len(signs))
     word: Word = "not shown"
-    if supported != contradicted:
-        word = "supported" if supported else "contradicted"
+    if 2 * favourable > len(signs) and not beyond_chance(adverse, len(signs)):
+        word = "supported"
+    elif 2 * adverse > len(signs) and not beyond_chance(favourable, len(signs)):
+        word = "contradicted"
     return word, f"{counts}{details}"
 
 
