@@ -294,7 +294,7 @@ class DecodedImages:
 
     def __init__(self, images: Any, cfg: DictConfig, *, train: bool) -> None:
         from recipes.data.images.examples import for_size
-        from recipes.data.images.files import eval_transform, train_transform
+        from recipes.data.images.transforms import eval_transform, train_transform
 
         size = image_size(cfg)
         self.images, self.seed = for_size(images, size), cfg.seed

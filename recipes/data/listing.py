@@ -19,8 +19,9 @@ PICTURES = (
 )
 TEXTS = (".txt", ".jsonl", ".parquet")
 
-BORNE = 10  # unreadable files that are left out of any data set
-BORNE_SHARE = 0.01  # and of a large one, this share; more of them is a broken copy
+MAX_UNREADABLE = 10  # unreadable files that may be left out of any data set
+MAX_UNREADABLE_SHARE = 0.01  # and of a large one, this share; more of them is a broken copy
+TOLERATED = f"{MAX_UNREADABLE} or {MAX_UNREADABLE_SHARE:.0%}"  # how messages say it
 
 
 @dataclass
@@ -114,9 +115,9 @@ def _left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
     return "named pipe" if stat.S_ISFIFO(mode) else "special file"
 
 
-def bearable(unreadable: float, total: float) -> bool:
+def tolerable(unreadable: float, total: float) -> bool:
     """Whether so many unreadable files of a data set may be left out."""
-    return unreadable <= max(BORNE, BORNE_SHARE * total)
+    return unreadable <= max(MAX_UNREADABLE, MAX_UNREADABLE_SHARE * total)
 
 
 def shown(name: str | os.PathLike[str]) -> str:

@@ -268,10 +268,10 @@ class Pictures:
     """Image files: the smaller side resized, the central square, mirrored at random to train; in [-1, 1]."""
 
     def __init__(self, images: Any, size: int, seed: int, *, mirrored: bool) -> None:
-        from recipes.data.images.examples import Prepared
-        from recipes.data.images.files import eval_transform
+        from recipes.data.images.examples import TransformedImages
+        from recipes.data.images.transforms import eval_transform
 
-        self.images = Prepared(images, eval_transform(size, crop=1.0), size)
+        self.images = TransformedImages(images, eval_transform(size, crop=1.0), size)
         self.seed, self.mirrored = seed, mirrored
 
     def __len__(self) -> int:

@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
 
-from recipes.data.text import ngram
 from recipes.data.text.tokens import PADDING, TokenWindows
 from recipes.errors import ConfigError
+from recipes.language import ngram
 from recipes.protocol import load_data
 from recipes.training.sampler import Batch, Examples, Key
 

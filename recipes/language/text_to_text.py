@@ -13,9 +13,9 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from recipes.data.text.glue_metrics import METRICS, average
 from recipes.data.text.text_pairs import TextPairs
 from recipes.data.text.text_tasks import TextTask
+from recipes.language.glue_metrics import METRICS, average
 from recipes.language.t5 import T5
 from recipes.protocol import load_data
 from recipes.training.sampler import Batch, Examples

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from recipes.data.text import bpe, tokens
 from recipes.data.text.documents import Documents
+from recipes.data.text.token_cache import tokenised
 from recipes.errors import ConfigError
 
 HOLDS = "text"  # which recipes learn from it
@@ -144,6 +145,4 @@ def load(
         ConfigError: an option is not what it has to be.
     """
     made = tokenizer(vocab_size, extra_tokens, max_files)
-    return tokens.windows(
-        tokens.tokenised(documents(max_files), made, eval_documents=eval_documents), context, word_level
-    )
+    return tokens.windows(tokenised(documents(max_files), made, eval_documents=eval_documents), context, word_level)

@@ -16,7 +16,7 @@ class TextTask:
     Attributes:
         name: that its figures are logged under.
         words: the label words, in the order of the labels; where labels are scores they end in a number, and rise.
-        metrics: names from `recipes.data.text.glue_metrics`.
+        metrics: names from `recipes.language.glue_metrics`.
         graded: labels are real numbers, and the answer is the nearest word.
     """
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from recipes.data import hub, listing
 from recipes.data.images import files
+from recipes.data.images.holdout import held_out_count
 from recipes.errors import ConfigError
 
 CLASSES = ("ant", "bee", "cat")
@@ -102,9 +103,9 @@ def test_a_tenth_of_a_small_set_is_held_out_by_default_and_said(tmp_path, capsys
 
 @pytest.mark.parametrize(("total", "size"), [(60, 6), (620, 62), (1000, 100), (5000, 100), (1281167, 12812)])
 def test_a_hundred_or_one_percent_are_held_out(total, size):
-    assert files.number_held_out(total, None, None) == size
-    assert files.number_held_out(total, 0.01, None) == round(total / 100)
-    assert files.number_held_out(total, 0.01, 7) == 7
+    assert held_out_count(total, None, None) == size
+    assert held_out_count(total, 0.01, None) == round(total / 100)
+    assert held_out_count(total, 0.01, 7) == 7
 
 
 def test_class_folders_without_splits_are_split(tmp_path, capsys):
@@ -276,7 +277,7 @@ def test_too_many_corrupt_images_end_the_run(tmp_path):
 
 
 def test_many_corrupt_images_in_a_row_end_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "BORNE_SHARE", 0.9)
+    monkeypatch.setattr(listing, "MAX_UNREADABLE_SHARE", 0.9)
     root = write_folders(tmp_path, train=3, val=20)
     for file in sorted((root / "val").rglob("*.JPEG"))[:12]:
         truncate(file)
@@ -303,8 +304,8 @@ def test_loader_workers_replace_alike(folders):
 
 
 def test_a_worker_answers_for_its_share_of_the_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "BORNE", 2)
-    monkeypatch.setattr(listing, "BORNE_SHARE", 0.1)
+    monkeypatch.setattr(listing, "MAX_UNREADABLE", 2)
+    monkeypatch.setattr(listing, "MAX_UNREADABLE_SHARE", 0.1)
     root = write_folders(tmp_path, train=3, val=20)
     for file in sorted((root / "val").rglob("*.JPEG"))[:60:13]:
         truncate(file)

@@ -13,7 +13,9 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Sequence as ListOf
 
-from recipes.data.text import bpe, documents, tokens
+from recipes.data import listing
+from recipes.data.text import bpe, documents, holdout, tokens
+from recipes.data.text.text_files import texts_of_files
 from recipes.errors import ConfigError
 from tests.recipes.data import made_up
 
@@ -191,7 +193,7 @@ def test_rows_without_a_text_are_left_out_and_counted(
     ],
 )
 def test_names_of_splits_are_whole_words(name: str, split: str | None) -> None:
-    assert documents._split(name) == split
+    assert documents.split_of_name(name) == split
 
 
 def test_files_of_all_letters_cases_are_read_and_others_counted(
@@ -214,11 +216,11 @@ def test_files_of_all_letters_cases_are_read_and_others_counted(
 @pytest.mark.parametrize("missing", [1, 2])
 def test_small_texts_give_every_split_something(number: int, missing: int) -> None:
     texts = ["".join(f"{index} {line}\n" for line in range(40 + 7 * index)) for index in range(number)]
-    parts, how = documents.dealt(texts, missing, 0.1)
+    parts, description = holdout.split_documents(texts, missing, 0.1)
     assert all(parts)
     assert sorted("".join(each for part in parts for each in part)) == sorted("".join(texts))
-    if number < documents.FEW:
-        assert how.endswith("held out")
+    if number < holdout.FEW_DOCUMENTS:
+        assert description.endswith("held out")
         shares = [sum(map(len, part)) / len("".join(texts)) for part in parts]
         assert shares[1:] == pytest.approx([0.1 / missing] * missing, abs=0.03)
     else:
@@ -227,17 +229,17 @@ def test_small_texts_give_every_split_something(number: int, missing: int) -> No
 
 
 def test_texts_of_a_line_each_are_dealt_whole() -> None:
-    parts, how = documents.dealt(["aaa", "bbb", "ccc"], 2, 0.1)
+    parts, description = holdout.split_documents(["aaa", "bbb", "ccc"], 2, 0.1)
     assert sorted(map(len, parts)) == [1, 1, 1]
-    assert how == "2 of its 3 documents are held out"
-    assert documents.dealt(["aaa", "bbb"], 2, 0.1)[0][1:] == [[], []]  # two cannot make three
+    assert description == "2 of its 3 documents are held out"
+    assert holdout.split_documents(["aaa", "bbb"], 2, 0.1)[0][1:] == [[], []]  # two cannot make three
 
 
 @pytest.mark.parametrize(("size", "share"), [(1000, 0.1), (4_000_000, 0.1), (20_000_000, 0.02), (10**9, 0.01)])
 def test_of_a_small_text_more_is_held_out(size: int, share: float) -> None:
-    assert documents._share_of(None, size) == share
-    assert documents._share_of(0.3, size) == 0.3
-    assert documents._share_of(None, None) == 0.01
+    assert holdout.holdout_share(None, size) == share
+    assert holdout.holdout_share(0.3, size) == 0.3
+    assert holdout.holdout_share(None, None) == 0.01
 
 
 def read_made_up(folder: Path, seed: int, number: int) -> None:
@@ -254,25 +256,25 @@ def read_made_up(folder: Path, seed: int, number: int) -> None:
     for split in ("train", "val", "test"):
         (folder / f"{split}.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "row"}\n')
     (folder / "train.jsonl").write_text(json.dumps({"text": "row"}) + "\n", encoding="utf-16")
-    texts = documents._texts(sorted(folder.glob("*.[tT]*")), "text")
-    if documents.listing.bearable(unreadable, number):
+    texts = texts_of_files(sorted(folder.glob("*.[tT]*")), "text")
+    if listing.tolerable(unreadable, number):
         assert sorted(texts) == sorted(readable)
     else:
-        assert f"{documents.listing.BORNE + 1} texts cannot be read" in refusal(lambda: list(texts))
-    assert list(documents._texts(sorted(folder.glob("*.jsonl")), "text")) == ["row"] * 3
+        assert f"{listing.MAX_UNREADABLE + 1} texts cannot be read" in refusal(lambda: list(texts))
+    assert list(texts_of_files(sorted(folder.glob("*.jsonl")), "text")) == ["row"] * 3
     assert "belongs to no split" in refusal(lambda: documents.local(str(folder), "text"))
 
 
 def test_texts_of_every_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_made_up(tmp_path / "few", seed=0, number=12)
     read_made_up(tmp_path / "many", seed=1, number=60)
-    monkeypatch.setattr(documents.listing, "BORNE", 100)
+    monkeypatch.setattr(listing, "MAX_UNREADABLE", 100)
     read_made_up(tmp_path / "all", seed=2, number=40)
 
 
 @pytest.mark.slow
 def test_two_hundred_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents.listing, "BORNE", 1000)
+    monkeypatch.setattr(listing, "MAX_UNREADABLE", 1000)
     for seed in range(5):
         read_made_up(tmp_path / str(seed), seed=seed, number=200)
 

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from recipes.data import cache
-from recipes.data.text import bpe, stdlib
+from recipes.data.text import bpe, stdlib, token_cache
 from recipes.data.text import tokens as text
 from recipes.data.text.documents import Documents
 from recipes.data.text.tokens import PADDING, Tokens, TokenWindows
@@ -55,15 +56,16 @@ def test_words_are_shared_out_over_all_windows():
     assert words.sum().item() == pytest.approx(46)
 
 
-def test_a_folder_of_rows_is_tokenised_once(folder, monkeypatch):
+def test_a_folder_of_rows_is_tokenised_once(folder):
     splits = text.load(context=8, path=str(folder), vocab_size=300)
     tokens = splits["train"].tokens
     assert tokens.documents == 36
     assert (np.asarray(tokens.ids) == tokens.end).sum() == 36
     words = sum(len(json.loads(line)["text"].split()) for line in (folder / "train.jsonl").read_text().splitlines())
     assert tokens.words == words
-    monkeypatch.setattr(text, "_write", None)  # a second time nothing may be tokenised
+    written = {file: file.stat().st_mtime_ns for file in cache.folder("tokens").rglob("ids.bin")}
     again = text.load(context=8, path=str(folder), vocab_size=300)
+    assert {file: file.stat().st_mtime_ns for file in cache.folder("tokens").rglob("ids.bin")} == written
     assert again["train"].fingerprint() == splits["train"].fingerprint()
     assert torch.equal(again["val"].__getitems__([(0, 0)])["tokens"], splits["val"].__getitems__([(0, 0)])["tokens"])
     assert isinstance(again["train"].tokens.ids, np.memmap)
@@ -110,24 +112,44 @@ TEXTS = ["ab", "", "b", "aa", "bab", "a", "bb", "ba"]
 STREAM = [0, 1, 2, 0, 2, 0, 1, 1, 0, 2, 1, 2, 0, 1, 0, 2, 2, 0, 2, 1]
 
 
-def tokens_of(texts, **limits) -> Tokens:
-    return text.tokenised({"train": Documents("print", texts, "the texts")}, by_character(), **limits)["train"]
+class RecordingTokenizer:
+    """A tokenizer that records the texts that it tokenises, and is interrupted at one of them.
+
+    Args:
+        interrupt_at: the number of texts after which the next one is interrupted.
+    """
+
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        self.tokenizer, self.interrupt_at = by_character(), interrupt_at
+        self.texts: list[str] = []
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def encode_batch_fast(self, texts, **options):
+        for document in texts:
+            if len(self.texts) == self.interrupt_at:
+                raise KeyboardInterrupt
+            self.texts.append(document)
+            yield self.tokenizer.encode_batch_fast([document], **options)[0]
 
 
-def count_encoded(monkeypatch) -> list[str]:
-    """The documents that are tokenised from here on, each a batch of its own."""
-    encoded: list[str] = []
-    encode = Tokenizer.encode_batch_fast
-    monkeypatch.setattr(Tokenizer, "encode_batch_fast", lambda *a, **k: encoded.extend(a[1]) or encode(*a, **k))
-    monkeypatch.setattr(text, "BATCH_CHARACTERS", 1)
-    return encoded
+def tokens_of(texts, tokenizer=None, **limits) -> Tokens:
+    split = Documents("print", texts, "the texts")
+    return token_cache.tokenised({"train": split}, tokenizer or by_character(), **limits)["train"]
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Every document is a batch of its own."""
+    monkeypatch.setattr(token_cache, "BATCH_CHARACTERS", 1)
 
 
 @pytest.mark.parametrize(("most", "length"), [(None, 20), (9, 12), (12, 12)])
 @pytest.mark.parametrize("breaks_at", [0, 1, 2, 4, 7])
-def test_a_source_that_breaks_loses_nothing(monkeypatch, breaks_at, most, length):
+def test_a_source_that_breaks_loses_nothing(small_batches, monkeypatch, breaks_at, most, length):
     documents = [each for each in TEXTS if each][: STREAM[:length].count(0)]
-    encoded = count_encoded(monkeypatch)
+    tokenizer = RecordingTokenizer()
 
     def broken():
         yield from TEXTS[:breaks_at]
@@ -135,19 +157,18 @@ def test_a_source_that_breaks_loses_nothing(monkeypatch, breaks_at, most, length
 
     if most is None or breaks_at < 7:
         with pytest.raises(ConfigError, match="the other side went away"):
-            tokens_of(broken, train_tokens=most)
-    found = tokens_of(lambda: TEXTS, train_tokens=most)
-    assert found.ids.tolist() == STREAM[:length]
-    assert (found.documents, found.words) == (len(documents), len(documents))
-    assert encoded == documents  # each of them once
+            tokens_of(broken, tokenizer, train_tokens=most)
+    tokens = tokens_of(lambda: TEXTS, tokenizer, train_tokens=most)
+    assert tokens.ids.tolist() == STREAM[:length]
+    assert (tokens.documents, tokens.words) == (len(documents), len(documents))
+    assert tokenizer.texts == documents  # each of them once
     monkeypatch.setenv(cache.VARIABLE, str(cache.folder("elsewhere")))
-    assert tokens_of(lambda: TEXTS, train_tokens=most).fingerprint == found.fingerprint
+    assert tokens_of(lambda: TEXTS, train_tokens=most).fingerprint == tokens.fingerprint
 
 
 @pytest.mark.parametrize("spoil", [b"", b"torn", None], ids=["as it was", "written further", "damaged"])
-def test_a_killed_process_loses_what_it_had_not_saved(tmp_path, monkeypatch, spoil):
-    encoded = count_encoded(monkeypatch)
-    monkeypatch.setattr(text, "SAVED_EVERY", 4)
+def test_a_killed_process_loses_what_it_had_not_saved(tmp_path, small_batches, monkeypatch, spoil):
+    monkeypatch.setattr(token_cache, "SAVE_INTERVAL", 4)
 
     def killed():
         yield from TEXTS[:6]
@@ -163,27 +184,26 @@ def test_a_killed_process_loses_what_it_had_not_saved(tmp_path, monkeypatch, spo
     saved = json.loads((ids.parent / "about.json").read_text())["documents"]
     assert saved >= 3
     ids.write_bytes(b"\1" * ids.stat().st_size if spoil is None else ids.read_bytes() + spoil)
-    encoded.clear()
-    assert tokens_of(lambda: TEXTS).ids.tolist() == STREAM
-    assert encoded == [each for each in TEXTS if each][0 if spoil is None else saved :]
+    tokenizer = RecordingTokenizer()
+    assert tokens_of(lambda: TEXTS, tokenizer).ids.tolist() == STREAM
+    assert tokenizer.texts == [each for each in TEXTS if each][0 if spoil is None else saved :]
     assert [path.name for path in cache.folder("tokens").glob(".*.tmp")] == []
 
 
-def test_what_was_whole_when_the_process_was_killed_is_taken_as_it_is(monkeypatch):
-    encoded = count_encoded(monkeypatch)
-    found = tokens_of(lambda: TEXTS, train_tokens=9)
+def test_what_was_complete_when_the_process_was_killed_is_taken_as_it_is(small_batches):
+    tokens = tokens_of(lambda: TEXTS, train_tokens=9)
     (folder,) = cache.folder("tokens").glob("[!.]*")
     folder.rename(folder.with_name(f".{folder.name}.tmp"))
-    encoded.clear()
-    assert tokens_of(lambda: TEXTS, train_tokens=9).ids.tolist() == found.ids.tolist()
-    assert encoded == []
+    tokenizer = RecordingTokenizer()
+    assert tokens_of(lambda: TEXTS, tokenizer, train_tokens=9).ids.tolist() == tokens.ids.tolist()
+    assert tokenizer.texts == []
 
 
 def test_a_full_disk_is_told_from_a_broken_source(monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(text.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
         ConfigError, match=r"tokens could not be written to .*No space left on device.*LION_BENCH_CACHE="
     ):
@@ -217,24 +237,14 @@ def test_the_standard_library_splits_by_file_and_trains_its_tokenizer_on_trainin
 
 
 @pytest.mark.parametrize("at", range(7))
-def test_an_interrupt_inside_a_batch_leaves_what_was_whole(monkeypatch, at):
-    encode, calls = text._encoded, iter(range(100))
-
-    def interrupted(*args):
-        for found in encode(*args):
-            if next(calls) == at:
-                raise KeyboardInterrupt
-            yield found
-
-    monkeypatch.setattr(text, "BATCH_CHARACTERS", 3)
-    monkeypatch.setattr(text, "_encoded", interrupted)
+def test_an_interrupt_inside_a_batch_leaves_what_was_complete(monkeypatch, at):
+    monkeypatch.setattr(token_cache, "BATCH_CHARACTERS", 3)
     with pytest.raises(KeyboardInterrupt):
-        tokens_of(lambda: TEXTS)
-    encoded = []
-    monkeypatch.setattr(text, "_encoded", lambda maker, batch: encoded.extend(batch) or encode(maker, batch))
-    found = tokens_of(lambda: TEXTS)
-    assert (found.ids.tolist(), found.documents) == (STREAM, 7)
-    assert len(encoded) <= 7 - at + 2  # the batch that was cut, of up to three documents, and those behind it
+        tokens_of(lambda: TEXTS, RecordingTokenizer(interrupt_at=at))
+    tokenizer = RecordingTokenizer()
+    tokens = tokens_of(lambda: TEXTS, tokenizer)
+    assert (tokens.ids.tolist(), tokens.documents) == (STREAM, 7)
+    assert len(tokenizer.texts) <= 7 - at + 2  # the batch that was cut, of up to three documents, and those behind it
 
 
 @given(st.lists(st.tuples(st.text("abc'1.", min_size=1, max_size=6), st.sampled_from([" ", "\n"])), max_size=40))
@@ -242,7 +252,7 @@ def test_an_interrupt_inside_a_batch_leaves_what_was_whole(monkeypatch, at):
 def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(words):
     """Byte-level BPE takes a space with the word behind it, and a line end alone."""
     given = "".join(word + after for word, after in words)
-    parts = list(text.pieces(given, 16))
+    parts = list(token_cache.pieces(given, 16))
     assert "".join(parts) == given
     assert all(len(part) <= 16 for part in parts)
     maker = Tokenizer(
@@ -254,15 +264,15 @@ def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(words):
 
 
 def test_a_text_without_seams_is_cut_all_the_same():
-    assert list(text.pieces("x" * 25, 10)) == ["x" * 10, "x" * 10, "x" * 5]
+    assert list(token_cache.pieces("x" * 25, 10)) == ["x" * 10, "x" * 10, "x" * 5]
 
 
-def test_a_long_document_goes_through_the_tokenizer_in_pieces(monkeypatch):
-    encoded = count_encoded(monkeypatch)
-    monkeypatch.setattr(text, "LONGEST", 2)
-    found = tokens_of(lambda: ["a", "abba", "b"])
-    assert found.ids.tolist() == [0, 1, 0, 1, 2, 2, 1, 0, 2]
-    assert encoded == ["a", "ab", "ba", "b"]
+def test_a_long_document_goes_through_the_tokenizer_in_pieces(small_batches, monkeypatch):
+    tokenizer = RecordingTokenizer()
+    monkeypatch.setattr(token_cache, "MAX_CHARACTERS", 2)
+    tokens = tokens_of(lambda: ["a", "abba", "b"], tokenizer)
+    assert tokens.ids.tolist() == [0, 1, 0, 1, 2, 2, 1, 0, 2]
+    assert tokenizer.texts == ["a", "ab", "ba", "b"]
 
 
 @pytest.mark.parametrize("option", ["tokenizer_documents", "eval_documents"])
