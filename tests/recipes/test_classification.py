@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from recipes import protocol
-from recipes.classification import AugmentedArrays, TensorImages, normalised, offsets, shifted
 from recipes.data.images import mnist5k
+from recipes.data.images.batches import AugmentedArrays, TensorImages, normalised, offsets, shifted
 from recipes.errors import ConfigError
 
 
@@ -68,7 +68,7 @@ def test_pixels_lie_in_the_paper_s_value_range() -> None:
 
 def test_augmentation_follows_the_position_however_a_batch_is_split(tiny) -> None:
     cfg = tiny("augment=randaug_mixup", "augment.shift=1")
-    augmented = AugmentedArrays(mnist5k.load()["train"], cfg.augment, seed=0)
+    augmented = AugmentedArrays(mnist5k.load()["train"], cfg.augment.randaugment, cfg.augment.shift, seed=0)
     whole = augmented.__getitems__(keys(0, 12))["image"]
     parts = [augmented.__getitems__(keys(0, 5))["image"], augmented.__getitems__(keys(5, 7))["image"]]
     assert torch.equal(torch.cat(parts), whole)

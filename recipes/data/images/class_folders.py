@@ -11,7 +11,7 @@ import numpy as np
 
 from recipes.data import listing
 from recipes.data.images.examples import ImageExamples
-from recipes.data.listing import PICTURES, shown
+from recipes.data.listing import PICTURES, printable
 from recipes.errors import ConfigError
 
 TEST_SPLITS = ("validation", "val", "test")  # the first that exists, unless the user names one
@@ -42,7 +42,7 @@ def class_layout(path: str, train_split: str, val_split: str | None, test_split:
             layout[name] = root / split
     used = {folder.name for folder in layout.values()}
     if unused := [name for name in class_folder_names(root) if name not in used]:
-        others = ", ".join(map(shown, unused[:5]))
+        others = ", ".join(map(printable, unused[:5]))
         listing.say(
             f"data.path={path}: of its folders {', '.join(sorted(used))} are read, not {others}; "
             "+data.options.val_split and test_split name others"
@@ -86,7 +86,9 @@ class ImageFiles:
 def class_folder_names(folder: Path) -> list[str]:
     """The folders in a folder, sorted, but for hidden ones and those of a saved data set."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not listing.hidden(entry.name))
+        names = sorted(
+            entry.name for entry in os.scandir(folder) if entry.is_dir() and not listing.is_hidden(entry.name)
+        )
     except OSError:
         return []
     return [name for name in names if not (folder / name / "state.json").is_file()]
@@ -114,31 +116,30 @@ def read_class_folders(folder: Path, location: str, expected: tuple[str, ...] | 
     if unknown := sorted(set(folder_names) - set(class_names)):
         raise ConfigError(
             f"{location}: {folder} has {len(folder_names)} class folders, training has {len(class_names)} and no "
-            f"{shown(unknown[0])}: remove it here, or give training images of it"
+            f"{printable(unknown[0])}: remove it here, or give training images of it"
         )
     names: list[bytes] = []
     labels: list[int] = []
     left_out: Counter[str] = Counter()
-    empty = []
+    empty_classes = []
     for label, class_name in enumerate(class_names):
-        files = listing.listed(folder / class_name, PICTURES) if class_name in folder_names else listing.Listing()
+        files = listing.list_files(folder / class_name, PICTURES) if class_name in folder_names else listing.Listing()
         left_out += files.left_out
         if not files.paths:
-            empty.append(class_name)
+            empty_classes.append(class_name)
             if expected is None:
                 others = f" but {files.summary()}" if files.left_out else ""
                 raise ConfigError(
-                    f"{location}: the class folder {shown(folder / class_name)} holds no images{others}: fill it, or "
-                    "remove "
-                    f"it in all splits; read are {', '.join(PICTURES)}"
+                    f"{location}: the class folder {printable(folder / class_name)} holds no images{others}: fill it, "
+                    f"or remove it in all splits; read are {', '.join(PICTURES)}"
                 )
         names += [os.fsencode(f"{class_name}/{name}") for name in files.paths]
         labels += [label] * len(files.paths)
     listing.Listing([], left_out).say(location)
     if not names:
         raise ConfigError(f"{location}: {folder} holds no images: fill its class folders, or remove it")
-    if empty:
-        first = ", ".join(map(shown, empty[:5])) + (", ..." if len(empty) > 5 else "")
-        listing.say(f"{location}: {len(empty)} of {len(class_names)} classes have no images here: {first}")
+    if empty_classes:
+        first = ", ".join(map(printable, empty_classes[:5])) + (", ..." if len(empty_classes) > 5 else "")
+        listing.say(f"{location}: {len(empty_classes)} of {len(class_names)} classes have no images here: {first}")
     source = ImageFiles(folder, np.array(names))
     return ImageExamples(source, np.arange(len(names)), np.array(labels, np.int64), class_names, location)

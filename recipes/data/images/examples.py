@@ -1,4 +1,4 @@
-"""Labelled images that are decoded one by one when they are asked for."""
+"""Labelled images that are decoded one by one when they are accessed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from recipes.data import listing
 from recipes.data.images.decoding import UnreadableError, decode
-from recipes.data.listing import shown
+from recipes.data.listing import printable
 from recipes.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Source(Protocol):
 
 
 class ImageExamples:
-    """Images with labels, decoded when asked for.
+    """Images with labels, decoded when accessed.
 
-    An unreadable image is replaced by the next readable one with that one's label, always the same, and said once
+    An unreadable image is replaced by the next readable one with that one's label, always the same, and reported once
     in one line. Loader workers each keep their own account.
 
     Args:
@@ -120,7 +120,7 @@ class ImageExamples:
             raise UnreadableError(str(error)) from None
 
     def _name(self, index: int) -> str:
-        return shown(self.source.name(int(self.rows[index])))
+        return printable(self.source.name(int(self.rows[index])))
 
     def _mark_unreadable(self, index: int, error: Exception) -> None:
         from torch.utils.data import get_worker_info
@@ -133,9 +133,7 @@ class ImageExamples:
         if not listing.tolerable(len(self.corrupt), share):
             raise ConfigError(
                 f"{self.location}: {len(self.corrupt)} images cannot be read, {self._name(index)} among them "
-                f"({reason}); "
-                f"up to {listing.MAX_UNREADABLE} or {listing.MAX_UNREADABLE_SHARE:.0%} are left out: mend, convert or "
-                "remove them"
+                f"({reason}); up to {listing.TOLERATED} are left out: repair, convert or remove them"
             )
 
 

@@ -20,7 +20,7 @@ from recipes.data.images.imagenet_tests import imagenet_real, imagenet_v2
 from recipes.data.images.tables import labelled, labels_and_classes, tables_from_hub, tables_in_folder
 from recipes.data.location import location
 
-HOLDS = "images with labels"  # which recipes learn from it
+HOLDS = "images with labels"  # matched with `learns_from` of recipes
 
 
 def load(
@@ -39,7 +39,7 @@ def load(
     real_labels: str | None = None,
     v2_path: str | None = None,
 ) -> dict[str, ImageExamples]:
-    """The splits `train`, `val` and `test`, and where asked for the test sets `real` and `v2`.
+    """The splits `train`, `val` and `test`, and on request the test sets `real` and `v2`.
 
     What is held out of training is drawn without regard to class, the same images every time; docs/data.md has the
     rule for how many.
@@ -63,7 +63,7 @@ def load(
         v2_path: the folder of ImageNet-V2 with the class folders 0 to 999 (Recht et al. 2019).
 
     Raises:
-        ConfigError: data are missing or not what they have to be, or a setting is out of range.
+        ConfigError: data are missing or invalid, or a setting is out of range.
     """
     del size  # it changes no file that is read
     name = location(hub, path, FORMATS)

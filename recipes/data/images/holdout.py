@@ -52,15 +52,15 @@ def with_held_out_splits(
         )
     # Class folders follow each other, so that a slice at the end would be the last classes: take any images.
     order = np.argsort(np.random.default_rng(0).random(len(train)), kind="stable")
-    kept = np.ones(len(train), bool)
+    in_train = np.ones(len(train), bool)
     completed = dict(splits)
     for part, name in enumerate(missing):
-        chosen = order[part * size : (part + 1) * size]
-        kept[chosen] = False
+        indices = order[part * size : (part + 1) * size]
+        in_train[indices] = False
         mask = np.zeros(len(train), bool)
-        mask[chosen] = True
+        mask[indices] = True
         completed[name] = train.subset(mask)
-    completed["train"] = train.subset(kept)
+    completed["train"] = train.subset(in_train)
     if size < MINIMUM or len(missing) > 1:
         where = "for val and as many for test" if len(missing) > 1 else f"for {missing[0]}"
         note = f"; one of them is {100 / size:.3g} points of accuracy" if size < MINIMUM else ""

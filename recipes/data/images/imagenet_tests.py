@@ -62,5 +62,5 @@ def imagenet_real(test: ImageExamples, file: Path) -> ImageExamples:
             raise ConfigError(f"{location} gives image {image + 1} the labels {correct}, not a list of known classes")
         labels[image, correct] = True
     by_file = np.argsort(order)
-    kept = labels.any(1)
-    return ImageExamples(test.source, by_file[kept], labels[kept], test.class_names, location)
+    has_label = labels.any(1)
+    return ImageExamples(test.source, by_file[has_label], labels[has_label], test.class_names, location)

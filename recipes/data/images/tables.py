@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from recipes.data import listing
-from recipes.data.hub import first_line, from_hub, saved
+from recipes.data.hub import first_line, from_hub, load_saved
 from recipes.data.images.class_folders import FORMATS, TEST_SPLITS, class_folder_names
 from recipes.data.images.examples import ImageExamples
-from recipes.data.listing import PICTURES, shown
+from recipes.data.listing import PICTURES, printable
 from recipes.errors import ConfigError
 
 TABLE_SUFFIXES = (".arrow", ".parquet", ".tar")
@@ -156,12 +156,12 @@ def tables_in_folder(path: str, subset: str | None, train_split: str) -> Mapping
     """
     location, folder = f"data.path={path}", Path(path).expanduser().absolute()
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return saved(folder, location)
+        return load_saved(folder, location)
     splits = {state.parent.name: state.parent for state in folder.glob("*/state.json")}
     if splits:  # each split saved separately
-        return {name: saved(split, location)["train"] for name, split in splits.items()}
+        return {name: load_saved(split, location)["train"] for name, split in splits.items()}
     folders = [each for each in (folder, folder / "data", folder / train_split) if each.is_dir()]
-    entries = [entry for each in folders for entry in each.iterdir() if not listing.hidden(entry.name)]
+    entries = [entry for each in folders for entry in each.iterdir() if not listing.is_hidden(entry.name)]
     if subset is not None or any(e.suffix.lower() in TABLE_SUFFIXES or e.stem == "metadata" for e in entries):
         from datasets import load_dataset
 
@@ -173,10 +173,10 @@ def tables_in_folder(path: str, subset: str | None, train_split: str) -> Mapping
     if class_folder_names(folder / train_split):
         return None
     if not {train_split, "train", *TEST_SPLITS} & set(names) and any(
-        listing.holds(folder / n, PICTURES) for n in names
+        listing.has_files(folder / n, PICTURES) for n in names
     ):
         return None
-    first_entries = ", ".join(sorted(shown(entry.name) for entry in folder.iterdir())[:5]) or "nothing"
+    first_entries = ", ".join(sorted(printable(entry.name) for entry in folder.iterdir())[:5]) or "nothing"
     raise ConfigError(
         f"{location} has no class folders in {train_split}/ and no tables (found: {first_entries}): it has to hold "
         f"{FORMATS}"
@@ -191,5 +191,5 @@ def tables_from_hub(hub: str, subset: str | None) -> Mapping[str, Any]:
     """
     if Path(hub).is_dir():
         raise ConfigError(f"data.hub={hub} is a folder here: set data.path={hub}")
-    instead = f"log in with `hf auth login` if it is gated, or set data.path to a folder that holds {FORMATS}"
-    return from_hub(hub, subset, instead)
+    advice = f"log in with `hf auth login` if it is gated, or set data.path to a folder that holds {FORMATS}"
+    return from_hub(hub, subset, advice)

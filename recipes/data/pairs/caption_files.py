@@ -22,7 +22,7 @@ def has_caption_files(folder: Path) -> bool:
         return False
     if any(folder.glob("metadata.*")) or any(folder.glob("*/metadata.*")):
         return False
-    paths = listing.listed(folder, (*PICTURES, *CAPTION_SUFFIXES)).paths
+    paths = listing.list_files(folder, (*PICTURES, *CAPTION_SUFFIXES)).paths
     image_stems = {_stem(name) for name in paths if name.lower().endswith(PICTURES)}
     return any(_stem(name) in image_stems for name in paths if not name.lower().endswith(PICTURES))
 
@@ -37,7 +37,7 @@ def read_caption_files(folder: Path, location: str) -> tuple[ImageFiles, list[st
     Raises:
         ConfigError: no image has a caption.
     """
-    files = listing.listed(folder, (*PICTURES, *CAPTION_SUFFIXES))
+    files = listing.list_files(folder, (*PICTURES, *CAPTION_SUFFIXES))
     caption_files: dict[str, str] = {}
     for name in files.paths:
         stem, suffix = os.path.splitext(name)  # noqa: PTH122 (a million files)

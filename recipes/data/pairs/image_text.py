@@ -25,7 +25,7 @@ from recipes.data.pairs.zero_shot import prompt_names, zero_shot_probe
 from recipes.data.text import bpe
 from recipes.errors import ConfigError
 
-HOLDS = "images with captions"  # which recipes learn from it
+HOLDS = "images with captions"  # matched with `learns_from` of recipes
 
 TEMPLATES = ("a photo of a {}.", "a picture of the {}.", "a close-up photo of a {}.", "an image that shows a {}.")
 VOCABULARY = 768  # of a tokenizer that is trained on the captions
@@ -74,7 +74,7 @@ def load(
         retrieval: for each set its `path` or `hub`, `split`, `image_column` and `caption_column`.
 
     Raises:
-        ConfigError: data are missing or not what they have to be.
+        ConfigError: data are missing or invalid.
     """
     if (streaming or train_pairs is not None) and not (streaming and path is None and hub is not None):
         raise ConfigError("data.options.streaming and train_pairs go together with data.hub: a disk is read in place")

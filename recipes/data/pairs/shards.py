@@ -15,7 +15,7 @@ import numpy as np
 
 from recipes.data import cache, listing
 from recipes.data.hub import first_line
-from recipes.data.listing import PICTURES, shown
+from recipes.data.listing import PICTURES, printable
 from recipes.data.pairs.caption_files import CAPTION_SUFFIXES, caption
 from recipes.errors import ConfigError
 
@@ -94,7 +94,7 @@ def _index(file: Path) -> np.ndarray:
     """The index of a shard, see `_members`, made once for a file of this size and time of change."""
     stat = file.stat()
     path = cache.folder("shards") / f"{cache.key(str(file), stat.st_size, stat.st_mtime_ns, INDEX_VERSION)}.npz"
-    with cache.alone(path):
+    with cache.locked(path):
         if not path.exists():
             rows, total = _members(file)
             temporary = path.with_suffix(".tmp.npz")
@@ -103,7 +103,7 @@ def _index(file: Path) -> np.ndarray:
     with np.load(path) as index:
         rows, total = index["rows"], int(index["total"])
     if len(rows) < total:
-        listing.say(f"{shown(file)}: left out {total - len(rows)} of {total} that lack image or caption")
+        listing.say(f"{printable(file)}: left out {total - len(rows)} of {total} that lack image or caption")
     return rows
 
 
@@ -119,7 +119,7 @@ def _members(file: Path) -> tuple[np.ndarray, int]:
         with tarfile.open(file, "r:") as shard:
             for member in shard:
                 folder, _, name = member.name.rpartition("/")
-                if not member.isfile() or any(map(listing.hidden, member.name.split("/"))):
+                if not member.isfile() or any(map(listing.is_hidden, member.name.split("/"))):
                     continue
                 key, dot, suffix = name.partition(".")
                 kind = dot + suffix.lower()
@@ -131,6 +131,6 @@ def _members(file: Path) -> tuple[np.ndarray, int]:
                     if content is not None and caption(content.read(), kind) is not None:
                         pair["caption"] = (member.offset_data, member.size, kind == ".json")
     except (tarfile.TarError, OSError) as error:
-        raise ConfigError(f"{shown(file)} is no whole, uncompressed tar file ({first_line(error)})") from None
+        raise ConfigError(f"{printable(file)} is no whole, uncompressed tar file ({first_line(error)})") from None
     pairs = [pair["image"][:2] + pair["caption"] for pair in parts.values() if len(pair) == 2]
     return np.array(pairs, np.int64).reshape(-1, 5), len(parts)

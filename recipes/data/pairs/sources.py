@@ -109,7 +109,7 @@ def pairs_of(
     name = location(hub, path, FORMATS)
     if path is not None:
         folder = Path(path).expanduser().absolute()
-        if shards := sorted(file for file in folder.glob("*.[tT][aA][rR]") if not listing.hidden(file.name)):
+        if shards := sorted(file for file in folder.glob("*.[tT][aA][rR]") if not listing.is_hidden(file.name)):
             return from_shards(shards, name)
         if has_caption_files(folder):
             images, captions = read_caption_files(folder, name)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes.data import cache, listing
-from recipes.data.hub import commit, from_hub, saved
-from recipes.data.listing import TEXTS, shown
+from recipes.data.hub import commit, from_hub, load_saved
+from recipes.data.listing import TEXTS, printable
 from recipes.data.text import holdout as held_out
 from recipes.data.text.text_files import UnreadableTextError, checked_texts, read_text, texts_of_files
 from recipes.errors import ConfigError
@@ -59,7 +59,7 @@ def local(path: str, column: str, holdout: float | None = None) -> dict[str, Doc
             a text below 40 MB as much as makes 400 kB, and at most a tenth.
 
     Raises:
-        ConfigError: there is nothing to read, or a file is not what it has to be.
+        ConfigError: there is no text, or a file is invalid.
     """
     root, location = Path(path).expanduser(), f"data.path={path}"
     if not root.exists():
@@ -67,13 +67,13 @@ def local(path: str, column: str, holdout: float | None = None) -> dict[str, Doc
     if root.is_file() and root.suffix.lower() == ".txt":
         return _single_text(root, holdout)
     if root.is_dir() and ((root / "dataset_dict.json").is_file() or (root / "state.json").is_file()):
-        tables = saved(root, location)
+        tables = load_saved(root, location)
         size = sum(table.data.nbytes for name, table in tables.items() if split_of_name(name) == "train")
         return _with_held_out_splits(_from_tables(tables, column, location), holdout, location, size=size)
     by_split = _files_by_split(root, location)
     splits = {name or "train": _read_files(files, root, column) for name, files in by_split.items()}
     if "train" not in splits:
-        names = ", ".join(f"{name} ({shown(files[0].name)})" for name, files in by_split.items())
+        names = ", ".join(f"{name} ({printable(files[0].name)})" for name, files in by_split.items())
         raise ConfigError(f"{location} has no split to train on; found: {names}")
     train_files = by_split.get("train") or by_split[None]
     size = sum(file.stat().st_size for file in train_files)
@@ -87,7 +87,7 @@ def _files_by_split(root: Path, location: str) -> dict[str | None, list[Path]]:
     if root.is_file():
         files, others = [root] if root.suffix.lower() in TEXTS else [], "this file"
     else:
-        files_in_folder = listing.listed(root, TEXTS)
+        files_in_folder = listing.list_files(root, TEXTS)
         files_in_folder.say(location)
         files = sorted(root / name for name in files_in_folder.paths)
         others = files_in_folder.summary() or "nothing"
@@ -101,7 +101,8 @@ def _files_by_split(root: Path, location: str) -> dict[str | None, list[Path]]:
     if None in by_split and len(by_split) > 1:
         split, example = next((name, files[0]) for name, files in by_split.items() if name)
         raise ConfigError(
-            f"{location}: {shown(example)} is the split {split} by its name, and {shown(by_split[None][0])} belongs to "
+            f"{location}: {printable(example)} is the split {split} by its name, and {printable(by_split[None][0])} "
+            "belongs to "
             "no split; rename one of them (train, val and test begin the names of splits), or move it away"
         )
     return by_split
@@ -126,7 +127,7 @@ def hub(
     location = f"data.hub={name}"
     if Path(name).is_dir():
         raise ConfigError(f"{location} is a folder here: set data.path={name}")
-    instead = (
+    advice = (
         "get it on a machine with a network (datasets.load_dataset, then save_to_disk) and set data.path to its folder"
     )
     # A stream has no fingerprint of its content: its commit stands for it. It is recorded, so that a machine without a
@@ -136,7 +137,7 @@ def hub(
     if streaming:
         revision = commit(name, revision) or previous.get("commit") or revision
     try:
-        tables = from_hub(name, subset, instead, revision=revision, streaming=streaming)
+        tables = from_hub(name, subset, advice, revision=revision, streaming=streaming)
     except ConfigError as error:
         if not previous:
             raise
@@ -192,17 +193,17 @@ def _with_held_out_splits(
         raise ConfigError(
             f"+data.options.holdout={holdout} must lie between 0 and 1: {location} has no {missing[0]} split"
         )
-    whole, small = splits["train"], size is not None and size < held_out.SMALL_TEXT
-    if holdout is None and small:
+    train, is_small = splits["train"], size is not None and size < held_out.SMALL_TEXT
+    if holdout is None and is_small:
         names = " and ".join(missing)
         listing.say(f"{location} has no {names} split: {share:.2g} of it is held out (+data.options.holdout)")
     for part, name in enumerate(("train", *missing)):
-        key = (whole.fingerprint, share, missing, name)
+        key = (train.fingerprint, share, missing, name)
         completed[name] = Documents(
-            cache.key(*key, "small") if small else cache.key(*key),
-            functools.partial(held_out.select_part_of_small_text, whole.texts, missing, share, part, location)
-            if small
-            else functools.partial(held_out.select_part, whole.texts, len(missing), share, part),
+            cache.key(*key, "small") if is_small else cache.key(*key),
+            functools.partial(held_out.select_part_of_small_text, train.texts, missing, share, part, location)
+            if is_small
+            else functools.partial(held_out.select_part, train.texts, len(missing), share, part),
             f"{location} with +data.options.holdout={share:.3g}",
         )
     return completed

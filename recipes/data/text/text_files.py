@@ -8,7 +8,7 @@ from typing import Any
 
 from recipes.data import listing
 from recipes.data.hub import first_line
-from recipes.data.listing import shown
+from recipes.data.listing import printable
 from recipes.errors import ConfigError
 
 # Byte-order marks and the encodings that they stand for; longer marks first.
@@ -36,10 +36,10 @@ def read_text(file: Path) -> str:
         return content.decode(encoding(content))
     except UnicodeDecodeError as error:
         raise UnreadableTextError(
-            f"{shown(file)} is not UTF-8 (byte {error.start}): convert it, or take it away"
+            f"{printable(file)} is not UTF-8 (byte {error.start}): convert it, or remove it"
         ) from None
     except OSError as error:
-        raise UnreadableTextError(f"{shown(file)} cannot be read ({error.strerror})") from None
+        raise UnreadableTextError(f"{printable(file)} cannot be read ({error.strerror})") from None
 
 
 def encoding(start: bytes) -> str:
@@ -62,7 +62,7 @@ def texts_of_files(files: list[Path], column: str) -> Iterator[str]:
         suffix = file.suffix.lower()
         if suffix != ".txt":
             rows = _json_rows(file, column) if suffix == ".jsonl" else _parquet_rows(file, column)
-            yield from checked_texts(rows, column, shown(file))
+            yield from checked_texts(rows, column, printable(file))
             continue
         try:
             text = read_text(file)
@@ -72,9 +72,7 @@ def texts_of_files(files: list[Path], column: str) -> Iterator[str]:
                 raise ConfigError(str(error)) from None
             if not listing.tolerable(unreadable, len(files)):
                 raise ConfigError(
-                    f"{unreadable} texts cannot be read, and up to {listing.MAX_UNREADABLE} or "
-                    f"{listing.MAX_UNREADABLE_SHARE:.0%} are "
-                    f"left out; the last: {error}"
+                    f"{unreadable} texts cannot be read, and up to {listing.TOLERATED} are left out; the last: {error}"
                 ) from None
             listing.say(f"left out a text: {error}")
             continue
@@ -124,10 +122,11 @@ def _json_rows(file: Path, column: str) -> Iterator[Any]:
                 row = json.loads(text)
                 yield row[column]
             except UnicodeDecodeError:
-                raise ConfigError(f"{shown(file)} is not UTF-8 (line {number}): convert it, or take it away") from None
+                raise ConfigError(f"{printable(file)} is not UTF-8 (line {number}): convert it, or remove it") from None
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise ConfigError(
-                    f"{shown(file)}, line {number}: no JSON object with a column {column}; set +data.options.column="
+                    f"{printable(file)}, line {number}: no JSON object with a column {column}; set "
+                    "+data.options.column="
                 ) from None
 
 

@@ -88,7 +88,7 @@ def tokenised(
     for name, split in splits.items():
         limits = (train_tokens, None) if name == "train" else (None, eval_documents)
         folder = root / cache.key(split.fingerprint, tokenizer_key, *limits)
-        with cache.alone(folder):
+        with cache.locked(folder):
             metadata = _load_complete(folder)
             if metadata is None:
                 metadata = _write_tokens(folder, split, tokenizer, end, *limits)

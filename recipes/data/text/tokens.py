@@ -16,7 +16,7 @@ from recipes.data.text.token_cache import MAX_CHARACTERS, Tokens, pieces, tokeni
 from recipes.errors import ConfigError
 from recipes.training.sampler import Batch, Key
 
-HOLDS = "text"  # which recipes learn from it
+HOLDS = "text"  # matched with `learns_from` of recipes
 PADDING = -100  # fills the last window; what torch's cross-entropy ignores
 
 
@@ -59,7 +59,7 @@ def load(
         word_level: perplexity by the word instead of the token.
 
     Raises:
-        ConfigError: the data or an option are not what they have to be.
+        ConfigError: the data or an option are invalid.
     """
     for name, limit in (("tokenizer_documents", tokenizer_documents), ("eval_documents", eval_documents)):
         if limit is not None and limit < 1:

@@ -129,9 +129,9 @@ def test_two_hundred_pictures(tmp_path: Path) -> None:
 
 
 def test_names_are_shown_in_one_line() -> None:
-    assert listing.shown("a\nb\x1b[2J") == "a\\nb\\x1b[2J"
-    assert listing.shown(os.fsdecode(b"\xffx")) == "\\xffx"
-    assert listing.shown("häßlich 日本") == "häßlich 日本"
+    assert listing.printable("a\nb\x1b[2J") == "a\\nb\\x1b[2J"
+    assert listing.printable(os.fsdecode(b"\xffx")) == "\\xffx"
+    assert listing.printable("häßlich 日本") == "häßlich 日本"
 
 
 def test_small_pictures_come_from_memory_with_the_pixels_of_block_means(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_too_many_corrupt_images_end_the_run(tmp_path):
     test = load(root, val_size=1)["test"]
     with pytest.raises(ConfigError, match="11 images cannot be read") as error:
         list(test)
-    assert "up to 10 or 1% are left out: mend, convert or remove them" in one_line(error)
+    assert "up to 10 or 1% are left out: repair, convert or remove them" in one_line(error)
 
 
 def test_many_corrupt_images_in_a_row_end_the_run(tmp_path, monkeypatch):
