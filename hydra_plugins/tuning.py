@@ -1,9 +1,8 @@
-"""Hydra sweeper `tuning`: the same number of trials for every optimizer, then the winners on fresh seeds.
+"""Hydra sweeper `tuning`: every optimizer tuned by one protocol, then the winners on fresh seeds.
 
-scripts/tune.py is its command line. Each combination of the swept values (task, optim, batch_size, ...) is tuned by
-itself: `trials` points of a grid around the centre that its config holds, all with the seed `trial_seed`, chosen on
-validation; then the chosen point on `seeds` other seeds, whose figures are the ones that reports show. Runs go through
-Hydra's launcher, and a run whose record is complete is not done again.
+scripts/tune.py is its command line, docs/comparison.md says why the protocol is as it is. Each combination of the swept
+values (task, optim, batch_size, ...) is tuned by itself (tuning_protocol.py). Runs go through Hydra's launcher,
+and a run whose record is complete is not done again.
 
 Hydra imports this module at every start, so heavy imports wait for the sweep.
 """
@@ -12,7 +11,6 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,53 +22,18 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.tuning_protocol import Point, Protocol, Study
+
 CHOSEN_HERE = ("seed", "optim.lr", "optim.weight_decay")  # what the protocol varies
 PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true (recipes/runs/cli.py)
-Point = tuple[float, float]
-
-
-@dataclass
-class Study:
-    """One optimizer on one task: what was swept to get here, its centre and its points."""
-
-    overrides: list[str]
-    cfg: DictConfig
-    points: list[Point] = field(default_factory=list)
-    best: Point | None = None
-
-    @property
-    def name(self) -> str:
-        """The task and the optimizer, with what else was swept."""
-        silent = ("task=", "optim=", "output_dir=", "tracker=", "+experiment=")
-        more = [text for text in self.overrides if not text.startswith(silent)]
-        return " ".join([self.cfg.task.name, self.cfg.optim.name, *more])
-
-    @property
-    def centre(self) -> Point:
-        """Learning rate and weight decay of the config."""
-        return float(self.cfg.optim.lr), float(self.cfg.optim.weight_decay)
-
-    def job(self, point: Point, seed: int) -> list[str]:
-        """The overrides of one run."""
-        return [*self.overrides, f"optim.lr={point[0]!r}", f"optim.weight_decay={point[1]!r}", f"seed={seed}"]
-
-    def folder(self, point: Point, seed: int) -> Path:
-        """Where that run's record lies."""
-        from recipes.runs.record import folder_of
-
-        cfg = self.cfg.copy()
-        cfg.optim.lr, cfg.optim.weight_decay, cfg.seed = *point, seed
-        return folder_of(cfg)
 
 
 class TuningSweeper(Sweeper):
     """Tune every combination of the swept values by one protocol.
 
     Args:
-        trials: points of the grid for each, or a number for each scale. With none, the centre is taken as it is.
-        seeds: fresh seeds of the winner: `first_seed` and those after it.
-        trial_seed: seed of every trial; reports take the figures of such runs for choosing only.
-        extend: further points for each, around its winner, once one winner lies on the edge of its grid.
+        trials: points of the first grid for each, or a number for each scale.
+        rings, refine, shortlist, repeats, trial_seed, seeds, first_seed: see `Protocol`.
         plan: print what would be done, and stop.
         params: values to sweep, as on the command line, which wins over them.
         conditions: alternatives to go through, each some overrides with spaces between them; or those of each scale.
@@ -81,17 +44,13 @@ class TuningSweeper(Sweeper):
     def __init__(
         self,
         trials: int | Mapping[str, int],
-        seeds: int,
-        first_seed: int,
-        trial_seed: int,
-        extend: int,
         plan: bool,
         params: Mapping[str, Any] | None = None,
         conditions: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        **numbers: Any,
     ) -> None:
-        self.all_trials, self.seeds, self.extend, self.plan_only = trials, seeds, extend, plan
+        self.all_trials, self.numbers, self.plan_only = trials, numbers, plan
         self.params, self.all_conditions = dict(params or {}), conditions
-        self.trial_seed, self.first_seed = trial_seed, first_seed
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra hands to a sweeper."""
@@ -104,7 +63,7 @@ class TuningSweeper(Sweeper):
     def prepare(self, config: DictConfig) -> None:
         """Settle what depends on the scale that the command line names."""
         self.base, self.launched = config, 0
-        self.trials = self._at_scale(self.all_trials)
+        self.protocol = Protocol(trials=self._at_scale(self.all_trials), **self.numbers)
         self.conditions = [str(line) for line in self._at_scale(self.all_conditions) or [""]]
 
     def _at_scale(self, value: Any) -> Any:
@@ -115,7 +74,8 @@ class TuningSweeper(Sweeper):
         """Run the protocol; `arguments` are the overrides of the command line."""
         from recipes.errors import ConfigError
 
-        self._check()
+        if problems := protocol_problems({**vars(self.protocol), "plan": self.plan_only}, self.base.scale.name):
+            raise ConfigError("\n".join(problems))
         studies, wrong = [], []
         for overrides in self._combinations(arguments):
             try:
@@ -130,26 +90,20 @@ class TuningSweeper(Sweeper):
         self._announce(studies)
         if self._planned():
             return
-        self._run((study, point, self.trial_seed) for study in studies for point in study.points)
-        on_edge = self._choose(studies) if self.trials else []
-        if on_edge and self.extend:
-            self._extend(studies)
-            on_edge = self._choose(studies)
-        self._run((study, study.best, seed) for study in studies if study.best for seed in self.fresh)
-        self._conclude(studies, on_edge)
+        if self.protocol.trials:
+            self.protocol.tune(studies, self._run)
+            for study in studies:
+                say(f"{study.name}: {study.summary}")
+        self._run((study, study.best, seed) for study in studies if study.best for seed in self.protocol.fresh)
+        if unenclosed := [study for study in studies if study.open_sides]:
+            say(
+                f"{len(unenclosed)} of {len(studies)} winners are not enclosed by what was tried; a larger rings= than "
+                f"{self.protocol.rings} goes on from here, for every optimizer"
+            )
+        say(f"tables and figures: python scripts/compare.py {studies[0].cfg.output_dir}")
 
     def _planned(self) -> bool:
         return self.plan_only or PLAN in os.environ
-
-    def _check(self) -> None:
-        from recipes.errors import ConfigError
-
-        names = ("seeds", "first_seed", "trial_seed", "extend")
-        settings = {name: getattr(self, name) for name in names}
-        settings |= {"trials": self.all_trials, "plan": self.plan_only}
-        if found := protocol_problems(settings, self.base.scale.name):
-            raise ConfigError("\n".join(found))
-        self.fresh = range(self.first_seed, self.first_seed + self.seeds)
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         """Every combination of the swept overrides: of the experiment's, each of its conditions, the command line's."""
@@ -210,31 +164,31 @@ class TuningSweeper(Sweeper):
         validation.check(looked_at)
         from_data.resolve(cfg, overrides)
         study = Study(overrides, cfg)
-        if self.trials:
-            study.points = around(study.centre, self.trials)
+        if self.protocol.trials:
+            study.points = around(study.centre, self.protocol.trials)
         else:
             study.best = study.centre
         return study
 
     def _announce(self, studies: Sequence[Study]) -> None:
         """Say how many runs there are to do, and about how long they take."""
-        runs = [(study, point, self.trial_seed) for study in studies for point in study.points]
-        trials = self._open(runs)
-        fresh = len(studies) * self.seeds
-        say(
-            f"{len(studies)} studies (task and optimizer) of {self.trials} trials with seed {self.trial_seed} and "
-            f"{self.seeds} fresh seeds each: {len(runs)} trials, {len(runs) - len(trials)} of them done; "
-            f"then {fresh} runs of the winners"
-            + (f"; {self.extend} more trials each if a winner is on an edge" if self.extend else "")
-        )
+        protocol = self.protocol
+        trials = [(study, point, protocol.trial_seed) for study in studies for point in study.points]
+        todo = self._open(trials)
+        done = f" ({len(trials)} trials, {len(trials) - len(todo)} of them done)" if trials else ""
+        say(f"{len(studies)} studies (task and optimizer){done}, each of:")
+        for line in protocol.in_words():
+            say(f"  {line}")
         workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
-        seconds = [run_seconds(study.cfg) for study, _, _ in trials]
-        seconds += [run_seconds(study.cfg) for study in studies] * self.seeds
+        seconds = [run_seconds(study.cfg) for study, _, _ in todo]
+        later = protocol.seeds + (protocol.runs_again + 2 * protocol.refine if protocol.trials else 0)
+        seconds += [run_seconds(study.cfg) for study in studies] * later
         if None in seconds:
             say("how long that takes is not known: no finished run of some of these tasks to judge by")
         else:
             total = sum(s for s in seconds if s is not None) / max(workers, 1)
-            say(f"about {total / 60:.0f} minutes with {workers} at a time, judged by earlier runs of these tasks")
+            rings = ", rings not counted" if protocol.trials and protocol.rings else ""
+            say(f"about {total / 60:.0f} minutes with {workers} at a time by earlier runs of these tasks{rings}")
         for study in studies:
             points = study.points or [study.centre]
             lrs, decays = (sorted({point[axis] for point in points}) for axis in (0, 1))
@@ -268,48 +222,6 @@ class TuningSweeper(Sweeper):
             _ = result.return_value  # raises what the run raised
         self.launched += len(jobs)
 
-    def _choose(self, studies: Iterable[Study]) -> list[str]:
-        """Choose each study's point on validation; returns the names of those on the edge of what was tried."""
-        from reports.records.reader import read_records
-        from reports.statistics.selection import choose, on_border, settings_of
-
-        on_edge = []
-        for study in studies:
-            runs = read_records(study.folder(point, self.trial_seed) for point in study.points).runs
-            settings = settings_of(runs)
-            goal = runs["goal"].dropna()
-            chosen = choose(settings, str(goal.iloc[0]) if len(goal) else None)
-            study.best = None
-            if chosen is None:
-                say(f"{study.name}: none of {len(runs)} trials completed, so there is no winner to run again")
-                continue
-            study.best = float(chosen["lr"]), float(chosen["weight_decay"])
-            edges = [axis for axis in ("lr", "weight_decay") if on_border(settings, chosen, axis)]
-            diverged = int(settings["diverged"].sum())
-            say(
-                f"{study.name}: best of {len(runs)} trials lr {study.best[0]:g}, weight decay {study.best[1]:g}, "
-                f"validation {runs['metric'].iloc[0]} {chosen['final']:.4g}"
-                + (f", {diverged} diverged" if diverged else "")
-                + (f", on the edge of the {' and '.join(edges)} tried" if edges else "")
-            )
-            on_edge += [study.name] if edges else []
-        return on_edge
-
-    def _extend(self, studies: Sequence[Study]) -> None:
-        from recipes.runs.grid import extended
-
-        for study in studies:
-            study.points += extended(study.centre, study.points, study.best or study.centre, self.extend)
-        self._run((study, point, self.trial_seed) for study in studies for point in study.points)
-
-    def _conclude(self, studies: Sequence[Study], on_edge: Sequence[str]) -> None:
-        if on_edge:
-            say(
-                f"{len(on_edge)} of {len(studies)} winners lie on the edge of what was tried; extend={self.extend + 3} "
-                "gives every optimizer as many more trials around its winner"
-            )
-        say(f"tables and figures: python scripts/compare.py {studies[0].cfg.output_dir}")
-
 
 def set_by_protocol(override: Override) -> str | None:
     """What is wrong with an override of what the protocol itself varies, or None."""
@@ -325,30 +237,14 @@ def set_by_protocol(override: Override) -> str | None:
 
 
 def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
-    """What is wrong with the protocol's numbers, a line each; `trials` may differ by scale."""
-    from recipes.runs.grid import MOST
-    from reports.statistics.selection import TRIAL_SEEDS_FROM
-
+    """What is wrong with the sweeper's settings, a line each; `trials` may differ by scale."""
     trials = settings["trials"]
-    numbers = dict(settings) | {"trials": trials.get(scale) if isinstance(trials, Mapping) else trials}
-    least = {"trials": 0, "seeds": 0, "extend": 0, "first_seed": 0, "trial_seed": TRIAL_SEEDS_FROM}
-    most = {"trials": MOST, "extend": MOST, "trial_seed": 2**53 - 1}
-    found = []
-    for name, limit in least.items():
-        value = numbers[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < limit:
-            found.append(f"{name}={value} must be a whole number of at least {limit}")
-        elif value > most.get(name, value):
-            found.append(f"{name}={value} must be at most {most[name]}")
+    numbers = {name: settings[name] for name in Protocol.__dataclass_fields__}
+    numbers["trials"] = trials.get(scale) if isinstance(trials, Mapping) else trials
+    problems = Protocol(**numbers).problems()
     if not isinstance(settings["plan"], bool):
-        found.append(f"plan={settings['plan']} must be true or false")
-    if found:
-        return found
-    if numbers["first_seed"] + numbers["seeds"] > TRIAL_SEEDS_FROM:
-        found.append(f"seeds from {TRIAL_SEEDS_FROM} on are kept for trials; choose a lower first_seed, or fewer seeds")
-    if numbers["trials"] + numbers["seeds"] == 0:
-        found.append("trials=0 and seeds=0 leave nothing to run")
-    return found
+        problems.append(f"plan={settings['plan']} must be true or false")
+    return problems
 
 
 def run_seconds(cfg: DictConfig) -> float | None:

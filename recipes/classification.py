@@ -19,17 +19,19 @@ from timm.layers import resample_abs_pos_embed
 from torch import nn
 from torch.nn import functional as F
 
+from recipes import protocol
 from recipes.data.images.arrays import ImageArrays
 from recipes.data.images.batches import AugmentedArrays, DecodedImages, TensorImages
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
+from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch, Examples
 
 # Splits beyond this name are further test sets (ImageNet-ReaL, ImageNet-V2).
 TRAIN = "train"
 
 
-class Recipe:
+class Recipe(protocol.Recipe):
     """One model of the family on one data set."""
 
     learns_from = "images with labels"
@@ -157,18 +159,7 @@ class Recipe:
         ]
         if any(name in weights and weights[name].shape != own[name].shape for name in head):
             weights = {name: value for name, value in weights.items() if name not in head}
-        wrong = [
-            name
-            for name in {*own, *weights}
-            if (name not in own or name not in weights or own[name].shape != weights[name].shape)
-            and not (name in head and name not in weights)
-        ]
-        if wrong:
-            raise ConfigError(
-                f"init_from={self.cfg.init_from} is of another model than {self.cfg.model.name}: "
-                f"{len(wrong)} tensors differ, {sorted(wrong)[0]} among them"
-            )
-        model.load_state_dict(weights, strict=False)
+        load_matching(model, weights, self.cfg.init_from, self.cfg.model.name, optional=head)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean softmax cross-entropy."""

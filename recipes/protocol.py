@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,46 +14,74 @@ from recipes.errors import ConfigError
 from recipes.settings import declarations, from_data
 
 if TYPE_CHECKING:  # a command's mistakes are answered without these imports, which take seconds
+    import numpy as np
     import torch
+    from tokenizers import Tokenizer
     from torch import nn
 
     from recipes.training.sampler import Batch, Examples
 
 
-class Recipe(Protocol):
-    """Model, data, loss and metric of a task."""
+class Recipe(ABC):
+    """Model, data, loss and metric of a task. What has a body here, a family may leave out.
 
-    learns_from: str  # what its data set has to hold, a value of declared.HOLDS
-    metric: str  # the validation metric that chooses hyperparameters
+    Attributes:
+        learns_from: what its data set has to hold, the constant `HOLDS` of a module in recipes/data/.
+        metric: the validation metric that chooses hyperparameters; an instance may have another than its class.
+        goal: whether more or less of it is better.
+        tokenizer: what texts are read with, known once `examples` has been called.
+        forward_methods: methods of its model that are called from outside, beside `forward`.
+    """
+
+    learns_from: str
+    metric: str
     goal: Literal["max", "min"]
+    tokenizer: Tokenizer | None = None
+    forward_methods: tuple[str, ...] = ()
 
+    @abstractmethod
+    def __init__(self, cfg: DictConfig) -> None: ...
+
+    @abstractmethod
     def examples(self) -> dict[str, Examples]:
         """The data: `train`, `val`, `test`, and further test sets by name."""
-        ...
 
+    @abstractmethod
     def model(self) -> nn.Module:
         """The model with fresh weights, drawn from torch's global generator; on the meta device it is free."""
-        ...
 
+    @abstractmethod
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         """Load the weights of another run, as `init_from=` asks."""
-        ...
 
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Scalars of a training batch; `loss` is minimised, others are logged beside it."""
-        ...
 
+    @abstractmethod
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Figures of each example, first axis the batch's: the loop gathers them over batches and processes."""
-        ...
 
+    @abstractmethod
     def metrics(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
         """The metrics of a whole split from its examples' figures, in the data set's order."""
-        ...
 
+    @abstractmethod
     def blank_batch(self, size: int) -> Batch:
         """A training batch of this size without data, on torch's default device: the dry run's input."""
-        ...
+
+    def targets(self, batch: Batch) -> torch.Tensor | None:
+        """How many targets a batch's loss is a mean over, 0-d int64; None where it is a mean over the examples."""
+        return None
+
+    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, np.ndarray]:
+        """Pictures to keep of a trained model, uint8 [H, W, C] by name."""
+        return {}
+
+
+def recipe_class(module: str) -> type[Recipe]:
+    """The class `Recipe` of recipes/<module>.py, which knows metric and goal without being built."""
+    return importlib.import_module(f"recipes.{module}").Recipe
 
 
 def make(cfg: DictConfig) -> Recipe:
@@ -62,11 +91,9 @@ def make(cfg: DictConfig) -> Recipe:
         ConfigError: the data set is of another kind or does not take its options, or a setting of the model is not
             what it has to be.
     """
-    if found := option_problems(cfg):
-        raise ConfigError("; ".join(found))
-    recipe: Any = importlib.import_module(f"recipes.{cfg.task.recipe}").Recipe
-    made: Recipe = recipe(cfg)
-    return made
+    if mistakes := option_problems(cfg):
+        raise ConfigError("; ".join(mistakes))
+    return recipe_class(cfg.task.recipe)(cfg)
 
 
 def load_data(cfg: DictConfig) -> dict[str, Any]:
@@ -75,8 +102,8 @@ def load_data(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: an option is not what the module takes, or the data are missing.
     """
-    if found := _data_problems(cfg):
-        raise ConfigError("; ".join(found))
+    if mistakes := _data_problems(cfg):
+        raise ConfigError("; ".join(mistakes))
     loaded: dict[str, Any] = importlib.import_module(f"recipes.data.{cfg.data.module}").load(
         **_place(cfg), **cfg.data.options
     )

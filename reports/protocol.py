@@ -1,7 +1,18 @@
-"""What a comparison must have before a verdict is given: the numbers of the tuning protocol (docs/comparison.md)."""
+"""The protocol of comparisons (docs/comparison.md): which two optimizers, and what must have run before a verdict."""
 
+REFERENCE = "adamw"  # the optimizer that the others are compared with
+SUBJECT = "lion"  # the optimizer that is studied
 TRIALS = 9  # settings tried for each optimizer
 FRESH_SEEDS = 3  # completed runs of the chosen setting, on seeds that no trial saw
 TRIAL_SEEDS_FROM = 1000  # runs with such seeds serve to choose a setting, and never stand in a mean
 TIMING_ROUNDS = 31  # rounds of a timing in turn (scripts/speed.py), each with a block of steps of every optimizer
 NEEDED = f"{TRIALS} trials and {FRESH_SEEDS} fresh seeds"
+
+# The variance that the choice of settings adds to the mean difference of two optimizers, as a share of the variance of
+# one seed's difference, by the number of trial seeds behind the choice (scripts/simulate_protocol.py).
+CHOICE_VARIANCE = {1: 0.2, 3: 0.15}
+
+
+def choice_variance(trial_seeds: int) -> float:
+    """The choice's variance for so many trial seeds; that of the next smaller number where it was not simulated."""
+    return CHOICE_VARIANCE[max(number for number in CHOICE_VARIANCE if number <= max(trial_seeds, 1))]

@@ -8,14 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from reports.claims.evaluation import claims_grid
+from reports.number_format import slugs
 from reports.page import sections
 from reports.page.render import render_page
-from reports.plots import curves, tuning
-from reports.protocol import NEEDED
-from reports.results import HIGHLIGHT, REFERENCE, Results, facts, tuning_curves
+from reports.plots import curves, forest, tuning
+from reports.protocol import NEEDED, REFERENCE, SUBJECT
+from reports.results import Results, facts, tuning_curves
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables import overviews
-from reports.tables.number_format import slugs
+from reports.tables.comparison import batch_groups
 from reports.tables.overviews import Grid
 from reports.tables.paper_comparison import paper_comparisons
 from reports.tables.render import to_csv, to_latex, to_markdown
@@ -34,13 +36,13 @@ def write_all(results: Results, folder: Path) -> list[Path]:
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     written = [*(folder / name for name in texts), write_page(results, folder)]
     names = sorted(results.runs["optim"].unique())
-    written += write_pictures(results, folder / "figures", names, HIGHLIGHT, formats=("svg",))
+    written += write_pictures(results, folder / "figures", names, SUBJECT, formats=("svg",))
     stems = slugs(table.comparison.task for table in results.tables)
     for table in results.main:
         stem = f"trials-{stems[table.comparison.task]}"
-        written += tuning.write_tuning_curves(table, tuning_curves(table), folder / "figures", stem, names, HIGHLIGHT)
+        written += tuning.write_tuning_curves(table, tuning_curves(table), folder / "figures", stem, names, SUBJECT)
     memory = speed_memory(results)
-    return written + tuning.write_speed_memory(memory, folder / "figures", "speed-memory", REFERENCE, HIGHLIGHT)
+    return written + tuning.write_speed_memory(memory, folder / "figures", "speed-memory", REFERENCE, SUBJECT)
 
 
 def write_page(results: Results, folder: Path) -> Path:
@@ -59,10 +61,11 @@ def write_pictures(
     """
     names = list(names)
     stems = slugs(table.comparison.task for table in results.tables)
-    written = curves.write_curves(results.tables, folder, names, highlight, formats)
+    written = forest.write_forest(results.main, highlight, folder, "forest", formats)
+    written += curves.write_curves(results.tables, folder, names, highlight, formats)
     for table in results.main:
         written += tuning.write_heatmaps(table, folder, f"heatmaps-{stems[table.comparison.task]}", formats)
-    for group in tuning.batch_groups(results.tables):
+    for group in batch_groups(results.tables):
         stem = f"batch-size-{stems[group[0].comparison.task]}"
         written += tuning.write_batch_sizes(group, folder, stem, names, highlight, formats)
     return written
@@ -92,13 +95,13 @@ def all_grids(results: Results) -> list[Grid]:
 def readme(results: Results) -> str:
     """Return the overview as Markdown: what came out, how it was made, claims, and tables over all tasks."""
     parts = [f"# {results.about['title']}", *results.about["text"], "## What came out"]
-    parts.append(_list(overviews.summary_lines(results.tables, HIGHLIGHT)))
+    parts.append(f"![{SUBJECT} minus {REFERENCE} on each task, with intervals](figures/forest.svg)")
+    parts.append(_list(overviews.summary_lines(results.tables, SUBJECT)))
     parts.append(
-        f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval, simultaneous for all rivals of a table, holds zero. "
-        f"Below {NEEDED} there is no verdict."
+        f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval holds zero. Below {NEEDED} there is no verdict."
     )
     parts += ["## How it was made", _list(f"{name}: {value}" for name, value in facts(results))]
-    parts += ["## Claims", overviews.to_markdown(overviews.claims_grid(results.verdicts))]
+    parts += ["## Claims", overviews.to_markdown(claims_grid(results.verdicts))]
     parts += ["## Tables over all tasks", *(overviews.to_markdown(grid) for grid in all_grids(results))]
     parts.append("Each task's own table: [tables.md](tables.md). Figures: [figures](figures). Page: index.html.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

@@ -10,15 +10,14 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from reports.claims import judge
+from reports.claims.evaluation import Verdict, evaluate
+from reports.protocol import REFERENCE
 from reports.records.landscape import read_landscape
 from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.statistics.tuning_curves import tuning_curve
 from reports.tables.comparison import Table, build_tables
 from reports.tables.paper_comparison import main_tables
-
-REFERENCE, HIGHLIGHT = "adamw", "lion"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Results:
     reference: str
     tables: list[Table]
     main: list[Table]  # one a task, that of most optimizers
-    verdicts: list[judge.Verdict]
+    verdicts: list[Verdict]
     about: dict[str, Any]
     problems: list[str]
 
@@ -53,7 +52,7 @@ def compared(
 ) -> Results:
     """Compare runs; `about` has a title, text (lines) and facts (names and values)."""
     tables = build_tables(runs, reference, speeds)
-    verdicts = judge.evaluate(tables, speeds, landscape)
+    verdicts = evaluate(tables, speeds, landscape)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     return Results(runs, speeds, reference, tables, main_tables(tables), verdicts, about, list(problems))
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
 
+from reports.protocol import REFERENCE, SUBJECT
+
 EXAMPLES = """\
 examples:
   python scripts/compare.py outputs                          all that has run
@@ -24,7 +26,6 @@ Settings are chosen on validation, never on test. Written are table.md, table.cs
 open in a browser) and, for each task, curves-<task> and heatmaps-<task> as .png and .svg.
 """
 SHOWN_PROBLEMS = 5
-REFERENCE, HIGHLIGHT = "adamw", "lion"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("folders", nargs="+", type=Path, metavar="folder", help="where runs were written")
     command.add_argument("--out", type=Path, help="where to write (default: <first folder>/report)")
     command.add_argument("--reference", help=f"row to hold others against, as tables name it ({REFERENCE})")
-    command.add_argument("--highlight", help=f"row that stands out in curves ({HIGHLIGHT})")
+    command.add_argument("--highlight", help=f"row that stands out in curves ({SUBJECT})")
     command.add_argument("--task", action="append", metavar="TASK", help="this task only; may be repeated")
     return command
 
@@ -57,11 +58,11 @@ def compare(
     """Read, print, write; the heavy libraries are imported here so that --help answers at once."""
     from rich.console import Console
 
+    from reports.number_format import columns
     from reports.publish import write_page, write_pictures
     from reports.records.reader import missing_folders, read_records
     from reports.records.speeds import read_speeds
     from reports.results import compared
-    from reports.tables.number_format import columns
     from reports.tables.render import print_tables, to_csv, to_latex, to_markdown
 
     records = read_records(folders)
@@ -102,7 +103,7 @@ def compare(
             (out / name).write_text(render(results.tables), encoding="utf-8", newline="\n")
         names = records.runs["optim"].unique()
         written = [*(out / name for name in texts), write_page(results, out)]
-        written += write_pictures(results, out, names, highlight or HIGHLIGHT)
+        written += write_pictures(results, out, names, highlight or SUBJECT)
     except OSError as error:
         say(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
         return 1

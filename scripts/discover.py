@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status, 2 after a user's mistake."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # matrices this small are slower on several threads
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
+    sys.path.insert(0, str(SCRIPTS.parent))
     options = parser().parse_args(arguments)
     try:
         if getattr(options, "tournament", 0) > getattr(options, "population", 0):
@@ -146,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _of(module: str, name: str) -> Callable[[argparse.Namespace], int]:
     """A command, imported when it is run: `--help` answers at once."""
-    return lambda options: getattr(import_module(f"discovery.{module}"), name)(options)
+    return lambda options: getattr(import_module(f"scripts.discovery.{module}"), name)(options)
 
 
 def _workers(text: str) -> tuple[str, int]:

@@ -18,6 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
 
+from reports.protocol import REFERENCE, SUBJECT
+
 RELATIVE = 10.0  # relative levels: weights of these models are about a tenth in size
 
 
@@ -92,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="where runs were written")
     parser.add_argument("--task", required=True)
-    parser.add_argument("--optim", default="adamw,lion", help="optimizers, with commas (%(default)s)")
+    parser.add_argument("--optim", default=f"{REFERENCE},{SUBJECT}", help="optimizers, with commas (%(default)s)")
     parser.add_argument("--noise", default="0.01,0.02,0.05", help="standard deviations, with commas (%(default)s)")
     parser.add_argument("--repeats", type=int, default=50, help="draws of the noise (%(default)s)")
     parser.add_argument("--examples", type=int, default=500, help="training examples (%(default)s)")
@@ -112,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     from reports.tables.comparison import build_tables
     from reports.tables.paper_comparison import main_table
 
-    table = main_table(build_tables(read_records(options.folders).runs, "adamw"), options.task)
+    table = main_table(build_tables(read_records(options.folders).runs, REFERENCE), options.task)
     if table is None:
         print(f"landscape.py: no runs of task {options.task}", file=sys.stderr)
         return 2

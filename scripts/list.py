@@ -20,19 +20,12 @@ sys.path.insert(0, str(ROOT))  # the packages of this checkout
 
 from recipes.errors import ConfigError  # noqa: E402
 from recipes.runs import cli  # noqa: E402
+from recipes.settings import choices  # noqa: E402
+from recipes.settings.schema import CONF  # noqa: E402
+from reports.records.folders import walk  # noqa: E402
 
-CONF = ROOT / "conf"
 KINDS = ("tasks", "optimizers", "data", "scales", "experiments")
 FOLDERS = {"optimizers": "optim", "data": "data", "scales": "scale", "experiments": "experiment"}
-FAMILIES = {
-    "classification": "Image classification",
-    "contrastive.recipe": "Images with captions",
-    "diffusion.class_conditional": "Diffusion",
-    "diffusion.text_to_image": "Text to image",
-    "language.language_modelling": "Language models",
-    "language.span_corruption": "T5, pre-training",
-    "language.text_to_text": "T5, fine-tuning",
-}
 EXAMPLES = """\
 examples:
   python scripts/list.py
@@ -71,17 +64,10 @@ def parser() -> argparse.ArgumentParser:
 
 def print_tasks() -> None:
     """The tasks of each family with the scales that they have a setting at."""
-    import yaml
-
-    by_family: dict[str, list[Path]] = {}
-    for file in sorted((CONF / "task").glob("*.yaml")):
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))["recipe"]
-        by_family.setdefault(FAMILIES.get(recipe, recipe), []).append(file)
-    for number, (family, files) in enumerate(sorted(by_family.items())):
+    for number, (family, tasks) in enumerate(choices.tasks_by_family().items()):
         print(("\n" if number else "") + f"{family}: task=")
-        for file in files:
-            scales = [place.name for place in sorted((CONF / "setting").iterdir()) if (place / file.name).exists()]
-            print_entry(file.stem, f"[{', '.join(scales)}] {about(file)}")
+        for task in tasks:
+            print_entry(task, f"[{', '.join(choices.scales_of(task))}] {about(CONF / 'task' / f'{task}.yaml')}")
 
 
 def print_files(what: str) -> None:
@@ -127,23 +113,17 @@ def print_runs(folder: Path) -> None:
 def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
     """Each record below a folder: when it was last written, where it lies, its summary and its state."""
     held = locked()
-    seen: set[str] = set()
-    for place, below, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        below[:] = [] if real in seen else [name for name in below if name not in ("checkpoint", "wandb", "slurm")]
-        if real in seen or "summary.json" not in files:
-            seen.add(real)
+    for place, files in walk([folder]):
+        if "summary.json" not in files:
             continue
-        seen.add(real)
-        below.clear()  # a record holds no other
-        path = Path(place) / "summary.json"
+        path = place / "summary.json"
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
             state = str(summary["status"])
         except (OSError, ValueError, KeyError, TypeError):
             summary, state = {}, "unreadable"
-        written = max(file.stat().st_mtime for file in (path, Path(place) / "metrics.jsonl") if file.exists())
-        yield written, Path(place), summary, "running" if is_held(Path(place) / ".lock", held) else state
+        written = max(file.stat().st_mtime for file in (path, place / "metrics.jsonl") if file.exists())
+        yield written, place, summary, "running" if is_held(place / ".lock", held) else state
 
 
 def locked() -> set[int]:

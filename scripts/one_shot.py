@@ -153,7 +153,7 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, float]], task: str) -> str:
     """Ours beside the paper's, in percent, with the averages of generation (NLG) and understanding (NLU)."""
-    from reports.tables.number_format import columns, laid_out
+    from reports.number_format import columns, laid_out
 
     size = SIZES.get(task)
     rows = {row["lm_eval"]: row for row in paper() if row["lm_eval"]}

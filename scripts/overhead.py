@@ -21,6 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
 
+from scripts.benchmark.round_robin import between, quartiles, ratios
+
 
 def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float], list[float], float]:
     """Take turns.
@@ -104,8 +106,7 @@ def main() -> int:
             raise
         print(*(f"error: {said}" for said in line.splitlines()), sep="\n", file=sys.stderr)
         return 2
-    beside = [(before + after) / 2 for before, after in itertools.pairwise(bare)]
-    low, kept, high = statistics.quantiles([b / o for o, b in zip(ours, beside, strict=True)], n=4)
+    low, kept, high = quartiles(ratios(between(bare), ours))
     pace = block / statistics.median(ours)
     print(
         f"{cfg.task.name} {cfg.optim.name}, {rounds} rounds of {block} steps: "

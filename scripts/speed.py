@@ -20,16 +20,20 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
 
+from reports.protocol import REFERENCE, SUBJECT
+from scripts.benchmark.round_robin import quartiles, ratios, round_robin
+
 if TYPE_CHECKING:
     from recipes.minimal_loop import BareLoop
 
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
-FUSED = ("adamw", "lion")  # also timed with their fused step
+FUSED = (REFERENCE, SUBJECT)  # also timed with their fused step
 KINDS = {  # what asks torch's optimizers and Lion for a kind of step
     "fused": ["++optim.fused=true"],
     "foreach": ["++optim.fused=false", "++optim.foreach=true"],
@@ -51,29 +55,26 @@ def measure(
     """
     from recipes.minimal_loop import Rounds
 
-    names = list(contenders)
     for contender in contenders.values():
         contender.steps(block)  # state is made and caches are warm
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    progress = Rounds(rounds)
-    for number in range(rounds):
-        for place in range(len(names)):
-            name = names[(number + place) % len(names)]
-            taken[name].append(contenders[name].steps(block))
-        progress.done(number + 1)
-    found: dict[str, Figures] = {}
+    timings = round_robin(
+        {name: partial(contender.steps, block) for name, contender in contenders.items()},
+        rounds,
+        progress=Rounds(rounds).done,
+    )
+    seconds = {name: [total for total, _ in timed] for name, timed in timings.items()}
+    figures: dict[str, Figures] = {}
     for name, contender in contenders.items():
-        found[name] = {"against": against.get(name), "ratio": None, "low": None, "high": None}
+        figures[name] = {"against": against.get(name), "ratio": None, "low": None, "high": None}
         if name in against:
-            pairs = zip(taken[name], taken[against[name]], strict=True)
-            quartiles = statistics.quantiles([theirs[0] / ours[0] for ours, theirs in pairs], n=4)
-            found[name] |= {key: round(v, 4) for key, v in zip(("low", "ratio", "high"), quartiles, strict=True)}
-        found[name] |= {
-            "steps_per_second": round(block / statistics.median(total for total, _ in taken[name]), 2),
-            "optimizer_step_ms": round(1e3 * statistics.median(inside for _, inside in taken[name]), 4),
+            low, median, high = quartiles(ratios(seconds[against[name]], seconds[name]))
+            figures[name] |= {"ratio": round(median, 4), "low": round(low, 4), "high": round(high, 4)}
+        figures[name] |= {
+            "steps_per_second": round(block / statistics.median(seconds[name]), 2),
+            "optimizer_step_ms": round(1e3 * statistics.median(step for _, step in timings[name]), 4),
             "state_bytes": contender.state_bytes(),
         }
-    return found
+    return figures
 
 
 def by_kind(
@@ -115,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--block", type=int, default=10, help="steps of each optimizer in a round (%(default)s)")
-    parser.add_argument("--reference", default="adamw", help="whose speed is 1 (%(default)s)")
+    parser.add_argument("--reference", default=REFERENCE, help="whose speed is 1 (%(default)s)")
     parser.add_argument("--against", help="hold the run as given against the same with these overrides")
     parser.add_argument("--out", type=Path, default=Path("outputs/speed"), help="folder to write to (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion,adamw ...")
@@ -128,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     from recipes.runs import cli
     from recipes.runs.experiment import versions
     from recipes.settings import command_line, schema
-    from reports.tables.number_format import columns, laid_out
+    from reports.number_format import columns, laid_out
 
     given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
     names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")

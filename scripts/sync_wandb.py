@@ -58,7 +58,7 @@ def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
 def _send(run: Any, folder: Path, summary: dict[str, Any]) -> int:
     import wandb
 
-    from recipes.runs.record import read_metrics
+    from recipes.metrics_file import read_metrics
     from recipes.runs.tracker import by_step
 
     # wandb counts from the step after the last one that it has; a new run counts from 0.

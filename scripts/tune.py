@@ -13,15 +13,19 @@ RUN = Path(__file__).resolve().parent.parent / "run.py"
 HELP = """\
 usage: tune.py task=<names> optim=<names or all> [name=value ...]
 
-Tune optimizers by one protocol: the same number of trials for each on a logarithmic grid of learning rate and weight
-decay around its centre (conf/tuned), chosen on validation, the winner run again on fresh seeds. Prints first how many
-runs that is and about how long they take. A run that is done is not done again: the same command goes on after a stop.
+Tune optimizers by one protocol: for each the same number of trials on a logarithmic grid of learning rate and weight
+decay around its centre (conf/tuned), rings of further trials until the best is enclosed, the best few again on further
+trial seeds, chosen on validation, the winner run on fresh seeds. Prints first how many runs that is and about how long
+they take. A run that is done is not done again: the same command goes on after a stop.
 
   trials=9         points of the grid for each optimizer; neighbours differ by half a decade, the first 9 are 3 by 3;
                    169 at most (13 without weight decay): beyond lie settings a thousand times the centre's
   seeds=3          fresh seeds for each winner, from first_seed=0 on; reports show only these
   trial_seed=1000  seed of all trials; seeds from 1000 on serve for choosing and never stand in a mean
-  extend=0         so many more trials for each, around its winner, if any winner lies on the edge of its grid
+  rings=4          at most so often the untried neighbours of an optimizer's best setting, until it is enclosed
+  refine=true      try the learning rates a quarter of a decade beside the best one
+  shortlist=3      so many of the best settings again on further trial seeds; the best mean is chosen
+  repeats=2        on so many further trial seeds
   plan=false       true: print what would be done, and stop
   launcher=basic   basic: one run after the other; parallel: two at a time on this machine
                    (hydra.launcher.n_jobs= for more); slurm: as jobs (hydra.launcher.partition=...)
@@ -32,11 +36,11 @@ optim=all is lion and the six optimizers that it is held against: adamw adafacto
 
 examples:
   python scripts/tune.py task=vit_b16 optim=all launcher=parallel
-  python scripts/tune.py task=vit_b16,resnet50 optim=lion,adamw trials=12 extend=3 plan=true
+  python scripts/tune.py task=vit_b16,resnet50 optim=lion,adamw rings=6 plan=true
   python scripts/tune.py task=vit_b16 optim=lion,adamw batch_size=16,64,256 launcher=parallel
 """
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
-PROTOCOL = ("trials", "seeds", "first_seed", "trial_seed", "extend")
+PROTOCOL = ("trials", "seeds", "first_seed", "trial_seed", "rings", "refine", "shortlist", "repeats")
 
 
 def main(arguments: list[str]) -> int:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lion.discovery.abstract import live
-from lion.discovery.compile import compile_torch, reads_whole_tree, states_of
-from lion.discovery.ir import STATES, Program, load, parse, render
+from lion.discovery.language.analysis import live
+from lion.discovery.language.compile import compile_torch, reads_whole_tree, states_of
+from lion.discovery.language.program import STATES, Program, load, parse, render
 
 
 class ProgramOptimizer(Optimizer):

@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from recipes import protocol
 from recipes.contrastive import retrieval
 from recipes.contrastive.loss import info_nce
 from recipes.contrastive.rows import PairRows, ProbeRows, cached_features
@@ -22,6 +23,7 @@ from recipes.contrastive.two_towers import TwoTowers
 from recipes.data.pairs.pairs import Encoder
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
+from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch, Examples
 
 ARGS = (
@@ -37,12 +39,13 @@ ARGS = (
 )
 
 
-class Recipe:
+class Recipe(protocol.Recipe):
     """One pair of towers on one set of pairs."""
 
     learns_from = "images with captions"
     metric = "zero_shot"
     goal: Literal["max", "min"] = "max"
+    forward_methods = ("embed_image", "embed_text")
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
@@ -133,16 +136,11 @@ class Recipe:
         towers: Any = model
         whole = "log_scale" in weights
         target = towers if whole else towers.image
-        own = target.state_dict()
-        wrong = [n for n in own if n not in weights or own[n].shape != weights[n].shape]
-        head = () if whole else tuple(n for n in weights if n not in own and n.startswith(("head", "fc", "classifier")))
-        wrong += [n for n in weights if n not in own and n not in head]
-        if wrong:
-            raise ConfigError(
-                f"init_from={self.cfg.init_from} is of another image tower than {self.args['image']['name']}: "
-                f"{len(wrong)} tensors differ, {sorted(wrong)[0]} among them"
-            )
-        target.load_state_dict({name: weights[name] for name in own})
+        if not whole:
+            own = target.state_dict()
+            head = [name for name in weights if name not in own and name.startswith(("head", "fc", "classifier"))]
+            weights = {name: value for name, value in weights.items() if name not in head}
+        load_matching(target, weights, self.cfg.init_from, self.args["image"]["name"], kind="image tower")
         if self.args["cache_features"] and self.pairs is not None:
             digest = hashlib.sha256()
             for name, value in sorted(towers.image.state_dict().items()):

@@ -24,8 +24,6 @@ class TwoTowers(nn.Module):
             al. 2021, arXiv:2101.06983), by activation checkpointing.
     """
 
-    forward_methods = ("embed_image", "embed_text")  # beside forward, called from outside: shards are gathered there
-
     def __init__(
         self,
         image: nn.Module,

@@ -18,6 +18,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from recipes import protocol
 from recipes.data.images.arrays import ImageArrays
 from recipes.data.images.batches import TensorImages
 from recipes.diffusion import feature_extractors, unet
@@ -28,6 +29,7 @@ from recipes.diffusion.samplers import Denoiser, grid, sample, sampler
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
 from recipes.settings.arguments import check_arguments, check_names, is_count
+from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch, Examples
 
 ARGS = ("unet", "noise", "sampler", "judge", "reference", "samples")
@@ -36,7 +38,7 @@ LEVELS = 4  # fixed noise levels that an example's loss is the mean over
 GRID = 10  # rows and columns of the sample grid
 
 
-class Recipe:
+class Recipe(protocol.Recipe):
     """One U-Net on one set of images."""
 
     learns_from = "images with labels"
@@ -143,7 +145,7 @@ class Recipe:
 
     def initialise(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
         """Take the weights of another run of the same U-Net."""
-        load_same(model, weights, str(self.cfg.init_from))
+        load_matching(model, weights, self.cfg.init_from, self.cfg.model.name)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean square on the target at a time step drawn for each image."""
@@ -227,18 +229,3 @@ class Recipe:
     def blank_batch(self, size: int) -> Batch:
         """Zeros of an image's shape."""
         return {"image": torch.zeros(size, *self.shape), "label": torch.zeros(size, dtype=torch.long)}
-
-
-def load_same(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Load weights of a model of the same shape.
-
-    Raises:
-        ConfigError: they are of another.
-    """
-    own = model.state_dict()
-    wrong = [n for n in {*own, *weights} if n not in own or n not in weights or own[n].shape != weights[n].shape]
-    if wrong:
-        raise ConfigError(
-            f"init_from={source} is of another model: {len(wrong)} tensors differ, {sorted(wrong)[0]} among them"
-        )
-    model.load_state_dict(weights)

@@ -64,13 +64,13 @@ def start(cfg: DictConfig) -> Accelerator:
 
 def _reshaped(tensors: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
     """Weights by name, those of scalar parameters with another shape."""
-    scalars: Any = getattr(model, "scalars", ())
+    scalars: Any = model.scalars  # set by sharding.shard
     return {name: value.reshape(shape) if name in scalars else value for name, value in tensors.items()}
 
 
 def _reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
     """An optimizer's state by name, with what it holds of scalar parameters in another shape, but for step counters."""
-    scalars: Any = getattr(model, "scalars", ())
+    scalars: Any = model.scalars  # set by sharding.shard
     held = {
         name: {
             key: value.reshape(shape) if isinstance(value, torch.Tensor) and key != "step" else value

@@ -4,7 +4,7 @@ The dry run counts by the same rules.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,12 +71,19 @@ def parameters(found: list[Unit]) -> list[list[nn.Parameter]]:
     return each
 
 
-def shard(model: nn.Module, device: str, processes: int, precision: str) -> None:
+def shard(model: nn.Module, device: str, processes: int, precision: str, forward_methods: Sequence[str] = ()) -> None:
     """Split parameters, gradients and optimizer state over the processes, in place.
 
     Each unit goes to the device when its turn has come, whole, and leaves its part there. A forward pass has the values
     that it has on one process; gradients are averaged in float32. Scalars become vectors of one element, which can be
-    split; checkpoints hold them as scalars.
+    split; checkpoints hold them as scalars, whose names the model keeps as `scalars`.
+
+    Args:
+        model: on the CPU or the devices, not wrapped.
+        device: the type of the devices, such as "cuda".
+        processes: how many there are.
+        precision: fp32, or bf16 for autocast.
+        forward_methods: the model's methods that are called from outside, beside `forward`: they gather, too.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
@@ -90,7 +97,7 @@ def shard(model: nn.Module, device: str, processes: int, precision: str) -> None
     for unit in units(model, precision):
         modules = unit.modules if len(unit.modules) > 1 else unit.modules[0]
         fully_shard(modules, mesh=mesh, mp_policy=policies[unit.half])
-    for name in getattr(model, "forward_methods", ()):  # which are called from outside, beside forward
+    for name in forward_methods:
         register_fsdp_forward_method(model, name)
 
 

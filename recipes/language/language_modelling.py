@@ -17,11 +17,13 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
 
+from recipes import protocol
 from recipes.data.text.tokens import PADDING, TokenWindows
 from recipes.errors import ConfigError
 from recipes.language import ngram
 from recipes.language.token_targets import HiddenTokens, NextTokens
 from recipes.protocol import load_data
+from recipes.training.pretrained_weights import check_matching
 from recipes.training.sampler import Batch, Examples
 
 # A packed text has no fillers, and the tokens that begin and end a text have no special treatment inside the model.
@@ -30,7 +32,7 @@ UNSET_ARGUMENTS = ("bos_token_id", "eos_token_id", "pad_token_id")
 UNUSED_WEIGHTS = ("attn.masked_bias", "cls.seq_relationship")
 
 
-class Recipe:
+class Recipe(protocol.Recipe):
     """One model of the family on one text."""
 
     learns_from = "text"
@@ -129,9 +131,9 @@ class Recipe:
         Transformers knows what it called its weights over the years: GPT-2's without the model's prefix, layer norms'
         gamma and beta, tied weights under one of their names.
         """
-        given: Any = type(model)
+        model_class: Any = type(model)
         with _quiet():
-            loaded, found = given.from_pretrained(
+            loaded, report = model_class.from_pretrained(
                 None,
                 config=self._model_config(),
                 state_dict=weights,
@@ -139,20 +141,16 @@ class Recipe:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        wrong = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
-        wrong |= {name for name in found["unexpected_keys"] if not any(part in name for part in UNUSED_WEIGHTS)}
-        if wrong:
-            words = loaded.get_input_embeddings().weight
-            for _, theirs, ours in found["mismatched_keys"]:
-                if ours == words.shape and theirs[1:] == ours[1:]:
-                    raise ConfigError(
-                        f"init_from={self.cfg.init_from} has a vocabulary of {theirs[0]} tokens, the model {ours[0]}: "
-                        "choose the tokenizer and model.args.vocab_size that it was trained with"
-                    )
-            raise ConfigError(
-                f"init_from={self.cfg.init_from} is of another model than {self.cfg.model.name}: "
-                f"{len(wrong)} tensors differ, {min(wrong)} among them"
-            )
+        embedding = loaded.get_input_embeddings().weight
+        for _, theirs, ours in report["mismatched_keys"]:
+            if ours == embedding.shape and theirs[1:] == ours[1:]:
+                raise ConfigError(
+                    f"init_from={self.cfg.init_from} has a vocabulary of {theirs[0]} tokens, the model {ours[0]}: "
+                    "choose the tokenizer and model.args.vocab_size that it was trained with"
+                )
+        differing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+        differing |= {name for name in report["unexpected_keys"] if not any(part in name for part in UNUSED_WEIGHTS)}
+        check_matching(differing, self.cfg.init_from, self.cfg.model.name)
         model.load_state_dict(loaded.state_dict())
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

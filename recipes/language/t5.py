@@ -11,7 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 from torch import nn
 
+from recipes import protocol
 from recipes.errors import ConfigError
+from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch
 
 # Files that transformers wrote hold one of three names of the embedding, old ones a bias that nothing reads.
@@ -19,7 +21,7 @@ COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
 
-class T5:
+class T5(protocol.Recipe):
     """Model, loss and start of a recipe; model.args are those of transformers' T5Config."""
 
     goal: Literal["max", "min"] = "max"
@@ -57,21 +59,10 @@ class T5:
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         """Take the weights of another run, or of a published model; names and shapes must be the same."""
-        own = model.state_dict()
         weights = {name: value for name, value in weights.items() if name != UNUSED}
         if "shared.weight" in weights:
             weights |= dict.fromkeys(COPIES, weights["shared.weight"])
-        wrong = sorted(
-            name
-            for name in {*own, *weights}
-            if name not in own or name not in weights or own[name].shape != weights[name].shape
-        )
-        if wrong:
-            raise ConfigError(
-                f"init_from={self.cfg.init_from} is of another model than {self.cfg.model.name}: "
-                f"{len(wrong)} tensors differ, {wrong[0]} among them"
-            )
-        model.load_state_dict(weights)
+        load_matching(model, weights, self.cfg.init_from, self.cfg.model.name)
 
     def token_losses(self, model: Any, batch: Batch, **encoded: Any) -> torch.Tensor:
         """Cross-entropy of each target token given the input and the tokens before it, 0 for padding.

@@ -18,7 +18,7 @@ from recipes.distributed import processes
 from recipes.errors import BUSY, ConfigError
 from recipes.runs import startup, sweep
 from recipes.runs.startup import INTERRUPTED
-from recipes.settings import command_line, from_data, validation
+from recipes.settings import choices, command_line, from_data, validation
 from recipes.settings.schema import CONF
 
 CLOSED = 141  # the shell's convention for a process that wrote to a pipe that nobody reads
@@ -55,6 +55,7 @@ def guard(main: Callable[[], int | None]) -> int:
 
 def start(main: Callable[[], int | None]) -> int:
     """Do what run.py does: look at the whole command line, then have Hydra act on it."""
+    choices.register()
 
     def checked() -> int | None:
         arguments = [command_line.expanded(text) for text in command_line.ordered(sys.argv[1:])]

@@ -206,15 +206,15 @@ def render(result: DryRun, selected: str) -> str:
 
 def run(cfg: DictConfig) -> None:
     """Print what a run would cost with its optimizer and with every other in conf/optim."""
-    the_recipe = protocol.make(cfg)
+    recipe = protocol.make(cfg)
     # The other optimizers stand beside the chosen one as their own files describe them.
     folder = Path(build.__file__).parents[2] / "conf" / "optim"
     optimizers: dict[str, Any] = {path.stem: OmegaConf.load(path) for path in sorted(folder.glob("*.yaml"))}
     optimizers[cfg.optim.name] = cfg.optim
     result = estimate(
-        the_recipe.model,
-        lambda model, batch: the_recipe.loss(model, batch)["loss"],
-        the_recipe.blank_batch,
+        recipe.model,
+        lambda model, batch: recipe.loss(model, batch)["loss"],
+        recipe.blank_batch,
         {name: build.optimizer_factory(optim) for name, optim in optimizers.items()},
         global_batch=cfg.batch_size,
         steps=cfg.steps,
@@ -226,6 +226,6 @@ def run(cfg: DictConfig) -> None:
     print(f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name}, a dry run\n")
     print(render(result, cfg.optim.name))
     with torch.device("meta"):
-        model = the_recipe.model()
+        model = recipe.model()
     print(f"\ndecay={cfg.decay}: what weight decay acts on, for every optimizer\n")
     print(param_groups.table(model, cfg.decay))

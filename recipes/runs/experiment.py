@@ -71,7 +71,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     from recipes.training.run_state import DivergedError, InterruptedRunError, RunState
 
     AcceleratorState._reset_state()  # a sweep's earlier run in this process may have had another precision
-    accelerator, the_recipe, make_optimizer = processes.by_all(
+    accelerator, recipe, make_optimizer = processes.by_all(
         lambda: (devices.start(cfg), protocol.make(cfg), build.optimizer_factory(cfg.optim))
     )
     startup.interruptible()  # what begins here is ended in order
@@ -115,8 +115,8 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     known_to_all = False
     try:
         weights = initial_weights.loader(cfg)
-        trainer = Trainer(cfg, the_recipe, make_optimizer, accelerator, logger, folder, clock, state, weights)
-        state.tokenizer = initial_weights.fingerprint(getattr(the_recipe, "tokenizer", None))
+        trainer = Trainer(cfg, recipe, make_optimizer, accelerator, logger, folder, clock, state, weights)
+        state.tokenizer = initial_weights.fingerprint(recipe.tokenizer)
         trainer.train()
         status, known_to_all = "completed", True
     except DivergedError as error:
@@ -151,7 +151,7 @@ def _summary(
     cfg: DictConfig, state: Any, status: str, *, cause: str | None = None, diverged_step: int | None = None
 ) -> dict[str, Any]:
     """The summary as the run record fixes it."""
-    recipe_class = type(protocol.make(cfg))
+    recipe_class = protocol.recipe_class(cfg.task.recipe)
     tests = dict(state.test)
     return {
         "status": status,

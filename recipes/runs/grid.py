@@ -2,18 +2,18 @@
 
 Neighbouring values differ by half a decade and are written as people write them (1, 3, 10, 30, ...). Cells are
 taken in a fixed order from the centre outwards, so that the first 9 are the 3 by 3 block around it, a larger budget
-only adds cells, and every optimizer's grid has the same shape.
+only adds cells, and every optimizer's grid has the same shape. Between neighbouring learning rates lies one more value,
+a quarter of a decade from both.
 """
 
 import itertools
 import math
-from collections.abc import Iterable
 
 REACH = 6  # half decades: a thousand times the centre and a thousandth; what lies beyond is no centre's neighbour
 MOST = (2 * REACH + 1) ** 2  # trials of one optimizer
 
 Point = tuple[float, float]  # learning rate, weight decay
-Cell = tuple[int, int]  # half decades from the centre
+Cell = tuple[float, float]  # half decades from the centre; a learning rate may lie halfway between two
 
 
 def around(centre: Point, trials: int) -> list[Point]:
@@ -26,55 +26,72 @@ def around(centre: Point, trials: int) -> list[Point]:
     lr, weight_decay = centre
     if not lr > 0 or weight_decay < 0:
         raise ValueError(f"a grid needs lr above 0 and weight_decay of at least 0, not {lr:g} and {weight_decay:g}")
-    cells = _cells(centre, (0, 0))
+    cells = _cells(centre)
     if trials > len(cells):
         beside = f"weight decay {weight_decay:g}" if weight_decay > 0 else "no weight decay"
         raise ValueError(
             f"{trials} trials are more than the {len(cells)} settings that lie within a factor of 1,000 of lr {lr:g} "
             f"and {beside}; choose trials={len(cells)} or fewer"
         )
-    return _points(centre, cells[:trials])
+    return [_point(centre, cell) for cell in cells[:trials]]
 
 
-def extended(centre: Point, tried: Iterable[Point], best: Point, trials: int) -> list[Point]:
-    """The `trials` points of the same grid nearest to `best` that were not tried, such as those beyond its edge.
+def neighbour(centre: Point, point: Point, axis: int, direction: int) -> Point | None:
+    """The next point of the grid along an axis (0: learning rate, 1: weight decay) in a direction (-1 or 1).
 
-    Fewer, where there are not so many within a factor of 1,000 of `best`.
+    None where it lies beyond a factor of 1,000 from the centre, or the axis has one value alone.
     """
-    at = {point: cell for cell, point in _neighbourhood(centre)}
-    done = {at[point] for point in tried}
-    return _points(centre, [cell for cell in _cells(centre, at[best]) if cell not in done][:trials])
+    cell = list(_cell_of(centre, point))
+    between = cell[axis] % 1 != 0
+    cell[axis] += direction * (0.5 if between else 1)
+    if abs(cell[axis]) > REACH or (axis == 1 and centre[1] == 0):
+        return None
+    return _point(centre, (cell[0], cell[1]))
 
 
-def _cells(centre: Point, middle: Cell) -> list[Cell]:
-    """The cells within reach of `middle`, in rings; within a ring, those that differ in one value come first."""
+def between(centre: Point, point: Point) -> list[Point]:
+    """The points a quarter of a decade below and above a learning rate, at the same weight decay."""
+    i, j = _cell_of(centre, point)
+    if i % 1 != 0:
+        return []  # its neighbours are half a cell away already
+    return [_point(centre, (i + side, j)) for side in (-0.5, 0.5)]
+
+
+def _cells(centre: Point) -> list[Cell]:
+    """The cells within reach of the centre, in rings; within a ring, those that differ in one value come first."""
     reach = range(-REACH, REACH + 1)
-    cells = itertools.product(reach, reach if centre[1] > 0 else (0,))
-    return [(middle[0] + i, middle[1] + j) for i, j in sorted(cells, key=_distance)]
+    return sorted(itertools.product(reach, reach if centre[1] > 0 else (0,)), key=_distance)
 
 
-def _distance(cell: Cell) -> tuple[int, int, Cell]:
+def _distance(cell: Cell) -> tuple[float, float, Cell]:
     i, j = abs(cell[0]), abs(cell[1])
     return max(i, j), i + j, cell
 
 
-def _points(centre: Point, cells: Iterable[Cell]) -> list[Point]:
-    return [(moved(centre[0], i), moved(centre[1], j)) for i, j in cells]
+def _point(centre: Point, cell: Cell) -> Point:
+    return moved(centre[0], cell[0]), moved(centre[1], cell[1])
 
 
-def _neighbourhood(centre: Point, reach: int = 40) -> Iterable[tuple[Cell, Point]]:
-    across = range(-reach, reach + 1)
-    for i, j in itertools.product(across, across if centre[1] > 0 else (0,)):
-        yield (i, j), (moved(centre[0], i), moved(centre[1], j))
+def _cell_of(centre: Point, point: Point) -> Cell:
+    """The cell of a point that `around`, `neighbour` or `between` gave."""
+    rates = (half / 2 for half in range(-2 * REACH - 1, 2 * REACH + 2))
+    decays = range(-REACH, REACH + 1) if centre[1] > 0 else (0,)
+    return next(cell for cell in itertools.product(rates, decays) if _point(centre, cell) == point)
 
 
-def moved(value: float, half_decades: int) -> float:
-    """A value times 10 ** (half_decades / 2), two digits of it; 1 and 3 times powers of ten stay such."""
-    if value == 0 or half_decades == 0:
+def moved(value: float, half_decades: float) -> float:
+    """A value times 10 ** (half_decades / 2), two digits of it; 1 and 3 times powers of ten stay such.
+
+    A half of a half decade is taken from the value below, whichever way one comes to it.
+    """
+    below = math.floor(half_decades)
+    if half_decades != below:
+        return float(f"{moved(value, below) * 10**0.25:.1e}")
+    if value == 0 or below == 0:
         return value
     exponent = math.floor(math.log10(value) + 1e-9)
     mantissa = round(value / 10.0**exponent, 9)
     if mantissa in (1.0, 3.0):
-        steps = 2 * exponent + (mantissa == 3.0) + half_decades
+        steps = 2 * exponent + (mantissa == 3.0) + below
         return float(f"{(1, 3)[steps % 2]}e{steps // 2}")
-    return float(f"{value * 10 ** (half_decades / 2):.1e}")
+    return float(f"{value * 10 ** (below / 2):.1e}")

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from recipes.distributed import sharding
+from recipes.training.param_groups import set_training
 
 Batch = dict[str, Tensor]
 LossFn = Callable[[nn.Module, Batch], Tensor]
@@ -208,7 +209,7 @@ def optimizer_state(model: nn.Module, factory: OptimizerFn, param_groups: Groups
                     parameter.grad = torch.empty_like(parameter)
                 optimizer: Any = factory(param_groups(copy) if param_groups else [{"params": parameters}])
                 with _AnyScalar():
-                    getattr(optimizer, "train", lambda: None)()
+                    set_training(optimizer, True)
                     optimizer.step()
             known = {p.untyped_storage()._cdata for p in parameters}
             state = [t for t in tree_leaves([*optimizer.state.values()]) if isinstance(t, Tensor)]

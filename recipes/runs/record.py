@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.errors import BUSY, ConfigError
 from recipes.files import finite, write_json, write_text
+from recipes.metrics_file import read_metrics
 from recipes.runs.run_id import run_id
 
 FINISHED = ("completed", "diverged")
@@ -197,20 +198,3 @@ def _line(measured: dict[str, Any]) -> str:
     if plain["value"] is None and isinstance(named := plain.get("nonfinite"), dict):
         plain["nonfinite"] = named["value"]
     return json.dumps(plain, allow_nan=False) + "\n"
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The measurements in a file, up to the first line that a killed process left torn."""
-    lines: list[dict[str, Any]] = []
-    if not path.is_file():
-        return lines
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for text in file:
-            try:
-                line = json.loads(text)
-                line["step"], line["split"], line["name"]
-                line["value"] = float(line.pop("nonfinite", "nan")) if line["value"] is None else line["value"]
-            except (ValueError, TypeError, KeyError, AttributeError):
-                break
-            lines.append(line)
-    return lines

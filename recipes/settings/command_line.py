@@ -55,7 +55,10 @@ ALSO_CALLED = {
     "grad_clip": "clip_norm",
     "launcher": "hydra/launcher",
     "sweeper": "hydra/sweeper",
-} | {name: f"hydra.sweeper.{name}" for name in ("trials", "seeds", "first_seed", "trial_seed", "extend")}
+} | {
+    name: f"hydra.sweeper.{name}"
+    for name in ("trials", "seeds", "first_seed", "trial_seed", "rings", "refine", "shortlist", "repeats")
+}
 # Set by the files that a name chooses; a run that says otherwise of itself would be another's.
 CHOSEN_BY_NAME = {"task.recipe": "task=", "data.module": "data=", "scale.name": "scale="}
 MOST_RUNS = 100_000  # of one sweep: Hydra lists them all before the first begins

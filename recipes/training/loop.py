@@ -1,6 +1,7 @@
 """The one training loop. Everything that could favour an optimizer is here or in the recipe, the same for all."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -77,7 +78,13 @@ class Trainer:
         state.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
         if cfg.shard:
             for model in (self.model, *([] if self.average is None else [self.average.module])):
-                sharding.shard(model, accelerator.device.type, accelerator.num_processes, cfg.precision)
+                sharding.shard(
+                    model,
+                    accelerator.device.type,
+                    accelerator.num_processes,
+                    cfg.precision,
+                    recipe.forward_methods,
+                )
         groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = processes.by_all(lambda: make_optimizer(groups))
         if cfg.shard:
@@ -105,7 +112,7 @@ class Trainer:
         self.model = recipe.model()
         state.num_parameters = sum(p.numel() for p in self.model.parameters())
         if self.initial_weights is not None:
-            weights = self.initial_weights(getattr(recipe, "tokenizer", None))  # recipes of texts have one
+            weights = self.initial_weights(recipe.tokenizer)
             recipe.initialise(self.model, processes.sent_by_first(weights))
 
     def train(self) -> None:
@@ -226,25 +233,26 @@ class Trainer:
         """
         accelerator, accumulate = self.accelerator, self.cfg.accumulate
         parts = accumulate * accelerator.num_processes
-        if parts == 1 or not hasattr(self.recipe, "targets"):
-            yield from ((next(feed), 1.0) for _ in range(accumulate))
+        batch = next(feed)
+        if parts == 1 or self.recipe.targets(batch) is None:
+            yield batch, 1.0
+            yield from ((next(feed), 1.0) for _ in range(accumulate - 1))
             return
-        batches = [next(feed) for _ in range(accumulate)]
-        counts = torch.stack([self.recipe.targets(batch) for batch in batches]).to(accelerator.device)
+        batches = [batch, *itertools.islice(feed, accumulate - 1)]
+        targets: list[Any] = [self.recipe.targets(each) for each in batches]
+        counts = torch.stack(targets).to(accelerator.device)
         total = accelerator.reduce(counts.sum(), "sum").clamp(min=1)
         yield from zip(batches, counts * parts / total, strict=True)
 
     def evaluate(self, split: str, step: int) -> dict[str, float]:
         """Metrics of a split, of the trained weights and of their average, logged at a step."""
-        if hasattr(self.optimizer, "eval"):  # schedule-free optimizers keep two sets of weights
-            self.optimizer.eval()
+        param_groups.set_training(self.optimizer, False)
         for model in (self.model, self.average):
             devices.share_running_statistics(model)
         values = self._metrics(self.accelerator.unwrap_model(self.trained), split)
         if self.average is not None:
             values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
-        if hasattr(self.optimizer, "train"):
-            self.optimizer.train()
+        param_groups.set_training(self.optimizer, True)
         self.trained.train()
         self._log(step, split, values)
         return values
@@ -252,8 +260,6 @@ class Trainer:
     @torch.no_grad()
     def _draw(self) -> None:
         """Keep the pictures that a recipe of images makes of the averaged weights, or of the trained ones."""
-        if not hasattr(self.recipe, "pictures"):
-            return
         model = self.accelerator.unwrap_model(self.trained) if self.average is None else self.average.module
         with self.accelerator.autocast():
             pictures = self.recipe.pictures(model.eval(), self.accelerator.device)

@@ -119,3 +119,10 @@ def _exempt(model: nn.Module) -> set[int]:
             inside = dict(module.named_parameters())
             found |= {id(inside[name]) for name in asked() if name in inside}
     return found
+
+
+def set_training(optimizer: torch.optim.Optimizer, training: bool) -> None:
+    """Switch an optimizer to the weights that it trains, or to those to evaluate, if it keeps both (schedule-free)."""
+    switch = getattr(optimizer, "train" if training else "eval", None)
+    if switch is not None:
+        switch()

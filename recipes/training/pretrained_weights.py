@@ -1,16 +1,66 @@
-"""Weights in the form that transformers saves: a folder, or a name on the Hugging Face hub."""
+"""Weights to start from: read in the form that transformers saves, and loaded into a model that they must match."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from recipes.data.hub import first_line, reachable
 from recipes.errors import ConfigError
 
 # In the order of preference; large models come in several files.
 PATTERNS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin")
+
+
+def load_matching(
+    model: nn.Module,
+    weights: dict[str, torch.Tensor],
+    source: str,
+    expected: str,
+    kind: str = "model",
+    optional: Collection[str] = (),
+) -> None:
+    """Load weights into a model that has tensors of the same names and shapes.
+
+    Args:
+        model: keeps its own values of the `optional` tensors that `weights` lacks.
+        weights: a state dictionary.
+        source: what `init_from=` names.
+        expected: the model's name, for the error.
+        kind: what the model is, for the error.
+        optional: names that `weights` may lack.
+
+    Raises:
+        ConfigError: a name or a shape differs.
+    """
+    current = model.state_dict()
+    shared = current.keys() & weights.keys()
+    differing = (current.keys() ^ weights.keys()) - (set(optional) - weights.keys())
+    differing |= {name for name in shared if current[name].shape != weights[name].shape}
+    check_matching(differing, source, expected, kind)
+    model.load_state_dict(weights, strict=False)
+
+
+def check_matching(differing: Collection[str], source: str, expected: str, kind: str = "model") -> None:
+    """Refuse weights of which some tensors differ from the model's.
+
+    Args:
+        differing: their names.
+        source: what `init_from=` names.
+        expected: the model's name.
+        kind: what the model is.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if differing:
+        raise ConfigError(
+            f"init_from={source} is of another {kind} than {expected}: "
+            f"{len(differing)} tensors differ, {min(differing)} among them"
+        )
 
 
 def in_folder(folder: Path) -> dict[str, torch.Tensor] | None:

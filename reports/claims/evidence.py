@@ -1,4 +1,4 @@
-"""What claims are judged by: the tables, which of a table's rows is Lion's, and comparisons between kinds of Lion.
+"""What claims are evaluated by: the tables, which of a table's rows is Lion's, and comparisons between kinds of Lion.
 
 A table in which Lion was run with several arguments (the ablations of its betas, float32 momentum) has a row for each
 of these kinds; claims about Lion are of the one with the paper's arguments.
@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from reports.plots.tuning import batch_groups
+from reports.protocol import REFERENCE, SUBJECT
 from reports.records.reader import read_metrics
-from reports.statistics.intervals import Difference, mean_and_sd, paired_difference
+from reports.statistics.families import difference
+from reports.statistics.intervals import Difference, mean_and_sd
 from reports.statistics.learning_curves import seed_curves
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import Contender
-from reports.tables.comparison import Row, Table
+from reports.tables.comparison import Row, Table, batch_groups
 
-SUBJECT, REFERENCE = "lion", "adamw"
 # AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
 PAPER_BETAS = {"betas 0.9 0.999": "betas 0.9 0.99", "betas 0.9 0.99": "betas 0.95 0.98"}
 PAPER_MOMENTUM = "momentum_dtype bfloat16"
@@ -33,7 +33,7 @@ TAIL = 0.1  # share of a run whose training loss is averaged: single batches say
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is to judge by: each task's main table, all tables, timings and measurements of the landscape."""
+    """What a criterion reads: each task's main table, all tables, timings and measurements of the landscape."""
 
     main: list[Table]
     tables: list[Table]
@@ -66,10 +66,10 @@ def row_of(table: Table, optim: str) -> Row | None:
 Kinds = tuple[Table, Contender, Contender, str]  # the second contender is told by its argument
 
 
-def kinds_of(found: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:
+def kinds_of(evidence: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:
     """Return the pairs of Lion that differ in this argument alone, with common seeds enough to compare."""
     pairs = []
-    for table in found.tables:
+    for table in evidence.tables:
         kinds = [c for c in table.comparison.contenders if c.label == SUBJECT or c.label.startswith(f"{SUBJECT} (")]
         lions = [(c, arguments_of(c)) for c in kinds]
         for ours, theirs in itertools.permutations(lions, 2):
@@ -81,22 +81,23 @@ def kinds_of(found: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:
 
 def kind_difference(table: Table, ours: Contender, theirs: Contender, comparisons: int) -> Difference:
     """Compare two kinds on the split that their table compares."""
-    column = "test" if table.split == "test" else "final"
-    return paired_difference(ours.by_seed(column), theirs.by_seed(column), comparisons=comparisons)
+    return difference(ours, theirs, "test" if table.split == "test" else "final", comparisons)
 
 
-def batch_rows(found: Evidence) -> list[list[tuple[Table, Row]]]:
+def batch_rows(evidence: Evidence) -> list[list[tuple[Table, Row]]]:
     """Return the subject's rows that were compared, from the smallest batch to the largest, of each group."""
-    groups = batch_groups(found.tables)
+    groups = batch_groups(evidence.tables)
     return [[(t, row) for t in group if (row := row_of(t, SUBJECT)) and row.verdict] for group in groups]
 
 
-def augmented_pairs(found: Evidence, strong: str) -> list[tuple[Table, Row, Row]]:
+def augmented_pairs(evidence: Evidence, strong: str) -> list[tuple[Table, Row, Row]]:
     """Return the subject's rows without strong augmentation and with it, of the same task, data and length."""
     keys = ("task", "scale", "model", "data_fingerprint", "batch_size", "steps", "metric")
     pairs = []
-    for table in found.tables:
-        same = [t for t in found.tables if all(getattr(t.comparison, k) == getattr(table.comparison, k) for k in keys)]
+    for table in evidence.tables:
+        same = [
+            t for t in evidence.tables if all(getattr(t.comparison, k) == getattr(table.comparison, k) for k in keys)
+        ]
         plain = max((t for t in same if t.comparison.augment == "none"), key=lambda t: len(t.rows), default=None)
         if table.comparison.augment == strong and plain:
             usual, augmented = row_of(plain, SUBJECT), row_of(table, SUBJECT)
@@ -170,9 +171,9 @@ def speedup_interval(table: Table, ours: Contender, theirs: Contender, confidenc
             for curve, value in zip(by_seed, values, strict=True)
         ]
         factors += [speedup(drawn[1], drawn[0], goal).factor] * count
-    known = [factor for factor in factors if not math.isnan(factor)]
-    if not known:
+    defined = [factor for factor in factors if not math.isnan(factor)]
+    if not defined:
         return 0.0, math.inf
     tail = (1 - confidence) / 2
-    low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf")
+    low, high = np.quantile(defined, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)

@@ -16,12 +16,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from reports.number_format import fixed, short_number
 from reports.page.content import CurveBlock, Heatmap, HeatmapBlock, Page, Series, TableBlock
-from reports.plots.plot_style import DASHES, Style, styles_of
-from reports.tables.number_format import fixed, short_number
+from reports.plots.plot_style import DASHES, REFERENCE_COLOUR, Style, styles_of
+from reports.protocol import REFERENCE, SUBJECT
 
 HERE = Path(__file__).parent
-REFERENCE, HIGHLIGHT = "adamw", "lion"
 STROKES = dict(zip(DASHES, ("none", "7 4", "2 3", "7 3 2 3"), strict=True))  # as SVG's stroke-dasharray
 BORDERS = dict(zip(DASHES, ("solid", "dashed", "dotted", "double"), strict=True))  # as CSS's border-style
 CURVE_DIGITS = 7  # of each number in a curve's JSON: far below a pixel, and half the bytes
@@ -30,7 +30,7 @@ CURVE_DIGITS = 7  # of each number in a curve's JSON: far below a pixel, and hal
 def render_page(page: Page) -> str:
     """Return the page as one HTML file."""
     optimizers, tasks = _names(page, "optim"), _names(page, "task")
-    styles = styles_of(optimizers, REFERENCE, HIGHLIGHT)
+    styles = styles_of(optimizers, REFERENCE, SUBJECT)
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -60,7 +60,7 @@ def render_page(page: Page) -> str:
 def _names(page: Page, name: str) -> list[str]:
     """Return the optimizers ("optim") or tasks ("task") of the page: the reference first, then by the alphabet."""
     found = {getattr(item, name) for item in _items(page)} - {""}
-    return sorted(found, key=lambda text: (text != REFERENCE, text != HIGHLIGHT, text))
+    return sorted(found, key=lambda text: (text != REFERENCE, text != SUBJECT, text))
 
 
 def _items(page: Page) -> Iterator[Any]:
@@ -78,7 +78,7 @@ def _items(page: Page) -> Iterator[Any]:
 
 def _look(style: Style) -> dict[str, str]:
     """Return an optimizer's colour and dashes as CSS; the reference is black on white and white on black."""
-    colour = f"light-dark({style.colour}, #FFFFFF)" if style.colour == "#000000" else style.colour
+    colour = f"light-dark({style.colour}, #FFFFFF)" if style.colour == REFERENCE_COLOUR else style.colour
     width = "2.4" if style.width > 2 else "1.6"
     return {"colour": colour, "stroke": STROKES[style.dashes], "border": BORDERS[style.dashes], "width": width}
 

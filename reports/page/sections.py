@@ -7,12 +7,13 @@ from typing import Literal
 
 import pandas as pd
 
+from reports.number_format import slugs
 from reports.page import content as page
-from reports.plots.tuning import batch_groups, grid_of
-from reports.results import HIGHLIGHT, Results, facts, tuning_curves
+from reports.protocol import SUBJECT
+from reports.results import Results, facts, tuning_curves
 from reports.statistics.learning_curves import Curve, read_curve
-from reports.tables.comparison import Row, Table
-from reports.tables.number_format import slugs
+from reports.statistics.setting_grid import colour_limits, setting_grid
+from reports.tables.comparison import Row, Table, batch_groups
 from reports.tables.overviews import Grid, paper_grid, ranks_grid, speed_grid, summary_lines, survival_grid
 from reports.tables.paper_comparison import paper_comparisons
 from reports.tables.render import caption, cells, heading, legend, stopped, titles
@@ -59,7 +60,7 @@ def build(results: Results) -> page.Page:
     ]
     text = ["Claims of the paper and of its critics, each judged by the records at the scale run and by nothing else."]
     sections.insert(0, page.Section("Claims", "claims", text, claims))
-    summary = [*results.about["text"], *summary_lines(results.tables, HIGHLIGHT)]
+    summary = [*results.about["text"], *summary_lines(results.tables, SUBJECT)]
     assert len(set(tasks)) == len(tasks), "one main comparison a task"
     return page.Page(results.about["title"], summary, facts(results), sections)
 
@@ -142,34 +143,28 @@ def _series(curve: Curve, task: str, column: str) -> page.Series:
 
 
 def _heatmaps(table: Table) -> page.HeatmapBlock | None:
-    panels, known = [], []
-    for contender in table.comparison.contenders:
-        if len(contender.settings) < 2:
-            continue
-        rates, decays, values, diverged = grid_of(contender)
-        chosen = None
-        if contender.chosen is not None and not pd.isna(contender.chosen["lr"]):
-            chosen = decays.index(contender.chosen["weight_decay"]), rates.index(contender.chosen["lr"])
-        known += [value for row in values for value in row if math.isfinite(value)]
-        panels.append(
-            page.Heatmap(
-                contender.label,
-                rates,
-                decays,
-                [[_finite(value) for value in row] for row in values],
-                chosen,
-                [(int(r), int(c)) for r, c in zip(*diverged.nonzero(), strict=True)],
-                contender.label.partition(" ")[0],
-                table.comparison.task,
-            )
-        )
-    if not panels:
+    swept = [contender for contender in table.comparison.contenders if len(contender.settings) > 1]
+    if not swept:
         return None
+    grids = [setting_grid(contender) for contender in swept]
+    panels = [
+        page.Heatmap(
+            contender.label,
+            grid.learning_rates,
+            grid.weight_decays,
+            [[_finite(value) for value in row] for row in grid.values],
+            grid.chosen,
+            [(int(row), int(column)) for row, column in zip(*grid.diverged.nonzero(), strict=True)],
+            contender.label.partition(" ")[0],
+            table.comparison.task,
+        )
+        for contender, grid in zip(swept, grids, strict=True)
+    ]
     goal: Literal["max", "min"] = "min" if table.comparison.goal == "min" else "max"
-    limits = None
-    if goal == "min" and known and 0 < 10 * min(known) < max(known):
-        limits = (min(known), 10 * min(known))
-    digits = 3 if not known or max(abs(value) for value in known) < 10 else 1
+    finite = [value for panel in panels for row in panel.values for value in row if value is not None]
+    low, high = colour_limits(grids, goal)
+    limits = (low, high) if finite and high < max(finite) else None  # None: from the smallest to the largest value
+    digits = 3 if not finite or max(abs(value) for value in finite) < 10 else 1
     words = f"Final validation {table.comparison.metric} of each trial; the chosen setting is framed."
     return page.HeatmapBlock(words, "peak learning rate", "weight decay", panels, goal, digits, limits)
 

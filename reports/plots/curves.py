@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from reports.number_format import slugs
 from reports.plots import plot_style
-from reports.plots.plot_style import Style, styles_of
+from reports.plots.plot_style import Style, new_figure, styles_of
 from reports.statistics.learning_curves import Curve, read_curve
 from reports.tables.comparison import Table
-from reports.tables.number_format import slugs
 from reports.tables.render import DIRECTION, caption, heading
 
 NOTE = (
@@ -63,8 +62,7 @@ def write_curves(
 
 def draw_curves(tables: Sequence[Table], names: Iterable[str], highlight: str = "") -> Figure:
     """Draw a row of panels a table: validation metric against steps (left) and against time (right)."""
-    figure = Figure(figsize=(9.6, 3.4 * len(tables)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.6, 3.4 * len(tables))
     labels = {contender.label for table in tables for contender in table.comparison.contenders}
     styles = styles_of({*names, *labels}, tables[0].reference, highlight)
     rows = figure.subfigures(len(tables), 1, squeeze=False)[:, 0]

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import Locator, NullLocator
 
 # Okabe and Ito's palette, which all kinds of colour vision tell apart. Vermilion is kept for the highlighted
 # optimizer and black for the reference; yellow, faint on white, comes last.
-HIGHLIGHT, REFERENCE = "#D55E00", "#000000"
+HIGHLIGHT_COLOUR, REFERENCE_COLOUR = "#D55E00", "#000000"
 OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F", "#F0E442")
+# Each of these has its colour, whichever others a figure shows; further ones take the places after them.
+PLACES = ("adafactor", "radam", "nadam", "adabelief", "amsgrad", "sgd")
 DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 PARAMETERS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -43,12 +47,27 @@ class Style:
 
 
 def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str, Style]:
-    """Give each optimizer its style by its place among the sorted names."""
+    """Give each optimizer its style: its own colour, or one by its place among the sorted further names."""
+    shown = set(names) - {reference, highlight}
+    further = sorted(shown - set(PLACES))
     styles = {
         name: Style(OTHERS[place % len(OTHERS)], DASHES[place // len(OTHERS) % len(DASHES)])
-        for place, name in enumerate(sorted(set(names) - {reference, highlight}))
+        for place, name in enumerate([*PLACES, *further])
+        if name in shown
     }
-    return {**styles, reference: Style(REFERENCE, "-"), highlight: Style(HIGHLIGHT, "-", width=2.2)}
+    return {**styles, reference: Style(REFERENCE_COLOUR, "-"), highlight: Style(HIGHLIGHT_COLOUR, "-", width=2.2)}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, which no window and no global state of matplotlib knows."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def no_ticks() -> Locator:
+    """A locator that places none, for minor ticks."""
+    return NullLocator()
 
 
 def save(draw: Callable[[], Figure], folder: Path, stem: str, formats: Iterable[str] = ("svg",)) -> list[Path]:

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from reports.number_format import short_number
 from reports.plots import plot_style
-from reports.plots.plot_style import styles_of
-from reports.statistics.selection import SAME, Comparison, Contender
+from reports.plots.plot_style import new_figure, styles_of
+from reports.statistics.selection import Contender
+from reports.statistics.setting_grid import colour_limits, setting_grid
 from reports.tables.comparison import Table
-from reports.tables.number_format import short_number
 from reports.tables.render import DIRECTION, heading
 
 HEATMAP_NOTE = (
@@ -38,31 +38,19 @@ def write_heatmaps(table: Table, folder: Path, stem: str, formats: Sequence[str]
     return plot_style.save(partial(draw_heatmaps, table, swept), folder, stem, formats) if swept else []
 
 
-def grid_of(contender: Contender) -> tuple[list[float], list[float], np.ndarray, np.ndarray]:
-    """Return learning rates, weight decays, and [decay, rate] arrays of final values (nan) and of diverged trials."""
-    settings = contender.settings
-    rates, decays = (sorted(settings[axis].dropna().unique().tolist()) for axis in ("lr", "weight_decay"))
-    values = np.full((len(decays), len(rates)), math.nan)
-    diverged = np.zeros(values.shape, dtype=bool)
-    for setting in settings.dropna(subset=["lr", "weight_decay"]).to_dict("records"):
-        place = decays.index(setting["weight_decay"]), rates.index(setting["lr"])
-        values[place], diverged[place] = setting["final"], setting["diverged"] > 0
-    return rates, decays, values, diverged
-
-
 def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
     """Draw a panel an optimizer: weight decay upwards, learning rate to the right."""
-    grids = [grid_of(contender) for contender in contenders]
-    known = np.concatenate([values[np.isfinite(values)] for _, _, values, _ in grids])
-    low, high = _range(known, table.comparison.goal or "max")
+    grids = [setting_grid(contender) for contender in contenders]
+    low, high = colour_limits(grids, table.comparison.goal or "max")
     rows = math.ceil(len(grids) / COLUMNS)
     width = min(len(grids), COLUMNS)
-    figure = _figure(2.4 * width + 0.6, 2.3 * rows + 0.9)
+    figure = new_figure(2.4 * width + 0.6, 2.3 * rows + 0.9)
     panels = figure.subplots(rows, width, squeeze=False)
     for panel in panels.flat[len(grids) :]:
         panel.set_axis_off()
     image = None
-    for panel, contender, (rates, decays, values, diverged) in zip(panels.flat, contenders, grids, strict=False):
+    for panel, contender, grid in zip(panels.flat, contenders, grids, strict=False):
+        values = grid.values
         image = panel.imshow(
             np.ma.masked_invalid(values),
             origin="lower",
@@ -72,21 +60,21 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
             aspect="auto",
         )
         panel.grid(False)
-        panel.set_xticks(range(len(rates)), [short_number(rate) for rate in rates], fontsize=7)
-        panel.set_yticks(range(len(decays)), [short_number(decay) for decay in decays], fontsize=7)
+        panel.set_xticks(range(values.shape[1]), [short_number(rate) for rate in grid.learning_rates], fontsize=7)
+        panel.set_yticks(range(values.shape[0]), [short_number(decay) for decay in grid.weight_decays], fontsize=7)
         panel.set_title(contender.label, fontsize=8)
         dark = (lambda v: v < (low + high) / 2) if table.comparison.goal == "max" else (lambda v: v > (low + high) / 2)
         for row, column in np.ndindex(*values.shape):
-            if diverged[row, column]:
+            if grid.diverged[row, column]:
                 panel.text(column, row, "×", ha="center", va="center", fontsize=12, color="#D55E00")
             elif math.isfinite(values[row, column]):
                 value = float(values[row, column])
                 colour = "white" if dark(value) else "black"
                 text = f"{value:.3f}" if abs(value) < 10 else short_number(value)
                 panel.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-        if contender.chosen is not None and not pd.isna(contender.chosen["lr"]):
-            place = rates.index(contender.chosen["lr"]) - 0.5, decays.index(contender.chosen["weight_decay"]) - 0.5
-            panel.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="#D55E00", linewidth=2))
+        if grid.chosen is not None:
+            corner = grid.chosen[1] - 0.5, grid.chosen[0] - 0.5
+            panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#D55E00", linewidth=2))
     for panel in panels[:, 0]:
         panel.set_ylabel("weight decay")
     for panel in panels[-1]:
@@ -106,7 +94,7 @@ def write_tuning_curves(
     """Write the expected best of k trials of each optimizer; `curves` has columns k, expected, low, high."""
 
     def draw() -> Figure:
-        figure = _figure(6.4, 3.6)
+        figure = new_figure(6.4, 3.6)
         panel = figure.subplots()
         styles = styles_of({*names, *curves}, table.reference, highlight)
         for label, curve in curves.items():
@@ -125,17 +113,6 @@ def write_tuning_curves(
     return plot_style.save(draw, folder, stem) if curves else []
 
 
-def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
-    """Group comparisons that differ in batch size (and so in steps) and nothing else; groups of several sizes only."""
-    free = {"batch_size", "steps", "conditions"}
-    groups: dict[tuple[object, ...], list[Table]] = {}
-    for table in tables:
-        key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
-        groups.setdefault((table.comparison.task, *key), []).append(table)
-    several = [sorted(group, key=lambda t: t.comparison.batch_size or 0) for group in groups.values()]
-    return [group for group in several if len({table.comparison.batch_size for table in group}) > 1]
-
-
 def write_batch_sizes(
     group: Sequence[Table],
     folder: Path,
@@ -147,7 +124,7 @@ def write_batch_sizes(
     """Write test (or validation) metric against batch size, as the paper's Figure 8 left, with 95% intervals."""
 
     def draw() -> Figure:
-        figure = _figure(6.4, 3.6)
+        figure = new_figure(6.4, 3.6)
         panel = figure.subplots()
         labels = sorted({row.optim for table in group for row in table.rows})
         styles = styles_of({*names, *labels}, group[0].reference, highlight)
@@ -187,7 +164,7 @@ def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: 
 
     def draw() -> Figure:
         tasks = sorted(frame["task"].unique())
-        figure = _figure(3.2 * len(tasks) + 0.4, 3.4)
+        figure = new_figure(3.2 * len(tasks) + 0.4, 3.4)
         panels: list[Axes] = list(figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0])
         styles = styles_of(frame["optim"].unique(), reference, highlight)
         for panel, task in zip(panels, tasks, strict=True):
@@ -215,27 +192,6 @@ def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: 
         return figure
 
     return plot_style.save(draw, folder, stem) if len(frame) else []
-
-
-def comparison_stem(comparison: Comparison) -> str:
-    """Name a comparison's files: its task, and its conditions' hash, since a task may have several."""
-    return f"{comparison.task}-{comparison.conditions or 'unknown'}"
-
-
-def _range(known: np.ndarray, goal: str) -> tuple[float, float]:
-    """Choose the colour scale: of a metric to be lowered, values beyond ten times the best all look alike."""
-    if not known.size:
-        return 0.0, 1.0
-    low, high = float(known.min()), float(known.max())
-    if goal == "min":
-        high = min(high, 10 * low) if low > 0 else high
-    return low, high if high > low else low + 1e-6
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _title(figure: Figure, table: Table, note: str) -> None:

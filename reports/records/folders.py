@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-NOT_RECORDS = {"checkpoint", "wandb"}  # folders inside a record, never looked into
+NOT_RECORDS = {"checkpoint", "wandb", "slurm"}  # folders beside or inside records that hold none
 
 
 def walk(tops: Iterable[str | Path], problems: list[str] | None = None) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder under `tops` with the sorted names of its files; a folder reached by two ways comes once.
 
-    Hidden folders and those inside a record are passed over. A line for each folder that cannot be listed is appended
+    Hidden folders and NOT_RECORDS are passed over. A line for each folder that cannot be listed is appended
     to `problems`.
     """
     seen: set[str] = set()

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from recipes import metrics_file
 from recipes.errors import ConfigError
 from recipes.files import safe_name
 from reports.records import archive
@@ -39,7 +40,6 @@ WHOLE = ["seed", "steps", "batch_size", "num_parameters", "optimizer_state_bytes
 REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]
 ORDER = ["task", "scale", "optim", "optim_class", "optim_args", "lr", "weight_decay", "seed", "run_id"]
 LONGEST = 10_000  # characters of a text
-LONGEST_STEP = 2**53
 WORDS = ("none", "True", "False", "nan", "inf")  # texts that are quoted in arguments, where these mean something else
 # Classes of optimizers as the texts of records name them that hold no `optim_class`.
 CLASSES = {
@@ -97,44 +97,22 @@ def read_records(folders: Iterable[str | Path]) -> Records:
 def read_metrics(folder: str | Path, split: str | None = None, name: str | None = None) -> pd.DataFrame:
     """Read the measurements of one run: columns step, split, name, value (may be nan) and seconds.
 
-    Lines that are not a whole measurement, such as the last one of a killed run, are passed over. Where a run
-    that went on from its checkpoint measured a step again, the later measurement counts.
+    Lines that are not a whole measurement are skipped (`recipes.metrics_file`). Where a run that went on from its
+    checkpoint measured a step again, the later measurement counts.
     """
-    found: dict[tuple[int, str, str], tuple[float, float]] = {}
+    measured: dict[tuple[int, str, str], tuple[float, float]] = {}
     if archive.is_archived(str(folder)):
         for (its_split, its_name), series in archive.measured_of(str(folder)).items():
             if split in (None, its_split) and name in (None, its_name):
                 steps = zip(*series, strict=True)
-                found.update({(step, its_split, its_name): (value, at) for step, value, at in steps})
+                measured.update({(step, its_split, its_name): (value, at) for step, value, at in steps})
     path = Path(folder) / "metrics.jsonl"
-    if not _unreadable(path) and path.exists():
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if split is not None and split not in line:  # cheap, before the parsing: most lines are others
-                    continue
-                try:
-                    key, numbers = _measurement(json.loads(line))
-                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-                    continue
-                if split in (None, key[1]) and name in (None, key[2]):
-                    found[key] = numbers
-    rows = [(*key, *numbers) for key, numbers in found.items()]
+    if not _unreadable(path):
+        for line in metrics_file.read_metrics(path, split, name):
+            measured[line["step"], line["split"], line["name"]] = line["value"], line["seconds"]
     types = {"step": "int64", "split": "string", "name": "string", "value": "float64", "seconds": "float64"}
-    measured = pd.DataFrame(rows, columns=[*types]).astype(types)
-    return measured.sort_values(["split", "name", "step"], ignore_index=True)
-
-
-def _measurement(item: Any) -> tuple[tuple[int, str, str], tuple[float, float]]:
-    """Return a line's (step, split, name) and (value, seconds); raises what `read_metrics` passes over."""
-    step, split, name = item["step"], item["split"], item["name"]
-    if isinstance(step, bool) or int(step) != step or not 0 <= step < LONGEST_STEP:
-        raise ValueError("no step")
-    if not isinstance(split, str) or not isinstance(name, str):
-        raise TypeError("no name")
-    value, seconds = item["value"], item["seconds"]
-    if value is None:  # what JSON cannot say is said beside it
-        value = float(item.get("nonfinite", "nan"))
-    return (int(step), split, name), (_number(value), _number(seconds))
+    rows = [(*key, *numbers) for key, numbers in measured.items()]
+    return pd.DataFrame(rows, columns=[*types]).astype(types).sort_values(["split", "name", "step"], ignore_index=True)
 
 
 def _unreadable(path: Path) -> str | None:

@@ -8,37 +8,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from reports.records.folders import walk
-
-if TYPE_CHECKING:
-    from reports.statistics.selection import Comparison
 
 SUFFIX = ".speed.json"
 NUMBERS = ["ratio", "low", "high", "steps_per_second", "optimizer_step_ms", "state_bytes"]
 SHARED = ["task", "scale", "model", "batch_size", "reference"]
 COLUMNS = [*SHARED, "optim", "step", *NUMBERS, "rounds", "processor", "path"]
 STEPS = ("fused", "foreach", "loop", "plain")  # kinds of step, the fastest first
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One optimizer's speed: all nan, and no `step`, where it was not timed.
-
-    `ratio` with its quartiles is nan too where the reference was not timed with this kind of step.
-    """
-
-    step: str = ""
-    ratio: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    steps_per_second: float = math.nan
-    optimizer_step_ms: float = math.nan
 
 
 def read_speeds(folders: Iterable[str | Path]) -> pd.DataFrame:
@@ -76,17 +57,3 @@ def _kind(label: str) -> tuple[str, str]:
     """Return optimizer and kind of step: "adamw (fused)"; a name alone is a step in plain PyTorch."""
     name, _, step = label.removesuffix(")").rpartition(" (")
     return (name, step) if name and step in STEPS else (label, "plain")
-
-
-def timing(speeds: pd.DataFrame | None, comparison: Comparison, reference: str, optim: str) -> Timing:
-    """Return the speed of an optimizer in the conditions of a comparison, with the fastest kind of step compared."""
-    if speeds is None or speeds.empty:
-        return Timing()
-    same = (speeds["reference"] == reference) & (speeds["optim"] == optim)
-    for column in ("task", "scale", "model", "batch_size"):
-        same &= speeds[column] == getattr(comparison, column)
-    rows = sorted(speeds[same].to_dict("records"), key=lambda r: (math.isnan(r["ratio"]), STEPS.index(r["step"])))
-    if not rows:
-        return Timing()
-    names = ("step", "ratio", "low", "high", "steps_per_second", "optimizer_step_ms")
-    return Timing(**{name: rows[0][name] for name in names})

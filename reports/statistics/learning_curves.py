@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from reports.number_format import short_number
 from reports.records.reader import read_metrics
 from reports.statistics.selection import SETTING, Contender, at_setting
-from reports.tables.number_format import short_number
 
 DRAWABLE = 1e100
 

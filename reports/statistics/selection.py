@@ -28,6 +28,7 @@ SAME += ["conditions", "batch_size", "steps", "metric", "goal"]
 SETTING = ["lr", "weight_decay"]
 KIND = ["optim_class", "optim_args"]  # what makes two rows of one optimizer's runs
 UNRECORDED = "not recorded"
+NEAR = 2.0  # a factor: a bit more than the quarter of a decade between neighbouring learning rates
 
 
 @dataclass(frozen=True)
@@ -137,15 +138,28 @@ def settings_of(runs: pd.DataFrame) -> pd.DataFrame:
 def choose(settings: pd.DataFrame, goal: str | None) -> pd.Series[Any] | None:
     """Choose the setting with the best mean validation value, or None if none has a completed run.
 
+    Where several settings were run on more seeds than the rest, the choice is among them: the best few of the first
+    seed are run again, and what was best by one seed alone is no rival to a mean.
+    """
+    order = ranked(settings, goal)
+    if order.empty:
+        return None
+    runs = order["seeds"] + order["diverged"]
+    several = runs[[int((runs >= count).sum()) >= 2 for count in runs]]
+    compared = order[runs >= several.max()] if len(several) else order
+    return settings.loc[compared.index[0]]
+
+
+def ranked(settings: pd.DataFrame, goal: str | None) -> pd.DataFrame:
+    """Return the settings with a completed run, the best mean validation value first.
+
     A setting at which any run diverged ranks behind those at which none did. Of equals, the one with more
     seeds is taken, then the lower learning rate and weight decay.
     """
     able = settings[settings["seeds"] > 0]
-    if able.empty:
-        return None
-    ranked = able.assign(broken=able["diverged"] > 0, rank=able["final"] * (-1 if goal == "max" else 1))
-    ranked = ranked.sort_values(["broken", "rank", "seeds", *SETTING], ascending=[True, True, False, True, True])
-    return able.loc[ranked.index[0]]
+    keys = able.assign(broken=able["diverged"] > 0, rank=able["final"] * (-1 if goal == "max" else 1))
+    keys = keys.sort_values(["broken", "rank", "seeds", *SETTING], ascending=[True, True, False, True, True])
+    return able.loc[keys.index]
 
 
 def at_setting(runs: pd.DataFrame, setting: pd.Series[Any]) -> pd.Series[bool]:
@@ -156,10 +170,22 @@ def at_setting(runs: pd.DataFrame, setting: pd.Series[Any]) -> pd.Series[bool]:
     return same
 
 
+def open_sides(settings: pd.DataFrame, chosen: pd.Series[Any], axis: str) -> list[int]:
+    """Return the directions along `axis` (-1: lower, 1: higher) in which the chosen setting is not enclosed.
+
+    It is enclosed where a setting was tried further along whose other value is the same to within a factor of two: a
+    learning rate a quarter of a decade beside counts as the same. Diverged runs count as tried.
+    """
+    other = SETTING[1 - SETTING.index(axis)]
+    value, fixed = chosen[axis], chosen[other]
+    level = (settings[other] == fixed) | settings[other].between(fixed / NEAR, fixed * NEAR) | pd.isna(fixed)
+    tried = settings.loc[level, axis]
+    return [side for side, beyond in ((-1, tried < value), (1, tried > value)) if not beyond.any()]
+
+
 def on_border(settings: pd.DataFrame, chosen: pd.Series[Any], axis: str) -> bool:
-    """Say whether the chosen value of `axis` is the smallest or largest of the several that were tried."""
-    tried = settings[axis].dropna()
-    return tried.nunique() > 1 and chosen[axis] in (tried.min(), tried.max())
+    """Say whether the chosen setting is not enclosed along `axis`, of which several values were tried."""
+    return settings[axis].nunique() > 1 and bool(open_sides(settings, chosen, axis))
 
 
 def is_trial(runs: pd.DataFrame) -> pd.Series[bool]:

@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, replace
 import pandas as pd
 
 from reports.protocol import FRESH_SEEDS
-from reports.records.speeds import Timing, timing
-from reports.statistics.intervals import mean_and_sd, mean_interval, paired_difference
+from reports.statistics.families import Family, difference, families
+from reports.statistics.intervals import mean_and_sd, mean_interval
 from reports.statistics.learning_curves import read_curve
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import SAME, Comparison, Contender, comparisons, on_border
 from reports.statistics.setting_differences import notes
+from reports.statistics.timings import Timing, timing
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Row:
     once; `fresh` says that these seeds had no part in the choice, `untuned` that there were fewer trials or fresh seeds
     than the protocol asks for. `variant` is the class that ran with its recorded arguments. Memory is the median over
     the runs that completed or diverged. `difference` is to the reference row, on the split that the table compares; its
-    interval is simultaneous over the table's `comparisons` (Bonferroni), and there is a `verdict` on it only where
+    interval is simultaneous over the `comparisons` of the row's `family` (Bonferroni) and allows for how surely each
+    setting was chosen, and there is a `verdict` on it only where
     neither row is untuned. `target_step` is where the mean validation curve first reaches the reference's final value,
     `speedup` the reference's step over it; inf and 0 where it never does, nan where that is unknown. Speeds are of
     scripts/speed.py, where optimizers took turns in one process: `timed_step` is the kind of step (fused, foreach,
@@ -41,6 +43,7 @@ class Row:
     optim: str
     variant: str
     is_reference: bool
+    family: Family
     lr: float
     weight_decay: float
     lr_on_border: bool
@@ -82,6 +85,11 @@ class Row:
     optimizer_state_bytes: float
     run_ids: str
 
+    @property
+    def open(self) -> bool:
+        """Whether what was tried does not enclose the chosen setting."""
+        return self.lr_on_border or self.weight_decay_on_border
+
     def compared(self, split: str) -> tuple[float, float, float]:
         """Return mean, low and high of a split."""
         if split == "test":
@@ -94,7 +102,8 @@ class Table:
     """The rows of one comparison, the reference first; `split` is the one whose values are compared.
 
     `target` is the reference's final validation value, that speed-ups are measured to; nan where there is none.
-    `note` tells it from other tables that are alike in all that a heading says; else empty.
+    `note` tells it from other tables that are alike in all that a heading says; else empty. `variants` says that it
+    holds variants of optimizers, which have a table of their own.
     """
 
     comparison: Comparison
@@ -103,6 +112,7 @@ class Table:
     rows: list[Row]
     target: float = math.nan
     note: str = ""
+    variants: bool = False
 
     @property
     def tuned(self) -> bool:
@@ -113,10 +123,24 @@ class Table:
 def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None = None) -> list[Table]:
     """Build a table for each comparison among the runs, as read by `read_records`."""
     found = comparisons(runs)
-    return [
-        replace(build_table(comparison, reference, speeds), note=note)
-        for comparison, note in zip(found, notes(found), strict=True)
-    ]
+    tables = []
+    for comparison, note in zip(found, notes(found), strict=True):
+        for part, variants in _parts(comparison, reference):
+            words = ", ".join(filter(None, [note, "variants" * variants]))
+            tables.append(replace(build_table(part, reference, speeds), note=words, variants=variants))
+    return tables
+
+
+def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, bool]]:
+    """Part a comparison into its main table, and one of the variants beside what they are variants of, if any."""
+    named = families([contender.label for contender in comparison.contenders], reference)
+    variants = [label for label, family in named.items() if family == "variants"]
+    if not variants or len(variants) == len(named):
+        return [(comparison, False)]
+    beside = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
+    keep = [[c for c in comparison.contenders if c.label not in variants]]
+    keep.append([c for c in comparison.contenders if c.label in beside])
+    return [(replace(comparison, contenders=contenders), i > 0) for i, contenders in enumerate(keep)]
 
 
 def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:
@@ -134,6 +158,19 @@ def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | N
     rows.sort(key=lambda row: (not row.is_reference, row.optim))
     target = mean_interval(base.by_seed("final"))[0] if base is not None else math.nan
     return Table(comparison, reference, split, rows, target)
+
+
+def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
+    """Group comparisons that differ in batch size (and so in steps) and nothing else; groups of several sizes only."""
+    free = {"batch_size", "steps", "conditions"}
+    groups: dict[tuple[object, ...], list[Table]] = {}
+    for table in tables:
+        if table.variants:
+            continue
+        key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
+        groups.setdefault((table.comparison.task, *key), []).append(table)
+    several = [sorted(group, key=lambda t: t.comparison.batch_size or 0) for group in groups.values()]
+    return [group for group in several if len({table.comparison.batch_size for table in group}) > 1]
 
 
 def to_frame(tables: Sequence[Table]) -> pd.DataFrame:
@@ -170,18 +207,22 @@ def _row(
     ended = runs[runs["status"].isin(["completed", "diverged"])]
     val, test = contender.by_seed("final"), contender.by_seed("test")
     column = "test" if split == "test" else "final"
-    difference, comparisons, faster, verdict = None, 0, None, ""
+    named = families([c.label for c in comparison.contenders], base.label if base else "")
+    family = named[contender.label]
+    found, comparisons, faster, verdict = None, 0, None, ""
     if base is not None and base is not contender:
-        comparisons = sum(len(c.by_seed(column).dropna()) > 0 for c in comparison.contenders if c is not base)
-        difference = paired_difference(contender.by_seed(column), base.by_seed(column), comparisons=max(comparisons, 1))
-        if contender.by_protocol and base.by_protocol and difference.seeds >= FRESH_SEEDS:
-            verdict = difference.verdict(goal)
+        same = [c for c in comparison.contenders if named[c.label] == family]
+        comparisons = sum(len(c.by_seed(column).dropna()) > 0 for c in same)
+        found = difference(contender, base, column, comparisons)
+        if contender.by_protocol and base.by_protocol and found.seeds >= FRESH_SEEDS:
+            verdict = found.verdict(goal)
     if base is not None:
         faster = speedup(read_curve(base, metric).mean, read_curve(contender, metric).mean, goal)
     return Row(
         optim=contender.label,
         variant=contender.described,
         is_reference=base is contender,
+        family=family,
         lr=math.nan if chosen is None else float(chosen["lr"]),
         weight_decay=math.nan if chosen is None else float(chosen["weight_decay"]),
         lr_on_border=chosen is not None and on_border(settings, chosen, "lr"),
@@ -200,10 +241,10 @@ def _row(
         fresh=contender.fresh,
         **_moments("val", val),
         **_moments("test", test),
-        difference=difference.value if difference else math.nan,
-        difference_low=difference.low if difference else math.nan,
-        difference_high=difference.high if difference else math.nan,
-        common_seeds=difference.seeds if difference else 0,
+        difference=found.value if found else math.nan,
+        difference_low=found.low if found else math.nan,
+        difference_high=found.high if found else math.nan,
+        common_seeds=found.seeds if found else 0,
         comparisons=comparisons,
         verdict=verdict,
         target_step=faster.step if faster else math.nan,

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 from tabulate import tabulate
 
-from reports.claims.judge import Verdict
+from reports.number_format import NONE, fixed, short_number
 from reports.protocol import NEEDED
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.scoring import compared_alike, mean_ranks, profile_scores
 from reports.statistics.survival import survival
 from reports.tables.comparison import Row, Table
-from reports.tables.number_format import NONE, fixed, short_number
 from reports.tables.paper_comparison import PaperComparison
 from reports.tables.render import plain, titles
 
@@ -163,22 +162,13 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
     return Grid("Speed and memory, by kind of step", pd.DataFrame(rows), notes)
 
 
-def claims_grid(verdicts: Sequence[Verdict]) -> Grid:
-    """Show each claim with its verdict and evidence."""
-    rows = [
-        {"claim": v.claim, "source": v.source, "verdict": v.verdict, "evidence": v.evidence or NONE, "rule": v.rule}
-        for v in verdicts
-    ]
-    return Grid("Claims of the paper and its critics", pd.DataFrame(rows))
-
-
 def summary_lines(tables: Sequence[Table], optim: str) -> list[str]:
     """Say in a line a table how one optimizer came out against the reference."""
     lines = []
     for table, title in zip(tables, titles(tables), strict=True):
         row = next((row for row in table.rows if row.optim == optim), None)
         base = next((row for row in table.rows if row.is_reference), None)
-        if row is None or base is None:
+        if row is None or base is None or table.variants:
             continue
         lines.append(f"{title} on {table.comparison.data}: {_sentence(row, base, table)}")
     return lines
@@ -199,4 +189,11 @@ def _sentence(row: Row, base: Row, table: Table) -> str:
     return (
         f"{table.split} {table.comparison.metric}{direction}, {row.optim} {ours}, {base.optim} {theirs}, "
         f"difference {fixed(row.difference, 4, '+')}{between} over {row.common_seeds} seeds: {words}"
+        + _open_in_words(row, base)
     )
+
+
+def _open_in_words(*rows: Row) -> str:
+    """Name the rows whose setting is not enclosed by what was tried."""
+    names = [row.optim for row in rows if row.open]
+    return f" (settings of {' and '.join(names)} not enclosed: a better one may lie beyond)" if names else ""

@@ -1,6 +1,6 @@
 """The paper's figures beside ours: the same table at two scales, each named in the heading.
 
-Which figure stands beside which is said in reports/paper/beside.yaml; the paper's numbers are in reports/paper/*.csv.
+reports/paper/comparisons.yaml says which figure is compared with which; reports/paper/*.csv are the paper's numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 from reports.tables.comparison import Row, Table
 
 PAPER = Path(__file__).resolve().parent.parent / "paper"
-REFERENCE = "AdamW"  # whom the paper holds the others against
+PAPER_REFERENCE = "AdamW"  # what the paper compares the others with
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ def read_rows(name: str) -> list[dict[str, str]]:
 
 def paper_comparisons(tables: Sequence[Table]) -> list[PaperComparison]:
     """Put each of the paper's tables that are listed beside what we have of it, in the list's order."""
-    listed = yaml.safe_load((PAPER / "beside.yaml").read_text(encoding="utf-8"))
-    return [_beside(name, entry, tables) for name, entry in listed.items()]
+    listed = yaml.safe_load((PAPER / "comparisons.yaml").read_text(encoding="utf-8"))
+    return [_paper_comparison(name, entry, tables) for name, entry in listed.items()]
 
 
 def main_tables(tables: Sequence[Table]) -> list[Table]:
     """Return each task's main comparison, by task."""
-    found = (main_table(tables, task) for task in sorted({table.comparison.task for table in tables}))
-    return [table for table in found if table is not None]
+    of_each = (main_table(tables, task) for task in sorted({table.comparison.task for table in tables}))
+    return [table for table in of_each if table is not None]
 
 
 def main_table(tables: Sequence[Table], task: str) -> Table | None:
     """Return a task's main comparison: that of most optimizers and, among these, of most runs."""
-    of_task = [table for table in tables if table.comparison.task == task]
+    of_task = [table for table in tables if table.comparison.task == task and not table.variants]
     return max(of_task, key=lambda t: (len(t.rows), sum(row.runs for row in t.rows)), default=None)
 
 
@@ -79,11 +79,11 @@ def _figures(entry: dict[str, Any]) -> dict[tuple[str, str], float]:
     rows = [r for r in read_rows(entry["file"]) if all(r[k] == v for k, v in entry.get("keep", {}).items())]
     model = entry.get("model", "model")
     if "columns" in entry:
-        found = {(r[model], name): r[column] for r in rows for name, column in entry["columns"].items()}
+        texts = {(r[model], name): r[column] for r in rows for name, column in entry["columns"].items()}
     else:
-        found = {(r[model], r["optimizer"]): r[entry["figure"]] for r in rows}
-    given = {key: float(text) for key, text in found.items() if text}
-    return {key: math.exp(value) for key, value in given.items()} if entry.get("logarithms") else given
+        texts = {(r[model], r["optimizer"]): r[entry["figure"]] for r in rows}
+    figures = {key: float(text) for key, text in texts.items() if text}
+    return {key: math.exp(value) for key, value in figures.items()} if entry.get("logarithms") else figures
 
 
 def _of_batch(tables: Sequence[Table], task: str, batch_size: str) -> Table | None:
@@ -91,9 +91,9 @@ def _of_batch(tables: Sequence[Table], task: str, batch_size: str) -> Table | No
     return main_table(of_batch, task)
 
 
-def _beside(name: str, entry: dict[str, Any], tables: Sequence[Table]) -> PaperComparison:
+def _paper_comparison(name: str, entry: dict[str, Any], tables: Sequence[Table]) -> PaperComparison:
     figures = _figures(entry)
-    tasks = {model: [given] if isinstance(given, str) else given for model, given in entry["models"].items()}
+    tasks = {model: [tasks] if isinstance(tasks, str) else tasks for model, tasks in entry["models"].items()}
     ours: dict[str, Table] = {}
     for model, names in tasks.items():
         for task in names:
@@ -106,7 +106,7 @@ def _beside(name: str, entry: dict[str, Any], tables: Sequence[Table]) -> PaperC
         task = table.comparison.task if table else tasks.get(model, [""])[0]
         row = next((row for row in table.rows if row.optim == label), None) if table else None
         value = entry["ours_times"] * row.compared(table.split)[0] if row and table else math.nan
-        gain = figure - figures.get((model, REFERENCE), math.nan)
+        gain = figure - figures.get((model, PAPER_REFERENCE), math.nan)
         pairs.append(Pair(model, optimizer, figure, gain, task, value, row))
     return PaperComparison(
         name=name,

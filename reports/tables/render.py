@@ -18,11 +18,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from reports.protocol import FRESH_SEEDS, TRIAL_SEEDS_FROM, TRIALS
+from reports.number_format import NONE, fixed, laid_out, places, short_count, short_number
+from reports.protocol import FRESH_SEEDS, SUBJECT, TRIAL_SEEDS_FROM, TRIALS
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.selection import SETTING, Comparison
 from reports.tables.comparison import Row, Table, to_frame
-from reports.tables.number_format import NONE, fixed, laid_out, places, short_count, short_number
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
 # What a metric is called in words, where its name alone could be taken for another.
@@ -98,11 +98,13 @@ def legend(table: Table) -> list[str]:
         "val, test: mean over the seeds at that setting [95% interval, Student's t over seeds].",
     ]
     if any(not math.isnan(row.difference) for row in rows):
-        k = max(row.comparisons for row in rows)
+        counts = {row.family: row.comparisons for row in rows if row.family}
+        names = {"primary": SUBJECT, "rivals": "other optimizers", "variants": "variants"}
+        numbers = [f"{names[family]} {k}" for family, k in counts.items() if k]
         lines.append(
-            f"{table.split} minus {table.reference}: mean over common seeds [95% interval of a paired t test"
-            + (f", simultaneous over the table's {k} comparisons by Bonferroni" if k > 1 else "")
-            + f"; {NONE} below two common seeds]."
+            f"{table.split} minus {table.reference}: mean over common seeds [95% interval of a paired t test over "
+            "seeds, not over test examples, that allows for the choice of settings, simultaneous over the comparisons "
+            f"of a family by Bonferroni (comparisons: {', '.join(numbers)}); {NONE} below two common seeds]."
         )
     elif not any(row.is_reference for row in rows):
         kinds = [row.optim for row in rows if row.optim.startswith(f"{table.reference} (")]
@@ -124,7 +126,7 @@ def legend(table: Table) -> list[str]:
     lines.append("optimizer state: median over the runs that completed or diverged. 1 MB = 10⁶ bytes.")
     variants = sorted(f"{row.optim}: {row.variant}" for row in rows if row.variant)
     markers: list[tuple[str, str, Callable[[Row], bool]]] = [
-        ("†", "the smallest or largest value tried; a better one may lie beyond", _on_border),
+        ("†", "open: no setting was tried on one side of it, so a better one may lie there", lambda r: r.open),
         ("n<k", "n settings tried, where a rival got k", lambda r: r.trials < r.most_trials),
         (
             "untuned",
@@ -228,10 +230,6 @@ def _print_rows(shown: pd.DataFrame, console: Console) -> None:
         for values in shown.itertuples(index=False):
             grid.add_row(*(Text(_stacked(str(value))) for value in values))
         console.print(grid)
-
-
-def _on_border(row: Row) -> bool:
-    return row.lr_on_border or row.weight_decay_on_border
 
 
 def _mean(mean: float, low: float, high: float, digits: int) -> str:

@@ -12,14 +12,14 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from discovery import tasks
-from discovery.gathering import BENCH
+from scripts.discovery import tasks
+from scripts.discovery.gathering import BENCH
 
 if TYPE_CHECKING:
     import argparse
 
-    from lion.discovery.evolve import Search
-    from lion.discovery.workers import Evaluator
+    from lion.discovery.search.evolution import Search
+    from lion.discovery.search.workers import Evaluator
 
 REPEATS, CALLS = 7, 500
 HITS = 500  # of the cache, evaluated anew
@@ -58,8 +58,8 @@ def _fastest(function: Callable[[], Any], calls: int) -> float:
 
 
 def _passes(say: Callable[[str, str], None]) -> None:
-    from lion.discovery.abstract import analyse
-    from lion.discovery.ir import load
+    from lion.discovery.language.analysis import analyse
+    from lion.discovery.language.program import load
 
     for name in ("program3", "program8"):
         program = load(name)
@@ -68,7 +68,7 @@ def _passes(say: Callable[[str, str], None]) -> None:
 
 
 def _evaluations(say: Callable[[str, str], None]) -> None:
-    from lion.discovery.ir import load
+    from lion.discovery.language.program import load
 
     task = tasks.of_search("digits").search
     for name in ("program3", "program1"):
@@ -80,8 +80,8 @@ def _evaluations(say: Callable[[str, str], None]) -> None:
 
 def _hits(say: Callable[[str, str], None], hits: int) -> None:
     """Programs that the cache knew during a search, evaluated anew."""
-    from lion.discovery.evolve import Member, Search, Settings
-    from lion.discovery.workers import Inline
+    from lion.discovery.search.evolution import Member, Search, Settings
+    from lion.discovery.search.workers import Inline
 
     task = tasks.digits("search", seeds=(0, 1))
     found: list[Member] = []
@@ -103,7 +103,7 @@ def _workers(say: Callable[[str, str], None]) -> None:
 
     On a machine with other work, wall time says little; CPU time says what two free cores would come to.
     """
-    from lion.discovery.workers import Inline, Processes
+    from lion.discovery.search.workers import Inline, Processes
 
     task = tasks.of_search("digits").search
     alone: list[tuple[float, list[float]]] = []
@@ -129,7 +129,7 @@ def _workers(say: Callable[[str, str], None]) -> None:
 
 def _timed(evaluator: Evaluator) -> tuple[float, list[float]]:
     """Seconds of wall time, and of CPU time of this process and of each child, an evaluation."""
-    from lion.discovery.evolve import Search, Settings
+    from lion.discovery.search.evolution import Search, Settings
 
     search = Search(Settings(workers=2))  # the same programs, whoever evaluates them
     search.run(evaluator, partial(_until, 200))  # processes have begun, programs have their length

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discovery import tasks
-from discovery.tasks import LONGER
+from scripts.discovery import tasks
+from scripts.discovery.tasks import LONGER
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from lion.discovery.funnel import Candidate, Floor, Result, Rung
-    from lion.discovery.ir import Program
+    from lion.discovery.language.program import Program
+    from lion.discovery.search.funnel import Candidate, Floor, Result, Rung
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
 FUNNEL, MEASURED = "funnel.json", "funnel.measured.jsonl"
@@ -64,7 +64,7 @@ class RecipeRung:
         return found
 
     def _run(self, program: Program, seed: int) -> dict[str, Any]:
-        from lion.discovery.ir import render
+        from lion.discovery.language.program import render
 
         text = render(program)
         folder = self.folder / hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -84,8 +84,8 @@ class RecipeRung:
 
 def run(options: argparse.Namespace) -> int:
     """Climb the ladder with the candidates of every search under a folder; ends with a line on what passed."""
-    from lion.discovery.funnel import Candidate, climb, distinct
-    from lion.discovery.ir import load
+    from lion.discovery.language.program import load
+    from lion.discovery.search.funnel import Candidate, climb, distinct
 
     folder = options.folder
     searches = searches_under(folder)
@@ -116,8 +116,8 @@ def searches_under(folder: Path) -> list[Path]:
 
 def candidates_of(search: Path, root: Path) -> Iterator[Candidate]:
     """The best of a search at its end and at earlier moments, and the shortest that is about as good."""
-    from lion.discovery.evolve import read_bests, read_fame
-    from lion.discovery.funnel import Candidate, shortest
+    from lion.discovery.search.evolution import read_bests, read_fame
+    from lion.discovery.search.funnel import Candidate, shortest
 
     name = str(search.relative_to(root))
     cycles, bests = read_bests(search)
@@ -138,7 +138,7 @@ def candidates_of(search: Path, root: Path) -> Iterator[Candidate]:
 
 def _ladder(options: argparse.Namespace) -> list[Rung]:
     """Three tasks, each about ten times the work of the one before; the search's own is the foot."""
-    from lion.discovery.funnel import ProxyRung
+    from lion.discovery.search.funnel import ProxyRung
 
     def digits(split: str, seeds: tuple[int, ...]) -> Any:
         return tasks.digits(split, seeds=seeds, **LONGER)
@@ -163,8 +163,8 @@ class _Memory:
         self.known = {line["key"]: line for line in map(json.loads, lines)}
 
     def measure(self, rung: Rung, entry: Any, factors: tuple[float, ...]) -> Result:
-        from lion.discovery.funnel import Result, measured
-        from lion.discovery.ir import render
+        from lion.discovery.language.program import render
+        from lion.discovery.search.funnel import Result, measured
 
         what = [rung.name, render(entry.candidate.program), [f"{entry.centre * factor:.9g}" for factor in factors]]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
@@ -182,7 +182,7 @@ def _say(rung: str, result: Result) -> None:
 
 
 def _plain(floors: list[Floor], rungs: Sequence[Rung]) -> dict[str, Any]:
-    from lion.discovery.ir import render
+    from lion.discovery.language.program import render
 
     def plain(result: Result) -> dict[str, Any]:
         candidate = result.candidate
@@ -217,7 +217,7 @@ def _rounded(value: float) -> float | None:
 
 def table(funnel: dict[str, Any]) -> str:
     """What each rung let through and rejected, as a Markdown table."""
-    from lion.discovery.funnel import FELL, NO_DIFFERENCE, PASSED, SURPLUS
+    from lion.discovery.search.funnel import FELL, NO_DIFFERENCE, PASSED, SURPLUS
 
     lines = [
         f"| rung | to beat | came | diverged | {NO_DIFFERENCE} | {SURPLUS} | passed | AdamW | Lion | best that came |",

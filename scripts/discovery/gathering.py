@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from discovery.funnel import FUNNEL, searches_under
-from discovery.searching import SCORES
+from scripts.discovery.funnel import FUNNEL, searches_under
+from scripts.discovery.searching import SCORES
 
 POINTS = 50  # of a curve
 KINDS = ("search", "random", "constants")
@@ -49,7 +49,7 @@ def _curves(folder: Path) -> dict[str, Any]:
 
 def _curve(folder: Path) -> dict[str, list[float | None]]:
     """The best so far against evaluations, and shares and the median fitness against programs."""
-    from lion.discovery.evolve import Counters, read_log
+    from lion.discovery.search.evolution import Counters, read_log
 
     lines = read_log(folder)
     best, bests = None, []
@@ -83,10 +83,10 @@ def _grid(length: int) -> list[int]:
 
 def _sign(search: Path, content: dict[str, Any]) -> dict[str, Any]:
     """When the best of a search first was a sign, and what the last best is."""
-    from lion.discovery.abstract import live
-    from lion.discovery.behaviour import remembers, sign_like, size_spread
-    from lion.discovery.evolve import read_log
-    from lion.discovery.ir import parse, render
+    from lion.discovery.language.analysis import live
+    from lion.discovery.language.program import parse, render
+    from lion.discovery.search.evolution import read_log
+    from lion.discovery.simplification.behaviour import remembers, sign_like, size_spread
 
     evaluations, first, program = 1, None, None
     for line in read_log(search):

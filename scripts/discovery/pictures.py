@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
 from reports.plots import plot_style
-from reports.plots.plot_style import HIGHLIGHT, OTHERS, REFERENCE
+from reports.plots.plot_style import HIGHLIGHT_COLOUR, OTHERS, REFERENCE_COLOUR
 
 STYLES = {
-    "search": ("evolution", HIGHLIGHT, "-"),
-    "constants": ("AdamW's constants evolved", REFERENCE, "--"),
+    "search": ("evolution", HIGHLIGHT_COLOUR, "-"),
+    "constants": ("AdamW's constants evolved", REFERENCE_COLOUR, "--"),
     "random": ("random search", OTHERS[0], ":"),
 }
 SHARES = {"cache_hits": ("cache hits", OTHERS[0]), "redundant": ("redundant statements", OTHERS[1])}
@@ -118,7 +118,7 @@ def draw_overfitting(funnel: dict[str, Any]) -> Figure:
                 x, y = zip(*points, (1.0, points[-1][1]), strict=True)
                 look: dict[str, Any] = {"color": colour, "linestyle": dashes, "label": name}
                 panel.plot(x, y, drawstyle="steps-post", marker="o", markersize=3, markevery=range(len(points)), **look)
-    for baseline, colour in zip(floor["baselines"], (REFERENCE, HIGHLIGHT), strict=True):
+    for baseline, colour in zip(floor["baselines"], (REFERENCE_COLOUR, HIGHLIGHT_COLOUR), strict=True):
         if baseline["mean"] is not None:
             larger.axhline(baseline["mean"], color=colour, linestyle="--", linewidth=1, label=baseline["name"])
     own.set_ylabel("validation loss")

@@ -5,23 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from discovery import tasks
-from discovery.tasks import LONGER, SWEEP
+from scripts.discovery import tasks
+from scripts.discovery.tasks import LONGER, SWEEP
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from lion.discovery.ir import Program
-    from lion.discovery.simplify import Step
+    from lion.discovery.language.program import Program
+    from lion.discovery.simplification.rewriting import Step
 
 BYPASS_SEEDS = tuple(range(100, 112))
 
 
 def run_show(options: argparse.Namespace) -> int:
     """Print a program, its dead statements marked."""
-    from lion.discovery.abstract import analyse
-    from lion.discovery.ir import SIGNATURE, load
+    from lion.discovery.language.analysis import analyse
+    from lion.discovery.language.program import SIGNATURE, load
 
     program = load(options.program)
     found = analyse(program)
@@ -43,8 +43,8 @@ def run_show(options: argparse.Namespace) -> int:
 
 def simplified(program: Program, exact: bool) -> Iterator[Step]:
     """The steps of a simplification; without `exact` also those that losses decide."""
-    from lion.discovery.bypass import bypasses
-    from lion.discovery.simplify import simplify
+    from lion.discovery.simplification.bypass import bypasses
+    from lion.discovery.simplification.rewriting import simplify
 
     for step in simplify(program):
         yield step
@@ -55,8 +55,8 @@ def simplified(program: Program, exact: bool) -> Iterator[Step]:
 
 def run_simplify(options: argparse.Namespace) -> int:
     """Print each step of the simplification, then the program."""
-    from lion.discovery.ir import load, render
-    from lion.discovery.simplify import betas
+    from lion.discovery.language.program import load, render
+    from lion.discovery.simplification.rewriting import betas
 
     program = load(options.program)
     print(f"{len(program):3}  {options.program}")
@@ -73,8 +73,8 @@ def run_simplify(options: argparse.Namespace) -> int:
 
 def run_export(options: argparse.Namespace) -> int:
     """Write a program, without its dead statements, to a file."""
-    from lion.discovery.abstract import live
-    from lion.discovery.ir import ProgramError, load, render
+    from lion.discovery.language.analysis import live
+    from lion.discovery.language.program import ProgramError, load, render
 
     folder = Path(options.source)
     if folder.is_dir() and not (folder / "best.py").exists():

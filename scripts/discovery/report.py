@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from discovery.funnel import table
-from discovery.gathering import KINDS, gather
-from discovery.tasks import FRESH_SEEDS, SWEEP
+from scripts.discovery.funnel import table
+from scripts.discovery.gathering import KINDS, gather
+from scripts.discovery.tasks import FRESH_SEEDS, SWEEP
 
 if TYPE_CHECKING:
     import argparse
 
-    from lion.discovery.ir import Program
+    from lion.discovery.language.program import Program
 
 DATA, PAGE, DERIVATION = "data.json", "README.md", "derivation.md"
 TARGET = 0.04  # share by which a search's program should lose less than AdamW
@@ -23,7 +23,7 @@ DERIVED = ("program8", "program4")
 
 def run(options: argparse.Namespace) -> int:
     """Gather the logs of folders, or take what was gathered before, and write the report."""
-    from discovery.pictures import draw_all
+    from scripts.discovery.pictures import draw_all
 
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def _cell(losses: list[float] | None) -> str:
 
 
 def _counter_table(searches: list[dict[str, Any]]) -> str:
-    from lion.discovery.evolve import Counters
+    from lion.discovery.search.evolution import Counters
 
     lines = [
         "| seed | programs | evaluated | diverged | cache hits | of them canonical only | redundant | invalid "
@@ -227,7 +227,7 @@ def _funnel(funnel: dict[str, Any]) -> list[str]:
 
 
 def _overfitting(floor: dict[str, Any]) -> str:
-    from discovery.pictures import by_search
+    from scripts.discovery.pictures import by_search
 
     shares = []
     for rows in by_search(floor["results"]).values():
@@ -245,9 +245,9 @@ def _bench(bench: dict[str, Any]) -> str:
 
 def derivation() -> str:
     """Programs 8 and 4 simplified, every step with its cost and the program after it."""
-    from discovery.programs import simplified
-    from lion.discovery.ir import load, render
-    from lion.discovery.simplify import betas
+    from lion.discovery.language.program import load, render
+    from lion.discovery.simplification.rewriting import betas
+    from scripts.discovery.programs import simplified
 
     parts = [
         "# From the raw program to Lion",
@@ -276,7 +276,7 @@ def derivation() -> str:
 
 def _one_form(rewritten: list[Program], ends: list[Program]) -> str:
     """Whether the programs meet, and whether they end as Program 1."""
-    from lion.discovery.ir import load
+    from lion.discovery.language.program import load
 
     def form(program: Program) -> list[tuple[str, str]]:
         return [(stmt.out, stmt.op) for stmt in program.stmts]

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discovery import tasks
-from discovery.tasks import FRESH_SEEDS, SWEEP, Tasks
+from scripts.discovery import tasks
+from scripts.discovery.tasks import FRESH_SEEDS, SWEEP, Tasks
 
 if TYPE_CHECKING:
     import argparse
 
-    from lion.discovery.evolve import Search, Settings
-    from lion.discovery.ir import Program
-    from lion.discovery.proxy import Proxy
-    from lion.discovery.workers import Evaluator
+    from lion.discovery.language.program import Program
+    from lion.discovery.search.evolution import Search, Settings
+    from lion.discovery.search.workers import Evaluator
+    from lion.discovery.tasks.proxy import Proxy
 
 CHECKPOINT_SECONDS = 60
 SAY_SECONDS = 30
@@ -29,10 +29,10 @@ SCORES = "scores.json"
 
 def run(options: argparse.Namespace) -> int:
     """Search, run the baselines, choose, score; ends with a line of rates, shares and the best."""
-    from lion.discovery.evolve import Settings
-    from lion.discovery.ir import load, render
-    from lion.discovery.mutate import Space
-    from lion.discovery.ops import OPS, PAPER_OPS
+    from lion.discovery.language.ops import OPS, PAPER_OPS
+    from lion.discovery.language.program import load, render
+    from lion.discovery.search.evolution import Settings
+    from lion.discovery.search.mutation import Space
 
     the_tasks = tasks.of_search(options.task)
     kind, workers = options.workers
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _evaluator(kind: str, workers: int, task: Proxy) -> Any:
     """Who evaluates, as a context."""
-    from lion.discovery.workers import Inline, Processes, RayWorkers
+    from lion.discovery.search.workers import Inline, Processes, RayWorkers
 
     if kind == "ray":
         try:
@@ -99,7 +99,7 @@ def _search(
     settings: Settings, folder: Path, name: str, evaluator: Evaluator, seconds: float | None, evaluations: int | None
 ) -> Search:
     """One search, to its time or to its number of evaluations, with a line now and then."""
-    from lion.discovery.evolve import Search
+    from lion.discovery.search.evolution import Search
 
     search = Search(settings, folder)
     if search.counters.cycles:
@@ -129,7 +129,7 @@ def _chosen(selection: Proxy, searches: list[Search]) -> Program:
 
     The best of thousands on the search's own is in part the luckiest there, and the more so the longer it lasted.
     """
-    from lion.discovery.evolve import read_bests
+    from lion.discovery.search.evolution import read_bests
 
     candidates = [member.program for search in searches for member in search.hall_of_fame()[:CANDIDATES]]
     for search in searches:
@@ -140,8 +140,8 @@ def _chosen(selection: Proxy, searches: list[Search]) -> Program:
 
 def _scores(the_tasks: Tasks, programs: dict[str, Program]) -> dict[str, dict[str, Any]]:
     """Print each program's loss on fresh seeds, its update scaled by what was best on the search's own seeds."""
-    from lion.discovery.ir import render
-    from lion.discovery.proxy import swept
+    from lion.discovery.language.program import render
+    from lion.discovery.tasks.proxy import swept
 
     print(f"validation loss, {len(FRESH_SEEDS)} fresh seeds and examples that no search saw (mean, standard error):")
     scores: dict[str, dict[str, Any]] = {}
@@ -182,7 +182,7 @@ def _best(searches: list[Search]) -> Search:
 
 
 def _total(searches: list[Search]) -> Any:
-    from lion.discovery.evolve import Counters
+    from lion.discovery.search.evolution import Counters
 
     return Counters(*(sum(values) for values in zip(*(vars(s.counters).values() for s in searches), strict=True)))
 
@@ -199,6 +199,6 @@ def _rates(searches: list[Search]) -> str:
 
 
 def _live(program: Program) -> Program:
-    from lion.discovery.abstract import live
+    from lion.discovery.language.analysis import live
 
     return live(program)

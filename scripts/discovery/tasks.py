@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lion.discovery.proxy import Data, Proxy
-    from lion.discovery.transformer import ImageTask, TextTask
+    from lion.discovery.tasks.proxy import Data, Proxy
+    from lion.discovery.tasks.transformer import ImageTask, TextTask
 
 NAMES = ("digits", "scaled", "vit", "text")
 FRESH_SEEDS = tuple(range(1000, 1012))  # for the score, and for nothing else
@@ -38,7 +38,7 @@ def of_search(name: str) -> Tasks:
 
 def digits(split: str, scaled: bool = False, **options: Any) -> Any:
     """A network of one hidden layer on MNIST's digits in 8 x 8; `scaled`: features of very unequal size."""
-    from lion.discovery.proxy import Task, rescaled
+    from lion.discovery.tasks.proxy import Task, rescaled
 
     data = _mnist(split, _small)
     return Task(rescaled(data) if scaled else data, **options)
@@ -46,7 +46,7 @@ def digits(split: str, scaled: bool = False, **options: Any) -> Any:
 
 def vit(split: str, **options: Any) -> ImageTask:
     """A ViT of 3 layers on MNIST's digits."""
-    from lion.discovery.transformer import ImageTask
+    from lion.discovery.tasks.transformer import ImageTask
 
     return ImageTask(data=_mnist(split, _standard), **options)
 
@@ -58,7 +58,7 @@ def text(split: str, **options: Any) -> TextTask:
     """
     import numpy as np
 
-    from lion.discovery.transformer import TextTask
+    from lion.discovery.tasks.transformer import TextTask
     from recipes.data.text import stdlib
     from recipes.data.text.token_cache import tokenised
 
@@ -71,7 +71,7 @@ def text(split: str, **options: Any) -> TextTask:
 
 def _mnist(split: str, prepared: Callable[[Any], Any]) -> Data:
     """MNIST's digits: 2,500 to train on; to score on 1,000 others of the training split in a search, or val or test."""
-    from lion.discovery.proxy import Data
+    from lion.discovery.tasks.proxy import Data
     from recipes.data.images import mnist5k
 
     splits = mnist5k.load()

@@ -20,6 +20,10 @@ from recipes.settings import schema
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# The first grid alone, unless a test asks for more.
+ONE_TRIAL_SEED = {"rings": 0, "refine": False, "shortlist": 0, "repeats": 0}
+
+
 class Launcher:
     """Notes each run it is given and writes what `outcome(cfg)` says its summary holds."""
 
@@ -68,7 +72,7 @@ def sweep(tmp_path: Path) -> Callable[..., Launcher]:
             base.hydra.overrides.hydra = []
             node: Any = OmegaConf.to_container(base.hydra.sweeper)
             node.pop("_target_")
-            sweeper = TuningSweeper(**(node | given))
+            sweeper = TuningSweeper(**(node | ONE_TRIAL_SEED | given))
             sweeper.context = SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())
             sweeper.prepare(base)
             sweeper.launcher = launcher = Launcher(sweeper, outcome or near(1e-3, 1.0))

@@ -60,22 +60,63 @@ def test_nothing_is_done_twice_and_a_larger_budget_only_adds(sweep):
     assert len(more.runs) == 4  # a trial and a seed for each
 
 
-def test_an_edge_is_said_and_extended_by_as_many_trials_for_all(sweep, capsys):
-    outcome = near(1e-2, 1.0)  # beyond Lion's grid, on a corner of AdamW's
-    sweep(*BOTH, trials=9, seeds=0, outcome=outcome)
-    assert "vit_b16 lion: best of 9 trials lr 0.003, weight decay 1" in (said := capsys.readouterr().out)
-    assert "on the edge of the lr and weight_decay tried" in said
-    assert "extend=3 gives every optimizer as many more trials" in said
-    done = sweep(*BOTH, trials=9, seeds=1, extend=3, outcome=outcome)
-    for optim in ("lion", "adamw"):
-        assert len(settings(done, optim, trials=True)) == 3
-    assert (1e-2, 1.0) in settings(done, "lion", trials=True)
-    assert settings(done, "lion", trials=False) == [(1e-2, 1.0)]
+def test_rings_go_on_until_the_best_is_enclosed(sweep, capsys):
+    done = sweep("task=vit_b16", "optim=lion", trials=9, outcome=near(1e-1, 1.0), rings=6, seeds=1)
+    tried = settings(done, "lion", trials=True)
+    assert len(set(tried)) == len(tried)
+    assert settings(done, "lion", trials=False) == [(1e-1, 1.0)]
+    assert {(3e-2, 1.0), (3e-1, 1.0), (1e-1, 3.0), (1e-1, 0.3)} <= set(tried)
+    assert "not enclosed" not in capsys.readouterr().out
 
 
-def test_no_edge_no_extension(sweep):
-    done = sweep("task=vit_b16", "optim=lion", trials=9, seeds=1, extend=3, outcome=near(1e-3, 3.0))
+def test_a_best_that_the_rings_do_not_enclose_is_said(sweep, capsys):
+    sweep("task=vit_b16", "optim=lion", trials=9, outcome=near(1.0, 1.0), rings=1, seeds=0)
+    said = capsys.readouterr().out
+    assert "lion: best of 11 settings lr 0.01, weight decay 1, validation accuracy 0.8," in said
+    assert "not enclosed: a higher lr" in said
+    assert "1 of 1 winners are not enclosed by what was tried; a larger rings= than 1 goes on from here" in said
+
+
+def test_no_rings_where_the_best_is_enclosed(sweep):
+    done = sweep("task=vit_b16", "optim=lion", trials=9, seeds=1, outcome=near(1e-3, 3.0), rings=4)
     assert len(done.runs) == 10
+
+
+def test_rates_a_quarter_of_a_decade_beside_the_best(sweep):
+    done = sweep("task=vit_b16", "optim=lion", trials=9, seeds=1, outcome=near(1.8e-3, 3.0), refine=True)
+    assert settings(done, "lion", trials=True)[9:] == [(1.8e-3, 3.0), (5.3e-3, 3.0)]
+    assert settings(done, "lion", trials=False) == [(1.8e-3, 3.0)]
+
+
+def lucky(cfg):
+    """Best at (1e-3, 3), but on the first trial seed another setting has luck."""
+    luck = 0.1 if (cfg.optim.lr, cfg.optim.weight_decay, cfg.seed) == (3e-4, 3.0, TRIAL) else 0.0
+    return {"final": near(1e-3, 3.0)(cfg)["final"] + luck}
+
+
+def test_the_best_few_run_again_and_the_best_mean_is_chosen(sweep, tmp_path, capsys):
+    numbers = {"trials": 9, "seeds": 1, "outcome": lucky}
+    done = sweep("task=vit_b16", "optim=lion", **numbers, shortlist=3, repeats=2)
+    assert settings(done, "lion", trials=False) == [(1e-3, 3.0)]
+    assert "lr 0.001, weight decay 3, validation accuracy 1 (mean of 3 trial seeds)" in capsys.readouterr().out
+    assert Counter(cfg.seed for cfg in done.runs) == {TRIAL: 9, TRIAL + 1: 3, TRIAL + 2: 3, 0: 1}
+    ((contender,),) = [c.contenders for c in comparisons(read_records([tmp_path / "outputs"]).runs)]
+    assert (contender.chosen["lr"], contender.chosen["weight_decay"]) == (1e-3, 3.0)  # reports choose the same
+    single = sweep("task=vit_b16", "optim=lion", "steps=9", **numbers)
+    assert settings(single, "lion", trials=False) == [(3e-4, 3.0)]
+
+
+def shifted(cfg):
+    """On the first trial seed the best rate is 1e-3, on the others it lies above 3e-3."""
+    return near(1e-3 if cfg.seed == TRIAL else 1e-2, 3.0)(cfg)
+
+
+def test_a_mean_that_is_not_enclosed_goes_on_with_rings(sweep):
+    numbers = {"trials": 9, "seeds": 1, "rings": 4, "shortlist": 5, "repeats": 2}
+    done = sweep("task=vit_b16", "optim=lion", **numbers, outcome=shifted)
+    ((lr, decay),) = settings(done, "lion", trials=False)
+    assert lr == 3e-3
+    assert (1e-2, decay) in settings(done, "lion", trials=True)
 
 
 def test_a_diverged_trial_counts_and_cannot_win(sweep):
@@ -228,14 +269,15 @@ def test_as_a_user_types_it(tmp_path):
     tiny = ["steps=4", "eval_every=4", "batch_size=8", "model.args.depth=1", "model.args.embed_dim=16"]
     command = [sys.executable, str(ROOT / "scripts" / "tune.py"), "task=vit_b16", "optim=lion,adamw", "tracker=none"]
     command += [*tiny, "model.args.num_heads=2", f"output_dir={tmp_path}", "trials=2", "seeds=1"]
+    command += ["rings=0", "refine=false", "shortlist=2", "repeats=1"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
-    assert "4 trials, 0 of them done; then 2 runs of the winners" in done.stdout
+    assert "(4 trials, 0 of them done), each of:\n  2 trials with seed 1000\n" in done.stdout
     assert "how long that takes is not known" in done.stdout
-    assert "sweep of 6 runs: 6 completed" in done.stdout
-    assert len(read_records([tmp_path]).runs) == 6
+    assert "sweep of 10 runs: 10 completed" in done.stdout
+    assert len(read_records([tmp_path]).runs) == 10
     again = subprocess.run([*command, "plan=true"], capture_output=True, text=True, timeout=240)
     assert "4 trials, 4 of them done" in again.stdout
     assert "minutes with 1 at a time" in again.stdout

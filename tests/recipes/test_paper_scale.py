@@ -77,7 +77,7 @@ def test_strong_augmentation_takes_the_place_of_dropout() -> None:
     assert (coatnet.augment.mixup, coatnet.augment.randaugment) == (0.8, "rand-m15-mmax15-n2-p1")
 
 
-@pytest.mark.parametrize("script", ["make_tuned.py"])
+@pytest.mark.parametrize("script", ["maintenance/make_tuned.py"])
 def test_committed_files_are_what_the_script_writes(script: str) -> None:
     run = subprocess.run([sys.executable, str(ROOT / "scripts" / script), "--check"], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout

@@ -38,3 +38,27 @@ def test_a_task_takes_no_other_kind_of_data(family: str, data: str, holds: str) 
         said = str(error) if isinstance(error, ConfigError) else ""
     refused = f"data={data} holds {holds}; task=a_task learns from {LEARNS_FROM[family]}"
     assert (said == refused) == (holds != LEARNS_FROM[family])
+
+
+def test_a_family_that_lacks_a_method_is_refused_and_one_that_lacks_an_optional_one_is_not() -> None:
+    required = {"__init__", "examples", "model", "initialise", "loss", "evaluate", "metrics", "blank_batch"}
+    assert protocol.Recipe.__abstractmethods__ == required
+    methods = dict.fromkeys(required, lambda *_: None)
+    recipe = type("Recipe", (protocol.Recipe,), methods)(None)
+    assert (recipe.targets({}), recipe.tokenizer, recipe.forward_methods) == (None, None, ())
+    del methods["loss"]
+    with pytest.raises(TypeError, match="loss"):
+        type("Recipe", (protocol.Recipe,), methods)(None)
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("classification", ("accuracy", "max")),
+        ("language.language_modelling", ("perplexity", "min")),
+        ("diffusion.class_conditional", ("frechet_own_features", "min")),
+    ],
+)
+def test_metric_and_goal_are_known_from_the_class(module: str, expected: tuple[str, str]) -> None:
+    recipe = protocol.recipe_class(module)
+    assert (recipe.metric, recipe.goal) == expected

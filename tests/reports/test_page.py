@@ -25,7 +25,7 @@ from reports.page.content import (
     View,
 )
 from reports.page.render import render_page
-from reports.plots.plot_style import HIGHLIGHT, OTHERS
+from reports.plots.plot_style import HIGHLIGHT_COLOUR, OTHERS, PLACES
 from tests.reports.example_page import example_page
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
@@ -166,8 +166,8 @@ def test_each_optimizer_has_its_own_colour_and_the_reference_follows_the_scheme(
     text = render_page(page_of(table_of([("x", 1.0)], "adamw"), *(table_of([("x", 1.0)], o) for o in ("lion", "sgd"))))
     assert Reader(text).content["optimizers"] == ["adamw", "lion", "sgd"]
     assert "--o0: light-dark(#000000, #FFFFFF);" in text
-    assert f"--o1: {HIGHLIGHT};" in text
-    assert f"--o2: {OTHERS[0]};" in text
+    assert f"--o1: {HIGHLIGHT_COLOUR};" in text
+    assert f"--o2: {OTHERS[PLACES.index('sgd')]};" in text
 
 
 def test_an_interval_stands_on_a_line_of_its_own_and_code_is_code():

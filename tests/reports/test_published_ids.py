@@ -28,6 +28,8 @@ def base(task: str, optim: str, batch_size: int, steps: int) -> DictConfig:
         overrides.append("steps=1500")
     if task in OLD_DECAY_RULE:
         overrides.append("decay=matrices")
+    if task in ("gpt2_small", "bert_small"):
+        overrides.append("schedule.warmup_steps=100")
     if task == "t5_glue":
         overrides.append("init_from='run:task=t5_pretrain optim=adamw decay=matrices'")
     return composed(*overrides)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scripts import bench
+from scripts.benchmark import contenders
 
 
 def run(tmp_path, *arguments):
@@ -45,8 +46,8 @@ def test_every_contender_steps_or_says_why_not(tiny, tmp_path):
     """In the order of their times; what did not run has a note in place of figures."""
     run(tmp_path, tiny)
     rows = figures(tmp_path / f"{tiny}.csv")
-    assert set(bench.known()) <= set(rows)
-    packages = {name: module for name, (_, module, _, _) in bench.LIBRARIES.items()}
+    assert set(bench.contender_names()) <= set(rows)
+    packages = {name: module for name, (_, module, _, _) in contenders.LIBRARIES.items()}
     for name, row in rows.items():
         there = name not in packages or importlib.util.find_spec(packages[name].split(".")[0])
         if there:
@@ -111,25 +112,6 @@ def test_the_step_that_is_named_is_the_one_that_is_taken(tiny):
         group = bench.contender(name, [weight]).param_groups[0]
         named = next((kind for kind in ("fused", "foreach") if group.get(kind)), "loop")
         assert bench.kind_of_step(name) == named
-
-
-def test_each_takes_its_turn_first_and_time_ends_it():
-    called = []
-
-    def slot(name):
-        def timed():
-            called.append(name)
-            time.sleep(0.01)
-            return 1.0
-
-        return timed
-
-    taken = bench.in_turn({name: slot(name) for name in "abc"}, rounds=3, seconds=60)
-    assert called == list("abcbcacab")
-    assert taken == {name: [1.0] * 3 for name in "abc"}
-    called.clear()
-    taken = bench.in_turn({"a": slot("a")}, rounds=10**6, seconds=0.2)
-    assert 3 <= len(taken["a"]) <= 20
 
 
 def test_peak_memory_is_what_was_alive_at_once():

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from lion.discovery.ir import Program, load, render
+from lion.discovery.language.program import Program, load, render
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "discover.py"
@@ -113,7 +113,7 @@ def searched(discover: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
     """Two searches from AdamW and one for a sign, of a few programs each."""
     root = tmp_path_factory.mktemp("searches")
     with pytest.MonkeyPatch.context() as patch:
-        searching = discover.import_module("discovery.searching")
+        searching = discover.import_module("scripts.discovery.searching")
         patch.setattr(searching, "SWEEP", (1.0, 5.6))
         patch.setattr(searching, "CANDIDATES", 3)
         for seed in "01":
@@ -127,7 +127,7 @@ def searched(discover: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_the_funnel_takes_candidates_of_every_search_and_goes_on_where_it_stopped(
     discover: ModuleType, searched: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    funnel = importlib.import_module("discovery.funnel")
+    funnel = importlib.import_module("scripts.discovery.funnel")
     rungs = [Easy(), Easy()]
     monkeypatch.setattr(funnel, "_ladder", lambda options: rungs)
     assert discover.main(["funnel", str(searched)]) == 0
@@ -164,7 +164,7 @@ def test_the_report_is_made_of_the_logs_and_again_of_what_was_gathered(
 
 
 def test_what_the_report_gathers_is_what_the_log_says(discover: ModuleType, searched: Path) -> None:
-    gathered = importlib.import_module("discovery.gathering").gather([searched])
+    gathered = importlib.import_module("scripts.discovery.gathering").gather([searched])
     curve = gathered["searches"][0]["curves"]["search"]
     lines = [json.loads(line) for line in (searched / "seed0/round0/log.jsonl").read_text().splitlines()]
     fitnesses = [line["fitness"] for line in lines if "key" in line]
@@ -176,7 +176,7 @@ def test_what_the_report_gathers_is_what_the_log_says(discover: ModuleType, sear
 
 
 def test_no_digit_stands_in_two_of_the_four_sets(discover: ModuleType) -> None:
-    tasks = importlib.import_module("discovery.tasks").of_search("vit")
+    tasks = importlib.import_module("scripts.discovery.tasks").of_search("vit")
     sets = [tasks.search.data.train_x] + [task.data.val_x for task in (tasks.search, tasks.selection, tasks.fresh)]
     images = [{image.tobytes() for image in part} for part in sets]
     assert [len(part) for part in images] == [2500, 1000, 500, 1000]
@@ -188,7 +188,7 @@ def test_no_digit_stands_in_two_of_the_four_sets(discover: ModuleType) -> None:
 
 def test_a_recipe_is_a_rung(discover: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A stand-in for run.py, which writes a record and checks what it was asked."""
-    funnel = importlib.import_module("discovery.funnel")
+    funnel = importlib.import_module("scripts.discovery.funnel")
     stand_in = tmp_path / "run.py"
     stand_in.write_text(STAND_IN)
     monkeypatch.setattr(funnel, "RUN", stand_in)

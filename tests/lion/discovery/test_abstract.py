@@ -8,9 +8,9 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from lion.discovery.abstract import analyse, live, live_one_step, numbers
-from lion.discovery.compile import compile_numpy
-from lion.discovery.ir import Program, load, parse, shipped
+from lion.discovery.language.analysis import analyse, live, live_one_step, numbers
+from lion.discovery.language.compile import compile_numpy
+from lion.discovery.language.program import Program, load, parse, shipped
 from tests.lion.discovery.walks import trajectory, walk
 
 
@@ -129,7 +129,7 @@ def test_what_the_keys_see() -> None:
 
 
 def test_keys_are_the_same_in_every_process() -> None:
-    imports = "from lion.discovery.abstract import analyse; from lion.discovery.ir import load"
+    imports = "from lion.discovery.language.analysis import analyse; from lion.discovery.language.program import load"
     code = f"{imports}; print(analyse(load('program8'))[:2])"
     here = str(analyse(load("program8"))[:2])
     run = subprocess.run(

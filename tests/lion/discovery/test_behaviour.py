@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from lion.discovery.behaviour import remembers, sign_like, size_spread
-from lion.discovery.ir import Program, load, parse
+from lion.discovery.language.program import Program, load, parse
+from lion.discovery.simplification.behaviour import remembers, sign_like, size_spread
 
 
 def program(*lines: str) -> Program:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lion.discovery.abstract import analyse, live
-from lion.discovery.evolve import CHECKPOINT, LOG, Search, Settings
-from lion.discovery.ir import Program, load, parse
-from lion.discovery.mutate import Space
-from lion.discovery.proxy import DIVERGED, Task, teacher
-from lion.discovery.workers import Inline, Processes, RayWorkers, Result
+from lion.discovery.language.analysis import analyse, live
+from lion.discovery.language.program import Program, load, parse
+from lion.discovery.search.evolution import CHECKPOINT, LOG, Search, Settings
+from lion.discovery.search.mutation import Space
+from lion.discovery.search.workers import Inline, Processes, RayWorkers, Result
+from lion.discovery.tasks.proxy import DIVERGED, Task, teacher
 
 TASK = Task(teacher(examples=600), hidden=6, steps=16, batch_size=16)
 

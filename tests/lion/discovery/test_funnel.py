@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from lion.discovery.abstract import analyse
-from lion.discovery.funnel import (
+from lion.discovery.language.analysis import analyse
+from lion.discovery.language.program import Program, load, parse
+from lion.discovery.search.funnel import (
     FELL,
     NARROW,
     NO_DIFFERENCE,
@@ -22,8 +23,7 @@ from lion.discovery.funnel import (
     scaled,
     shortest,
 )
-from lion.discovery.ir import Program, load, parse
-from lion.discovery.proxy import Task, teacher
+from lion.discovery.tasks.proxy import Task, teacher
 
 
 def sgd(rate: float) -> Program:

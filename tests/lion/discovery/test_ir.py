@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lion.discovery.ir import Program, ProgramError, Stmt, constant, load, parse, render, shipped
-from lion.discovery.ops import ALIASES, OPS
+from lion.discovery.language.ops import ALIASES, OPS
+from lion.discovery.language.program import Program, ProgramError, Stmt, constant, load, parse, render, shipped
 
 ARGS = st.sampled_from(["w", "g", "m", "v", "lr", "v17", "sqrt_v"]) | st.floats(
     allow_nan=False, allow_infinity=False

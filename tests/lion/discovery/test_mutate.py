@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lion.discovery.abstract import analyse
-from lion.discovery.ir import Program, ProgramError, load, parse, render, shipped
-from lion.discovery.mutate import LARGEST, Space, mutate
-from lion.discovery.ops import OPS
+from lion.discovery.language.analysis import analyse
+from lion.discovery.language.ops import OPS
+from lion.discovery.language.program import Program, ProgramError, load, parse, render, shipped
+from lion.discovery.search.mutation import LARGEST, Space, mutate
 from tests.lion.discovery.walks import valid_child, walk
 
 

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lion.discovery.abstract import analyse
-from lion.discovery.compile import compile_numpy, compile_torch
-from lion.discovery.ir import Program, ProgramError, Stmt
-from lion.discovery.ops import ELEMENTWISE, OPS, OPTIONAL, PAPER_OPS, on_numbers
+from lion.discovery.language.analysis import analyse
+from lion.discovery.language.compile import compile_numpy, compile_torch
+from lion.discovery.language.ops import ELEMENTWISE, OPS, OPTIONAL, PAPER_OPS, on_numbers
+from lion.discovery.language.program import Program, ProgramError, Stmt
 
 NAN, INF = float("nan"), float("inf")
 LENGTHS = [3, 1, 8]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import lion.discovery.optimizer
-from lion.discovery.abstract import analyse
-from lion.discovery.compile import compile_numpy
-from lion.discovery.ir import ProgramError, load, parse, render, shipped
+from lion.discovery.language.analysis import analyse
+from lion.discovery.language.compile import compile_numpy
+from lion.discovery.language.program import ProgramError, load, parse, render, shipped
 from lion.discovery.optimizer import ProgramOptimizer
 from tests.lion.discovery.walks import walk
 

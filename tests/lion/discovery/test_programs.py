@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lion import Lion, reference
-from lion.discovery.compile import compile_numpy
-from lion.discovery.ir import Program, load
+from lion.discovery.language.compile import compile_numpy
+from lion.discovery.language.program import Program, load
 from lion.discovery.optimizer import ProgramOptimizer
 
 STEPS = 60

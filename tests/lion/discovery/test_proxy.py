@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lion.discovery.ir import load, parse
+from lion.discovery.language.program import load, parse
 from lion.discovery.optimizer import ProgramOptimizer
-from lion.discovery.proxy import DIVERGED, Task, rescaled, swept, teacher
+from lion.discovery.tasks.proxy import DIVERGED, Task, rescaled, swept, teacher
 
 TASK = Task(teacher(), hidden=8, steps=40, batch_size=32)
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from lion.discovery.abstract import analyse
-from lion.discovery.bypass import BEHAVIOURAL, _rounded, bypasses
-from lion.discovery.compile import compile_numpy
-from lion.discovery.ir import Program, load, parse, shipped
-from lion.discovery.proxy import Task, teacher
-from lion.discovery.simplify import EXACT, Step, betas, difference, simplify
-from lion.discovery.terms import outputs_of, program_of
+from lion.discovery.language.analysis import analyse
+from lion.discovery.language.compile import compile_numpy
+from lion.discovery.language.program import Program, load, parse, shipped
+from lion.discovery.language.terms import outputs_of, program_of
+from lion.discovery.simplification.bypass import BEHAVIOURAL, _rounded, bypasses
+from lion.discovery.simplification.rewriting import EXACT, Step, betas, difference, simplify
+from lion.discovery.tasks.proxy import Task, teacher
 from tests.lion.discovery.walks import trajectory, walk
 
 

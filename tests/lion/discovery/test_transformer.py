@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lion.discovery.ir import load
-from lion.discovery.proxy import DIVERGED, Data, swept
-from lion.discovery.transformer import ImageTask, TextTask, _Transformer
+from lion.discovery.language.program import load
+from lion.discovery.tasks.proxy import DIVERGED, Data, swept
+from lion.discovery.tasks.transformer import ImageTask, TextTask, _Transformer
 
 
 def bars(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

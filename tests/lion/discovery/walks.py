@@ -4,10 +4,10 @@ from random import Random
 
 import numpy as np
 
-from lion.discovery.abstract import analyse
-from lion.discovery.compile import compile_numpy
-from lion.discovery.ir import Program, ProgramError, load
-from lion.discovery.mutate import Space, mutate
+from lion.discovery.language.analysis import analyse
+from lion.discovery.language.compile import compile_numpy
+from lion.discovery.language.program import Program, ProgramError, load
+from lion.discovery.search.mutation import Space, mutate
 
 
 def valid_child(program: Program, random: Random, space: Space | None = None) -> Program:

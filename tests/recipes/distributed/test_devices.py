@@ -10,8 +10,6 @@ import torch
 import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
 from recipes.distributed import devices, sharding
 from recipes.errors import ConfigError
@@ -34,7 +32,6 @@ def _worker() -> None:
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     wrong = []
-    mesh = init_device_mesh("cpu", (2,))
     for name in OPTIMIZERS:
         config = OmegaConf.load(ROOT / "conf" / "optim" / f"{name}.yaml")
         assert isinstance(config, DictConfig)
@@ -42,7 +39,7 @@ def _worker() -> None:
         def make(config: DictConfig = config) -> tuple[nn.Module, torch.optim.Optimizer]:
             torch.manual_seed(0)
             model = nn.Linear(40, 36)
-            fully_shard(model, mesh=mesh)
+            sharding.shard(model, "cpu", 2, "fp32")
             optimizer = optimizer_factory(config)([{"params": list(model.parameters())}])
             devices.name_dtypes(optimizer)
             return model, optimizer

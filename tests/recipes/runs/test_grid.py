@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.runs.grid import MOST, REACH, around, extended, moved
+from recipes.runs.grid import MOST, REACH, around, between, moved, neighbour
 
 centres = st.tuples(st.sampled_from([1e-4, 3e-4, 0.02, 8e-4, 3.0]), st.sampled_from([0.1, 3.0, 0.25, 0.0]))
 
@@ -43,19 +43,35 @@ def test_without_weight_decay_only_the_rate_is_tried():
     assert sorted(around((1e-3, 0.0), 3)) == [(3e-4, 0.0), (1e-3, 0.0), (3e-3, 0.0)]
 
 
-@given(centres, st.integers(1, 12), st.integers(1, 6), st.data())
-def test_an_extension_repeats_nothing_and_lies_around_the_best(centre, trials, more, data):
-    tried = around(centre, trials)
-    best = data.draw(st.sampled_from(tried))
-    added = extended(centre, tried, best, more)
-    near = [p for p in tried if abs(math.log10(p[0] / best[0])) < REACH / 2 + 0.2]
-    left = more if centre[1] > 0 else 2 * REACH + 1 - len(near)  # without decay, few are within reach
-    assert len(set(added)) == len(added) == min(more, left)
-    assert not set(added) & set(tried)
-    if centre[1] > 0 and best != centre and trials == 9:
-        nearest = added[0]
-        away = [abs(math.log10(a / b)) for a, b in zip(nearest, best, strict=True)]
-        assert max(away) < 0.6  # a neighbour of the best, since it has one that was not tried
+@given(centres, st.data())
+def test_a_neighbour_is_half_a_decade_away_along_one_axis(centre, data):
+    point = data.draw(st.sampled_from(around(centre, 9 if centre[1] > 0 else 3)))
+    axis, direction = data.draw(st.sampled_from([0, 1])), data.draw(st.sampled_from([-1, 1]))
+    beside = neighbour(centre, point, axis, direction)
+    if axis == 1 and centre[1] == 0:
+        assert beside is None
+        return
+    assert beside[1 - axis] == point[1 - axis]
+    assert math.log10(beside[axis] / point[axis]) == pytest.approx(direction / 2, abs=0.03)
+    assert neighbour(centre, beside, axis, -direction) == point
+
+
+@given(centres, st.data())
+def test_rates_between_are_a_quarter_of_a_decade_away_and_the_same_from_both_sides(centre, data):
+    point = data.draw(st.sampled_from(around(centre, 9 if centre[1] > 0 else 3)))
+    below, above = between(centre, point)
+    for beside, quarter in ((below, -0.25), (above, 0.25)):
+        assert beside[1] == point[1]
+        assert math.log10(beside[0] / point[0]) == pytest.approx(quarter, abs=0.04)
+    assert between(centre, neighbour(centre, point, 0, 1))[0] == above
+    assert neighbour(centre, above, 0, -1) == point
+    assert neighbour(centre, above, 0, 1) == neighbour(centre, point, 0, 1)
+    assert between(centre, above) == []
+
+
+def test_a_thousand_times_the_centre_has_no_neighbour_beyond():
+    assert neighbour((1e-3, 0.1), (1.0, 0.1), 0, 1) is None
+    assert neighbour((1e-3, 0.1), (1.0, 0.1), 0, -1) == (0.3, 0.1)
 
 
 @pytest.mark.parametrize("centre", [(0.0, 0.1), (-1.0, 0.1), (1e-3, -0.1), (float("nan"), 0.1)])

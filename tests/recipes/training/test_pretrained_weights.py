@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
 
 from recipes import protocol
@@ -116,3 +117,29 @@ def test_without_a_network_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tm
     for name in ("/no/such/folder", "just-a-word", "outputs/run.safetensors"):
         with pytest.raises(ConfigError, match="does not exist; expected a run's folder"):
             pretrained_weights.from_hub(name)
+
+
+def test_weights_are_loaded_only_into_a_model_that_they_match() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    weights = {name: torch.full_like(value, 7.0) for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    bad = [
+        weights | {"0.bias": torch.zeros(3)},  # another shape
+        weights | {"2.weight": torch.zeros(1)},  # one more
+        {name: value for name, value in weights.items() if name != "0.weight"},  # one less
+    ]
+    for other, name in zip(bad, ("0.bias", "2.weight", "0.weight"), strict=True):
+        with pytest.raises(ConfigError) as error:
+            pretrained_weights.load_matching(model, other, "there", "mlp", optional=["1.bias"])
+        assert str(error.value) == (
+            f"init_from=there is of another model than mlp: 1 tensors differ, {name} among them"
+        )
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with pytest.raises(ConfigError, match=r"another tower than mlp: 1 tensors differ, 1\.bias"):  # optional, not any
+        pretrained_weights.load_matching(
+            model, weights | {"1.bias": torch.zeros(5)}, "there", "mlp", kind="tower", optional=["1.bias"]
+        )
+    del weights["1.bias"]
+    pretrained_weights.load_matching(model, weights, "there", "mlp", optional=["1.bias"])
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key] if key == "1.bias" else torch.full_like(value, 7.0))

@@ -4,7 +4,7 @@ import matplotlib as mpl
 import pytest
 
 from reports.plots.curves import draw_curves, write_curves
-from reports.plots.plot_style import HIGHLIGHT, REFERENCE, styles_of
+from reports.plots.plot_style import HIGHLIGHT_COLOUR, REFERENCE_COLOUR, styles_of
 from reports.records.reader import read_records
 from reports.statistics.learning_curves import read_curve
 from reports.statistics.selection import comparisons
@@ -69,8 +69,8 @@ def test_colours_are_fixed_by_name_and_told_apart():
     names = [*"hgfedcba", "adamw", "lion"]
     styles = styles_of(names, "adamw", "lion")
     assert styles == styles_of(reversed(names), "adamw", "lion")
-    assert styles["lion"].colour == HIGHLIGHT
-    assert styles["adamw"].colour == REFERENCE
+    assert styles["lion"].colour == HIGHLIGHT_COLOUR
+    assert styles["adamw"].colour == REFERENCE_COLOUR
     assert styles["lion"].width > styles["adamw"].width
     assert len({(style.colour, style.dashes) for style in styles.values()}) == len(names)
 

@@ -173,16 +173,19 @@ def test_steps_to_the_references_figure(write_run, tune, tables):
 def test_intervals_are_wider_with_more_rivals(write_run, tune, tables):
     for seed, value in enumerate([0.90, 0.92, 0.91]):
         write_run(seed=seed, test=value)
-        write_run(seed=seed, optim="lion", test=value + 0.02 + seed / 1000)
-    alone = tables()[0].rows[1]
+        write_run(seed=seed, optim="lion", test=value + 0.03)
+        write_run(seed=seed, optim="radam", test=value + 0.02 + seed / 1000)
+    alone = tables()[0].rows[2]
+    lion = tables()[0].rows[1]
     for seed in range(3):
         write_run(seed=seed, optim="sgd", test=0.5 + seed / 10)
     (table,) = tables()
-    beside = table.rows[1]
+    beside = table.rows[2]
     # Student's t with 2 degrees of freedom at 0.975 and at 0.9875: 4.3027 and 6.2053
     width = (beside.difference_high - beside.difference_low) / (alone.difference_high - alone.difference_low)
     assert width == pytest.approx(6.2053 / 4.3027, rel=1e-4)
-    assert any("simultaneous over the table's 2 comparisons" in line for line in legend(table))
+    assert any("(comparisons: lion 1, other optimizers 2)" in line for line in legend(table))
+    assert table.rows[1] == lion  # the primary comparison is a family of its own
 
 
 def test_latex_compiles_in_words(write_run, tune, tables):

@@ -17,9 +17,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lion.discovery.abstract import live
-from lion.discovery.compile import compile_numpy
-from lion.discovery.ir import Program
+from lion.discovery.language.analysis import live
+from lion.discovery.language.compile import compile_numpy
+from lion.discovery.language.program import Program
 
 Array = NDArray[Any]
 DIVERGED = math.inf  # fitness of a program that did not train; lower is better

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lion.discovery.abstract import analyse
-from lion.discovery.ir import INPUTS, OUTPUTS, STATES, Program
-from lion.discovery.ops import CLIP, NORM, OPS, REDUCE, Op, on_numbers
+from lion.discovery.language.analysis import analyse
+from lion.discovery.language.ops import CLIP, NORM, OPS, REDUCE, Op, on_numbers
+from lion.discovery.language.program import INPUTS, OUTPUTS, STATES, Program
 
 Array = NDArray[Any]
 NumpyFunction = Callable[[Array, Array, Array, Array, float], tuple[Array, Array, Array]]

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lion.discovery.abstract import analyse, live, live_one_step, rename
-from lion.discovery.compile import compile_numpy
-from lion.discovery.ir import STATES, Program
-from lion.discovery.ops import SCALAR, TREE
-from lion.discovery.terms import Node, Outputs, Term, kind, node, outputs_of, program_of, replaced, subterms
+from lion.discovery.language.analysis import analyse, live, live_one_step, rename
+from lion.discovery.language.compile import compile_numpy
+from lion.discovery.language.ops import SCALAR, TREE
+from lion.discovery.language.program import STATES, Program
+from lion.discovery.language.terms import Node, Outputs, Term, kind, node, outputs_of, program_of, replaced, subterms
 
 EXACT = "exact"
 VALUES, DRAWS = 4000, 50  # weights, and random states and learning rates, on which two programs are compared

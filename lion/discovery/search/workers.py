@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from lion.discovery.ir import Program
-from lion.discovery.proxy import Proxy
+from lion.discovery.language.program import Program
+from lion.discovery.tasks.proxy import Proxy
 
 Result = Callable[[], list[float]]
 

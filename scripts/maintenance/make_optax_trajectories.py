@@ -3,7 +3,7 @@
 Needs jax and optax, which nothing else here does, so it runs in an environment of its own:
 
     python -m venv outputs/optax && outputs/optax/bin/pip install jax==0.10.2 optax==0.2.8
-    outputs/optax/bin/python scripts/make_optax_trajectories.py
+    outputs/optax/bin/python scripts/maintenance/make_optax_trajectories.py
 
 The arithmetic is float64, but for `lion_bfloat16`: what optax's `mu_dtype=bfloat16` computes from float32 parameters,
 operation by operation (compiled, XLA leaves out roundings that the code asks for). The gradients are given, not
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the packages of this checkout
 
 STEPS = 50
 RECORDED = (1, 2, 5, 20, 50)
@@ -35,7 +35,7 @@ IN_STORAGE = "lion_bfloat16"  # float32, not compiled, its momentum kept too
 # Only Adafactor is given the large one, both of whose axes reach 32, from where it keeps rows and columns; and Lion in
 # bfloat16, where bits are compared.
 SHAPES = {"vector": (7,), "matrix": (6, 5), "large": (33, 32)}
-OUTPUT = Path(__file__).parents[1] / "tests" / "baselines" / "optax_trajectories.npz"
+OUTPUT = Path(__file__).parents[2] / "tests" / "baselines" / "optax_trajectories.npz"
 
 
 def transformations() -> dict[str, Any]:

@@ -13,11 +13,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from lion.discovery.abstract import analyse, live
-from lion.discovery.ir import STATES, Program, ProgramError, load, parse, render
-from lion.discovery.mutate import Space, mutate
-from lion.discovery.proxy import DIVERGED
-from lion.discovery.workers import Evaluator
+from lion.discovery.language.analysis import analyse, live
+from lion.discovery.language.program import STATES, Program, ProgramError, load, parse, render
+from lion.discovery.search.mutation import Space, mutate
+from lion.discovery.search.workers import Evaluator
+from lion.discovery.tasks.proxy import DIVERGED
 
 LOG, CHECKPOINT = "log.jsonl", "checkpoint.json"
 COUNT_EVERY = 1000  # cycles between two lines of counters in the log

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lion.discovery.ir import INPUTS, OUTPUTS, STATES, Program, ProgramError, Stmt
-from lion.discovery.ops import (
+from lion.discovery.language.ops import (
     CONSTANT,
     ELEMENTWISE,
     INTERP,
@@ -25,6 +24,7 @@ from lion.discovery.ops import (
     on_numbers,
     result_kind,
 )
+from lion.discovery.language.program import INPUTS, OUTPUTS, STATES, Program, ProgramError, Stmt
 
 _BITS = (1 << 64) - 1
 _FIRST = len(INPUTS)  # statement i has bit _FIRST + i of a mask; the bits below are the inputs

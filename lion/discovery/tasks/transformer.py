@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, embedding, gelu, layer_norm, scaled_dot_product_attention
 
-from lion.discovery.proxy import Array, Data, Proxy
+from lion.discovery.tasks.proxy import Array, Data, Proxy
 
 EMBEDDING = 0.1  # standard deviation of embeddings at the start; matrices have LeCun's, norms are 1
 

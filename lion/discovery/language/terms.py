@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from lion.discovery.abstract import analyse, fresh_name
-from lion.discovery.ir import INPUTS, Program, Stmt
-from lion.discovery.ops import OPS, SCALAR, TREE, result_kind
+from lion.discovery.language.analysis import analyse, fresh_name
+from lion.discovery.language.ops import OPS, SCALAR, TREE, result_kind
+from lion.discovery.language.program import INPUTS, Program, Stmt
 
 Term = Any  # an input's name, a number, or a Node
 

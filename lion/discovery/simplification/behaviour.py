@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lion.discovery.abstract import live
-from lion.discovery.compile import compile_numpy
-from lion.discovery.ir import Program
+from lion.discovery.language.analysis import live
+from lion.discovery.language.compile import compile_numpy
+from lion.discovery.language.program import Program
 
 SIGN_LIKE = 0.15  # spread of the update's sizes below which it counts as a sign
 COORDINATES, STEPS, DECADES = 2000, 20, 4

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from reports.claims import evidence
-from reports.claims import judge as claims
+from reports.claims import criteria, evidence
+from reports.claims import evaluation as claims
 from reports.records.landscape import read_landscape
 from reports.records.reader import read_records
 from reports.tables.comparison import build_tables
@@ -23,8 +23,8 @@ def judge(outputs):
     def run(test, speeds=NO_SPEEDS, landscape=None, **given):
         tables = [claims.by_protocol(table) for table in build_tables(read_records([outputs]).runs, "adamw", None)]
         main = claims.main_tables(tables)
-        found = claims.Evidence(main, tables, speeds, pd.DataFrame() if landscape is None else landscape)
-        return claims.TESTS[test](found, **given)[0]
+        found = evidence.Evidence(main, tables, speeds, pd.DataFrame() if landscape is None else landscape)
+        return criteria.CRITERIA[test](found, **given)[0]
 
     outputs.mkdir(exist_ok=True)
     return run
@@ -33,7 +33,7 @@ def judge(outputs):
 def test_every_claim_names_a_test_with_its_arguments_and_nothing_is_judged_without_records(outputs):
     outputs.mkdir()
     entries = yaml.safe_load(claims.CLAIMS.read_text())
-    assert {entry["test"] for entry in entries} == set(claims.TESTS)
+    assert {entry["test"] for entry in entries} == set(criteria.CRITERIA)
     assert len({entry["id"] for entry in entries}) == len(entries)
     judged = [entry for entry in entries if entry["test"] != "smaller_span"]  # which has no interval to judge by
     assert all(entry["rule"].startswith("supported if") and "contradicted if" in entry["rule"] for entry in judged)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from lion.discovery.ops import ALIASES, OPS, SYMBOLS
+from lion.discovery.language.ops import ALIASES, OPS, SYMBOLS
 
 INPUTS = ("w", "g", "m", "v", "lr")  # weights, gradient, two states that begin as zeros, learning rate
 OUTPUTS = ("update", "m", "v")  # the caller computes w - update
 STATES = ("m", "v")
-SHIPPED = Path(__file__).parent / "programs"
+SHIPPED = Path(__file__).parents[1] / "programs"
 SIGNATURE = f"def train({', '.join(INPUTS)}):"
 
 Arg = str | float

@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lion.discovery.abstract import analyse, live
-from lion.discovery.ir import Program, Stmt
-from lion.discovery.proxy import DIVERGED, Proxy
+from lion.discovery.language.analysis import analyse, live
+from lion.discovery.language.program import Program, Stmt
+from lion.discovery.tasks.proxy import DIVERGED, Proxy
 
 KEEP = 0.25  # share of a rung's programs that may go on, at least one
 ERRORS = 2.0  # standard errors of the paired difference by which a program has to be better

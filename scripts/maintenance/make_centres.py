@@ -1,8 +1,8 @@
 """Turn the records of a learning-rate sweep at scale=embedded into conf/tuned/embedded/ and a table to commit.
 
     python run.py -m task=vit_b16 optim=adamw optim.lr=1e-3,3e-3,1e-2 optim.weight_decay=0.1 output_dir=outputs/centres
-    python scripts/make_centres.py outputs/centres     # read records, write their table, then conf/tuned
-    python scripts/make_centres.py                     # conf/tuned from the committed table alone
+    python scripts/maintenance/make_centres.py outputs/centres     # read records, write their table, then conf/tuned
+    python scripts/maintenance/make_centres.py                     # conf/tuned from the committed table alone
 
 Chosen is the best final validation metric; a test metric is never looked at. A task without a sweep of its own takes
 the numbers of the nearest one that has, and its table says so. The numbers are where a comparison's grid is centred;
@@ -14,9 +14,11 @@ import csv
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the packages of this checkout
 
-ROOT = Path(__file__).resolve().parent.parent
+from reports.protocol import REFERENCE, SUBJECT
+
+ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "reports" / "published" / "centres.csv"
 FOLDER = ROOT / "conf" / "tuned" / "embedded"
 COLUMNS = [
@@ -67,7 +69,7 @@ def files(rows: list[dict[str, str]]) -> dict[Path, str]:
             f"# python run.py task={task} optim=lion",
             f"# Where the learning rates and weight decays of task={task} begin at scale=embedded, optimizers side by "
             "side.",
-            "# Written by scripts/make_centres.py.",
+            "# Written by scripts/maintenance/make_centres.py.",
         ]
         for optim in sorted({row["optim"] for row in rows if row["task"] == source_task}, key=_place):
             trials = [row for row in rows if row["task"] == source_task and row["optim"] == optim]
@@ -93,8 +95,8 @@ def files(rows: list[dict[str, str]]) -> dict[Path, str]:
 
 
 def _place(optim: str) -> tuple[int, str]:
-    """AdamW and Lion first."""
-    return ("adamw", "lion", optim).index(optim), optim
+    """The reference and the studied optimizer first."""
+    return (REFERENCE, SUBJECT, optim).index(optim), optim
 
 
 def main() -> int:

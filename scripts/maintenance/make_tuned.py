@@ -1,7 +1,7 @@
 """Write conf/tuned/paper/ from the paper's hyperparameters (reports/paper/hyperparameters.csv, its Table 12).
 
-    python scripts/make_tuned.py            # write the files
-    python scripts/make_tuned.py --check    # exit 1 where one differs from what is there
+    python scripts/maintenance/make_tuned.py            # write the files
+    python scripts/maintenance/make_tuned.py --check    # exit 1 where one differs from what is there
 
 One table a task. The paper prints learning rate and weight decay for Lion and for AdamW (for Adafactor where that was
 its baseline). It tuned the other optimizers too and does not print what it found: conf/tuned/fallback.yaml says whose
@@ -13,9 +13,9 @@ import csv
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the packages of this checkout
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "conf" / "tuned" / "paper"
 
 STRONG = "RandAug 2 15 + Mixup 0.5"
@@ -73,8 +73,8 @@ def files() -> dict[Path, str]:
             texts[path] = (
                 f"# python run.py task={task} optim=lion scale=paper dry_run=true\n"
                 f"# Where the learning rates and weight decays of task={task} begin at scale=paper, optimizers side by "
-                "side.\n# Written by scripts/make_tuned.py from the paper's Table 12; what it does not print, see "
-                "../fallback.yaml.\n"
+                "side.\n# Written by scripts/maintenance/make_tuned.py from the paper's Table 12; what it does not "
+                "print, see ../fallback.yaml.\n"
             )
         else:
             texts[path] += f"{section}:\n"

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from random import Random
 
-from lion.discovery.ir import INPUTS, STATES, Arg, Program, Stmt
-from lion.discovery.ops import OPS, PAPER_OPS, SCALAR, TREE, accepted_kinds, result_kind
+from lion.discovery.language.ops import OPS, PAPER_OPS, SCALAR, TREE, accepted_kinds, result_kind
+from lion.discovery.language.program import INPUTS, STATES, Arg, Program, Stmt
 
 KINDS = ("insert", "delete", "modify")
 MAX_LENGTH = 64  # programs grow without end otherwise: most insertions change nothing and are kept

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lion.discovery.abstract import analyse
-from lion.discovery.ir import Program, ProgramError, Stmt
-from lion.discovery.ops import TREE
-from lion.discovery.proxy import Proxy
-from lion.discovery.simplify import Step
-from lion.discovery.terms import Outputs, kind, outputs_of, program_of, replaced, subterms, text
+from lion.discovery.language.analysis import analyse
+from lion.discovery.language.ops import TREE
+from lion.discovery.language.program import Program, ProgramError, Stmt
+from lion.discovery.language.terms import Outputs, kind, outputs_of, program_of, replaced, subterms, text
+from lion.discovery.simplification.rewriting import Step
+from lion.discovery.tasks.proxy import Proxy
 
 BEHAVIOURAL = "behavioural"
 TOLERANCE = 0.02  # share of the loss by which it may differ

@@ -1,27 +1,16 @@
-"""Judge the claims in reports/claims/claims.yaml by records, and by nothing else: no records, no verdict.
+"""The criteria of claims: each a function from the evidence, and its arguments in claims.yaml, to an outcome.
 
-Records count where the protocol was followed (reports/protocol.py); below its trials and fresh seeds, a claim is not
-run. Every verdict rests on an interval; where the records give none, the verdict is "not judged".
-
-Each `test` there is one function here: from the tables, and its arguments in the file, to a verdict and the evidence
-for it in words. Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
+Every outcome rests on an interval; where the records give none, it is "not judged". Margins are shares: 0.01 is one
+point of accuracy, or one percent of the reference's perplexity.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-import yaml
-
 from reports.claims.evidence import (
-    REFERENCE,
-    SUBJECT,
     Evidence,
     Kinds,
     above,
@@ -35,67 +24,24 @@ from reports.claims.evidence import (
     tied_values,
     train_loss,
 )
-from reports.protocol import FRESH_SEEDS, TIMING_ROUNDS
+from reports.number_format import fixed, short_number
+from reports.protocol import FRESH_SEEDS, REFERENCE, SUBJECT
 from reports.records.speeds import STEPS
 from reports.statistics.intervals import Difference, paired_difference
 from reports.tables.comparison import Row, Table
-from reports.tables.number_format import fixed, short_number
-from reports.tables.paper_comparison import main_tables
 
-CLAIMS = Path(__file__).with_name("claims.yaml")
 Word = Literal["supported", "contradicted", "not shown", "not judged", "not run"]
-Judged = tuple[Word, str]
+Outcome = tuple[Word, str]  # and the evidence for it
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the records say of one claim."""
-
-    id: str
-    claim: str
-    source: str
-    experiment: str
-    measure: str
-    rule: str
-    verdict: Word
-    evidence: str
-
-
-def evaluate(
-    tables: Sequence[Table], speeds: pd.DataFrame, landscape: pd.DataFrame | None = None, path: Path = CLAIMS
-) -> list[Verdict]:
-    """Judge every claim in the file, in its order."""
-    tables = [by_protocol(table) for table in tables]
-    timed = speeds[speeds["rounds"] >= TIMING_ROUNDS] if "rounds" in speeds else speeds.iloc[:0]
-    found = Evidence(main_tables(tables), tables, timed, pd.DataFrame() if landscape is None else landscape)
-    verdicts = []
-    for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-        test: Callable[..., Judged] = TESTS[entry["test"]]
-        wanted = inspect.signature(test).parameters
-        given = {name: value for name, value in entry.items() if name in wanted and name != "tasks"}
-        main = [t for t in found.main if "tasks" not in entry or t.comparison.task in entry["tasks"]]
-        word, evidence = test(Evidence(main, found.tables, found.speeds, found.landscape), **given)
-        about = {name: entry[name] for name in ("id", "claim", "source", "experiment", "measure", "rule")}
-        verdicts.append(Verdict(**about, verdict=word, evidence=evidence))
-    return verdicts
-
-
-def by_protocol(table: Table) -> Table:
-    """Return a table with those of its rows that claims may be judged by."""
-    followed = {row.optim for row in table.rows if not row.untuned}
-    contenders = [contender for contender in table.comparison.contenders if contender.label in followed]
-    rows = [row for row in table.rows if row.optim in followed]
-    return replace(table, rows=rows, comparison=replace(table.comparison, contenders=contenders))
-
-
-def setting_ratio(found: Evidence, axis: str, between: Sequence[float]) -> Judged:
+def setting_ratio(evidence: Evidence, axis: str, between: Sequence[float]) -> Outcome:
     """Compare chosen learning rates (the reference's over the subject's) or weight decays (the other way round).
 
     The interval of a ratio reaches over all settings that the records do not tell from the chosen one.
     """
     lower, upper = 0.99 * between[0], 1.01 * between[1]  # 3 and 10 are included
     inside, outside, words = [], [], []
-    for table in found.main:
+    for table in evidence.main:
         pair = main_kind(table, SUBJECT), main_kind(table, REFERENCE)
         ties = [tied_values(contender, axis) for contender in pair if contender is not None]
         if len(ties) < 2:
@@ -115,45 +61,45 @@ def _over(one: float, other: float) -> float:
     return one / other if other else math.inf
 
 
-def better(found: Evidence) -> Judged:
+def better(evidence: Evidence) -> Outcome:
     """Ask whether the subject is better than the reference on every task."""
-    rows = [(table, row) for table in found.main if (row := row_of(table, SUBJECT)) and row.verdict]
+    rows = [(table, row) for table in evidence.main if (row := row_of(table, SUBJECT)) and row.verdict]
     words = [row.verdict for _, row in rows]
-    evidence = ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
+    details = ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
     if not words:
         return "not run", "no runs with two common seeds"
     if "worse" in words:
-        return "contradicted", evidence
-    return ("supported" if set(words) == {"better"} else "not shown"), evidence
+        return "contradicted", details
+    return ("supported" if set(words) == {"better"} else "not shown"), details
 
 
-def alike(found: Evidence, within: float) -> Judged:
+def alike(evidence: Evidence, within: float) -> Outcome:
     """Ask whether the subject and the reference are equal up to a margin."""
-    rows = [(table, row) for table in found.main if (row := row_of(table, SUBJECT)) and row.verdict]
+    rows = [(table, row) for table in evidence.main if (row := row_of(table, SUBJECT)) and row.verdict]
     ends = [_shares(table, row) for table, row in rows]
     return _within(ends, within, ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows))
 
 
-def all_alike(found: Evidence, within: float, optims: Sequence[str] = ()) -> Judged:
+def all_alike(evidence: Evidence, within: float, optims: Sequence[str] = ()) -> Outcome:
     """Ask whether every optimizer, or those named, equals the reference up to a margin."""
-    rows = [(table, row) for table in found.main for row in table.rows if row.verdict]
+    rows = [(table, row) for table in evidence.main for row in table.rows if row.verdict]
     rows = [(table, row) for table, row in rows if not optims or row.optim in optims]
     ends = [_shares(table, row) for table, row in rows]
     beyond = [(t, r) for (t, r), (low, high) in zip(rows, ends, strict=True) if low > within or high < -within]
     shown = ", ".join(f"{row.optim} on {table.comparison.task} {_difference(row)}" for table, row in beyond)
     inside = sum(-within <= low and high <= within for low, high in ends)
-    evidence = (
+    details = (
         ""
         if not rows
         else f"{inside} of {len(rows)} intervals lie within {within:g}" + (f"; beyond it: {shown}" if shown else "")
     )
-    return _within(ends, within, evidence)
+    return _within(ends, within, details)
 
 
-def fewer_steps(found: Evidence, times: float) -> Judged:
+def fewer_steps(evidence: Evidence, times: float) -> Outcome:
     """Ask whether the subject reaches the reference's final figure sooner."""
     inside, outside, words = [], [], []
-    for table in found.main:
+    for table in evidence.main:
         row, pair = row_of(table, SUBJECT), (main_kind(table, SUBJECT), main_kind(table, REFERENCE))
         if row is None or math.isnan(row.speedup) or pair[0] is None or pair[1] is None:
             continue
@@ -165,13 +111,13 @@ def fewer_steps(found: Evidence, times: float) -> Judged:
     return _all_inside(inside, outside, ", ".join(words))
 
 
-def smaller_span(found: Evidence) -> Judged:
+def smaller_span(evidence: Evidence) -> Outcome:
     """Show how many trials diverged and how far apart the best and the worst of the others are.
 
     All trials have one seed, so there is no interval to judge by.
     """
     words = []
-    for table in found.main:
+    for table in evidence.main:
         settings = [c.settings for name in (SUBJECT, REFERENCE) if (c := main_kind(table, name))]
         if len(settings) < 2 or len(settings[0]) != len(settings[1]):
             continue
@@ -183,10 +129,10 @@ def smaller_span(found: Evidence) -> Judged:
     return "not judged", f"no interval, since trials have one seed: {', '.join(words)}"
 
 
-def gain_grows(found: Evidence) -> Judged:
+def gain_grows(evidence: Evidence) -> Outcome:
     """Compare the gain at the largest batch with that at the smallest."""
     signs, words = [], []
-    for rows in batch_rows(found):
+    for rows in batch_rows(evidence):
         if len(rows) > 1:
             (small, low), (large, high) = rows[0], rows[-1]
             signs.append(above(small, high, low))
@@ -195,98 +141,98 @@ def gain_grows(found: Evidence) -> Judged:
     return _signs(signs, "; ".join(words))
 
 
-def gain_shrinks(found: Evidence, strong: str) -> Judged:
+def gain_shrinks(evidence: Evidence, strong: str) -> Outcome:
     """Compare the gain without strong augmentation with that under it, each tuned by itself."""
-    pairs = augmented_pairs(found, strong)
+    pairs = augmented_pairs(evidence, strong)
     words = [f"{t.comparison.task} {_difference(plain)}, {strong} {_difference(more)}" for t, plain, more in pairs]
     return _signs([above(table, plain, more) for table, plain, more in pairs], "; ".join(words))
 
 
-def no_gain(found: Evidence, within: float) -> Judged:
+def no_gain(evidence: Evidence, within: float) -> Outcome:
     """Ask whether the subject gains nothing over the reference, up to a margin."""
-    rows = [(table, row) for table in found.main if (row := row_of(table, SUBJECT)) and row.verdict]
-    evidence = ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
-    return _no_gain(rows, within, evidence)
+    rows = [(table, row) for table in evidence.main if (row := row_of(table, SUBJECT)) and row.verdict]
+    details = ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
+    return _no_gain(rows, within, details)
 
 
-def no_gain_below(found: Evidence, batch: int, within: float) -> Judged:
+def no_gain_below(evidence: Evidence, batch: int, within: float) -> Outcome:
     """Ask the same of all smaller batches."""
-    rows = [(t, row) for rows in batch_rows(found) for t, row in rows if (t.comparison.batch_size or batch) < batch]
-    evidence = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
-    return _no_gain(rows, within, evidence)
+    rows = [(t, row) for rows in batch_rows(evidence) for t, row in rows if (t.comparison.batch_size or batch) < batch]
+    details = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
+    return _no_gain(rows, within, details)
 
 
-def worse_at_smallest(found: Evidence) -> Judged:
+def worse_at_smallest(evidence: Evidence) -> Outcome:
     """Ask how the subject does at each task's smallest batch."""
-    rows = [rows[0] for rows in batch_rows(found) if rows]
-    evidence = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
-    return _signs([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], evidence)
+    rows = [rows[0] for rows in batch_rows(evidence) if rows]
+    details = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
+    return _signs([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], details)
 
 
-def higher_train_loss(found: Evidence) -> Judged:
+def higher_train_loss(evidence: Evidence) -> Outcome:
     """Compare the training loss over the last part of the runs at the chosen settings."""
     signs, words = [], []
-    for table in found.main:
+    for table in evidence.main:
         pair = [main_kind(table, name) for name in (SUBJECT, REFERENCE)]
         losses = [train_loss(contender) for contender in pair if contender is not None]
         if len(losses) < 2 or min(map(len, losses)) < FRESH_SEEDS:
             continue
-        difference = paired_difference(losses[0], losses[1], comparisons=len(found.main))
+        difference = paired_difference(losses[0], losses[1], comparisons=len(evidence.main))
         signs.append(_sign(difference))
         words.append(f"{table.comparison.task} {losses[0].mean():.3f} against {losses[1].mean():.3f}")
     return _signs(signs, ", ".join(words))
 
 
-def half_state(found: Evidence) -> Judged:
+def half_state(evidence: Evidence) -> Outcome:
     """Compare bytes of optimizer state."""
     shares = {}
-    for table in found.main:
+    for table in evidence.main:
         ours, theirs = row_of(table, SUBJECT), row_of(table, REFERENCE)
         if ours and theirs and ours.optimizer_state_bytes > 0 and theirs.optimizer_state_bytes > 0:
             shares[table.comparison.task] = ours.optimizer_state_bytes / theirs.optimizer_state_bytes
-    evidence = ", ".join(f"{task} {share:.2f}" for task, share in shares.items())
+    details = ", ".join(f"{task} {share:.2f}" for task, share in shares.items())
     if not shares:
         return "not run", ""
-    return ("supported" if max(shares.values()) <= 0.501 else "contradicted"), evidence
+    return ("supported" if max(shares.values()) <= 0.501 else "contradicted"), details
 
 
-def faster(found: Evidence, between: Sequence[float]) -> Judged:
+def faster(evidence: Evidence, between: Sequence[float]) -> Outcome:
     """Ask whether the quartiles of the speed ratio lie in a range."""
-    if found.speeds.empty:
+    if evidence.speeds.empty:
         return "not run", ""
-    ours = found.speeds[(found.speeds["optim"] == SUBJECT) & (found.speeds["reference"] == REFERENCE)]
+    ours = evidence.speeds[(evidence.speeds["optim"] == SUBJECT) & (evidence.speeds["reference"] == REFERENCE)]
     ours = ours[ours["ratio"].notna()].sort_values("step", key=lambda steps: steps.map(STEPS.index), kind="stable")
     rows = ours.drop_duplicates(["task", "scale", "model", "batch_size"]).sort_values("task").to_dict("records")
     shown = [f"{r['task']} {r['ratio']:.3f} [{r['low']:.3f}, {r['high']:.3f}] ({r['step']} steps)" for r in rows]
-    evidence = ", ".join(shown)
+    details = ", ".join(shown)
     inside = [between[0] <= r["low"] and r["high"] <= between[1] for r in rows]
     outside = [r["high"] < between[0] or r["low"] > between[1] for r in rows]
     if not rows:
         return "not run", ""
-    return ("supported" if all(inside) else "contradicted" if all(outside) else "not shown"), evidence
+    return ("supported" if all(inside) else "contradicted" if all(outside) else "not shown"), details
 
 
-def kind_better(found: Evidence, kind: str, than: Sequence[str]) -> Judged:
+def kind_better(evidence: Evidence, kind: str, than: Sequence[str]) -> Outcome:
     """Compare Lion of one argument with Lion of others, all further arguments being equal."""
-    pairs = kinds_of(found, kind, than)
+    pairs = kinds_of(evidence, kind, than)
     differences = [kind_difference(table, ours, theirs, len(pairs)) for table, ours, theirs, _ in pairs]
     goals = [1 if table.comparison.goal == "max" else -1 for table, *_ in pairs]
     ahead = [goal * _sign(difference) for goal, difference in zip(goals, differences, strict=True)]
     return _signs(ahead, _kind_words(pairs, differences))
 
 
-def kinds_alike(found: Evidence, kinds: Sequence[str], within: float) -> Judged:
+def kinds_alike(evidence: Evidence, kinds: Sequence[str], within: float) -> Outcome:
     """Ask whether Lion of one argument equals Lion of another up to a margin."""
-    pairs = kinds_of(found, kinds[0], kinds[1:])
+    pairs = kinds_of(evidence, kinds[0], kinds[1:])
     differences = [kind_difference(table, ours, theirs, 1) for table, ours, theirs, _ in pairs]
     return _within([(d.low, d.high) for d in differences], within, _kind_words(pairs, differences))
 
 
-def flatter(found: Evidence, relative: bool) -> Judged:
+def flatter(evidence: Evidence, relative: bool) -> Outcome:
     """Compare how much noise on the weights raises the training loss, at every noise level that was measured."""
-    if found.landscape.empty:
+    if evidence.landscape.empty:
         return "not run", ""
-    rows = found.landscape[found.landscape["relative"] == relative]
+    rows = evidence.landscape[evidence.landscape["relative"] == relative]
     rows = rows.assign(rise=rows["perturbed_loss"] - rows["loss"])
     rises = rows.pivot_table(index=["task", "noise", "seed"], columns="optim", values="rise")
     if not {SUBJECT, REFERENCE} <= set(rises.columns):
@@ -302,22 +248,22 @@ def flatter(found: Evidence, relative: bool) -> Judged:
     return _signs(signs, ", ".join(words))
 
 
-def bounded(found: Evidence) -> Judged:
+def bounded(evidence: Evidence) -> Outcome:
     """Ask whether the subject's weights lie within one over its weight decay."""
-    if found.landscape.empty:
+    if evidence.landscape.empty:
         return "not run", ""
-    ours = found.landscape[found.landscape["optim"] == SUBJECT]
+    ours = evidence.landscape[evidence.landscape["optim"] == SUBJECT]
     enough = ours.groupby("task")["seed"].nunique() >= FRESH_SEEDS
     largest = ours[ours["task"].map(enough).astype(bool)].groupby("task")["bound"].max()
-    evidence = ", ".join(f"{task} {value:.2f}" for task, value in largest.items())
+    details = ", ".join(f"{task} {value:.2f}" for task, value in largest.items())
     if largest.empty:
         return "not run", ""
-    return ("supported" if (largest <= 1.001).all() else "contradicted"), f"largest weight times λ: {evidence}"
+    return ("supported" if (largest <= 1.001).all() else "contradicted"), f"largest weight times λ: {details}"
 
 
-TESTS: dict[str, Callable[..., Judged]] = {
-    test.__name__: test
-    for test in (
+CRITERIA: dict[str, Callable[..., Outcome]] = {
+    criterion.__name__: criterion
+    for criterion in (
         setting_ratio,
         better,
         alike,
@@ -345,14 +291,14 @@ def _kind_words(pairs: Sequence[Kinds], differences: Sequence[Difference]) -> st
     return ", ".join(f"{table.comparison.task} over {other} {_ends(d)}" for (table, _, _, other), d in shown)
 
 
-def _no_gain(rows: Sequence[tuple[Table, Row]], within: float, evidence: str) -> Judged:
+def _no_gain(rows: Sequence[tuple[Table, Row]], within: float, details: str) -> Outcome:
     if not rows:
         return "not run", ""
     if any(row.verdict == "better" for _, row in rows):
-        return "contradicted", evidence
+        return "contradicted", details
     gains = [(t.comparison.goal, *_shares(t, row)) for t, row in rows]
     small = all(high <= within if goal == "max" else -low <= within for goal, low, high in gains)
-    return ("supported" if small else "not shown"), evidence
+    return ("supported" if small else "not shown"), details
 
 
 def _shares(table: Table, row: Row) -> tuple[float, float]:
@@ -379,25 +325,25 @@ def _sign(difference: Difference) -> int:
     return {"better": 1, "worse": -1}.get(word, 0)
 
 
-def _signs(signs: Sequence[int], evidence: str) -> Judged:
+def _signs(signs: Sequence[int], details: str) -> Outcome:
     """All for it: supported; any against it: contradicted."""
     if not signs:
-        return "not run", evidence
+        return "not run", details
     if min(signs) < 0:
-        return "contradicted", evidence
-    return ("supported" if min(signs) > 0 else "not shown"), evidence
+        return "contradicted", details
+    return ("supported" if min(signs) > 0 else "not shown"), details
 
 
-def _all_inside(inside: Sequence[bool], outside: Sequence[bool], evidence: str) -> Judged:
+def _all_inside(inside: Sequence[bool], outside: Sequence[bool], details: str) -> Outcome:
     """Every interval inside: supported; every one outside: contradicted."""
     if not inside:
-        return "not run", evidence
-    return ("supported" if all(inside) else "contradicted" if all(outside) else "not shown"), evidence
+        return "not run", details
+    return ("supported" if all(inside) else "contradicted" if all(outside) else "not shown"), details
 
 
-def _within(ends: Sequence[tuple[float, float]], within: float, evidence: str) -> Judged:
+def _within(ends: Sequence[tuple[float, float]], within: float, details: str) -> Outcome:
     if not ends:
-        return "not run", evidence
+        return "not run", details
     if any(low > within or high < -within for low, high in ends):
-        return "contradicted", evidence
-    return ("supported" if all(-within <= low and high <= within for low, high in ends) else "not shown"), evidence
+        return "contradicted", details
+    return ("supported" if all(-within <= low and high <= within for low, high in ends) else "not shown"), details

@@ -1,0 +1,1 @@
+"""From a raw program to a readable one, and what it does: rewriting, bypasses, behaviour."""

@@ -1,0 +1,46 @@
+"""Which comparisons belong together: the families over which intervals are simultaneous (docs/comparison.md).
+
+The primary comparison is Lion against the reference, one on each task. The other optimizers are a second family, and
+variants of an optimizer, such as Lion with other betas, a third with a table of its own: how many ablations were run
+says nothing about Lion's figure, so it must not widen its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from reports.protocol import SUBJECT, choice_variance
+from reports.statistics.intervals import Difference, paired_difference
+from reports.statistics.selection import Contender
+
+Family = Literal["", "primary", "rivals", "variants"]  # empty: the reference itself
+
+
+def families(labels: Sequence[str], reference: str) -> dict[str, Family]:
+    """Say of each label of a comparison which family its difference to the reference belongs to.
+
+    A label with arguments in brackets is a variant where its optimizer, or the reference's, has a row without.
+    """
+    named: dict[str, Family] = {}
+    for label in labels:
+        optimizer, _, arguments = label.partition(" (")
+        if label == reference:
+            named[label] = ""
+        elif arguments and (optimizer in labels or reference.partition(" (")[0] == optimizer):
+            named[label] = "variants"
+        else:
+            named[label] = "primary" if optimizer == SUBJECT else "rivals"
+    return named
+
+
+def difference(ours: Contender, theirs: Contender, column: str, comparisons: int = 1) -> Difference:
+    """Compare two contenders over common seeds; the interval allows for how surely each setting was chosen."""
+    variance = (_choice_variance(ours) + _choice_variance(theirs)) / 2
+    return paired_difference(ours.by_seed(column), theirs.by_seed(column), 0.95, max(comparisons, 1), variance)
+
+
+def _choice_variance(contender: Contender) -> float:
+    if not contender.fresh or contender.chosen is None or len(contender.settings) < 2:
+        return 0.0  # nothing was chosen
+    return choice_variance(int(contender.chosen["seeds"]))

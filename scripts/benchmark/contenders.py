@@ -1,0 +1,154 @@
+"""What scripts/bench.py times: optimizers of this suite and of other libraries, and the tensors that they step."""
+
+import logging
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+LR = 1e-9  # the weights stay where they are, however many steps
+LIONS: dict[str, dict[str, Any]] = {  # ours
+    "lion": {"fused": True},
+    "lion-bf16": {"fused": True, "momentum_dtype": "bfloat16"},
+    "lion-int8": {"fused": True, "momentum_dtype": "int8"},
+    "lion-plain": {"fused": False},
+    "lion-lists": {"fused": False, "foreach": True},
+}
+LIBRARIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # name: package, module, class, arguments
+    "timm": ("timm", "timm.optim.lion", "Lion", {"foreach": False}),
+    "timm-foreach": ("timm", "timm.optim.lion", "Lion", {"foreach": True}),
+    "lion-pytorch": ("lion-pytorch", "lion_pytorch", "Lion", {}),
+    "pytorch_optimizer": ("pytorch_optimizer", "pytorch_optimizer", "Lion", {}),
+    "optimi": ("torch-optimi", "optimi", "Lion", {}),
+    "bitsandbytes-32bit": ("bitsandbytes", "bitsandbytes.optim", "Lion32bit", {}),
+    "bitsandbytes-8bit": ("bitsandbytes", "bitsandbytes.optim", "Lion8bit", {}),
+    "adamw-fused": ("torch", "torch.optim", "AdamW", {"fused": True}),
+    "adamw-foreach": ("torch", "torch.optim", "AdamW", {"foreach": True}),
+}
+LOOPS = ("lion-pytorch",)  # libraries that have no other step on the CPU
+LIKE = {"fused": "adamw-fused", "foreach": "adamw-foreach", "loop": "adamw", "own": "adamw-fused"}  # by step
+TRAINED = "lion,lion-bf16,lion-plain,adamw-fused,adamw,adafactor"  # by default with --train, where a step takes seconds
+Shapes = list[tuple[int, ...]]
+
+
+class BenchError(Exception):
+    """A mistake of the user's, in one line."""
+
+
+def vit(width: int, depth: int = 12, classes: int = 1000) -> Shapes:
+    """ViT with patches of 16 on images of 224 (Dosovitskiy et al. 2021, table 1), as timm has it."""
+    block: Shapes = [(width,), (width,), (3 * width, width), (3 * width,), (width, width), (width,)]
+    block += [(width,), (width,), (4 * width, width), (4 * width,), (width, 4 * width), (width,)]
+    ends: Shapes = [(1, 1, width), (1, 197, width), (width, 3, 16, 16), (width,)]
+    return [*ends, *block * depth, (width,), (width,), (classes, width), (classes,)]
+
+
+def gpt2(width: int = 768, depth: int = 12) -> Shapes:
+    """GPT-2 (Radford et al. 2019), the smallest, its head tied to the embedding."""
+    block: Shapes = [(width,), (width,), (width, 3 * width), (3 * width,), (width, width), (width,)]
+    block += [(width,), (width,), (width, 4 * width), (4 * width,), (4 * width, width), (width,)]
+    return [(50257, width), (1024, width), *block * depth, (width,), (width,)]
+
+
+MODELS: dict[str, Callable[[], Shapes]] = {
+    "vit_s16": lambda: vit(384),
+    "vit_b16": lambda: vit(768),
+    "gpt2_124m": gpt2,
+    "many-small-tensors": lambda: [(1000,)] * 2000,
+    "one-large-tensor": lambda: [(20_000_000,)],
+}
+
+
+def training(model: str, batch_size: int) -> tuple[list[Any], Callable[[], None]]:
+    """The parameters of a model, and what computes their gradients on a random batch."""
+    import torch
+
+    torch.manual_seed(0)
+    if model.startswith("vit"):
+        import timm
+
+        names = {"vit_s16": "vit_small_patch16_224", "vit_b16": "vit_base_patch16_224"}
+        network = timm.create_model(names[model])
+        batch = {"x": torch.randn(batch_size, 3, 224, 224)}
+        loss = lambda: network(**batch).logsumexp(1).mean()  # noqa: E731
+    elif model == "gpt2_124m":
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        network = GPT2LMHeadModel(GPT2Config())
+        tokens = torch.randint(50257, (batch_size, 256))
+        loss = lambda: network(input_ids=tokens, labels=tokens).loss  # noqa: E731
+    else:
+        raise BenchError(f"{model} cannot be trained: --train takes vit_s16, vit_b16 or gpt2_124m")
+
+    def gradients() -> None:
+        for p in network.parameters():
+            p.grad = None
+        loss().backward()
+
+    return list(network.parameters()), gradients
+
+
+def contender_names() -> list[str]:
+    """Every contender's name: our Lions, those of others, the baselines of conf/optim."""
+    configured = sorted(path.stem for path in (ROOT / "conf/optim").glob("*.yaml"))
+    return [*LIONS, *LIBRARIES, *(name for name in configured if name != "lion")]
+
+
+def kind_of_step(name: str) -> str:
+    """fused, foreach, loop or own: how a contender goes over the tensors, on the CPU."""
+    from omegaconf import OmegaConf
+
+    from lion.kernels import cpu
+
+    options: dict[str, Any]
+    if name in LIBRARIES:
+        options = LIBRARIES[name][-1]
+        if not {"fused", "foreach"} & options.keys():
+            return "loop" if name in LOOPS else "own"
+    elif name in LIONS:
+        options = LIONS[name] | ({"fused": False} if isinstance(cpu.library(), str) else {})
+    else:  # torch and timm take the loop on the CPU unless told otherwise, and so do our baselines
+        options = dict(OmegaConf.load(ROOT / f"conf/optim/{name}.yaml"))
+        if str(options["_target_"]) == "lion.Lion":
+            options = {"fused": not isinstance(cpu.library(), str)} | options
+    return next((kind for kind in ("fused", "foreach") if options.get(kind)), "loop")
+
+
+def contender(name: str, params: list[Any]) -> Any:
+    """An optimizer over the parameters.
+
+    Raises:
+        PackageNotFoundError: its library is not installed.
+    """
+    import importlib
+
+    given: dict[str, Any] = {"lr": LR, "weight_decay": 0.1}
+    if name in LIONS:
+        from lion import Lion
+
+        return Lion(params, **given, **LIONS[name])
+    if name in LIBRARIES:
+        package, module, kind, options = LIBRARIES[name]
+        version(package)
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that no optimizer uses
+        return getattr(importlib.import_module(module), kind)(params, **given, **options)
+    from omegaconf import OmegaConf
+
+    from recipes.runs import build
+
+    described: Any = OmegaConf.load(ROOT / f"conf/optim/{name}.yaml")
+    described.lr = LR
+    return build.optimizer_factory(described)([{"params": params, "weight_decay": described.weight_decay}])
+
+
+def state_tensors(optimizer: Any) -> Iterator[Any]:
+    """Tensors of the state, shared ones once, step counters left out."""
+    import torch
+
+    seen = set()
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, torch.Tensor) and value.ndim and value.data_ptr() not in seen:
+                seen.add(value.data_ptr())
+                yield value

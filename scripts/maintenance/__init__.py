@@ -1,0 +1,1 @@
+"""Makers of committed files, for maintainers: tuned settings, fixtures of tests."""
