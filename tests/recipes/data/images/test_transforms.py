@@ -7,7 +7,7 @@ from PIL import Image
 
 from recipes.data.images import transforms
 from recipes.errors import ConfigError
-from tests.recipes.data.images.test_files import one_line
+from tests.recipes.data.images.image_files import one_line
 
 
 def photograph(width: int = 300, height: int = 200) -> Image.Image:
