@@ -12,7 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
 
-PUBLISHED = Path(__file__).resolve().parent.parent / "reports" / "published"
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "reports" / "published"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,21 +26,28 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"make_reports.py: {options.folder}/records: no such folder; see scripts/collect.py", file=sys.stderr)
         return 2
 
+    from reports import documents
     from reports.publish import write_all
     from reports.results import read_results
 
     results = read_results(options.folder)
     for problem in results.problems:
         print(f"make_reports.py: {problem}", file=sys.stderr)
+    texts = documents.fill(ROOT, results) if options.folder == PUBLISHED else {}
     if not options.check:
         for path in write_all(results, options.folder):
+            print(path)
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8", newline="\n")
             print(path)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         made = {path.relative_to(folder): path.read_bytes() for path in write_all(results, Path(folder))}
-    changed = [name for name, content in made.items() if _content(options.folder / name) != content]
-    for name in changed:
-        print(f"make_reports.py: {options.folder / name} is not what the records give", file=sys.stderr)
+    expected = {options.folder / name: content for name, content in made.items()}
+    expected |= {path: text.encode() for path, text in texts.items()}
+    changed = [path for path, content in expected.items() if _content(path) != content]
+    for path in changed:
+        print(f"make_reports.py: {path} is not what the records give", file=sys.stderr)
     return 1 if changed else 0
 
 

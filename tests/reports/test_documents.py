@@ -1,0 +1,59 @@
+import pytest
+
+from reports import documents
+from reports.records.reader import read_records
+from reports.results import compared
+from reports.statistics.intervals import NO_DIFFERENCE
+
+
+@pytest.fixture
+def results(tune, outputs):
+    tune("adamw", (0.900, 0.910, 0.900))
+    tune("lion", (0.970, 0.981, 0.970))
+    text = {"task": "text", "metric": "perplexity", "goal": "min"}
+    tune("adamw", (40.0, 41.0, 42.0), **text)
+    tune("lion", (41.0, 40.0, 43.5), **text)
+    return compared(read_records([outputs]).runs, read_speeds(outputs), "adamw")
+
+
+def read_speeds(folder):
+    from reports.records.speeds import read_speeds as read
+
+    return read([folder])
+
+
+def test_the_answer_counts_verdicts(results):
+    assert [table.rows[1].verdict for table in results.main] == ["better", NO_DIFFERENCE]
+    assert documents.answer(results.main) == (
+        "On the two small models measured so far, Lion is better than AdamW on one, worse on none, and on one no "
+        "difference is shown."
+    )
+    assert "have not been compared" in documents.answer([])
+
+
+def test_the_table_has_points_and_the_digits_that_the_interval_warrants(results):
+    lines = documents.task_table(results.main, {"digits": "ViT on digits"}).splitlines()
+    assert lines[2].startswith("| ViT on digits | 90.33 | 97.37 | +7.03 [+6.85, +7.21] | 3 | better |")
+    assert lines[3].startswith("| text | 41.0 | 41.5 | +0.5 [")
+
+
+def test_blocks_are_filled_and_nothing_else_is_touched(results, tmp_path):
+    (tmp_path / "docs").mkdir()
+    block = "<!-- {0}: written by make reports -->\nold\n<!-- end of {0} -->"
+    (tmp_path / "README.md").write_text(f"before\n{block.format('answer')}\nafter\n")
+    (tmp_path / "docs" / "guide.md").write_text(f"{block.format('answer')}\nmiddle\n{block.format('tasks')}\n")
+    filled = documents.fill(tmp_path, results)
+    readme = filled[tmp_path / "README.md"]
+    assert readme.startswith("before\n<!-- answer")
+    assert readme.endswith("<!-- end of answer -->\nafter\n")
+    assert documents.answer(results.main) in readme
+    assert not any("old" in text for text in filled.values())
+    for path, text in filled.items():
+        path.write_text(text)
+    assert documents.fill(tmp_path, results) == filled  # a second time changes nothing
+
+
+def test_a_document_without_its_block_is_named(results, tmp_path):
+    (tmp_path / "README.md").write_text("no marks")
+    with pytest.raises(ValueError, match=r"README.md has no block 'answer'"):
+        documents.fill(tmp_path, results)
