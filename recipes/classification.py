@@ -146,18 +146,18 @@ class Recipe(protocol.Recipe):
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         """Take another run's weights, resample position embeddings, draw the head of other classes anew."""
         timm_model: Any = model
-        own = model.state_dict()
+        model_state = model.state_dict()
         position = weights.get("pos_embed")
-        if position is not None and "pos_embed" in own and position.shape != own["pos_embed"].shape:
+        if position is not None and "pos_embed" in model_state and position.shape != model_state["pos_embed"].shape:
             grid = timm_model.patch_embed.grid_size
             prefix = int(getattr(model, "num_prefix_tokens", 0))
             weights["pos_embed"] = resample_abs_pos_embed(position, list(grid), num_prefix_tokens=prefix)
         head = [
             name
-            for name in own
+            for name in model_state
             if name.startswith((getattr(model, "default_cfg", None) or {}).get("classifier", "head"))
         ]
-        if any(name in weights and weights[name].shape != own[name].shape for name in head):
+        if any(name in weights and weights[name].shape != model_state[name].shape for name in head):
             weights = {name: value for name, value in weights.items() if name not in head}
         load_matching(model, weights, self.cfg.init_from, self.cfg.model.name, optional=head)
 

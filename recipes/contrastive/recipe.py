@@ -134,11 +134,13 @@ class Recipe(protocol.Recipe):
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         """Give the image tower a classifier's weights, without its head; or both towers those of such a run as this."""
         towers: Any = model
-        whole = "log_scale" in weights
-        target = towers if whole else towers.image
-        if not whole:
-            own = target.state_dict()
-            head = [name for name in weights if name not in own and name.startswith(("head", "fc", "classifier"))]
+        is_two_towers = "log_scale" in weights
+        target = towers if is_two_towers else towers.image
+        if not is_two_towers:
+            target_state = target.state_dict()
+            head = [
+                name for name in weights if name not in target_state and name.startswith(("head", "fc", "classifier"))
+            ]
             weights = {name: value for name, value in weights.items() if name not in head}
         load_matching(target, weights, self.cfg.init_from, self.args["image"]["name"], kind="image tower")
         if self.args["cache_features"] and self.pairs is not None:

@@ -36,15 +36,15 @@ class Listing:
     paths: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def say(self, place: str) -> None:
+    def say(self, location: str) -> None:
         """Print what is left out, if anything is.
 
         Args:
-            place: what the data are called.
+            location: how messages call the data.
         """
         if self.left_out:
             total = sum(self.left_out.values())
-            say(f"{place}: left out {total} {'file' if total == 1 else 'files'}: {self.summary()}")
+            say(f"{location}: left out {total} {'file' if total == 1 else 'files'}: {self.summary()}")
 
     def summary(self) -> str:
         """The kinds and numbers of what is left out, the most frequent first."""

@@ -87,20 +87,20 @@ def _check_before(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None
     """Refuse a run that is no classifier, or none of images of this shape, before the minutes that it takes."""
     from recipes import protocol
 
-    wanted = composed(command_of(name, cfg.scale.name))
-    if wanted.task.recipe != "classification":
-        raise ConfigError(f"model.args.judge={name} is a run of {wanted.task.name}, expected a classifier")
+    judge_config = composed(command_of(name, cfg.scale.name))
+    if judge_config.task.recipe != "classification":
+        raise ConfigError(f"model.args.judge={name} is a run of {judge_config.task.name}, expected a classifier")
     if shape is not None:
-        model = protocol.make(wanted).model().eval()
+        model = protocol.make(judge_config).model().eval()
         _judge_of(model, knows=False).width(shape)
 
 
 def run_folder(cfg: DictConfig, name: str) -> Path:
     """The folder of the run that `run:command` or a path names, after doing it where need be."""
     if name.startswith(RUN):
-        wanted = copy.deepcopy(cfg)
-        wanted.init_from = name
-        return prerequisite.folder(wanted)
+        starting_config = copy.deepcopy(cfg)
+        starting_config.init_from = name
+        return prerequisite.folder(starting_config)
     if not (Path(name) / "config.yaml").exists():
         raise ConfigError(f"{name} is no run's folder; expected run:command, a folder, {INCEPTION} or a .pth file")
     return Path(name)

@@ -116,19 +116,19 @@ class Recipe(class_conditional.Recipe):
             )
         self.scorer = text_encoders.scorer(self.args["scorer"], lit)
         name = self.args["judge"]
-        own = name.startswith(RUN) and name == self.args["scorer"]
-        self.set_judge(lit(name).judge() if own else feature_extractors.judge(self.cfg, name, self.shape))
+        is_scorer = name.startswith(RUN) and name == self.args["scorer"]
+        self.set_judge(lit(name).judge() if is_scorer else feature_extractors.judge(self.cfg, name, self.shape))
         self.empty_caption = self.text.tokens([""])[0]
-        wrapped: dict[str, Examples] = {
+        examples_of_split: dict[str, Examples] = {
             "train": CaptionRows(data.train.images, data.train.captions, size, self.text, None)
         }
         for split, probe in data.probes.items():
             if (rows := captioned_rows(probe, size, self.text, self.scorer)) is not None:
-                wrapped[split] = self.evaluation_rows(split, rows)
-        if "val" not in wrapped:
+                examples_of_split[split] = self.evaluation_rows(split, rows)
+        if "val" not in examples_of_split:
             raise ConfigError(f"data={self.cfg.data.name} has no set val with captions: see data.options.retrieval")
-        self.sample_batch = wrapped["val"].__getitems__([(i, i) for i in range(SAMPLES_SHOWN)])
-        return wrapped
+        self.sample_batch = examples_of_split["val"].__getitems__([(i, i) for i in range(SAMPLES_SHOWN)])
+        return examples_of_split
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean square on the target, some captions left out."""
@@ -140,13 +140,13 @@ class Recipe(class_conditional.Recipe):
     def conditions(self, batch: Batch) -> dict[str, Tensor]:
         """The text's states, and for super-resolution the picture at the lower resolution."""
         if "states" in batch:  # the dry run's
-            states, seen = batch["states"], batch["seen"]
+            states, mask = batch["states"], batch["seen"]
         else:
             assert self.text is not None, "examples() comes first"
             with torch.no_grad():
-                states, seen = self.text.read(batch["tokens"])
-        found = {"encoder_hidden_states": states, "encoder_attention_mask": seen}
-        return found | ({} if self.args["low_size"] is None else {"low": self._low(batch)})
+                states, mask = self.text.read(batch["tokens"])
+        conditions = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        return conditions | ({} if self.args["low_size"] is None else {"low": self._low(batch)})
 
     def _low(self, batch: Batch) -> Tensor:
         """The picture at the lower resolution, noisy, enlarged again: [B, C, size, size]."""

@@ -86,8 +86,8 @@ class ShardCaptions:
 
     def fingerprint(self) -> str:
         """The shards' own, with the rows where they are a part."""
-        whole = self.shards.fingerprint
-        return whole if len(self.rows) == len(self.shards) else cache.key(whole, self.rows.tobytes())
+        of_shards = self.shards.fingerprint
+        return of_shards if len(self.rows) == len(self.shards) else cache.key(of_shards, self.rows.tobytes())
 
 
 def _index(file: Path) -> np.ndarray:

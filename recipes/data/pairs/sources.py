@@ -164,8 +164,8 @@ def _caption_column(features: Any, chosen: str | None) -> str:
     if chosen is not None:
         return chosen
     text_columns = [name for name, feature in features.items() if feature == Value("string")]
-    usual = [name for name in CAPTION_COLUMNS if name in features]
-    return (usual or (text_columns if len(text_columns) == 1 else ["caption"]))[0]
+    usual_columns = [name for name in CAPTION_COLUMNS if name in features]
+    return (usual_columns or (text_columns if len(text_columns) == 1 else ["caption"]))[0]
 
 
 def _is_caption(text: object) -> bool:

@@ -115,12 +115,12 @@ def functions() -> dict[str, list[Function]]:
     with cache.locked(path):
         if not path.exists():
             by_split: dict[str, list[Function]] = {split: [] for split in SPLITS}
-            seen: set[tuple[str, str]] = set()
+            known_functions: set[tuple[str, str]] = set()
             for split in SPLITS:
                 for source in stdlib.sources()[0][split]:
                     for function in documented_functions(source.path, source.content):
-                        if (function.code, function.sentence) not in seen:
-                            seen.add((function.code, function.sentence))
+                        if (function.code, function.sentence) not in known_functions:
+                            known_functions.add((function.code, function.sentence))
                             by_split[split].append(function)
             rows = {split: [astuple(function) for function in members] for split, members in by_split.items()}
             write_text(path, json.dumps(rows))
@@ -178,10 +178,14 @@ def fill(functions_of_split: list[Function]) -> TaskExamples:
         tokens = function.code.split()
         for word in sorted(set(tokens) & set(WORDS)):
             hash_value = int.from_bytes(hashlib.sha256(f"{word} {function.code}".encode()).digest()[:8], "big")
-            places = [place for place, token in enumerate(tokens) if token == word]
-            for offset in range(min(len(places), PLACES)):
-                place = places[(hash_value + offset) % len(places)]
-                context = [*tokens[max(place - AROUND, 0) : place], GAP, *tokens[place + 1 : place + 1 + AROUND]]
+            positions = [position for position, token in enumerate(tokens) if token == word]
+            for offset in range(min(len(positions), PLACES)):
+                position = positions[(hash_value + offset) % len(positions)]
+                context = [
+                    *tokens[max(position - AROUND, 0) : position],
+                    GAP,
+                    *tokens[position + 1 : position + 1 + AROUND],
+                ]
                 gaps[word].append((hash_value, "fill: " + " ".join(context)))
     count = min(map(len, gaps.values()))
     rows = [(*row, label) for label, word in enumerate(WORDS) for row in sorted(gaps[word])[:count]]

@@ -119,49 +119,47 @@ def texts(
     for name in names:
         source = TASKS[name]
         tables = _Tables(name, path, hub)
-        splits["train"].append(examples(source.task(name), source, tables["train"], tables.place("train")))
+        splits["train"].append(examples(source.task(name), source, tables["train"], tables.location("train")))
         for figure, split in source.dev.items():
-            splits["val"].append(examples(source.task(figure), source, tables[split], tables.place(split)))
+            splits["val"].append(examples(source.task(figure), source, tables[split], tables.location(split)))
     return splits
 
 
-def examples(task: TextTask, source: Source, table: pd.DataFrame, place: str) -> TaskExamples:
+def examples(task: TextTask, source: Source, table: pd.DataFrame, location: str) -> TaskExamples:
     """A split's rows as texts and labels; rows without a label or a sentence are left out.
 
     Raises:
         ConfigError: a column is missing, a label is none of the task's, or no row is left.
     """
-    sentences = {label_of_column: _column(table, column, place) for label_of_column, column in source.columns.items()}
-    labels = _column(table, "label", place)
+    sentences = {heading: _column(table, column, location) for heading, column in source.columns.items()}
+    labels = _column(table, "label", location)
     complete = labels.notna() & (labels != "-")  # MNLI's mark for annotators who did not agree
     for column in sentences.values():
         complete &= column.notna()
     if not complete.any():
-        raise ConfigError(f"{place} has {len(table)} rows and none with a label and {', '.join(source.columns)}")
+        raise ConfigError(f"{location} has {len(table)} rows and none with a label and {', '.join(source.columns)}")
     rows = zip(*(column[complete].astype(str).str.strip() for column in sentences.values()), strict=True)
     prefix = "mnli" if task.name.startswith("mnli") else task.name
     texts = tuple(
-        " ".join(
-            [prefix, *(f"{label_of_column}: {text}" for label_of_column, text in zip(sentences, row, strict=True))]
-        )
+        " ".join([prefix, *(f"{heading}: {text}" for heading, text in zip(sentences, row, strict=True))])
         for row in rows
     )
     index_of = {word: index for index, word in enumerate(source.words)}
     try:
         values = [index_of[v] if not source.graded and v in index_of else float(v) for v in labels[complete]]
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{place}: {first_line(error)}; known labels: {', '.join(source.words)}") from None
+        raise ConfigError(f"{location}: {first_line(error)}; known labels: {', '.join(source.words)}") from None
     try:
         return TaskExamples(task, texts, np.array(values, np.float64))
     except ValueError as error:
-        raise ConfigError(f"{place}: {first_line(error)}") from None
+        raise ConfigError(f"{location}: {first_line(error)}") from None
 
 
-def _column(table: pd.DataFrame, name: str, place: str) -> pd.Series:
+def _column(table: pd.DataFrame, name: str, location: str) -> pd.Series:
     for candidate in (name, *ALIASES.get(name, ())):
         if candidate in table:
             return table[candidate]
-    raise ConfigError(f"{place} has no column {name}; it has {', '.join(map(str, table.columns))}")
+    raise ConfigError(f"{location} has no column {name}; it has {', '.join(map(str, table.columns))}")
 
 
 class _Tables:
@@ -184,18 +182,18 @@ class _Tables:
         if (self.folder / "dataset_dict.json").exists():
             self.saved = load_saved(self.folder, str(self.folder))
 
-    def place(self, split: str) -> str:
+    def location(self, split: str) -> str:
         """Where a split comes from, for messages."""
         return f"{self.folder or f'data.hub={self.hub}, {self.task}'}, {split}"
 
     def __getitem__(self, split: str) -> pd.DataFrame:
         if self.saved is not None:
             if split not in self.saved:
-                raise ConfigError(f"{self.place(split)}: there is no such split; there are {', '.join(self.saved)}")
+                raise ConfigError(f"{self.location(split)}: there is no such split; there are {', '.join(self.saved)}")
             try:
                 return self.saved[split].to_pandas()
             except Exception as error:  # datasets has no common error
-                raise ConfigError(f"{self.place(split)} cannot be read: {first_line(error)}") from None
+                raise ConfigError(f"{self.location(split)} cannot be read: {first_line(error)}") from None
         assert self.folder is not None
         for stem in (split, split.replace("validation", "dev")):
             for suffix in SUFFIXES:

@@ -84,10 +84,10 @@ class TextPairs:
 
 
 def _refuse_equal(task: TextTask, answers: Sequence[np.ndarray], tokenizer: Tokenizer) -> None:
-    seen: dict[tuple[int, ...], str] = {}
+    word_of_tokens: dict[tuple[int, ...], str] = {}
     for word, answer in zip(task.words, answers, strict=True):
         tokens = tuple(answer.tolist())
-        if (other := seen.setdefault(tokens, word)) != word:
+        if (other := word_of_tokens.setdefault(tokens, word)) != word:
             names = " ".join(str(tokenizer.id_to_token(token)) for token in tokens)
             raise ConfigError(
                 f"the tokenizer makes the same tokens ({names}) of {task.name}'s answers {other} and {word}; choose "
