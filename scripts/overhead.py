@@ -60,7 +60,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
             return super()._step(step, *arguments)
 
     state, clock = RunState(), Clock("startup")
-    placed = cfg.copy()  # runs that the recipe needs are still looked for where the user said
+    placed = cfg.copy()
     placed.output_dir = str(folder)
     record = Record(placed)
     logger = RecordLogger(record, tracker.Silent())
@@ -96,9 +96,7 @@ def main() -> int:
         command_line.check(arguments.overrides)
         steps = (rounds + 1) * block + 1  # one block to warm up; the turn after the last needs one step more
         fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
-        cfg = schema.composed([*arguments.overrides, *fixed])
-        if cfg.init_from is not None:
-            cfg.init_from = str(prerequisite.source(cfg))  # made once, where it is not there yet
+        cfg = prerequisite.resolved(schema.composed([*arguments.overrides, *fixed]))
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             ours, bare, said = measure(cfg, Path(folder), rounds, block)
     except Exception as error:

@@ -30,6 +30,7 @@ from recipes.diffusion.samplers import Denoiser, sample, sampler
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
 from recipes.settings.arguments import check_arguments, check_names, is_count
+from recipes.settings.schema import RUN
 from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch, Examples, Key, draw
 
@@ -67,6 +68,8 @@ class Recipe(protocol.Recipe):
         self.noise = noise_schedule(**args["noise"])
         self.scheduler = sampler(self.noise, **args["sampler"])
         self.shape = (args["unet"]["image_channels"], args["unet"]["size"], args["unet"]["size"])
+        if args["judge"].startswith(RUN) and args["judge"] != args.get("scorer"):  # else a LiT run, which has both
+            feature_extractors.check_run(args["judge"], cfg.scale.name, self.shape)
         self.judge: feature_extractors.Judge | None = None
         self.reference: tuple[Tensor, Tensor] | None = None
         self.trained: weakref.ref[nn.Module] | None = None
@@ -82,7 +85,7 @@ class Recipe(protocol.Recipe):
             )
         self.check_samples(splits)
         rows = {name: self._rows(split, train=name == TRAIN) for name, split in splits.items()}
-        self.judged_by(feature_extractors.judge(self.cfg, self.args["judge"], self.shape))
+        self.judged_by(feature_extractors.judge(self.cfg, self.args["judge"]))
         return {name: each if name == TRAIN else self.evaluated(name, each) for name, each in rows.items()}
 
     def judged_by(self, judge: feature_extractors.Judge) -> None:

@@ -3,7 +3,6 @@
 A Fréchet distance is only as good as its features, so each judge says what its distance may be called.
 """
 
-import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ from torch.nn import functional as F
 
 from recipes.data.hub import first_line
 from recipes.errors import ConfigError
-from recipes.runs import prerequisite
-from recipes.settings.schema import RUN, command_of, composed
+from recipes.settings.schema import command_of, composed
 from recipes.training import checkpoint
 
 INCEPTION = "inception"
@@ -64,44 +62,52 @@ class Judge:
             ) from None
 
 
-def judge(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None = None) -> Judge:
+def judge(cfg: DictConfig, name: str) -> Judge:
     """The judge that model.args.judge names.
 
     Args:
-        cfg: the run's; a run that is the judge is made at the same scale and place.
-        name: `run:` and the command of a classification run, such a run's folder, `inception`, or a file with the
-            Inception network's weights.
-        shape: of the images [C, H, W]; a run that does not take them is refused before it is done.
+        cfg: the run's.
+        name: the folder of a classification run, `inception`, or a file with the Inception network's weights.
 
     Raises:
-        ConfigError: there is no such thing, or it is no classifier.
+        ConfigError: it does not exist, or it is no classifier.
     """
     if name == INCEPTION or name.endswith(".pth"):
         return _inception(None if name == INCEPTION else Path(name))
-    if name.startswith(RUN):
-        _check_before(cfg, name, shape)
-    return _classifier(cfg, made(cfg, name))
+    return _classifier(cfg, run_folder(name))
 
 
-def _check_before(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None) -> None:
-    """Refuse a run that is no classifier, or none of images of this shape, before the minutes that it takes."""
+def check_run(name: str, scale: str, shape: tuple[int, int, int]) -> None:
+    """Refuse to judge by a run that is no classifier of such images, before the minutes that it takes.
+
+    Args:
+        name: `run:` and its command.
+        scale: the name of the scale it is done at.
+        shape: of the images [C, H, W].
+
+    Raises:
+        ConfigError: it is no classifier, or does not take such images.
+    """
     from recipes import protocol
 
-    wanted = composed(command_of(name, cfg.scale.name))
-    if wanted.task.recipe != "classification":
-        raise ConfigError(f"model.args.judge={name} is a run of {wanted.task.name}, expected a classifier")
-    if shape is not None:
-        model = protocol.make(wanted).model().eval()
-        _judge_of(model, knows=False).width(shape)
+    config = composed(command_of(name, scale))
+    if config.task.recipe != "classification":
+        raise ConfigError(f"model.args.judge={name} is a run of {config.task.name}, expected a classifier")
+    _judge_of(protocol.make(config).model().eval(), knows=False).width(shape)
 
 
-def made(cfg: DictConfig, name: str) -> Path:
-    """The folder of the run that `run:command` or a path names, after doing it where need be."""
-    if name.startswith(RUN):
-        wanted = copy.deepcopy(cfg)
-        wanted.init_from = name
-        return prerequisite.folder(wanted)
-    if not (Path(name) / "config.yaml").exists():
+def is_run_folder(name: str) -> bool:
+    """Whether a name is that of a run's folder."""
+    return (Path(name) / "config.yaml").exists()
+
+
+def run_folder(name: str) -> Path:
+    """The folder of a run.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not is_run_folder(name):
         raise ConfigError(f"{name} is no run's folder; expected run:command, a folder, {INCEPTION} or a .pth file")
     return Path(name)
 

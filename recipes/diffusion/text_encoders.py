@@ -19,7 +19,6 @@ from recipes.data.pairs.pairs import Encoder
 from recipes.data.text import bpe
 from recipes.diffusion import feature_extractors
 from recipes.errors import ConfigError
-from recipes.settings.schema import RUN
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ class OwnLit:
 
     @classmethod
     def of(cls, cfg: DictConfig, name: str, tokenizer: Tokenizer) -> "OwnLit":
-        """The run that `run:command` or a folder names.
+        """The run in a folder.
 
         Raises:
             ConfigError: there is none, or it saw other data.
         """
-        config, towers = feature_extractors.trained(feature_extractors.made(cfg, name))
+        config, towers = feature_extractors.trained(feature_extractors.run_folder(name))
         if config.task.recipe != "contrastive.recipe":
             raise ConfigError(f"{name} is a run of {config.task.name}, expected one of LiT")
         if not feature_extractors.same_data(config, cfg):
@@ -117,17 +116,17 @@ class OwnLit:
 
 
 def text_encoder(name: str, length: int, lit: Callable[[str], OwnLit]) -> TextEncoder:
-    """The encoder that model.args.text names: `run:command` of a LiT run, or T5 in a folder or on the hub.
+    """The encoder that model.args.text names: the folder of a LiT run, or T5 in a folder or on the hub.
 
     Raises:
         ConfigError: there is no such thing.
     """
-    return lit(name).text_encoder() if name.startswith(RUN) else _t5(name, length)
+    return lit(name).text_encoder() if feature_extractors.is_run_folder(name) else _t5(name, length)
 
 
 def scorer(name: str, lit: Callable[[str], OwnLit]) -> Scorer:
-    """The scorer that model.args.scorer names: `run:command` of a LiT run, or CLIP in a folder or on the hub."""
-    return lit(name).scorer() if name.startswith(RUN) else _clip(name)
+    """The scorer that model.args.scorer names: the folder of a LiT run, or CLIP in a folder or on the hub."""
+    return lit(name).scorer() if feature_extractors.is_run_folder(name) else _clip(name)
 
 
 def _t5(name: str, length: int) -> TextEncoder:

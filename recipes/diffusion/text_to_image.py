@@ -25,7 +25,6 @@ from recipes.diffusion.samplers import Denoiser, guided
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
 from recipes.settings.arguments import is_count, is_number
-from recipes.settings.schema import RUN
 from recipes.training.sampler import Batch, Examples, Key
 
 ARGS = (
@@ -118,8 +117,8 @@ class Recipe(class_conditional.Recipe):
             )
         self.scorer = text_encoders.scorer(self.args["scorer"], lit)
         name = self.args["judge"]
-        own = name.startswith(RUN) and name == self.args["scorer"]
-        self.judged_by(lit(name).judge() if own else feature_extractors.judge(self.cfg, name, self.shape))
+        own = name == self.args["scorer"]
+        self.judged_by(lit(name).judge() if own else feature_extractors.judge(self.cfg, name))
         self.empty = self.text.tokens([""])[0]
         wrapped: dict[str, Examples] = {
             "train": PairRows(data.train.images, data.train.captions, size, self.text, None)

@@ -65,7 +65,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     from accelerate.state import AcceleratorState
 
     from recipes.distributed import devices
-    from recipes.runs import initial_weights, tracker
+    from recipes.runs import prerequisite, tracker
     from recipes.runs.metric_logger import RecordLogger
     from recipes.training.loop import Trainer
     from recipes.training.run_state import DivergedError, InterruptedRunError, RunState
@@ -114,10 +114,10 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     processes.by_first(begin)
     known_to_all = False
     try:
-        weights = initial_weights.loader(cfg)
-        trainer = Trainer(cfg, recipe, make_optimizer, accelerator, logger, folder, clock, state, weights)
-        state.tokenizer = initial_weights.fingerprint(recipe.tokenizer)
-        trainer.train()
+        resolved = prerequisite.resolved(cfg)
+        if resolved != cfg:  # the first one has refused mistakes before such a run takes minutes
+            recipe = processes.by_all(lambda: protocol.make(resolved))
+        Trainer(resolved, recipe, make_optimizer, accelerator, logger, folder, clock, state).train()
         status, known_to_all = "completed", True
     except DivergedError as error:
         status, cause, diverged_step, known_to_all = "diverged", error.cause, error.step, True

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from recipes.distributed import devices, processes, sharding
 from recipes.errors import ConfigError
 from recipes.protocol import Recipe
 from recipes.settings.schema import Config
-from recipes.training import checkpoint, param_groups, sampler, schedule
+from recipes.training import checkpoint, param_groups, pretrained_weights, sampler, schedule
 from recipes.training.checkpoint import Checkpoint
 from recipes.training.param_groups import OptimizerFactory
 from recipes.training.progress import Progress
@@ -33,18 +33,14 @@ from recipes.training.timers import Clock
 FIGURES = ("steps_per_second", "optimizer_step_ms", "optimizer_step", "optimizer_state_bytes")
 
 
-InitialWeights = Callable[[Any], Callable[[], dict[str, torch.Tensor]]]
-
-
 class Trainer:
     """One run: a recipe's model on its data with one optimizer.
 
     Args:
+        cfg: `init_from` names files or a model on the hub; runs that it named are resolved to their folders.
         folder: where checkpoints are kept; its name is the run's id.
         clock: runs its part `startup`.
         state: filled while the run goes on.
-        initial_weights: called with the recipe's tokenizer, gives what reads the weights to start from; without it
-            they are drawn.
 
     Raises:
         ConfigError: data, weights or a checkpoint are not what they have to be.
@@ -60,11 +56,10 @@ class Trainer:
         folder: Path,
         clock: Clock,
         state: RunState,
-        initial_weights: InitialWeights | None = None,
     ) -> None:
         # Plain values: each look into a DictConfig costs microseconds, and a step has dozens.
         self.cfg: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-        self.recipe, self.accelerator, self.initial_weights = recipe, accelerator, initial_weights
+        self.recipe, self.accelerator = recipe, accelerator
         self.logger, self.folder, self.clock, self.state = logger, folder, clock, state
 
         processes.by_all(self._make_model)
@@ -108,12 +103,20 @@ class Trainer:
             )
         self.workers = sampler.workers(cfg.data.workers)
         state.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
+        if recipe.tokenizer is not None:
+            state.tokenizer = pretrained_weights.tokenizer_fingerprint(recipe.tokenizer)
         sampler.seed_all(cfg.seed)
         self.model = recipe.model()
         state.num_parameters = sum(p.numel() for p in self.model.parameters())
-        if self.initial_weights is not None:
-            weights = self.initial_weights(recipe.tokenizer)
-            recipe.initialise(self.model, processes.sent_by_first(weights))
+        if cfg.init_from is not None:
+            recipe.initialise(self.model, processes.sent_by_first(self._initial_weights))
+
+    def _initial_weights(self) -> dict[str, torch.Tensor]:
+        """The weights that `init_from` names, which fit the run's tokenizer."""
+        source, tokenizer = str(self.cfg.init_from), self.recipe.tokenizer
+        if tokenizer is not None:
+            pretrained_weights.check_tokenizer(source, tokenizer, self.cfg.data.name)
+        return checkpoint.load_weights(source)
 
     def train(self) -> None:
         """Train from the first step, or from the newest checkpoint, to the last, then test.

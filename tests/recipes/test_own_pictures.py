@@ -14,7 +14,7 @@ from recipes.data.pairs.pairs import PAD
 from recipes.data.text import bpe
 from recipes.diffusion import feature_extractors
 from recipes.errors import ConfigError
-from recipes.runs import experiment, record
+from recipes.runs import experiment, prerequisite, record
 from recipes.settings import from_data, schema
 from recipes.settings.schema import composed
 from tests.recipes.conftest import composed as plain
@@ -89,7 +89,7 @@ def test_own_pictures_train_a_u_net(photos: Path, tmp_path: Path, monkeypatch: p
     judge = composed(own("vit_b16", photos, "+data.options.size=16", "model.args.img_size=16", *SHORT))
     judge.output_dir = str(tmp_path / "judge")
     experiment.run(judge)
-    monkeypatch.setattr(feature_extractors, "made", lambda cfg, name: record.folder_of(judge))
+    monkeypatch.setattr(prerequisite, "folder", lambda cfg, setting: record.folder_of(judge))
     cfg = composed(own("unet_64", photos, f"output_dir={tmp_path}/out", *SHORT, "batch_size=4", "precision=fp32"))
     assert experiment.run(cfg) == "completed"
     summary = json.loads((record.folder_of(cfg) / "summary.json").read_text())
@@ -103,7 +103,7 @@ def test_a_judge_of_another_size_is_refused_before_it_is_trained(photos: Path, t
     ):
         cfg = composed(["task=unet_64", f"output_dir={tmp_path}/out", f"model.args.judge={schema.quoted(command)}"])
         with pytest.raises(ConfigError, match=message):
-            protocol.make(cfg).examples()
+            experiment.run(cfg)
     assert not (tmp_path / "out").exists()
 
 

@@ -156,3 +156,19 @@ def test_every_family_starts_from_the_weights_that_the_run_left(tiny, monkeypatc
     monkeypatch.setattr(prerequisite, "_do", lambda overrides, lock: finish(overrides))
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         experiment.run(asking(tiny))
+
+
+def test_a_resolved_config_has_folders_and_the_original_keeps_the_commands(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = tiny(f"init_from='{RUN}'", f"+model.args.judge='{RUN}'", "+model.args.text=t5-small")
+    before = cfg.copy()
+    done: list[str] = []
+    monkeypatch.setattr(prerequisite, "_do", lambda overrides, _: (done.append("run"), finish(overrides)))
+    resolved = prerequisite.resolved(cfg)
+    assert cfg == before
+    folder = Path(resolved.init_from)
+    assert (folder / "summary.json").exists()
+    assert (resolved.model.args.judge, resolved.model.args.text) == (str(folder), "t5-small")
+    assert done == ["run"]
+    assert prerequisite.resolved(resolved) == resolved
