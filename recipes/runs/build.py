@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.errors import ConfigError
-from recipes.settings.validation import DESCRIPTION
+from recipes.settings.optimizer_arguments import DESCRIPTION
 from recipes.training.param_groups import OptimizerFactory
 
 

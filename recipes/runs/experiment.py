@@ -45,10 +45,10 @@ def run(cfg: DictConfig) -> str:
         processes.by_all(lambda: validation.check(cfg))
         processes.by_all(lambda: from_data.resolve(cfg))
         if cfg.dry_run:
-            from recipes.runs import dry_run
+            from recipes.runs.dry_run import cost
 
             if processes.is_first():
-                dry_run.run(cfg)
+                cost.run(cfg)
             return "dry run"
         folder = processes.by_first(lambda: record.folder_of(cfg))
         done = processes.by_first(lambda: record.read_summary(folder))

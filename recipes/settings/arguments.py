@@ -1,9 +1,10 @@
-"""Checks of settings that a recipe takes from model.args."""
+"""Checks of single settings and of names, for recipes and for settings of all runs."""
 
+import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from recipes.errors import ConfigError
@@ -59,3 +60,20 @@ def parse_bytes(text: str | int) -> int:
     if number <= 0:
         raise ConfigError(f"device_memory={text} is no size: write a number and a unit, as in 32GiB or 80GB.")
     return number
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` where a known name is like it, else nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def typed(value: Any) -> str:
+    """A value as one types it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    return (
+        {True: "true", False: "false", None: "null"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )

@@ -3,66 +3,28 @@
 import dataclasses
 import difflib
 import importlib
-import math
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.errors import ConfigError
-from recipes.settings import schema, signatures, validation
-from recipes.settings.arguments import is_number
+from recipes.settings import choices, schema, sweep_values, unknown_settings, validation
+from recipes.settings.arguments import is_number, near
 from recipes.settings.schema import CONF
 
-# Settings by the names that other tools give them, for who types those.
-ALSO_CALLED = {
-    "lr": "optim.lr",
-    "learning_rate": "optim.lr",
-    "weight_decay": "optim.weight_decay",
-    "wd": "optim.weight_decay",
-    "betas": "optim.betas",
-    "epochs": "steps",
-    "num_steps": "steps",
-    "max_steps": "steps",
-    "iterations": "steps",
-    "bs": "batch_size",
-    "batch": "batch_size",
-    "optimizer": "optim",
-    "dataset": "data",
-    "model": "task",
-    "warmup": "schedule.warmup_steps",
-    "warmup_steps": "schedule.warmup_steps",
-    "dropout": "model.args.drop_rate",
-    "mixup": "augment.mixup",
-    "workers": "data.workers",
-    "num_workers": "data.workers",
-    "path": "data.path",
-    "out": "output_dir",
-    "output": "output_dir",
-    "wandb": "tracker",
-    "ema": "ema_decay",
-    "fsdp": "shard",
-    "grad_clip": "clip_norm",
-    "launcher": "hydra/launcher",
-    "sweeper": "hydra/sweeper",
-} | {
-    name: f"hydra.sweeper.{name}"
-    for name in ("trials", "seeds", "first_seed", "trial_seed", "rings", "refine", "shortlist", "repeats")
-}
 # Set by the files that a name chooses; a run that says otherwise of itself would be another's.
 CHOSEN_BY_NAME = {"task.recipe": "task=", "data.module": "data=", "scale.name": "scale="}
-MOST_RUNS = 100_000  # of one sweep: Hydra lists them all before the first begins
-MOST_VALUES = 64  # of one swept setting, that are looked at one by one; a range of a thousand seeds is not
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
@@ -90,7 +52,7 @@ def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
     found: list[str] = []
     with schema.composing():
         parsed = [override for text in arguments if (override := _parsed(text, found)) is not None]
-        if unlistable := _unlistable(parsed):
+        if unlistable := sweep_values.problems(parsed):
             return [*found, *unlistable]
         groups = [override for override in parsed if _is_group(override)]
         values = [override for override in parsed if not _is_group(override)]
@@ -103,7 +65,7 @@ def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
         sweeping = multirun or str(base.hydra.mode or "").endswith("MULTIRUN")
         if not sweeping:
             found += [_needs_multirun(override) for override in parsed if override.is_sweep_override()]
-        typed = [(override, list(_single(override))) for override in values]
+        typed = [(override, list(sweep_values.single_values(override))) for override in values]
         for _, singles in typed:
             for single in singles[:1]:
                 _apply(single, base, found, broken)
@@ -170,66 +132,15 @@ def _in_shell(text: str) -> str:
 def _near_choice(text: str) -> str:
     """Where a name alone was typed: the group that has it."""
     for group in ("task", "optim", "data", "scale"):
-        if text in _known(group):
+        if text in choices.allowed(group):
             return f"; did you mean {group}={text}?"
-    return validation.near(text, schema.Config.__dataclass_fields__)
+    return near(text, schema.Config.__dataclass_fields__)
 
 
 def _is_group(override: Override) -> bool:
     key = override.key_or_group
     names = (CONF / key).is_dir() and key != "hydra"
     return (names or key.startswith("hydra/")) and not isinstance(override.value(), dict)
-
-
-def _single(override: Override) -> Iterator[Override]:
-    """An override with one value for each that it gives."""
-    if not override.is_sweep_override():
-        yield override
-        return
-    if not override.is_discrete_sweep():
-        return  # intervals are for other sweepers, which say so
-    values = list(_given(override))
-    parser = OverridesParser.create()
-    for value in values[:MOST_VALUES] + values[MOST_VALUES:][-1:]:
-        yield parser.parse_override(f"{override.get_key_element()}={value}")
-
-
-def _unlistable(parsed: Sequence[Override]) -> list[str]:
-    """Sweeps that give no values, or more runs than can be listed."""
-    sweeps = {str(override.input_line): _values(override) for override in parsed if override.is_discrete_sweep()}
-    runs = math.prod(sweeps.values())
-    if runs > MOST_RUNS:
-        most = max(sweeps, key=lambda text: sweeps[text])
-        return [f"{most}: a sweep of {runs:,} runs; the most are {MOST_RUNS:,}"]
-    return [f"{text} gives no value" for text, values in sweeps.items() if not values]
-
-
-def _given(override: Override) -> Iterator[str]:
-    """The values of a sweep, as they are typed one by one."""
-    swept = override.value()
-    if isinstance(swept, Glob):
-        return iter(swept.filter(_known(override.key_or_group)))
-    return override.sweep_string_iterator()
-
-
-def _values(override: Override) -> int:
-    """How many values a sweep gives, without writing out those of a range."""
-    swept = override.value()
-    if isinstance(swept, Glob):
-        return len(list(_given(override)))
-    if not isinstance(swept, RangeSweep):
-        return sum(1 for _ in override.sweep_iterator())
-    start, stop, step = (float(value or 0) for value in (swept.start, swept.stop, swept.step))
-    return max(0, math.ceil((stop - start) / step)) if step else 0
-
-
-def _known(group: str) -> list[str]:
-    if group == "tuned":
-        from recipes.settings.tuned_tables import TABLES, names
-
-        places = sorted((file.parent.name, file.stem) for file in TABLES.glob("*/*.yaml"))
-        return [f"{scale}/{task}/{name}" for scale, task in places for name in names(scale, task)]
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def _choices(override: Override, found: list[str]) -> list[str]:
@@ -239,13 +150,15 @@ def _choices(override: Override, found: list[str]) -> list[str]:
         found.append(f"{override.input_line} takes away what every run has; choose another with {group}=")
         return []
     if override.is_sweep_override():
-        given = list(_given(override)) if override.is_discrete_sweep() else []
+        given = list(sweep_values.given_texts(override)) if override.is_discrete_sweep() else []
     else:
         given = [override.get_value_element_as_str()]
     if group == "experiment" and not key.startswith("+"):
         found.append(f"{key}={','.join(given)}: an experiment is added: type +{key}={','.join(given)}")
         key = f"+{key}"
-    known = _known(group) if (CONF / group).is_dir() and group not in ("hydra/launcher", "hydra/sweeper") else None
+    known = (
+        choices.allowed(group) if (CONF / group).is_dir() and group not in ("hydra/launcher", "hydra/sweeper") else None
+    )
     names = []
     for name in given:
         close = difflib.get_close_matches(name, known or [], n=1)
@@ -265,14 +178,12 @@ def _choices(override: Override, found: list[str]) -> list[str]:
 
 def _composed(groups: Sequence[str], found: list[str]) -> DictConfig | None:
     """The config of these choices; those that it does not compose with are named and left out."""
-    from recipes.runs.cli import one_line
-
     left = list(groups)
     while True:
         try:
             return compose("config", overrides=left, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
-            found.append(one_line(error))
+            found.append(unknown_settings.one_line(error))
         if not left:
             return None
         for text in reversed(left):  # the one that it goes without, else one after the other
@@ -300,7 +211,7 @@ def _apply(override: Override, cfg: DictConfig, found: list[str], broken: Sequen
         ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
     except (HydraException, OmegaConfBaseException, AssertionError, TypeError, ValueError) as error:
         if not any(key.startswith(f"{group}.") for group in (*broken, *(_below(broken)))):
-            found.append(_unapplied(override, cfg, error))
+            found.append(unknown_settings.unapplied(override, cfg, error))
 
 
 def _below(broken: Sequence[str]) -> list[str]:
@@ -359,10 +270,10 @@ def _added(override: Override, cfg: DictConfig) -> str | None:
         if name not in node:
             known = sorted(str(key) for key in node if key != "hydra")
             key, above = ".".join(parts[: index + 1]), ".".join(parts[:index])
-            if also := ALSO_CALLED.get(override.key_or_group) or _elsewhere(name, cfg):
-                return _called(key, also, cfg)
+            if also := unknown_settings.ALSO_CALLED.get(override.key_or_group) or unknown_settings.elsewhere(name, cfg):
+                return unknown_settings.called(key, also, cfg)
             below = f" below {above}" if above else ""
-            return f"{key} is unknown; known{below}: {', '.join(known)}{validation.near(name, known)}"
+            return f"{key} is unknown; known{below}: {', '.join(known)}{near(name, known)}"
         node = node._get_node(name)
     return None
 
@@ -377,63 +288,6 @@ def _float(value: int) -> float:
         return float(value)
     except OverflowError:
         return float("inf")
-
-
-def _unapplied(override: Override, cfg: DictConfig, error: Exception) -> str:
-    """Why Hydra cannot set it: mostly an unknown name."""
-    from recipes.runs.cli import one_line
-
-    key = override.key_or_group
-    unknown = OmegaConf.select(cfg, key, default=None) is None and not isinstance(error, OmegaConfBaseException)
-    if not unknown or not re.match("Could not (override|append)|Error merging", str(error)):
-        return f"{override.input_line}: {one_line(error)}"
-    if override.is_delete():
-        return f"{override.input_line}: there is no {key}"
-    above, _, name = key.rpartition(".")
-    parent = OmegaConf.select(cfg, above, default=None) if above else cfg
-    if above == "optim" and isinstance(parent, DictConfig):
-        return _unknown_argument(override, parent)
-    known = sorted(str(k) for k in parent if k != "hydra") if isinstance(parent, DictConfig) else []
-    if isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict and not override.is_add():
-        adding = f"; to add it: +{override.input_line}"
-    else:
-        adding = ""
-    if also := ALSO_CALLED.get(key) or _elsewhere(name, cfg):
-        return _called(key, also, cfg)
-    hint = validation.near(name, known)
-    below = f" below {above}" if above and known else ""
-    return f"{key} is unknown; known{below}: {', '.join(known) or 'none'}{adding}{hint}"
-
-
-def _called(key: str, also: str, cfg: DictConfig) -> str:
-    """The setting that a name stands for; one of the protocol is there where something is tuned."""
-    if also.startswith("hydra.sweeper.") and key not in cfg.hydra.sweeper:
-        return f"{key} is unknown; it is for python scripts/tune.py"
-    return f"{key} is unknown; did you mean {also}?"
-
-
-def _elsewhere(name: str, cfg: DictConfig) -> str | None:
-    """A setting of another node with this last name."""
-    for group in ("optim", "schedule", "data", "augment", "tracker", "model"):
-        node = cfg.get(group)
-        if isinstance(node, DictConfig) and name in node and name not in ("name", "args", "options"):
-            return f"{group}.{name}"
-    return None
-
-
-def _unknown_argument(override: Override, optim: DictConfig) -> str:
-    """An optimizer's argument that stands in no file: it is added with a + where its class takes it."""
-    name, key = override.key_or_group.rpartition(".")[2], override.key_or_group
-    try:
-        taken = signatures.arguments(str(optim._target_))
-    except signatures.NotAnOptimizerError:
-        taken = None
-    if taken is None or (name in taken and name != "params"):
-        return f"{key} is not set by optim={optim.name}; to add it: +{override.input_line}"
-    allowed = [known for known in taken if known != "params"]
-    also = validation.SYNONYMS.get(name)
-    hint = f"; did you mean optim.{also}?" if also in allowed else validation.near(name, allowed)
-    return f"{key} is unknown; optim={optim.name} takes {', '.join(allowed)}{hint}"
 
 
 def _needs_multirun(override: Override) -> str:

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.errors import ConfigError
 from recipes.files import safe_name
-from recipes.settings import model_names, schema, signatures
-from recipes.settings.arguments import is_number, parse_bytes
+from recipes.settings import model_names, optimizer_arguments, schema
+from recipes.settings.arguments import is_number, near, parse_bytes, typed
 from recipes.training import schedule
 
-# What an optimizer's YAML says about itself, beside the arguments of its class.
-DESCRIPTION = ("name", "variant")
-HYDRAS = ("_target_", "_partial_", "_convert_")
 DECAY_RULES = ("weights", "all")  # of recipes/training/param_groups.py, which imports torch
 
-DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
 LONGEST_PART = 255  # bytes of a file's name, on the file systems that there are
 PROCESSES = 1024  # each is a process or a thread of this machine
@@ -65,17 +61,6 @@ TEXTS = (
     "augment.randaugment",
     "tracker.project",
 )
-SYNONYMS = {
-    "learning_rate": "lr",
-    "wd": "weight_decay",
-    "decay": "weight_decay",
-    "l2": "weight_decay",
-    "momentum": "betas",
-    "beta": "betas",
-    "beta1": "betas",
-    "beta2": "betas",
-    "epsilon": "eps",
-}
 
 
 def check(cfg: DictConfig) -> None:
@@ -115,12 +100,6 @@ def warnings(cfg: DictConfig) -> list[str]:
         left = max(steps - warmup, 0)
         found.append(f"schedule.cooldown_steps={cooldown} is longer than the {left} steps after the warm-up")
     return found
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` where a known name is like it, else nothing."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _readable(cfg: DictConfig, found: list[str]) -> dict[str, Any]:
@@ -200,6 +179,10 @@ def _names(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _optimizer(values: Mapping[str, Any]) -> list[str]:
+    return optimizer_arguments.problems(values.get("optim"))
+
+
 def _schedule(values: Mapping[str, Any]) -> list[str]:
     text = values.get("augment.randaugment")
     if text and not re.fullmatch(r"rand(-(mstd|mmax|inc|p|m|n|w|t)\d[\w.]*)*", str(text)):
@@ -250,84 +233,18 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
     if example is None or isinstance(example, list) or (value is None and name in NULLABLE):
         return []
     if isinstance(example, bool):
-        return [] if isinstance(value, bool) else [f"{key}={_typed(value)} must be true or false"]
+        return [] if isinstance(value, bool) else [f"{key}={typed(value)} must be true or false"]
     if isinstance(example, int):
         least = 1 if example >= 1 and not name.endswith("_id") else 0
         right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= COUNT
         allowed = f"a whole number of at least {least} and at most {COUNT}"
-        return [] if right else [f"{key}={_typed(value)} must be {allowed}"]
+        return [] if right else [f"{key}={typed(value)} must be {allowed}"]
     if isinstance(example, float):
         if not is_number(value):
-            return [f"{key}={_typed(value)} must be a finite number"]
+            return [f"{key}={typed(value)} must be a finite number"]
         share = "drop" in name
         return [f"{key}={value} must lie in [0, 1)"] if share and not 0 <= value < 1 else []
-    return [] if isinstance(value, str | list) else [f"{key}={_typed(value)} must be a text, as {example}"]
-
-
-def _optimizer(values: Mapping[str, Any]) -> list[str]:
-    optim = values.get("optim")
-    if not isinstance(optim, dict):
-        return [f"optim={optim} must be the name of a file in conf/optim"]
-    found = []
-    for key in ("lr", "weight_decay"):
-        if not is_number(optim.get(key)) or optim[key] < 0:
-            found.append(f"optim.{key}={_typed(optim.get(key))} must be a finite number of at least 0")
-    if optim.get("_partial_") is not True:
-        partial = _typed(optim.get("_partial_"))
-        found.append(f"optim._partial_={partial} must be true: the class waits for the parameters")
-    try:
-        taken = signatures.arguments(str(optim.get("_target_")))
-    except signatures.NotAnOptimizerError as error:
-        return [*found, f"optim={optim.get('name')}: _target_={optim.get('_target_')} {error}"]
-    for name, value in optim.items():
-        if name in (*DESCRIPTION, *HYDRAS, "lr", "weight_decay") or taken is None:
-            continue
-        if name not in taken or name == "params":
-            allowed = [known for known in taken if known != "params"]
-            hint = f"; did you mean {SYNONYMS[name]}?" if SYNONYMS.get(name) in allowed else near(name, allowed)
-            found.append(f"optim={optim.get('name')} has no argument {name}; it takes {', '.join(allowed)}{hint}")
-        elif expected := _unfit(name, value, taken[name]):
-            found.append(f"optim.{name}={_typed(value)} must be {expected}")
-    return found
-
-
-def _unfit(name: str, value: Any, argument: signatures.Argument) -> str | None:
-    """What a value of an optimizer's argument would have to be, or None where it may be right."""
-    annotation, default = argument.annotation, argument.default
-    optional = "None" in annotation or "Optional" in annotation or (not annotation and default is None)
-    null = ", or null" if optional else ""
-    if value is None:
-        return None if optional or default is None else "given"
-    if "bool" in annotation or isinstance(default, bool):
-        return None if isinstance(value, bool) else f"true or false{null}"
-    if name == "betas":
-        least = len(default) if isinstance(default, tuple) else 2
-        right = isinstance(value, list) and len(value) == least and all(is_number(b) and 0 <= b < 1 for b in value)
-        return None if right else f"{least} numbers in [0, 1), as in optim.betas=[0.9,0.99]"
-    if name == "eps" and not isinstance(value, list):
-        return None if is_number(value) and value >= 0 else f"a finite number of at least 0{null}"
-    if name.endswith("dtype"):
-        names = ", ".join(DTYPES)
-        return None if str(value).removeprefix("torch.") in DTYPES else f"the name of a type: {names}{null}"
-    if name == "momentum":
-        return None if is_number(value) and 0 <= value < 1 else f"a number in [0, 1){null}"
-    plain = re.sub(r"\bOptional\[|\]|\bNone\b|\bTensor\b|[ |]", "", annotation)
-    if plain == "float" or (not annotation and isinstance(default, float)):
-        return None if is_number(value) else f"a finite number{null}"
-    if plain == "int":
-        return None if is_number(value) and isinstance(value, int) else f"a whole number{null}"
-    return None
-
-
-def _typed(value: Any) -> str:
-    """A value as one types it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
-    return (
-        {True: "true", False: "false", None: "null"}[value]
-        if value is None or value is True or value is False
-        else str(value)
-    )
+    return [] if isinstance(value, str | list) else [f"{key}={typed(value)} must be a text, as {example}"]
 
 
 def _together(values: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,8 @@ from recipes.data.text import docpairs
 from recipes.data.text.text_pairs import TextPairs, paired
 from recipes.data.text.text_tasks import TaskExamples, TextTask
 from recipes.errors import ConfigError
-from recipes.runs import dry_run, experiment
+from recipes.runs import experiment
+from recipes.runs.dry_run import cost
 from recipes.runs.record import folder_of, read_metrics, read_summary
 from recipes.training import checkpoint, pretrained_weights
 from tests.recipes.conftest import ROOT, composed
@@ -253,7 +254,7 @@ def test_paper_settings_are_those_of_table_12(task: str) -> None:
 
 
 def test_a_dry_run_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
-    dry_run.run(composed("task=t5_glue", "optim=lion", "init_from=null"))
+    cost.run(composed("task=t5_glue", "optim=lion", "init_from=null"))
     assert "parameters" in capsys.readouterr().out
 
 

@@ -12,8 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from recipes.errors import ConfigError
-from recipes.runs import cli, experiment, prerequisite, record, run_id, sweep
-from recipes.settings import schema
+from recipes.runs import experiment, prerequisite, record, run_id, sweep
+from recipes.settings import schema, unknown_settings
 
 RUN = "run:task=vit_b16 optim=adamw seed=3"
 WHOLE = {"run_id": "0", "task": "vit_b16", "optim": "adamw", "metric": "accuracy", "goal": "max", "final": 0.5}
@@ -100,7 +100,7 @@ def test_a_command_that_cannot_be_composed_is_one_line(tiny) -> None:
         record.run_id(tiny("init_from='run:optim=adamw'"))
     with pytest.raises(HydraException) as error:
         record.run_id(tiny("init_from='run:task=nonesuch'"))
-    assert cli.one_line(error.value).startswith("task=nonesuch is unknown; known: basic, bert_large")
+    assert unknown_settings.one_line(error.value).startswith("task=nonesuch is unknown; known: basic, bert_large")
 
 
 def test_it_is_a_process_that_holds_the_lock_and_knows_no_launcher(

@@ -1,14 +1,36 @@
-"""The arguments of an optimizer's class, read from its source: importing torch to find a misspelt one takes seconds."""
+"""The arguments of an optimizer's class and what they may be, read from its source: importing torch takes seconds."""
 
 import ast
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+from recipes.settings.arguments import is_number, near, typed
+
+# What an optimizer's YAML says about itself, beside the arguments of its class.
+DESCRIPTION = ("name", "variant")
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
+DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in
+SYNONYMS = {
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "l2": "weight_decay",
+    "momentum": "betas",
+    "beta": "betas",
+    "beta1": "betas",
+    "beta2": "betas",
+    "epsilon": "eps",
+}
 BASE = "Optimizer"  # torch's base class
 
 
@@ -116,3 +138,73 @@ def _constant(node: ast.expr | None) -> object:
 @lru_cache
 def _parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def problems(optim: object) -> list[str]:
+    """What is wrong with an optimizer's settings, a line each; `optim` is the config's node as plain values."""
+    if not isinstance(optim, dict):
+        return [f"optim={optim} must be the name of a file in conf/optim"]
+    found = []
+    for key in ("lr", "weight_decay"):
+        if not is_number(optim.get(key)) or optim[key] < 0:
+            found.append(f"optim.{key}={typed(optim.get(key))} must be a finite number of at least 0")
+    if optim.get("_partial_") is not True:
+        partial = typed(optim.get("_partial_"))
+        found.append(f"optim._partial_={partial} must be true: the class waits for the parameters")
+    try:
+        taken = arguments(str(optim.get("_target_")))
+    except NotAnOptimizerError as error:
+        return [*found, f"optim={optim.get('name')}: _target_={optim.get('_target_')} {error}"]
+    for name, value in optim.items():
+        if name in (*DESCRIPTION, *HYDRA_KEYS, "lr", "weight_decay") or taken is None:
+            continue
+        if name not in taken or name == "params":
+            allowed = [known for known in taken if known != "params"]
+            hint = f"; did you mean {SYNONYMS[name]}?" if SYNONYMS.get(name) in allowed else near(name, allowed)
+            found.append(f"optim={optim.get('name')} has no argument {name}; it takes {', '.join(allowed)}{hint}")
+        elif expected := _expected(name, value, taken[name]):
+            found.append(f"optim.{name}={typed(value)} must be {expected}")
+    return found
+
+
+def _expected(name: str, value: Any, argument: Argument) -> str | None:
+    """What a value of an optimizer's argument would have to be, or None where it may be right."""
+    annotation, default = argument.annotation, argument.default
+    optional = "None" in annotation or "Optional" in annotation or (not annotation and default is None)
+    null = ", or null" if optional else ""
+    if value is None:
+        return None if optional or default is None else "given"
+    if "bool" in annotation or isinstance(default, bool):
+        return None if isinstance(value, bool) else f"true or false{null}"
+    if name == "betas":
+        least = len(default) if isinstance(default, tuple) else 2
+        right = isinstance(value, list) and len(value) == least and all(is_number(b) and 0 <= b < 1 for b in value)
+        return None if right else f"{least} numbers in [0, 1), as in optim.betas=[0.9,0.99]"
+    if name == "eps" and not isinstance(value, list):
+        return None if is_number(value) and value >= 0 else f"a finite number of at least 0{null}"
+    if name.endswith("dtype"):
+        names = ", ".join(DTYPES)
+        return None if str(value).removeprefix("torch.") in DTYPES else f"the name of a type: {names}{null}"
+    if name == "momentum":
+        return None if is_number(value) and 0 <= value < 1 else f"a number in [0, 1){null}"
+    plain = re.sub(r"\bOptional\[|\]|\bNone\b|\bTensor\b|[ |]", "", annotation)
+    if plain == "float" or (not annotation and isinstance(default, float)):
+        return None if is_number(value) else f"a finite number{null}"
+    if plain == "int":
+        return None if is_number(value) and isinstance(value, int) else f"a whole number{null}"
+    return None
+
+
+def unknown_argument(override: Override, optim: DictConfig) -> str:
+    """An optimizer's argument that stands in no file: it is added with a + where its class takes it."""
+    name, key = override.key_or_group.rpartition(".")[2], override.key_or_group
+    try:
+        taken = arguments(str(optim._target_))
+    except NotAnOptimizerError:
+        taken = None
+    if taken is None or (name in taken and name != "params"):
+        return f"{key} is not set by optim={optim.name}; to add it: +{override.input_line}"
+    allowed = [known for known in taken if known != "params"]
+    also = SYNONYMS.get(name)
+    hint = f"; did you mean optim.{also}?" if also in allowed else near(name, allowed)
+    return f"{key} is unknown; optim={optim.name} takes {', '.join(allowed)}{hint}"
