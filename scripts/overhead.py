@@ -60,9 +60,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
             return super()._step(step, *arguments)
 
     state, clock = RunState(), Clock("startup")
-    placed = cfg.copy()
-    placed.output_dir = str(folder)
-    record = Record(placed)
+    record = Record(folder / "record", cfg)
     logger = RecordLogger(record, tracker.Silent())
     accelerator = devices.start(cfg)
     bare = BareLoop(cfg, accelerator.device)

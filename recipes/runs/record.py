@@ -74,6 +74,10 @@ os.register_at_fork(after_in_child=_unlock_forks)
 class Record:
     """One run's record, open for writing by one process.
 
+    Args:
+        folder: where it lies; its name is the run's id.
+        cfg: the run's config, which is written to it.
+
     `created` is when the record was begun, and stays where the run goes on from a checkpoint: a run that is done again
     from its first step is another one to whoever follows it. `fresh` says that there was no record before.
 
@@ -81,8 +85,8 @@ class Record:
         ConfigError: the folder cannot be written, or another process is writing it now.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
-        self.folder = folder_of(cfg)
+    def __init__(self, folder: Path, cfg: DictConfig) -> None:
+        self.folder = folder
         self.run_id = self.folder.name
         self.fresh = not self.folder.exists()
         try:
