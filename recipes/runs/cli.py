@@ -57,8 +57,8 @@ def start(main: Callable[[], int | None]) -> int:
 
     def checked() -> int | None:
         arguments = [command_line.expanded(text) for text in command_line.ordered(sys.argv[1:])]
-        found: list[str] = []
-        arguments, planned = command_line.plan(arguments, found)
+        mistakes: list[str] = []
+        arguments, planned = command_line.plan(arguments, mistakes)
         os.environ.pop(sweep.PLAN, None)
         if planned:
             os.environ[sweep.PLAN] = "1"
@@ -66,12 +66,12 @@ def start(main: Callable[[], int | None]) -> int:
         parser = get_args_parser()
         parser.error = _refuse  # type: ignore[method-assign]
         flags = parser.parse_args(arguments)
-        elsewhere = flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun
-        asked = flags.help or flags.hydra_help or flags.shell_completion or flags.info
-        if not (elsewhere or asked):
-            found += command_line.mistakes(flags.overrides, flags.multirun)
-        if found:
-            raise ConfigError("\n".join(found))
+        other_config = flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun
+        shows_help = flags.help or flags.hydra_help or flags.shell_completion or flags.info
+        if not (other_config or shows_help):
+            mistakes += command_line.mistakes(flags.overrides, flags.multirun)
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
         return main()
 
     return guard(checked)

@@ -10,7 +10,7 @@ from recipes.distributed import processes
 from recipes.errors import ConfigError
 from recipes.runs import build, record, startup, summary
 from recipes.settings import from_data, validation
-from recipes.training.timers import Clock
+from recipes.training.timers import PhaseTimer
 
 
 def run(cfg: DictConfig) -> str:
@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> str:
 
 
 def _run(cfg: DictConfig, folder: Path) -> str:
-    clock = Clock("startup")  # before the imports, which take seconds
+    timer = PhaseTimer("startup")  # before the imports, which take seconds
     from accelerate.state import AcceleratorState
 
     from recipes.distributed import devices
@@ -105,7 +105,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         resolved = prerequisite.resolved(cfg)
         if resolved != cfg:  # the first one has refused mistakes before such a run takes minutes
             recipe = processes.by_all(lambda: protocol.make(resolved))
-        Trainer(resolved, recipe, make_optimizer, accelerator, logger, folder, clock, state).train()
+        Trainer(resolved, recipe, make_optimizer, accelerator, logger, folder, timer, state).train()
         status, known_to_all = "completed", True
     except DivergedError as error:
         status, cause, diverged_step, known_to_all = "diverged", error.cause, error.step, True
@@ -124,8 +124,8 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         known_to_all = processes.is_agreed(error)
         raise
     finally:
-        clock.switch("logging")
-        state.seconds = dict(clock.seconds)
+        timer.switch("logging")
+        state.seconds = dict(timer.seconds)
         if known_to_all:
             processes.by_first(end)  # whoever reads records next, after a run of a sweep, finds this one whole
         else:

@@ -55,8 +55,8 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 def _is_whole(summary: dict[str, Any]) -> bool:
     final = summary.get("final")
-    known = isinstance(final, int | float) and math.isfinite(final)
-    return all(isinstance(summary.get(key), str) for key in TEXTS) and (known or summary["status"] != "completed")
+    has_final = isinstance(final, int | float) and math.isfinite(final)
+    return all(isinstance(summary.get(key), str) for key in TEXTS) and (has_final or summary["status"] != "completed")
 
 
 _open: "weakref.WeakSet[Record]" = weakref.WeakSet()
@@ -177,9 +177,9 @@ class Record:
     def discard(self) -> None:
         """Close the record and remove it, where this object made it and nothing has been measured."""
         begun = read_metrics(self.folder / "metrics.jsonl") or (self.folder / "checkpoint").exists()
-        own = self.fresh and self.is_there()
+        is_ours = self.fresh and self.is_there()
         self.close()
-        if begun or not own:
+        if begun or not is_ours:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         for parent in list(self.folder.parents)[:2]:  # of the optimizer and the task, where nothing else is there

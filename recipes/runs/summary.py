@@ -96,13 +96,13 @@ def figures(summary: dict[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that a result depends on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_commit() -> str | None:

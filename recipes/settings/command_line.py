@@ -36,8 +36,8 @@ def check(overrides: Sequence[str]) -> None:
         ConfigError: with a line for each.
     """
     schema.register()
-    if found := mistakes(overrides):
-        raise ConfigError("\n".join(found))
+    if lines := mistakes(overrides):
+        raise ConfigError("\n".join(lines))
 
 
 def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
@@ -49,62 +49,62 @@ def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
         arguments: as they are typed.
         multirun: the command has -m.
     """
-    found: list[str] = []
+    lines: list[str] = []
     with schema.composing():
-        parsed = [override for text in arguments if (override := _parsed(text, found)) is not None]
+        parsed = [override for text in arguments if (override := _parsed(text, lines)) is not None]
         if unlistable := sweep_values.problems(parsed):
-            return [*found, *unlistable]
+            return [*lines, *unlistable]
         groups = [override for override in parsed if _is_group(override)]
         values = [override for override in parsed if not _is_group(override)]
-        chosen = [(override, _choices(override, found)) for override in groups]
+        chosen = [(override, _choices(override, lines)) for override in groups]
         broken = [override.key_or_group for override, names in chosen if not names]
         first = [names[0] for _, names in chosen if names]
-        base = _composed(first, found)
+        base = _composed(first, lines)
         if base is None:
-            return list(dict.fromkeys(found))
+            return list(dict.fromkeys(lines))
         sweeping = multirun or str(base.hydra.mode or "").endswith("MULTIRUN")
         if not sweeping:
-            found += [_needs_multirun(override) for override in parsed if override.is_sweep_override()]
+            lines += [_needs_multirun(override) for override in parsed if override.is_sweep_override()]
         typed = [(override, list(sweep_values.single_values(override))) for override in values]
         for _, singles in typed:
             for single in singles[:1]:
-                _apply(single, base, found, broken)
-        given = {override.key_or_group for override in values}
-        found += _protocol(base, parsed)
+                _apply(single, base, lines, broken)
+        typed_keys = {override.key_or_group for override in values}
+        lines += _protocol(base, parsed)
         if _is_experiment(base):  # its sweeper knows the tasks and looks at each: here is only what holds for all
             general = re.compile(
-                "|".join(rf"{re.escape(key)}\b" for key in given if not key.startswith("model.")) or "$"
+                "|".join(rf"{re.escape(key)}\b" for key in typed_keys if not key.startswith("model.")) or "$"
             )
-            found += [line for line in _problems(base, given) if general.match(line)]
-            return list(dict.fromkeys(found))
-        found += _problems(base, given)
+            lines += [line for line in _problems(base, typed_keys) if general.match(line)]
+            return list(dict.fromkeys(lines))
+        lines += _problems(base, typed_keys)
         for index, (_, names) in enumerate(chosen):
             for name in names[1:]:
                 others = [other[0] for number, (_, other) in enumerate(chosen) if number != index and other]
-                other = _composed([*others, name], found)
+                other = _composed([*others, name], lines)
                 if other is not None:
                     for _, singles in typed:
                         for single in singles[:1]:
                             _apply(single, other, [], broken)
-                    found += _problems(other, given)
+                    lines += _problems(other, typed_keys)
         for _, singles in typed:
             for single in singles[1:]:
                 other = base.copy()
-                wrong: list[str] = []
-                _apply(single, other, wrong, broken)
-                found += wrong or _problems(other, given)
-    return list(dict.fromkeys(found))
+                reasons: list[str] = []
+                _apply(single, other, reasons, broken)
+                lines += reasons or _problems(other, typed_keys)
+    return list(dict.fromkeys(lines))
 
 
-def _parsed(text: str, found: list[str]) -> Override | None:
+def _parsed(text: str, lines: list[str]) -> Override | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        found.append(f"{text.encode(errors='replace').decode()}: holds bytes that are no UTF-8 text")
+        lines.append(f"{text.encode(errors='replace').decode()}: holds bytes that are no UTF-8 text")
         return None
     name, equals, value = text.partition("=")
     if not name or (not equals and not text.startswith("~")):
-        found.append(f"{text} is no setting; expected name=value{_near_choice(text)}")
+        lines.append(f"{text} is no setting; expected name=value{_near_choice(text)}")
         return None
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     try:
@@ -115,9 +115,9 @@ def _parsed(text: str, found: list[str]) -> Override | None:
     try:
         parser.parse_override(quoted)
     except HydraException:
-        found.append(f"{text} cannot be read; expected name=value, as in optim.lr=1e-3")
+        lines.append(f"{text} cannot be read; expected name=value, as in optim.lr=1e-3")
     else:
-        found.append(
+        lines.append(
             f"{text} cannot be read: a value with one of =,:[]{{}}()'\" in it is put in quotes, and the whole in the "
             f"shell's: {_in_shell(quoted)}"
         )
@@ -143,47 +143,47 @@ def _is_group(override: Override) -> bool:
     return (names or key.startswith("hydra/")) and not isinstance(override.value(), dict)
 
 
-def _choices(override: Override, found: list[str]) -> list[str]:
+def _choices(override: Override, lines: list[str]) -> list[str]:
     """The overrides of a group, one for each name that it is given; for a name that is unknown, one that is like it."""
     group, key = override.key_or_group, override.get_key_element()
     if override.is_delete():
-        found.append(f"{override.input_line} takes away what every run has; choose another with {group}=")
+        lines.append(f"{override.input_line} takes away what every run has; choose another with {group}=")
         return []
     if override.is_sweep_override():
-        given = list(sweep_values.given_texts(override)) if override.is_discrete_sweep() else []
+        chosen = list(sweep_values.given_texts(override)) if override.is_discrete_sweep() else []
     else:
-        given = [override.get_value_element_as_str()]
+        chosen = [override.get_value_element_as_str()]
     if group == "experiment" and not key.startswith("+"):
-        found.append(f"{key}={','.join(given)}: an experiment is added: type +{key}={','.join(given)}")
+        lines.append(f"{key}={','.join(chosen)}: an experiment is added: type +{key}={','.join(chosen)}")
         key = f"+{key}"
-    known = (
+    allowed = (
         choices.allowed(group) if (CONF / group).is_dir() and group not in ("hydra/launcher", "hydra/sweeper") else None
     )
     names = []
-    for name in given:
-        close = difflib.get_close_matches(name, known or [], n=1)
-        if known is None or name in known:
+    for name in chosen:
+        close = difflib.get_close_matches(name, allowed or [], n=1)
+        if allowed is None or name in allowed:
             names.append(name)
             continue
         hint = f"; did you mean {close[0]}?" if close else ""
         shown = (
-            ", ".join(known)
+            ", ".join(allowed)
             if group != "tuned"
             else "<scale>/<task>/<optim>, the rows of conf/tuned/<scale>/<task>.yaml"
         )
-        found.append(f"{group}={name} is unknown; known: {shown}{hint}")
+        lines.append(f"{group}={name} is unknown; known: {shown}{hint}")
         names += close if group != "experiment" else []
     return [f"{key}={name}" for name in names]
 
 
-def _composed(groups: Sequence[str], found: list[str]) -> DictConfig | None:
+def _composed(groups: Sequence[str], lines: list[str]) -> DictConfig | None:
     """The config of these choices; those that it does not compose with are named and left out."""
     left = list(groups)
     while True:
         try:
             return compose("config", overrides=left, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
-            found.append(unknown_settings.one_line(error))
+            lines.append(unknown_settings.one_line(error))
         if not left:
             return None
         for text in reversed(left):  # the one that it goes without, else one after the other
@@ -195,23 +195,23 @@ def _composed(groups: Sequence[str], found: list[str]) -> DictConfig | None:
         left.pop()
 
 
-def _apply(override: Override, cfg: DictConfig, found: list[str], broken: Sequence[str]) -> None:
+def _apply(override: Override, cfg: DictConfig, lines: list[str], broken: Sequence[str]) -> None:
     """Set a value in a config, or say why it cannot be."""
     key = override.key_or_group
     if key in CHOSEN_BY_NAME:
-        found.append(
+        lines.append(
             f"{override.input_line} is not for the command line: {CHOSEN_BY_NAME[key]} with a known name sets it"
         )
         return
-    wrong = _always_there(override, cfg) if override.is_delete() else _mistyped(override, cfg) or _added(override, cfg)
-    if wrong:
-        found.append(wrong)
+    reason = _always_there(override, cfg) if override.is_delete() else _mistyped(override, cfg) or _added(override, cfg)
+    if reason:
+        lines.append(reason)
         return
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
     except (HydraException, OmegaConfBaseException, AssertionError, TypeError, ValueError) as error:
         if not any(key.startswith(f"{group}.") for group in (*broken, *(_below(broken)))):
-            found.append(unknown_settings.unapplied(override, cfg, error))
+            lines.append(unknown_settings.unapplied(override, cfg, error))
 
 
 def _below(broken: Sequence[str]) -> list[str]:
@@ -268,12 +268,12 @@ def _added(override: Override, cfg: DictConfig) -> str | None:
         if not isinstance(node, DictConfig) or not _of_schema(node):
             return None
         if name not in node:
-            known = sorted(str(key) for key in node if key != "hydra")
+            siblings = sorted(str(key) for key in node if key != "hydra")
             key, above = ".".join(parts[: index + 1]), ".".join(parts[:index])
             if also := unknown_settings.ALSO_CALLED.get(override.key_or_group) or unknown_settings.elsewhere(name, cfg):
                 return unknown_settings.called(key, also, cfg)
             below = f" below {above}" if above else ""
-            return f"{key} is unknown; known{below}: {', '.join(known)}{near(name, known)}"
+            return f"{key} is unknown; known{below}: {', '.join(siblings)}{near(name, siblings)}"
         node = node._get_node(name)
     return None
 
@@ -302,39 +302,39 @@ def _is_experiment(cfg: DictConfig) -> bool:
 
 def _protocol(cfg: DictConfig, parsed: Sequence[Override]) -> list[str]:
     """Settings of Hydra's that its plugins would take without a look."""
-    found = []
+    lines = []
     launcher, sweeper = cfg.hydra.launcher, cfg.hydra.sweeper
     jobs = launcher.get("n_jobs")
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs == 0):
-        found.append(f"hydra.launcher.n_jobs={jobs} must be a whole number of runs at a time, or -1 for one a core")
+        lines.append(f"hydra.launcher.n_jobs={jobs} must be a whole number of runs at a time, or -1 for one a core")
     if str(sweeper.get("_target_", "")).endswith("TuningSweeper"):
         tuning = importlib.import_module("hydra_plugins.tuning")
-        found += filter(None, map(tuning.set_by_protocol, parsed))
-        found += tuning.protocol_problems(OmegaConf.to_container(sweeper, resolve=True), cfg.scale.name)
-    return found
+        lines += filter(None, map(tuning.set_by_protocol, parsed))
+        lines += tuning.protocol_problems(OmegaConf.to_container(sweeper, resolve=True), cfg.scale.name)
+    return lines
 
 
-def _problems(cfg: DictConfig, given: set[str]) -> list[str]:
+def _problems(cfg: DictConfig, typed_keys: set[str]) -> list[str]:
     """Values that cannot be, and typed ones that come to nothing."""
     plain = cfg.copy()
     OmegaConf.set_struct(plain, False)
     task = plain.pop("hydra").runtime.choices.get("task")
-    found = validation.problems(plain, task, sorted(given))
-    if not found:
+    lines = validation.problems(plain, task, sorted(typed_keys))
+    if not lines:
         warned = validation.warnings(plain)
-        found += [line for line in warned if line.partition("=")[0] in given]
+        lines += [line for line in warned if line.partition("=")[0] in typed_keys]
     name = plain.schedule.name
     for key, shapes in (("cooldown_steps", ("constant", "rsqrt")), ("timescale", ("rsqrt",))):
-        if f"schedule.{key}" in given and name not in shapes and plain.schedule[key]:
+        if f"schedule.{key}" in typed_keys and name not in shapes and plain.schedule[key]:
             said = f"schedule.{key}={plain.schedule[key]} has no effect with schedule={name}"
-            found.append(f"{said}; it is for {' and '.join(shapes)}")
-    if "model.name" in given and plain.task.recipe in (
+            lines.append(f"{said}; it is for {' and '.join(shapes)}")
+    if "model.name" in typed_keys and plain.task.recipe in (
         "contrastive.recipe",
         "diffusion.class_conditional",
         "diffusion.text_to_image",
     ):
-        found.append(f"model.name={plain.model.name} has no effect: task={plain.task.name} is built from model.args")
-    return found
+        lines.append(f"model.name={plain.model.name} has no effect: task={plain.task.name} is built from model.args")
+    return lines
 
 
 def expanded(argument: str) -> str:
@@ -356,8 +356,8 @@ def ordered(arguments: Sequence[str]) -> list[str]:
     return [text for text in arguments if text not in overrides] + overrides
 
 
-def plan(arguments: Sequence[str], found: list[str]) -> tuple[list[str], bool]:
-    """The arguments without `plan=`, and whether it was true; what it cannot be is added to `found`."""
-    given = [text.partition("=")[2].lower() for text in arguments if re.match(r"\+{0,2}plan=", text)]
-    found += [f"plan={value} must be true or false" for value in given if value not in ("true", "false")]
-    return [text for text in arguments if not re.match(r"\+{0,2}plan=", text)], given[-1:] == ["true"]
+def plan(arguments: Sequence[str], lines: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `plan=`, and whether it was true; what it cannot be is added to `lines`."""
+    values = [text.partition("=")[2].lower() for text in arguments if re.match(r"\+{0,2}plan=", text)]
+    lines += [f"plan={value} must be true or false" for value in values if value not in ("true", "false")]
+    return [text for text in arguments if not re.match(r"\+{0,2}plan=", text)], values[-1:] == ["true"]

@@ -33,12 +33,12 @@ def options(module: str) -> dict[str, Option]:
     arguments = _load(module).args
     positional = [*arguments.posonlyargs, *arguments.args]
     without = len(positional) - len(arguments.defaults)
-    found = {}
+    parameters = {}
     for number, argument in enumerate(positional):
-        found[argument.arg] = Option(_kinds(argument.annotation), number < without)
+        parameters[argument.arg] = Option(_kinds(argument.annotation), number < without)
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        found[argument.arg] = Option(_kinds(argument.annotation), default is None)
-    return found
+        parameters[argument.arg] = Option(_kinds(argument.annotation), default is None)
+    return parameters
 
 
 def holds(module: str) -> str:
@@ -63,7 +63,7 @@ def learns_from(recipe: str) -> str:
             text = _constant(node.body, "learns_from")
             if text is not None:
                 return text
-    raise ConfigError(f"task.recipe={recipe} is no recipe; known: {', '.join(_known('recipes', 'class Recipe'))}")
+    raise ConfigError(f"task.recipe={recipe} is no recipe; known: {', '.join(_modules('recipes', 'class Recipe'))}")
 
 
 def _constant(body: list[ast.stmt], name: str) -> str | None:
@@ -77,7 +77,7 @@ def _load(module: str) -> ast.FunctionDef:
     for node in _source("recipes.data", module, "data.module").body:
         if isinstance(node, ast.FunctionDef) and node.name == "load":
             return node
-    raise ConfigError(f"data.module={module} loads no data; known: {', '.join(_known('recipes.data', 'def load('))}")
+    raise ConfigError(f"data.module={module} loads no data; known: {', '.join(_modules('recipes.data', 'def load('))}")
 
 
 @cache
@@ -86,7 +86,7 @@ def _source(package: str, name: str, key: str) -> ast.Module:
     path = _folder(package).joinpath(*parts).with_suffix(".py")
     if not all(part.isidentifier() for part in parts) or not path.is_file():
         start = "def load(" if package == "recipes.data" else "class Recipe"
-        raise ConfigError(f"{key}={name} is unknown; known: {', '.join(_known(package, start))}")
+        raise ConfigError(f"{key}={name} is unknown; known: {', '.join(_modules(package, start))}")
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -94,11 +94,11 @@ def _folder(package: str) -> Path:
     return Path(__file__).parents[2].joinpath(*package.split("."))
 
 
-def _known(package: str, start: str) -> list[str]:
+def _modules(package: str, start: str) -> list[str]:
     """The modules of a package with a line that starts so, by their names in it."""
     folder = _folder(package)
-    found = (path for path in folder.rglob("*.py") if f"\n{start}" in path.read_text(encoding="utf-8"))
-    names = (".".join(path.relative_to(folder).with_suffix("").parts) for path in found)
+    files = (path for path in folder.rglob("*.py") if f"\n{start}" in path.read_text(encoding="utf-8"))
+    names = (".".join(path.relative_to(folder).with_suffix("").parts) for path in files)
     return sorted(name for name in names if name != "protocol")
 
 

@@ -76,9 +76,9 @@ def resolve(cfg: DictConfig, overrides: Sequence[str] | None = None) -> None:
     Raises:
         ConfigError: something else was typed, or the data are not what they have to be.
     """
-    changed, found = _settled(cfg, overrides)
-    if found:
-        raise ConfigError("; ".join(found))
+    changed, contradictions = _settled(cfg, overrides)
+    if contradictions:
+        raise ConfigError("; ".join(contradictions))
     shown = []
     for derived in changed:
         OmegaConf.update(cfg, derived.key, derived.value, force_add=True)
@@ -103,8 +103,8 @@ def _typed_in(overrides: Sequence[str] | None) -> Sequence[str] | None:
     from hydra.core.hydra_config import HydraConfig
 
     if overrides is None and HydraConfig.initialized():
-        known: list[str] = list(HydraConfig.get().overrides.task)
-        return known
+        typed: list[str] = list(HydraConfig.get().overrides.task)
+        return typed
     return overrides
 
 
@@ -114,30 +114,30 @@ def _settled(cfg: DictConfig, overrides: Sequence[str] | None) -> tuple[list[Der
     if cfg.data.module not in OWN or path is None or not Path(path).expanduser().exists():
         return [], []
     typed = Typed(cfg, _typed_in(overrides))
-    changed, found = [], []
+    changed, contradictions = [], []
     for derived in _derived(cfg, typed):
         now = OmegaConf.select(cfg, derived.key)
         if now == derived.value or (OmegaConf.is_config(now) and OmegaConf.to_container(now) == derived.value):
             continue
         if typed(derived.key):
             value = "null" if derived.value is None else str(derived.value).lower()
-            wrong = "null" if now is None else str(now).lower()
-            found.append(f"{derived.key}={wrong}: {derived.why}: set {derived.key}={value}, or leave it out")
+            current = "null" if now is None else str(now).lower()
+            contradictions.append(f"{derived.key}={current}: {derived.why}: set {derived.key}={value}, or leave it out")
         else:
             changed.append(derived)
-    return changed, found
+    return changed, contradictions
 
 
 def _derived(cfg: DictConfig, typed: Typed) -> list[Derived]:
-    found: list[Derived] = []
+    settings: list[Derived] = []
     try:
         for derived in FAMILIES.get(cfg.task.recipe, _nothing)(cfg, typed):
-            found.append(derived)
+            settings.append(derived)
     except ConfigError:
         raise
     except (OmegaConfBaseException, AttributeError, TypeError, ValueError):
         pass  # a setting is missing or of another type, which the recipe and recipes/settings/validation.py name
-    return found
+    return settings
 
 
 def superfluous(cfg: DictConfig, overrides: Sequence[str] | None) -> list[str]:
@@ -208,11 +208,11 @@ def _own_judge(cfg: DictConfig, judge: str) -> str:
     """The command of a classification run on the same pictures at the same size."""
     side = int(cfg.model.args.unet.size)
     options = _options(cfg) | ({"size": side} if "size" in cfg.data.options else {})
-    own = {"data": cfg.data.name, "data.path": schema.quoted(str(cfg.data.path))}
-    own |= {f"+data.options.{name}": schema.literal(value) for name, value in sorted(options.items())}
-    own |= {"model.args.img_size": str(side), "model.args.patch_size": str(max(1, side // 4))}
-    words = [word for word in shlex.split(judge.removeprefix(schema.RUN)) if word.partition("=")[0] not in own]
-    return schema.RUN + shlex.join([*words, *(f"{key}={value}" for key, value in own.items())])
+    settings = {"data": cfg.data.name, "data.path": schema.quoted(str(cfg.data.path))}
+    settings |= {f"+data.options.{name}": schema.literal(value) for name, value in sorted(options.items())}
+    settings |= {"model.args.img_size": str(side), "model.args.patch_size": str(max(1, side // 4))}
+    words = [word for word in shlex.split(judge.removeprefix(schema.RUN)) if word.partition("=")[0] not in settings]
+    return schema.RUN + shlex.join([*words, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def _contrastive(cfg: DictConfig, typed: Typed) -> Iterator[Derived]:

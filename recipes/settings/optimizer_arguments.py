@@ -59,22 +59,22 @@ def arguments(target: str) -> Arguments | None:
     module, _, name = target.rpartition(".")
     if not module:
         raise NotAnOptimizerError("cannot be imported: expected a module and a class, as in torch.optim.AdamW")
-    found = _read(module, name, depth=0)
-    return found if found is not None else _imported(module, name)
+    read = _read(module, name, depth=0)
+    return read if read is not None else _imported(module, name)
 
 
 def _imported(module: str, name: str) -> Arguments | None:
     """The same from the class itself: the last word where the source does not show an optimizer."""
     try:
-        found = getattr(importlib.import_module(module), name)
+        imported = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever the module's own code raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NotAnOptimizerError(f"cannot be imported: {reason}") from None
-    if not isinstance(found, type):
-        raise NotAnOptimizerError(f"is a {type(found).__name__}, not a class")
-    if not any(base.__name__ == BASE and base.__module__.startswith("torch.optim") for base in found.__mro__):
+    if not isinstance(imported, type):
+        raise NotAnOptimizerError(f"is a {type(imported).__name__}, not a class")
+    if not any(base.__name__ == BASE and base.__module__.startswith("torch.optim") for base in imported.__mro__):
         raise NotAnOptimizerError("is not a torch.optim.Optimizer")
-    taken = inspect.signature(found).parameters.values()
+    taken = inspect.signature(imported).parameters.values()
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in taken):
         return None
     return {p.name: Argument(str(p.annotation), None if p.default is p.empty else p.default) for p in taken}
@@ -116,12 +116,12 @@ def _file(module: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _arguments(given: ast.arguments) -> Arguments | None:
-    if given.vararg is not None or given.kwarg is not None:
+def _arguments(signature: ast.arguments) -> Arguments | None:
+    if signature.vararg is not None or signature.kwarg is not None:
         return None
-    names = [*given.posonlyargs, *given.args][1:]
-    defaults: list[ast.expr | None] = [None] * (len(names) - len(given.defaults)) + list(given.defaults)
-    pairs = [*zip(names, defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    names = [*signature.posonlyargs, *signature.args][1:]
+    defaults: list[ast.expr | None] = [None] * (len(names) - len(signature.defaults)) + list(signature.defaults)
+    pairs = [*zip(names, defaults, strict=True), *zip(signature.kwonlyargs, signature.kw_defaults, strict=True)]
     return {
         argument.arg: Argument(ast.unparse(argument.annotation) if argument.annotation else "", _constant(default))
         for argument, default in pairs
@@ -144,27 +144,27 @@ def problems(optim: object) -> list[str]:
     """What is wrong with an optimizer's settings, a line each; `optim` is the config's node as plain values."""
     if not isinstance(optim, dict):
         return [f"optim={optim} must be the name of a file in conf/optim"]
-    found = []
+    lines = []
     for key in ("lr", "weight_decay"):
         if not is_number(optim.get(key)) or optim[key] < 0:
-            found.append(f"optim.{key}={typed(optim.get(key))} must be a finite number of at least 0")
+            lines.append(f"optim.{key}={typed(optim.get(key))} must be a finite number of at least 0")
     if optim.get("_partial_") is not True:
         partial = typed(optim.get("_partial_"))
-        found.append(f"optim._partial_={partial} must be true: the class waits for the parameters")
+        lines.append(f"optim._partial_={partial} must be true: the class waits for the parameters")
     try:
         taken = arguments(str(optim.get("_target_")))
     except NotAnOptimizerError as error:
-        return [*found, f"optim={optim.get('name')}: _target_={optim.get('_target_')} {error}"]
+        return [*lines, f"optim={optim.get('name')}: _target_={optim.get('_target_')} {error}"]
     for name, value in optim.items():
         if name in (*DESCRIPTION, *HYDRA_KEYS, "lr", "weight_decay") or taken is None:
             continue
         if name not in taken or name == "params":
-            allowed = [known for known in taken if known != "params"]
+            allowed = [argument for argument in taken if argument != "params"]
             hint = f"; did you mean {SYNONYMS[name]}?" if SYNONYMS.get(name) in allowed else near(name, allowed)
-            found.append(f"optim={optim.get('name')} has no argument {name}; it takes {', '.join(allowed)}{hint}")
+            lines.append(f"optim={optim.get('name')} has no argument {name}; it takes {', '.join(allowed)}{hint}")
         elif expected := _expected(name, value, taken[name]):
-            found.append(f"optim.{name}={typed(value)} must be {expected}")
-    return found
+            lines.append(f"optim.{name}={typed(value)} must be {expected}")
+    return lines
 
 
 def _expected(name: str, value: Any, argument: Argument) -> str | None:
@@ -204,7 +204,7 @@ def unknown_argument(override: Override, optim: DictConfig) -> str:
         taken = None
     if taken is None or (name in taken and name != "params"):
         return f"{key} is not set by optim={optim.name}; to add it: +{override.input_line}"
-    allowed = [known for known in taken if known != "params"]
+    allowed = [argument for argument in taken if argument != "params"]
     also = SYNONYMS.get(name)
     hint = f"; did you mean optim.{also}?" if also in allowed else near(name, allowed)
     return f"{key} is unknown; optim={optim.name} takes {', '.join(allowed)}{hint}"

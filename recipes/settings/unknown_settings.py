@@ -54,19 +54,19 @@ def one_line(error: BaseException) -> str:
         return "hydra/launcher=slurm needs the slurm extra: pip install '.[slurm]'"
     if unknown := re.search(r"Could not (?:find|load) '([\w@./]+)/([^/']+)'", text):
         group, name = unknown.groups()
-        known = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        names = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
         if group.startswith("setting/"):
-            known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-            return f"task={name} has no setting at scale={group.split('/')[1]}; tasks that have: {', '.join(known)}"
-        return f"{group}={name} is unknown; known: {', '.join(known)}{near(name, known)}"
+            names = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            return f"task={name} has no setting at scale={group.split('/')[1]}; tasks that have: {', '.join(names)}"
+        return f"{group}={name} is unknown; known: {', '.join(names)}{near(name, names)}"
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         if text.startswith("Could not override") and isinstance(cause.parent_node, DictConfig):
-            known = sorted(str(key) for key in cause.parent_node if key != "hydra")
+            names = sorted(str(key) for key in cause.parent_node if key != "hydra")
             below = f" below {parent}" if (parent := str(cause.full_key).rpartition(".")[0]) else ""
             return (
-                f"{cause.full_key} is unknown; known{below}: {', '.join(known) or 'none'}"
-                f"{_adding(cause.parent_node, text)}{near(str(cause.key), known)}"
+                f"{cause.full_key} is unknown; known{below}: {', '.join(names) or 'none'}"
+                f"{_adding(cause.parent_node, text)}{near(str(cause.key), names)}"
             )
         text = f"{text}: {str(cause).splitlines()[0]}"
     return " ".join(text.split())
@@ -90,16 +90,16 @@ def unapplied(override: Override, cfg: DictConfig, error: Exception) -> str:
     parent = OmegaConf.select(cfg, above, default=None) if above else cfg
     if above == "optim" and isinstance(parent, DictConfig):
         return optimizer_arguments.unknown_argument(override, parent)
-    known = sorted(str(k) for k in parent if k != "hydra") if isinstance(parent, DictConfig) else []
+    siblings = sorted(str(k) for k in parent if k != "hydra") if isinstance(parent, DictConfig) else []
     if isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict and not override.is_add():
         adding = f"; to add it: +{override.input_line}"
     else:
         adding = ""
     if also := ALSO_CALLED.get(key) or elsewhere(name, cfg):
         return called(key, also, cfg)
-    hint = near(name, known)
-    below = f" below {above}" if above and known else ""
-    return f"{key} is unknown; known{below}: {', '.join(known) or 'none'}{adding}{hint}"
+    hint = near(name, siblings)
+    below = f" below {above}" if above and siblings else ""
+    return f"{key} is unknown; known{below}: {', '.join(siblings) or 'none'}{adding}{hint}"
 
 
 def called(key: str, also: str, cfg: DictConfig) -> str:

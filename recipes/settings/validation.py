@@ -69,8 +69,8 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: with a line for each.
     """
-    if found := problems(cfg):
-        raise ConfigError("\n".join(found))
+    if lines := problems(cfg):
+        raise ConfigError("\n".join(lines))
 
 
 def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | None = None) -> list[str]:
@@ -81,29 +81,29 @@ def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | No
         task: the file in conf/task that was chosen, where task.name may say otherwise.
         typed: the settings that the command names, where that is known.
     """
-    found: list[str] = []
-    values = _readable(cfg, found)
+    lines: list[str] = []
+    values = _readable(cfg, lines)
     for part in (_ranges, _names, _schedule, _optimizer, _together, _places):
-        found += part(values)
-    return [*found, *_model(values, task or str(values.get("task.name"))), *_data(cfg, typed)]
+        lines += part(values)
+    return [*lines, *_model(values, task or str(values.get("task.name"))), *_data(cfg, typed)]
 
 
 def warnings(cfg: DictConfig) -> list[str]:
     """What will spoil the result though it can be run: said before the run begins."""
     steps, warmup, cooldown = int(cfg.steps), int(cfg.schedule.warmup_steps), int(cfg.schedule.cooldown_steps)
-    found = []
+    lines = []
     if warmup > steps:
-        found.append(
+        lines.append(
             f"schedule.warmup_steps={warmup} is longer than the run of {steps} steps: it never reaches optim.lr"
         )
     if cooldown > max(steps - warmup, 0) and cfg.schedule.name in schedule.WITH_COOLDOWN:
         left = max(steps - warmup, 0)
-        found.append(f"schedule.cooldown_steps={cooldown} is longer than the {left} steps after the warm-up")
-    return found
+        lines.append(f"schedule.cooldown_steps={cooldown} is longer than the {left} steps after the warm-up")
+    return lines
 
 
-def _readable(cfg: DictConfig, found: list[str]) -> dict[str, Any]:
-    """Plain values by dotted key down to the open nodes; what cannot be read is added to `found` and left out."""
+def _readable(cfg: DictConfig, lines: list[str]) -> dict[str, Any]:
+    """Plain values by dotted key down to the open nodes; what cannot be read is added to `lines` and left out."""
     values: dict[str, Any] = {}
 
     def walk(node: DictConfig, above: str) -> None:
@@ -116,44 +116,44 @@ def _readable(cfg: DictConfig, found: list[str]) -> dict[str, Any]:
                     continue
                 values[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             except OmegaConfBaseException as error:
-                found.append(f"{key} has no value that can be read: {str(error).splitlines()[0]}")
+                lines.append(f"{key} has no value that can be read: {str(error).splitlines()[0]}")
 
     walk(cfg, "")
     return values
 
 
 def _ranges(values: Mapping[str, Any]) -> list[str]:
-    found = []
+    lines = []
     for key, (least, most) in WHOLE.items():
         value = values.get(key, least)
         if value is None and key == "scale.threads":
             continue
         if not least <= value <= most:
             limit = f"at least {least}" if value < least else f"at most {most}"
-            found.append(f"{key}={value} must be {limit}")
-    for key, known in ONE_OF.items():
-        value = values.get(key, known[0])
-        if value not in known:
-            found.append(f"{key}={value} is unknown; known: {', '.join(known)}{near(str(value), known)}")
+            lines.append(f"{key}={value} must be {limit}")
+    for key, allowed in ONE_OF.items():
+        value = values.get(key, allowed[0])
+        if value not in allowed:
+            lines.append(f"{key}={value} is unknown; known: {', '.join(allowed)}{near(str(value), allowed)}")
     mixup, clip, ema = (values.get(key) for key in ("augment.mixup", "clip_norm", "ema_decay"))
     if mixup is not None and not 0 <= mixup < math.inf:
-        found.append(f"augment.mixup={mixup} must be at least 0 and finite")
+        lines.append(f"augment.mixup={mixup} must be at least 0 and finite")
     if clip is not None and not 0 < clip < math.inf:
-        found.append(f"clip_norm={clip} must be above 0, or null for no clipping")
+        lines.append(f"clip_norm={clip} must be above 0, or null for no clipping")
     if ema is not None and not 0 < ema < 1:
-        found.append(f"ema_decay={ema} must lie between 0 and 1, or be null for no averaging")
+        lines.append(f"ema_decay={ema} must lie between 0 and 1, or be null for no averaging")
     final = values.get("schedule.final_factor", 0.0)
     if not 0 <= final <= 1:
-        found.append(f"schedule.final_factor={final} must lie in [0, 1]")
+        lines.append(f"schedule.final_factor={final} must lie in [0, 1]")
     try:
         parse_bytes(values.get("device_memory", "1GiB"))
     except ConfigError as error:
-        found.append(str(error))
-    return found
+        lines.append(str(error))
+    return lines
 
 
 def _names(values: Mapping[str, Any]) -> list[str]:
-    found = []
+    lines = []
     optim = values.get("optim")
     names = {"task.name": values.get("task.name"), "optim.name": optim.get("name") if isinstance(optim, dict) else None}
     for key in FOLDERS:
@@ -162,21 +162,21 @@ def _names(values: Mapping[str, Any]) -> list[str]:
         try:
             safe_name(names[key], key)
         except ConfigError as error:
-            found.append(str(error))
+            lines.append(str(error))
     if isinstance(optim, dict) and (file := schema.CONF / "optim" / f"{optim.get('name')}.yaml").is_file():
         target = _setting(file).get("_target_")
         others = {_setting(other).get("_target_") for other in file.parent.glob("*.yaml")} - {target}
         if optim.get("_target_") in others:  # its rows would stand in tables under the other's name
-            found.append(f"optim.name={optim['name']} is the name of {target}, not of {optim['_target_']}")
+            lines.append(f"optim.name={optim['name']} is the name of {target}, not of {optim['_target_']}")
     for key in TEXTS:
         value = values.get(key)
         if value is not None and not str(value).strip():
-            found.append(f"{key}= is empty; give it a value, or leave it out")
+            lines.append(f"{key}= is empty; give it a value, or leave it out")
     for key, folder in (("task.recipe", "recipes"), ("data.module", "recipes/data")):
         module = str(values.get(key))
         if not (schema.CONF.parent / folder / f"{module.replace('.', '/')}.py").is_file():
-            found.append(f"{key}={module} is no module in {folder}/")
-    return found
+            lines.append(f"{key}={module} is no module in {folder}/")
+    return lines
 
 
 def _optimizer(values: Mapping[str, Any]) -> list[str]:
@@ -192,19 +192,19 @@ def _schedule(values: Mapping[str, Any]) -> list[str]:
 
 def _model(values: Mapping[str, Any], task: str) -> list[str]:
     """The model's name, and arguments that are not of the kind that the task's own setting has."""
-    found = []
-    name, known = str(values.get("model.name")), model_names.known(str(values.get("task.recipe")))
-    if known is not None and name not in known and name.strip():
-        close = difflib.get_close_matches(name, sorted(known), n=3)
+    lines = []
+    name, models = str(values.get("model.name")), model_names.known(str(values.get("task.recipe")))
+    if models is not None and name not in models and name.strip():
+        close = difflib.get_close_matches(name, sorted(models), n=3)
         library = "timm" if values["task.recipe"] == "classification" else "transformers"
-        found.append(
+        lines.append(
             f"model.name={name} is no model of {library}" + (f"; near it: {', '.join(close)}" if close else "")
         )
     setting = schema.CONF / "setting" / str(values.get("scale.name")) / f"{task}.yaml"
     if setting.is_file() and isinstance(values.get("model.args"), dict):
         example = _setting(setting).get("model", {}).get("args", {})
-        found += _unlike(values["model.args"], example, "model.args")
-    return found
+        lines += _unlike(values["model.args"], example, "model.args")
+    return lines
 
 
 @cache
@@ -264,20 +264,20 @@ def _together(values: Mapping[str, Any]) -> list[str]:
 
 def _places(values: Mapping[str, Any]) -> list[str]:
     """Where is written to and what weights are taken from."""
-    found = []
+    lines = []
     folder = Path(str(values.get("output_dir") or "."))
     if not values.get("dry_run"):
         reason = _unwritable(folder)
         if reason:
-            found.append(f"output_dir={str(folder)[:200]}: cannot write {reason}; choose another with output_dir=")
+            lines.append(f"output_dir={str(folder)[:200]}: cannot write {reason}; choose another with output_dir=")
     source = values.get("init_from")
     if source is None or not str(source).strip():
-        return found
+        return lines
     try:
         _check_source(str(source), str(values.get("scale.name")))
     except ConfigError as error:
-        found.append(str(error))
-    return found
+        lines.append(str(error))
+    return lines
 
 
 def _unwritable(folder: Path) -> str | None:
@@ -300,8 +300,8 @@ def _check_source(source: str, scale: str) -> None:
             composed = schema.composed(command)
         except Exception as error:  # whatever Hydra says of it
             raise ConfigError(f"init_from={source}: {' '.join(str(error).split())}") from None
-        if found := problems(composed):
-            raise ConfigError(f"init_from={source}: {'; '.join(found)}")
+        if lines := problems(composed):
+            raise ConfigError(f"init_from={source}: {'; '.join(lines)}")
         return
     try:
         there = Path(source).exists()

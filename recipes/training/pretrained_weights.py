@@ -74,7 +74,7 @@ def in_folder(folder: Path) -> dict[str, torch.Tensor] | None:
     Raises:
         ConfigError: a file is damaged.
     """
-    files = next((found for pattern in PATTERNS if (found := sorted(folder.glob(pattern)))), [])
+    files = next((matches for pattern in PATTERNS if (matches := sorted(folder.glob(pattern)))), [])
     weights: dict[str, torch.Tensor] = {}
     for file in files:
         try:

@@ -155,8 +155,8 @@ def estimate(
         flops_per_example_forward=forward,
         flops_per_step=both * global_batch,
     )
-    known = [(name, state) for name, state in states.items() if isinstance(state, int)]
-    devices = {name: devices_needed(footprint, state, global_batch, device_memory) for name, state in known}
+    known_states = [(name, state) for name, state in states.items() if isinstance(state, int)]
+    devices = {name: devices_needed(footprint, state, global_batch, device_memory) for name, state in known_states}
     return DryRun(footprint, devices, global_batch, steps, device_memory, autocast_dtype)
 
 
