@@ -70,7 +70,7 @@ class Recipe(protocol.Recipe):
         self.shape = (args["unet"]["image_channels"], args["unet"]["size"], args["unet"]["size"])
         if args["judge"].startswith(RUN) and args["judge"] != args.get("scorer"):  # else a LiT run, which has both
             feature_extractors.check_run(args["judge"], cfg.scale.name, self.shape)
-        self.judge: feature_extractors.Judge | None = None
+        self.judge: feature_extractors.FeatureExtractor | None = None
         self.reference: tuple[Tensor, Tensor] | None = None
         self.trained: weakref.ref[nn.Module] | None = None
 
@@ -88,7 +88,7 @@ class Recipe(protocol.Recipe):
         self.judged_by(feature_extractors.judge(self.cfg, self.args["judge"]))
         return {name: each if name == TRAIN else self.evaluated(name, each) for name, each in rows.items()}
 
-    def judged_by(self, judge: feature_extractors.Judge) -> None:
+    def judged_by(self, judge: feature_extractors.FeatureExtractor) -> None:
         """Take a judge, and the reference's statistics by its features where there are such.
 
         Raises:

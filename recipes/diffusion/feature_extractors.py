@@ -24,7 +24,7 @@ WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity publi
 
 
 @dataclass(frozen=True)
-class Judge:
+class FeatureExtractor:
     """A network in evaluation mode.
 
     Attributes:
@@ -62,7 +62,7 @@ class Judge:
             ) from None
 
 
-def judge(cfg: DictConfig, name: str) -> Judge:
+def judge(cfg: DictConfig, name: str) -> FeatureExtractor:
     """The judge that model.args.judge names.
 
     Args:
@@ -138,7 +138,7 @@ def same_data(config: DictConfig, other: DictConfig) -> bool:
     return bool(one == two)
 
 
-def _classifier(cfg: DictConfig, folder: Path) -> Judge:
+def _classifier(cfg: DictConfig, folder: Path) -> FeatureExtractor:
     config, model = trained(folder)
     if config.task.recipe != "classification":
         raise ConfigError(f"model.args.judge={folder} is a run of {config.task.name}, expected a classifier")
@@ -146,17 +146,17 @@ def _classifier(cfg: DictConfig, folder: Path) -> Judge:
     return _judge_of(model, knows=same_data(config, cfg))
 
 
-def _judge_of(model: nn.Module, *, knows: bool) -> Judge:
+def _judge_of(model: nn.Module, *, knows: bool) -> FeatureExtractor:
     timm_model: Any = model
 
     def look(images: Tensor) -> tuple[Tensor, Tensor | None]:
         features = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
         return features, timm_model.get_classifier()(features) if knows else None
 
-    return Judge("frechet_own_features", model, look, fingerprint(model))
+    return FeatureExtractor("frechet_own_features", model, look, fingerprint(model))
 
 
-def _inception(weights: Path | None) -> Judge:
+def _inception(weights: Path | None) -> FeatureExtractor:
     """The network that FIDs are computed with: TensorFlow's Inception of 2015 and its way of resizing."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -182,7 +182,7 @@ def _inception(weights: Path | None) -> Judge:
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return network(pixels.expand(-1, 3, -1, -1))[0], None
 
-    return Judge("fid", network, look, fingerprint(network))
+    return FeatureExtractor("fid", network, look, fingerprint(network))
 
 
 def fitted(images: Tensor, size: int) -> Tensor:

@@ -100,13 +100,13 @@ class OwnLit:
 
         return Scorer("lit_score", self.encoder, score, self.fingerprint)
 
-    def judge(self) -> feature_extractors.Judge:
+    def judge(self) -> feature_extractors.FeatureExtractor:
         """The locked image tower's features."""
 
         def look(images: Tensor) -> tuple[Tensor, None]:
             return self._on(images).features(self._fitted(images)), None
 
-        return feature_extractors.Judge("frechet_own_features", self.towers, look, self.fingerprint)
+        return feature_extractors.FeatureExtractor("frechet_own_features", self.towers, look, self.fingerprint)
 
     def _fitted(self, images: Tensor) -> Tensor:
         return feature_extractors.fitted(images, int(self.config.model.args.image.args.img_size))
