@@ -1,14 +1,20 @@
-"""What data sets and recipes declare, read from their source.
+"""What data sets and recipes declare, read from their source, and what of a config does not fit it.
 
 Importing the modules takes seconds (torch, timm, transformers); a command's mistakes are answered before that.
 """
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from recipes.errors import ConfigError
+
+# Types of options that are checked, by their names in an annotation, and what errors call them.
+PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "null"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,58 @@ def learns_from(recipe: str) -> str:
             if text is not None:
                 return text
     raise ConfigError(f"task.recipe={recipe} is no recipe; known: {', '.join(_modules('recipes', 'class Recipe'))}")
+
+
+def place(data: DictConfig) -> dict[str, str]:
+    """Where the data are: a local folder goes before the hub's name that a data set's file may carry."""
+    return next(({key: data[key]} for key in ("path", "hub") if data[key] is not None), {})
+
+
+def place_problems(data: DictConfig) -> list[str]:
+    """A place that is not given or not there."""
+    try:
+        if "path" not in options(data.module):
+            return []
+    except ConfigError:  # said already
+        return []
+    if data.path is not None:
+        if not Path(data.path).expanduser().exists():
+            return [f"data.path={data.path} does not exist: set data.path to where the data of data={data.name} are"]
+    elif data.hub is None:
+        return [f"data={data.name} needs data.path=, a file or folder, or data.hub=, a name on the Hugging Face hub"]
+    return []
+
+
+def option_problems(data: DictConfig, dropped: Sequence[str] = ()) -> list[str]:
+    """Options that the data set does not take, does not get, or gets with another type; none of those dropped."""
+    try:
+        takes = options(data.module)
+    except ConfigError as error:
+        return [str(error)]
+    lines = [
+        f"data={data.name} takes no data.{key}; data=text reads texts of your own, data=imagenet images"
+        for key in place(data)
+        if key not in takes
+    ]
+    declared = {name: taken for name, taken in takes.items() if name not in ("path", "hub")}
+    names = ", ".join(declared) or "none"
+    for name in data.options:
+        if name not in declared and name not in dropped:
+            lines.append(f"data={data.name}: data.options.{name} is unknown; known: {names}")
+    for name, taken in declared.items():
+        if name not in data.options:
+            if taken.required:
+                lines.append(
+                    f"data={data.name} needs data.options.{name}, which the setting of this task does not have; its "
+                    f"options: {names}"
+                )
+            continue
+        value, kinds = data.options[name], taken.kinds
+        kind = "None" if value is None else type(value).__name__
+        if set(kinds) <= set(PLAIN) and kind not in kinds and not ("float" in kinds and kind == "int"):
+            expected = " or ".join(PLAIN[each] for each in kinds)
+            lines.append(f"data={data.name}: data.options.{name}={value} must be {expected}")
+    return lines
 
 
 def _constant(body: list[ast.stmt], name: str) -> str | None:

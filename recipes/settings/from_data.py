@@ -91,7 +91,45 @@ def resolve(cfg: DictConfig, overrides: Sequence[str] | None = None) -> None:
         listing.say(f"data.path={cfg.data.path} gives {' '.join(shown)}")
 
 
-def problems(cfg: DictConfig, overrides: Sequence[str] | None = None) -> list[str]:
+def problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
+    """All mistakes in a command's settings of data, each with what to type; most without importing torch.
+
+    A dry run reads no data, so that a place that is not there is none of its mistakes.
+
+    Args:
+        cfg: the composed config.
+        typed: the settings that the command names, or its overrides; None where they are not known.
+    """
+    lines = _family_problems(cfg) + option_problems(cfg, typed)
+    if not cfg.get("dry_run"):
+        lines += declarations.place_problems(cfg.data)
+    return lines or contradictions(cfg, typed)
+
+
+def option_problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
+    """Mistakes in what kind of data a task is given, and in the options of these that were typed."""
+    try:
+        holds, wanted = declarations.holds(cfg.data.module), declarations.learns_from(cfg.task.recipe)
+    except ConfigError as error:
+        return [str(error)]
+    if holds != wanted:
+        return [f"data={cfg.data.name} holds {holds}; task={cfg.task.name} learns from {wanted}"]
+    return declarations.option_problems(cfg.data, superfluous(cfg, typed))
+
+
+def _family_problems(cfg: DictConfig) -> list[str]:
+    """Settings of a family of tasks that do not go together, as far as they can be told without its module."""
+    lines = []
+    shift, side, batch = (OmegaConf.select(cfg, key) for key in ("augment.shift", "model.args.img_size", "batch_size"))
+    embedded_images = cfg.task.recipe == "classification" and cfg.data.module not in OWN
+    if embedded_images and isinstance(side, int) and isinstance(shift, int) and shift > side // 2:
+        lines.append(f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}")
+    if cfg.task.recipe == "contrastive.recipe" and isinstance(batch, int) and batch < 2:
+        lines.append(f"batch_size={batch}: a pair is told from the others of its batch; choose 2 or more")
+    return lines
+
+
+def contradictions(cfg: DictConfig, overrides: Sequence[str] | None = None) -> list[str]:
     """What was typed and contradicts the data, or is wrong with the data, a line each."""
     try:
         return _settled(cfg, overrides)[1]

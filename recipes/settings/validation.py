@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.errors import ConfigError
 from recipes.files import safe_name
-from recipes.settings import model_names, optimizer_arguments, schema
+from recipes.settings import from_data, model_names, optimizer_arguments, schema
 from recipes.settings.arguments import is_number, near, parse_bytes, typed
 from recipes.training import schedule
 
@@ -85,7 +85,7 @@ def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | No
     values = _readable(cfg, lines)
     for part in (_ranges, _names, _schedule, _optimizer, _together, _places):
         lines += part(values)
-    return [*lines, *_model(values, task or str(values.get("task.name"))), *_data(cfg, typed)]
+    return [*lines, *_model(values, task or str(values.get("task.name"))), *from_data.problems(cfg, typed)]
 
 
 def warnings(cfg: DictConfig) -> list[str]:
@@ -312,10 +312,3 @@ def _check_source(source: str, scale: str) -> None:
             f"init_from={source} does not exist; expected a run's folder, a .safetensors file, a folder that "
             "transformers saved, or a name on the hub"
         )
-
-
-def _data(cfg: DictConfig, typed: Sequence[str] | None) -> list[str]:
-    """What the data have to say, where they have a say before they are read."""
-    from recipes import protocol
-
-    return protocol.problems(cfg, typed)

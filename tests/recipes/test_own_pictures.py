@@ -124,10 +124,10 @@ def test_all_that_was_typed_against_the_data_is_named_with_what_to_type(photos: 
         assert f"set {key}=" in str(error.value)
     assert "\n" not in str(error.value)
     cfg = plain(*own(task, photos, *typed))
-    found = from_data.problems(cfg, typed)
+    found = from_data.contradictions(cfg, typed)
     assert len(found) == len(typed)
     # Where the overrides are not known, other values than the files' tell that they were typed.
-    assert len(protocol.problems(cfg)) == {"vit_b16": 2, "unet_64": 0}[task]
+    assert len(from_data.problems(cfg)) == {"vit_b16": 2, "unet_64": 0}[task]
 
 
 def test_what_was_typed_and_fits_stays(photos: Path) -> None:
@@ -177,12 +177,12 @@ def test_mistakes_are_told_from_the_settings_alone(photos: Path, pairs: Path) ->
         (["task=gpt2_small", "data=text", f"data.path={schema.quoted(str(photos))}"], "holds no texts: expected files"),
         (["task=unet_64", "data=imagenet", f"data.path={pairs}"], "has no class folders in train/ and no tables"),
     ):
-        (found,) = protocol.problems(plain(*overrides), overrides)
+        (found,) = from_data.problems(plain(*overrides), overrides)
         assert message in found
     for odd in ("model.args.unet.size=x", "model.args.unet=null", "model.args.unet.classes=[1]", "~model.args.judge"):
-        protocol.problems(plain(*own("unet_64", photos, odd)))  # the recipe says what is wrong with it
+        from_data.problems(plain(*own("unet_64", photos, odd)))  # the recipe says what is wrong with it
     paper = plain("task=lit_b16_b", "scale=paper", "data=glyph_pairs")
-    assert protocol.problems(paper) == []  # its size and tokenizer were not typed
+    assert from_data.problems(paper) == []  # its size and tokenizer were not typed
 
 
 def test_data_that_ship_and_dry_runs_of_absent_data_are_left_alone() -> None:
