@@ -28,12 +28,13 @@ class BareLoop:
     """
 
     def __init__(self, cfg: DictConfig, device: torch.device | None = None) -> None:
+        cfg = prerequisite.resolved(cfg)
         self.cfg, self.recipe, self.device = cfg, protocol.make(cfg), device or torch.device("cpu")
         self.train = self.recipe.examples()["train"]
         seed_all(cfg.seed)
         self.model = self.recipe.model().train()
         if cfg.init_from is not None:  # a locked tower's features may be cached from these weights
-            self.recipe.initialise(self.model, checkpoint.load_weights(prerequisite.source(cfg)))
+            self.recipe.initialise(self.model, checkpoint.load_weights(cfg.init_from))
         self.model.to(self.device)
         groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = build.optimizer_factory(cfg.optim)(groups)

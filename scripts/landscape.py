@@ -64,9 +64,10 @@ def measure(folder: Path, noises: Sequence[float], repeats: int, examples: int) 
     from omegaconf import OmegaConf
 
     from recipes import protocol
+    from recipes.runs import prerequisite
     from recipes.training.checkpoint import load_weights
 
-    cfg: Any = OmegaConf.load(folder / "config.yaml")
+    cfg: Any = prerequisite.resolved(OmegaConf.load(folder / "config.yaml"))  # type: ignore[arg-type]
     cfg.augment = {"name": "none", "shift": 0, "randaugment": None, "mixup": 0.0}
     the_recipe = protocol.make(cfg)
     model = the_recipe.model().eval()

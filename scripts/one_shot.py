@@ -50,7 +50,7 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     from recipes.data.text.tokens import TokenWindows
     from recipes.errors import ConfigError
     from recipes.language.token_targets import NextTokens
-    from recipes.runs import cli
+    from recipes.settings import unknown_settings
     from recipes.training import checkpoint
 
     if not (folder / "config.yaml").is_file():
@@ -61,7 +61,7 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
             raise ConfigError(f"{folder}/config.yaml is not the config of a run ({', '.join(NEEDED)} are needed)")
         made = protocol.make(cfg)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{folder}/config.yaml cannot be read ({cli.one_line(error)})") from None
+        raise ConfigError(f"{folder}/config.yaml cannot be read ({unknown_settings.one_line(error)})") from None
     train: Any = made.examples()["train"] if cfg.task.recipe == "language.language_modelling" else None
     if not isinstance(train, NextTokens):
         raise ConfigError(f"{folder} is a run of task={cfg.task.name}, which does not predict the next token")

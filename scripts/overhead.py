@@ -3,7 +3,7 @@
     python scripts/overhead.py
     python scripts/overhead.py --rounds 31 --block 20 task=resnet50 optim=adamw
 
-One run of the suite (record, clocks, schedule, seeding; no tracker) stops after every block of steps to let a loop of
+One run of the suite (record, timers, schedule, seeding; no tracker) stops after every block of steps to let a loop of
 a dozen lines, without any of it, train a copy of the same model on the same data and device with the same optimizer.
 A block of the suite's is held against the bare ones before and after it, so that a machine that changes its pace
 meanwhile does so for both. Printed are the median of these ratios with the quartiles, and the suite's own steps per
@@ -41,7 +41,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     from recipes.runs.record import Record
     from recipes.training.loop import Trainer
     from recipes.training.run_state import RunState
-    from recipes.training.timers import Clock
+    from recipes.training.timers import PhaseTimer
 
     bare_seconds: list[float] = []
     marks: list[tuple[float, float]] = []  # of each turn: when it began and when it ended
@@ -54,21 +54,19 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
                 if accelerator.device.type != "cpu":  # what it has begun in the background is its own time
                     torch.accelerator.synchronize()
                 began = time.perf_counter()
-                with self.clock.during("turn"):
+                with self.timer.during("turn"):
                     bare_seconds.append(bare.steps(block)[0])
                 marks.append((began, time.perf_counter()))
             return super()._step(step, *arguments)
 
-    state, clock = RunState(), Clock("startup")
-    placed = cfg.copy()  # runs that the recipe needs are still looked for where the user said
-    placed.output_dir = str(folder)
-    record = Record(placed)
+    state, timer = RunState(), PhaseTimer("startup")
+    record = Record(folder / "record", cfg)
     logger = RecordLogger(record, tracker.Silent())
     accelerator = devices.start(cfg)
     bare = BareLoop(cfg, accelerator.device)
     bare.steps(block)  # warms caches and the allocator up, as the suite's first block does
     make_optimizer = build.optimizer_factory(cfg.optim)
-    trainer = TakingTurns(cfg, protocol.make(cfg), make_optimizer, accelerator, logger, record.folder, clock, state)
+    trainer = TakingTurns(cfg, protocol.make(cfg), make_optimizer, accelerator, logger, record.folder, timer, state)
     trainer.train()
     record.close()
     ours = [after[0] - before[1] for before, after in itertools.pairwise(marks)]
@@ -96,9 +94,7 @@ def main() -> int:
         command_line.check(arguments.overrides)
         steps = (rounds + 1) * block + 1  # one block to warm up; the turn after the last needs one step more
         fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
-        cfg = schema.composed([*arguments.overrides, *fixed])
-        if cfg.init_from is not None:
-            cfg.init_from = str(prerequisite.source(cfg))  # made once, where it is not there yet
+        cfg = prerequisite.resolved(schema.composed([*arguments.overrides, *fixed]))
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             ours, bare, reported = measure(cfg, Path(folder), rounds, block)
     except Exception as error:

@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     from recipes.files import write_json
     from recipes.minimal_loop import BareLoop, device_of
     from recipes.runs import cli
-    from recipes.runs.experiment import versions
+    from recipes.runs.summary import versions
     from recipes.settings import command_line, schema
     from reports.number_format import columns, laid_out
 

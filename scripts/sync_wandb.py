@@ -78,7 +78,7 @@ def main() -> int:
     parser.add_argument("--entity", help="wandb user or team; your default one otherwise")
     parser.add_argument("--offline", action="store_true", help="write offline runs under ./wandb instead of uploading")
     arguments = parser.parse_args()
-    from recipes.runs.cli import one_line
+    from recipes.settings.unknown_settings import one_line
     from reports.records.folders import walk
 
     records = sorted(folder for folder, names in walk(arguments.folders) if "summary.json" in names)

@@ -29,6 +29,7 @@ from recipes.diffusion.samplers import Denoiser, grid, sample, sampler
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
 from recipes.settings.arguments import check_arguments, check_names, is_count
+from recipes.settings.schema import RUN
 from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch, Examples
 
@@ -66,7 +67,9 @@ class Recipe(protocol.Recipe):
         self.noise = noise_schedule(**args["noise"])
         self.scheduler = sampler(self.noise, **args["sampler"])
         self.shape = (args["unet"]["image_channels"], args["unet"]["size"], args["unet"]["size"])
-        self.judge: feature_extractors.Judge | None = None
+        if args["judge"].startswith(RUN) and args["judge"] != args.get("scorer"):  # else a LiT run, which has both
+            feature_extractors.check_run(args["judge"], cfg.scale.name, self.shape)
+        self.judge: feature_extractors.FeatureExtractor | None = None
         self.reference: tuple[Tensor, Tensor] | None = None
         self.trained: weakref.ref[nn.Module] | None = None
 
@@ -81,10 +84,10 @@ class Recipe(protocol.Recipe):
             )
         self.check_samples(splits)
         rows = {name: self._rows(split, train=name == TRAIN) for name, split in splits.items()}
-        self.set_judge(feature_extractors.judge(self.cfg, self.args["judge"], self.shape))
+        self.set_judge(feature_extractors.judge(self.cfg, self.args["judge"]))
         return {name: each if name == TRAIN else self.evaluation_rows(name, each) for name, each in rows.items()}
 
-    def set_judge(self, judge: feature_extractors.Judge) -> None:
+    def set_judge(self, judge: feature_extractors.FeatureExtractor) -> None:
         """Take a judge, and the reference's statistics by its features where there are such.
 
         Raises:

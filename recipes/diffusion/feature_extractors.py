@@ -3,7 +3,6 @@
 A Fréchet distance is only as good as its features, so each judge says what its distance may be called.
 """
 
-import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ from torch.nn import functional as F
 
 from recipes.data.hub import first_line
 from recipes.errors import ConfigError
-from recipes.runs import prerequisite
-from recipes.settings.schema import RUN, command_of, composed
+from recipes.settings.schema import command_of, composed
 from recipes.training import checkpoint
 
 INCEPTION = "inception"
@@ -26,7 +24,7 @@ WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity publi
 
 
 @dataclass(frozen=True)
-class Judge:
+class FeatureExtractor:
     """A network in evaluation mode.
 
     Attributes:
@@ -64,44 +62,52 @@ class Judge:
             ) from None
 
 
-def judge(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None = None) -> Judge:
+def judge(cfg: DictConfig, name: str) -> FeatureExtractor:
     """The judge that model.args.judge names.
 
     Args:
-        cfg: the run's; a run that is the judge is made at the same scale and place.
-        name: `run:` and the command of a classification run, such a run's folder, `inception`, or a file with the
-            Inception network's weights.
-        shape: of the images [C, H, W]; a run that does not take them is refused before it is done.
+        cfg: the run's.
+        name: the folder of a classification run, `inception`, or a file with the Inception network's weights.
 
     Raises:
         ConfigError: it does not exist, or it is no classifier.
     """
     if name == INCEPTION or name.endswith(".pth"):
         return _inception(None if name == INCEPTION else Path(name))
-    if name.startswith(RUN):
-        _check_before(cfg, name, shape)
-    return _classifier(cfg, run_folder(cfg, name))
+    return _classifier(cfg, run_folder(name))
 
 
-def _check_before(cfg: DictConfig, name: str, shape: tuple[int, int, int] | None) -> None:
-    """Refuse a run that is no classifier, or none of images of this shape, before the minutes that it takes."""
+def check_run(name: str, scale: str, shape: tuple[int, int, int]) -> None:
+    """Refuse to judge by a run that is no classifier of such images, before the minutes that it takes.
+
+    Args:
+        name: `run:` and its command.
+        scale: the name of the scale it is done at.
+        shape: of the images [C, H, W].
+
+    Raises:
+        ConfigError: it is no classifier, or does not take such images.
+    """
     from recipes import protocol
 
-    judge_config = composed(command_of(name, cfg.scale.name))
-    if judge_config.task.recipe != "classification":
-        raise ConfigError(f"model.args.judge={name} is a run of {judge_config.task.name}, expected a classifier")
-    if shape is not None:
-        model = protocol.make(judge_config).model().eval()
-        _judge_of(model, knows=False).width(shape)
+    config = composed(command_of(name, scale))
+    if config.task.recipe != "classification":
+        raise ConfigError(f"model.args.judge={name} is a run of {config.task.name}, expected a classifier")
+    _judge_of(protocol.make(config).model().eval(), knows=False).width(shape)
 
 
-def run_folder(cfg: DictConfig, name: str) -> Path:
-    """The folder of the run that `run:command` or a path names, after doing it where need be."""
-    if name.startswith(RUN):
-        starting_config = copy.deepcopy(cfg)
-        starting_config.init_from = name
-        return prerequisite.folder(starting_config)
-    if not (Path(name) / "config.yaml").exists():
+def is_run_folder(name: str) -> bool:
+    """Whether a name is that of a run's folder."""
+    return (Path(name) / "config.yaml").exists()
+
+
+def run_folder(name: str) -> Path:
+    """The folder of a run.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not is_run_folder(name):
         raise ConfigError(f"{name} is no run's folder; expected run:command, a folder, {INCEPTION} or a .pth file")
     return Path(name)
 
@@ -132,7 +138,7 @@ def has_same_data(config: DictConfig, other: DictConfig) -> bool:
     return bool(one == two)
 
 
-def _classifier(cfg: DictConfig, folder: Path) -> Judge:
+def _classifier(cfg: DictConfig, folder: Path) -> FeatureExtractor:
     config, model = load_trained(folder)
     if config.task.recipe != "classification":
         raise ConfigError(f"model.args.judge={folder} is a run of {config.task.name}, expected a classifier")
@@ -140,17 +146,17 @@ def _classifier(cfg: DictConfig, folder: Path) -> Judge:
     return _judge_of(model, knows=has_same_data(config, cfg))
 
 
-def _judge_of(model: nn.Module, *, knows: bool) -> Judge:
+def _judge_of(model: nn.Module, *, knows: bool) -> FeatureExtractor:
     timm_model: Any = model
 
     def extract(images: Tensor) -> tuple[Tensor, Tensor | None]:
         features = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
         return features, timm_model.get_classifier()(features) if knows else None
 
-    return Judge("frechet_own_features", model, extract, fingerprint(model))
+    return FeatureExtractor("frechet_own_features", model, extract, fingerprint(model))
 
 
-def _inception(weights: Path | None) -> Judge:
+def _inception(weights: Path | None) -> FeatureExtractor:
     """The network that FIDs are computed with: TensorFlow's Inception of 2015 and its way of resizing."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -176,7 +182,7 @@ def _inception(weights: Path | None) -> Judge:
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return network(pixels.expand(-1, 3, -1, -1))[0], None
 
-    return Judge("fid", network, extract, fingerprint(network))
+    return FeatureExtractor("fid", network, extract, fingerprint(network))
 
 
 def enlarged(images: Tensor, size: int) -> Tensor:

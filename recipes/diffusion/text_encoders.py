@@ -19,7 +19,6 @@ from recipes.data.pairs.pairs import Encoder
 from recipes.data.text import bpe
 from recipes.diffusion import feature_extractors
 from recipes.errors import ConfigError
-from recipes.settings.schema import RUN
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ class LitNetworks:
 
     @classmethod
     def of(cls, cfg: DictConfig, name: str, tokenizer: Tokenizer) -> "LitNetworks":
-        """The run that `run:command` or a folder names.
+        """The run in a folder.
 
         Raises:
             ConfigError: there is none, or it saw other data.
         """
-        config, towers = feature_extractors.load_trained(feature_extractors.run_folder(cfg, name))
+        config, towers = feature_extractors.load_trained(feature_extractors.run_folder(name))
         if config.task.recipe != "contrastive.recipe":
             raise ConfigError(f"{name} is a run of {config.task.name}, expected one of LiT")
         if not feature_extractors.has_same_data(config, cfg):
@@ -101,13 +100,13 @@ class LitNetworks:
 
         return Scorer("lit_score", self.encoder, score, self.fingerprint)
 
-    def judge(self) -> feature_extractors.Judge:
+    def judge(self) -> feature_extractors.FeatureExtractor:
         """The locked image tower's features."""
 
         def extract(images: Tensor) -> tuple[Tensor, None]:
             return self._on(images).features(self._enlarged(images)), None
 
-        return feature_extractors.Judge("frechet_own_features", self.towers, extract, self.fingerprint)
+        return feature_extractors.FeatureExtractor("frechet_own_features", self.towers, extract, self.fingerprint)
 
     def _enlarged(self, images: Tensor) -> Tensor:
         return feature_extractors.enlarged(images, int(self.config.model.args.image.args.img_size))
@@ -117,17 +116,17 @@ class LitNetworks:
 
 
 def text_encoder(name: str, length: int, lit: Callable[[str], LitNetworks]) -> TextEncoder:
-    """The encoder that model.args.text names: `run:command` of a LiT run, or T5 in a folder or on the hub.
+    """The encoder that model.args.text names: the folder of a LiT run, or T5 in a folder or on the hub.
 
     Raises:
         ConfigError: it does not exist.
     """
-    return lit(name).text_encoder() if name.startswith(RUN) else _t5(name, length)
+    return lit(name).text_encoder() if feature_extractors.is_run_folder(name) else _t5(name, length)
 
 
 def scorer(name: str, lit: Callable[[str], LitNetworks]) -> Scorer:
-    """The scorer that model.args.scorer names: `run:command` of a LiT run, or CLIP in a folder or on the hub."""
-    return lit(name).scorer() if name.startswith(RUN) else _clip(name)
+    """The scorer that model.args.scorer names: the folder of a LiT run, or CLIP in a folder or on the hub."""
+    return lit(name).scorer() if feature_extractors.is_run_folder(name) else _clip(name)
 
 
 def _t5(name: str, length: int) -> TextEncoder:

@@ -23,7 +23,6 @@ from recipes.diffusion.samplers import Denoiser, grid, guided
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
 from recipes.settings.arguments import is_count, is_number
-from recipes.settings.schema import RUN
 from recipes.training.sampler import Batch, Examples
 
 ARGS = (
@@ -116,8 +115,8 @@ class Recipe(class_conditional.Recipe):
             )
         self.scorer = text_encoders.scorer(self.args["scorer"], lit)
         name = self.args["judge"]
-        is_scorer = name.startswith(RUN) and name == self.args["scorer"]
-        self.set_judge(lit(name).judge() if is_scorer else feature_extractors.judge(self.cfg, name, self.shape))
+        is_scorer = name == self.args["scorer"]
+        self.set_judge(lit(name).judge() if is_scorer else feature_extractors.judge(self.cfg, name))
         self.empty_caption = self.text.tokens([""])[0]
         examples_of_split: dict[str, Examples] = {
             "train": CaptionRows(data.train.images, data.train.captions, size, self.text, None)

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.errors import ConfigError
-from recipes.settings.validation import DESCRIPTION
+from recipes.settings.optimizer_arguments import DESCRIPTION
 from recipes.training.param_groups import OptimizerFactory
 
 
@@ -20,11 +20,11 @@ def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
         ConfigError: there is no such class, it does not take an argument of that name, or refuses a value.
     """
     arguments: Any = OmegaConf.to_container(optim, resolve=True)
-    known = inspect.signature(_class(optim)).parameters
-    given = [name for name in arguments if name not in (*DESCRIPTION, "_target_", "_partial_")]
-    if unknown := [name for name in given if name not in known]:
-        allowed = ", ".join(name for name in known if name != "params")
-        raise ConfigError(f"optim={optim.name} has no argument {unknown[0]}; it takes {allowed}")
+    parameters = inspect.signature(_class(optim)).parameters
+    names = [name for name in arguments if name not in (*DESCRIPTION, "_target_", "_partial_")]
+    if unknown := [name for name in names if name not in parameters]:
+        accepted = ", ".join(name for name in parameters if name != "params")
+        raise ConfigError(f"optim={optim.name} has no argument {unknown[0]}; it takes {accepted}")
     factory = instantiate({k: v for k, v in arguments.items() if k not in DESCRIPTION}, _convert_="all")
 
     def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import select
 import sys
 import traceback
@@ -11,15 +10,14 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.distributed import processes
 from recipes.errors import BUSY, ConfigError
 from recipes.runs import startup, sweep
 from recipes.runs.startup import INTERRUPTED
-from recipes.settings import choices, command_line, from_data, validation
-from recipes.settings.schema import CONF
+from recipes.settings import choices, command_line, from_data, unknown_settings, validation
 
 CLOSED = 141  # the shell's convention for a process that wrote to a pipe that nobody reads
 FULL_TRACE = "HYDRA_FULL_ERROR" in os.environ  # read before guard() sets it
@@ -59,8 +57,8 @@ def start(main: Callable[[], int | None]) -> int:
 
     def checked() -> int | None:
         arguments = [command_line.expanded(text) for text in command_line.ordered(sys.argv[1:])]
-        found: list[str] = []
-        arguments, planned = command_line.plan(arguments, found)
+        mistakes: list[str] = []
+        arguments, planned = command_line.plan(arguments, mistakes)
         os.environ.pop(sweep.PLAN, None)
         if planned:
             os.environ[sweep.PLAN] = "1"
@@ -68,12 +66,12 @@ def start(main: Callable[[], int | None]) -> int:
         parser = get_args_parser()
         parser.error = _refuse  # type: ignore[method-assign]
         flags = parser.parse_args(arguments)
-        elsewhere = flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun
-        asked = flags.help or flags.hydra_help or flags.shell_completion or flags.info
-        if not (elsewhere or asked):
-            found += command_line.mistakes(flags.overrides, flags.multirun)
-        if found:
-            raise ConfigError("\n".join(found))
+        other_config = flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun
+        shows_help = flags.help or flags.hydra_help or flags.shell_completion or flags.info
+        if not (other_config or shows_help):
+            mistakes += command_line.mistakes(flags.overrides, flags.multirun)
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
         return main()
 
     return guard(checked)
@@ -138,7 +136,7 @@ def mistake(error: Exception) -> str | None:
     if isinstance(error, ConfigError):
         return "\n".join(" ".join(line.split()) for line in str(error).splitlines() if line.strip())
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return one_line(error)
+        return unknown_settings.one_line(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"no space left on the disk ({error.filename or 'a record'}); make room and start the same "
@@ -147,34 +145,3 @@ def mistake(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in OF_THE_PLACE and error.filename:
         return f"{error.filename}: {error.strerror}; choose another place, or change its permissions"
     return None
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message in one line; a name or key that is not known gets the known ones beside it."""
-    text = str(error)
-    if "hydra/launcher/submitit" in text:
-        return "hydra/launcher=slurm needs the slurm extra: pip install '.[slurm]'"
-    if unknown := re.search(r"Could not (?:find|load) '([\w@./]+)/([^/']+)'", text):
-        group, name = unknown.groups()
-        known = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-        if group.startswith("setting/"):
-            known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-            return f"task={name} has no setting at scale={group.split('/')[1]}; tasks that have: {', '.join(known)}"
-        return f"{group}={name} is unknown; known: {', '.join(known)}{validation.near(name, known)}"
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException):
-        if text.startswith("Could not override") and isinstance(cause.parent_node, DictConfig):
-            known = sorted(str(key) for key in cause.parent_node if key != "hydra")
-            below = f" below {parent}" if (parent := str(cause.full_key).rpartition(".")[0]) else ""
-            return (
-                f"{cause.full_key} is unknown; known{below}: {', '.join(known) or 'none'}"
-                f"{_adding(cause.parent_node, text)}{validation.near(str(cause.key), known)}"
-            )
-        text = f"{text}: {str(cause).splitlines()[0]}"
-    return " ".join(text.split())
-
-
-def _adding(node: DictConfig, text: str) -> str:
-    """Hydra's advice to add a key with +, where the schema leaves the keys open."""
-    advice = re.search(r"\+\S.*", text)
-    return f"; to add it: {advice[0]}" if advice and OmegaConf.get_type(node) is dict else ""

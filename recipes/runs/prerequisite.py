@@ -1,8 +1,8 @@
-"""The run whose weights another starts from: `init_from="run:task=t5_pretrain optim=adamw"`.
+"""Runs that another run needs: its initial weights (`init_from="run:task=t5_pretrain optim=adamw"`), frozen networks.
 
-It stands in the config by its command, and in the id of a run that starts from it by its own id: that hangs on its
-settings and not on where records lie. Every optimizer that is compared starts from the same weights. It is done the
-first time it is asked for, at the same scale and in the same output_dir, and found there afterwards.
+The config and the record name such a run by its command, and the id of the run that needs it by its own id, which
+depends on its settings and not on where records lie. It is done when it is first needed, at the same scale and in the
+same output_dir, and reused afterwards. Recipes and the training loop only get its folder.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from recipes.distributed import processes
 from recipes.errors import ConfigError
@@ -27,13 +27,23 @@ OWN = ("HYDRA_FULL_ERROR", sweep.VARIABLE, "WANDB_SERVICE", "WANDB_RUN_")
 NOT_INHERITED = (*LAUNCHED, *MPI, *OWN)
 
 
-def source(cfg: DictConfig) -> str | Path:
-    """What `init_from=` names, after doing the run where it names one."""
-    return folder(cfg) if str(cfg.init_from).startswith(schema.RUN) else str(cfg.init_from)
+def resolved(cfg: DictConfig) -> DictConfig:
+    """A copy of a config with the folder of a run in place of each `run:command`, after doing those that are not done.
+
+    `init_from` and the values of `model.args` may name one. Of several processes of one run, all must call this.
+
+    Raises:
+        ConfigError: such a run diverged or failed.
+    """
+    copy = cfg.copy()
+    for setting in ("init_from", *(f"model.args.{name}" for name in cfg.model.args)):
+        if str(OmegaConf.select(cfg, setting)).startswith(schema.RUN):
+            OmegaConf.update(copy, setting, str(folder(cfg, setting)))
+    return copy
 
 
-def folder(cfg: DictConfig) -> Path:
-    """The record of the run that `init_from=run:...` describes, after doing it where it is not done.
+def folder(cfg: DictConfig, setting: str = "init_from") -> Path:
+    """The record of the run that a setting names by `run:command`, after doing it where it is not done.
 
     Whoever comes first does it and holds a lock; others wait. The process that does the run inherits the lock, so it
     is free when the run has ended, even where the one that asked was killed. A killed run goes on from its checkpoint.
@@ -42,12 +52,13 @@ def folder(cfg: DictConfig) -> Path:
     Raises:
         ConfigError: the run diverged or failed.
     """
-    return processes.by_first(lambda: _done(cfg))
+    return processes.by_first(lambda: _done(cfg, setting))
 
 
-def _done(cfg: DictConfig) -> Path:
+def _done(cfg: DictConfig, setting: str) -> Path:
+    command = str(OmegaConf.select(cfg, setting))
     overrides = [
-        *schema.command_of(str(cfg.init_from), cfg.scale.name),
+        *schema.command_of(command, cfg.scale.name),
         f"output_dir={json.dumps(cfg.output_dir)}",
         f"device={cfg.device}",
         "tracker=none",
@@ -57,11 +68,11 @@ def _done(cfg: DictConfig) -> Path:
     with (place / ".first.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _status(place) not in record.FINISHED:
-            print(f"starts from {place}, which is made first", flush=True)
+            print(f"{setting} names the run {place}, which is done first", flush=True)
             _do(overrides, lock.fileno())
     if (status := _status(place)) != "completed":
         raise ConfigError(
-            f"init_from={cfg.init_from}: that run is {status or 'not begun'} (its record: {place}); it can be started "
+            f"{setting}={command}: that run is {status or 'not begun'} (its record: {place}); it can be started "
             f"alone: python run.py {' '.join(overrides)}"
         )
     return place

@@ -55,8 +55,8 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 def _is_whole(summary: dict[str, Any]) -> bool:
     final = summary.get("final")
-    known = isinstance(final, int | float) and math.isfinite(final)
-    return all(isinstance(summary.get(key), str) for key in TEXTS) and (known or summary["status"] != "completed")
+    has_final = isinstance(final, int | float) and math.isfinite(final)
+    return all(isinstance(summary.get(key), str) for key in TEXTS) and (has_final or summary["status"] != "completed")
 
 
 _open: "weakref.WeakSet[Record]" = weakref.WeakSet()
@@ -74,6 +74,10 @@ os.register_at_fork(after_in_child=_unlock_forks)
 class Record:
     """One run's record, open for writing by one process.
 
+    Args:
+        folder: where it lies; its name is the run's id.
+        cfg: the run's config, which is written to it.
+
     `created` is when the record was begun, and stays where the run goes on from a checkpoint: a run that is done again
     from its first step is another one to whoever follows it. `fresh` says that there was no record before.
 
@@ -81,8 +85,8 @@ class Record:
         ConfigError: the folder cannot be written, or another process is writing it now.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
-        self.folder = folder_of(cfg)
+    def __init__(self, folder: Path, cfg: DictConfig) -> None:
+        self.folder = folder
         self.run_id = self.folder.name
         self.fresh = not self.folder.exists()
         try:
@@ -173,9 +177,9 @@ class Record:
     def discard(self) -> None:
         """Close the record and remove it, where this object made it and nothing has been measured."""
         begun = read_metrics(self.folder / "metrics.jsonl") or (self.folder / "checkpoint").exists()
-        own = self.fresh and self.is_there()
+        is_ours = self.fresh and self.is_there()
         self.close()
-        if begun or not own:
+        if begun or not is_ours:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         for parent in list(self.folder.parents)[:2]:  # of the optimizer and the task, where nothing else is there

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.settings import schema, signatures
+from recipes.settings import optimizer_arguments, schema
 from recipes.settings.schema import Config
 
 # Where a run is written, how it is watched and what it is computed on: settings that do not decide its result.
@@ -88,8 +88,8 @@ def _leave_out_defaults(optim: dict[str, Any]) -> None:
     Those that the optimizer's own file sets stay, whatever a library makes its default.
     """
     try:
-        defaults = signatures.arguments(str(optim.get("_target_"))) or {}
-    except signatures.NotAnOptimizerError:
+        defaults = optimizer_arguments.arguments(str(optim.get("_target_"))) or {}
+    except optimizer_arguments.NotAnOptimizerError:
         return
     for name in set(optim) & set(defaults) - _set_by_file(str(optim["name"])):
         if optim[name] == defaults[name].default:

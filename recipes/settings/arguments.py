@@ -1,43 +1,44 @@
-"""Checks of settings that a recipe takes from model.args."""
+"""Checks of single settings and of names, for recipes and for settings of all runs."""
 
+import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from recipes.errors import ConfigError
 
 
-def check_names(given: object, known: Sequence[str], where: str, needed: Sequence[str] | None = None) -> None:
+def check_names(settings: object, names: Sequence[str], where: str, needed: Sequence[str] | None = None) -> None:
     """Refuse settings that are unknown or lacking.
 
     Args:
-        given: by the config.
-        known: names that there are.
+        settings: from the config.
+        names: of the settings that exist.
         where: the setting that these belong to.
         needed: of the names, those without which nothing goes; None is all.
 
     Raises:
         ConfigError: with the known names.
     """
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{where}={given} must hold {', '.join(known)}")
-    odd = sorted({str(name) for name in given} - set(known))
-    lacking = sorted(set(known if needed is None else needed) - set(given))
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{where}={settings} must hold {', '.join(names)}")
+    odd = sorted({str(name) for name in settings} - set(names))
+    lacking = sorted(set(names if needed is None else needed) - set(settings))
     if odd or lacking:
         what = f"{odd[0]} is unknown" if odd else f"{lacking[0]} is missing"
-        raise ConfigError(f"{where}.{what}; known: {', '.join(known)}")
+        raise ConfigError(f"{where}.{what}; known: {', '.join(names)}")
 
 
-def check_arguments(given: object, function: Callable[..., Any], where: str, beside: Sequence[str] = ()) -> None:
+def check_arguments(settings: object, function: Callable[..., Any], where: str, beside: Sequence[str] = ()) -> None:
     """Refuse settings that a function does not take or does not get; those of `beside` come from elsewhere.
 
     Raises:
         ConfigError: with the names that it takes.
     """
     taken = {name: p for name, p in inspect.signature(function).parameters.items() if name not in beside}
-    check_names(given, list(taken), where, [name for name, p in taken.items() if p.default is p.empty])
+    check_names(settings, list(taken), where, [name for name, p in taken.items() if p.default is p.empty])
 
 
 def is_number(value: object) -> bool:
@@ -59,3 +60,20 @@ def parse_bytes(text: str | int) -> int:
     if number <= 0:
         raise ConfigError(f"device_memory={text} is no size: write a number and a unit, as in 32GiB or 80GB.")
     return number
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """`; did you mean ...?` where one of the names is like it, else nothing."""
+    matches = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def typed(value: Any) -> str:
+    """A value as one types it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    return (
+        {True: "true", False: "false", None: "null"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )

@@ -29,6 +29,16 @@ def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def allowed(group: str) -> list[str]:
+    """What a group may be set to: the names of its files; of `tuned`, the rows of its tables."""
+    if group != "tuned":
+        return names(group)
+    from recipes.settings import tuned_tables
+
+    tables = sorted((file.parent.name, file.stem) for file in tuned_tables.TABLES.glob("*/*.yaml"))
+    return [f"{scale}/{task}/{name}" for scale, task in tables for name in tuned_tables.names(scale, task)]
+
+
 def tasks_by_family() -> dict[str, list[str]]:
     """The names of the tasks of each family; families and names are sorted."""
     families: dict[str, list[str]] = {}

@@ -3,66 +3,28 @@
 import dataclasses
 import difflib
 import importlib
-import math
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.errors import ConfigError
-from recipes.settings import schema, signatures, validation
-from recipes.settings.arguments import is_number
+from recipes.settings import choices, schema, sweep_values, unknown_settings, validation
+from recipes.settings.arguments import is_number, near
 from recipes.settings.schema import CONF
 
-# Settings by the names that other tools give them, for who types those.
-ALSO_CALLED = {
-    "lr": "optim.lr",
-    "learning_rate": "optim.lr",
-    "weight_decay": "optim.weight_decay",
-    "wd": "optim.weight_decay",
-    "betas": "optim.betas",
-    "epochs": "steps",
-    "num_steps": "steps",
-    "max_steps": "steps",
-    "iterations": "steps",
-    "bs": "batch_size",
-    "batch": "batch_size",
-    "optimizer": "optim",
-    "dataset": "data",
-    "model": "task",
-    "warmup": "schedule.warmup_steps",
-    "warmup_steps": "schedule.warmup_steps",
-    "dropout": "model.args.drop_rate",
-    "mixup": "augment.mixup",
-    "workers": "data.workers",
-    "num_workers": "data.workers",
-    "path": "data.path",
-    "out": "output_dir",
-    "output": "output_dir",
-    "wandb": "tracker",
-    "ema": "ema_decay",
-    "fsdp": "shard",
-    "grad_clip": "clip_norm",
-    "launcher": "hydra/launcher",
-    "sweeper": "hydra/sweeper",
-} | {
-    name: f"hydra.sweeper.{name}"
-    for name in ("trials", "seeds", "first_seed", "trial_seed", "rings", "refine", "shortlist", "repeats")
-}
 # Set by the files that a name chooses; a run that says otherwise of itself would be another's.
 CHOSEN_BY_NAME = {"task.recipe": "task=", "data.module": "data=", "scale.name": "scale="}
-MOST_RUNS = 100_000  # of one sweep: Hydra lists them all before the first begins
-MOST_VALUES = 64  # of one swept setting, that are looked at one by one; a range of a thousand seeds is not
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
@@ -74,8 +36,8 @@ def check(overrides: Sequence[str]) -> None:
         ConfigError: with a line for each.
     """
     schema.register()
-    if found := mistakes(overrides):
-        raise ConfigError("\n".join(found))
+    if lines := mistakes(overrides):
+        raise ConfigError("\n".join(lines))
 
 
 def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
@@ -87,62 +49,62 @@ def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
         arguments: as they are typed.
         multirun: the command has -m.
     """
-    found: list[str] = []
+    lines: list[str] = []
     with schema.composing():
-        parsed = [override for text in arguments if (override := _parsed(text, found)) is not None]
-        if unlistable := _unlistable(parsed):
-            return [*found, *unlistable]
+        parsed = [override for text in arguments if (override := _parsed(text, lines)) is not None]
+        if unlistable := sweep_values.problems(parsed):
+            return [*lines, *unlistable]
         groups = [override for override in parsed if _is_group(override)]
         values = [override for override in parsed if not _is_group(override)]
-        chosen = [(override, _choices(override, found)) for override in groups]
+        chosen = [(override, _choices(override, lines)) for override in groups]
         broken = [override.key_or_group for override, names in chosen if not names]
         first = [names[0] for _, names in chosen if names]
-        base = _composed(first, found)
+        base = _composed(first, lines)
         if base is None:
-            return list(dict.fromkeys(found))
+            return list(dict.fromkeys(lines))
         sweeping = multirun or str(base.hydra.mode or "").endswith("MULTIRUN")
         if not sweeping:
-            found += [_needs_multirun(override) for override in parsed if override.is_sweep_override()]
-        typed = [(override, list(_single(override))) for override in values]
+            lines += [_needs_multirun(override) for override in parsed if override.is_sweep_override()]
+        typed = [(override, list(sweep_values.single_values(override))) for override in values]
         for _, singles in typed:
             for single in singles[:1]:
-                _apply(single, base, found, broken)
-        given = {override.key_or_group for override in values}
-        found += _protocol(base, parsed)
+                _apply(single, base, lines, broken)
+        typed_keys = {override.key_or_group for override in values}
+        lines += _protocol(base, parsed)
         if _is_experiment(base):  # its sweeper knows the tasks and looks at each: here is only what holds for all
             general = re.compile(
-                "|".join(rf"{re.escape(key)}\b" for key in given if not key.startswith("model.")) or "$"
+                "|".join(rf"{re.escape(key)}\b" for key in typed_keys if not key.startswith("model.")) or "$"
             )
-            found += [line for line in _problems(base, given) if general.match(line)]
-            return list(dict.fromkeys(found))
-        found += _problems(base, given)
+            lines += [line for line in _problems(base, typed_keys) if general.match(line)]
+            return list(dict.fromkeys(lines))
+        lines += _problems(base, typed_keys)
         for index, (_, names) in enumerate(chosen):
             for name in names[1:]:
                 others = [other[0] for number, (_, other) in enumerate(chosen) if number != index and other]
-                other = _composed([*others, name], found)
+                other = _composed([*others, name], lines)
                 if other is not None:
                     for _, singles in typed:
                         for single in singles[:1]:
                             _apply(single, other, [], broken)
-                    found += _problems(other, given)
+                    lines += _problems(other, typed_keys)
         for _, singles in typed:
             for single in singles[1:]:
                 other = base.copy()
-                wrong: list[str] = []
-                _apply(single, other, wrong, broken)
-                found += wrong or _problems(other, given)
-    return list(dict.fromkeys(found))
+                reasons: list[str] = []
+                _apply(single, other, reasons, broken)
+                lines += reasons or _problems(other, typed_keys)
+    return list(dict.fromkeys(lines))
 
 
-def _parsed(text: str, found: list[str]) -> Override | None:
+def _parsed(text: str, lines: list[str]) -> Override | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        found.append(f"{text.encode(errors='replace').decode()}: holds bytes that are no UTF-8 text")
+        lines.append(f"{text.encode(errors='replace').decode()}: holds bytes that are no UTF-8 text")
         return None
     name, equals, value = text.partition("=")
     if not name or (not equals and not text.startswith("~")):
-        found.append(f"{text} is no setting; expected name=value{_near_choice(text)}")
+        lines.append(f"{text} is no setting; expected name=value{_near_choice(text)}")
         return None
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     try:
@@ -153,9 +115,9 @@ def _parsed(text: str, found: list[str]) -> Override | None:
     try:
         parser.parse_override(quoted)
     except HydraException:
-        found.append(f"{text} cannot be read; expected name=value, as in optim.lr=1e-3")
+        lines.append(f"{text} cannot be read; expected name=value, as in optim.lr=1e-3")
     else:
-        found.append(
+        lines.append(
             f"{text} cannot be read: a value with one of =,:[]{{}}()'\" in it is put in quotes, and the whole in the "
             f"shell's: {_in_shell(quoted)}"
         )
@@ -170,9 +132,9 @@ def _in_shell(text: str) -> str:
 def _near_choice(text: str) -> str:
     """Where a name alone was typed: the group that has it."""
     for group in ("task", "optim", "data", "scale"):
-        if text in _known(group):
+        if text in choices.allowed(group):
             return f"; did you mean {group}={text}?"
-    return validation.near(text, schema.Config.__dataclass_fields__)
+    return near(text, schema.Config.__dataclass_fields__)
 
 
 def _is_group(override: Override) -> bool:
@@ -181,98 +143,47 @@ def _is_group(override: Override) -> bool:
     return (names or key.startswith("hydra/")) and not isinstance(override.value(), dict)
 
 
-def _single(override: Override) -> Iterator[Override]:
-    """An override with one value for each that it gives."""
-    if not override.is_sweep_override():
-        yield override
-        return
-    if not override.is_discrete_sweep():
-        return  # intervals are for other sweepers, which say so
-    values = list(_given(override))
-    parser = OverridesParser.create()
-    for value in values[:MOST_VALUES] + values[MOST_VALUES:][-1:]:
-        yield parser.parse_override(f"{override.get_key_element()}={value}")
-
-
-def _unlistable(parsed: Sequence[Override]) -> list[str]:
-    """Sweeps that give no values, or more runs than can be listed."""
-    sweeps = {str(override.input_line): _values(override) for override in parsed if override.is_discrete_sweep()}
-    runs = math.prod(sweeps.values())
-    if runs > MOST_RUNS:
-        most = max(sweeps, key=lambda text: sweeps[text])
-        return [f"{most}: a sweep of {runs:,} runs; the most are {MOST_RUNS:,}"]
-    return [f"{text} gives no value" for text, values in sweeps.items() if not values]
-
-
-def _given(override: Override) -> Iterator[str]:
-    """The values of a sweep, as they are typed one by one."""
-    swept = override.value()
-    if isinstance(swept, Glob):
-        return iter(swept.filter(_known(override.key_or_group)))
-    return override.sweep_string_iterator()
-
-
-def _values(override: Override) -> int:
-    """How many values a sweep gives, without writing out those of a range."""
-    swept = override.value()
-    if isinstance(swept, Glob):
-        return len(list(_given(override)))
-    if not isinstance(swept, RangeSweep):
-        return sum(1 for _ in override.sweep_iterator())
-    start, stop, step = (float(value or 0) for value in (swept.start, swept.stop, swept.step))
-    return max(0, math.ceil((stop - start) / step)) if step else 0
-
-
-def _known(group: str) -> list[str]:
-    if group == "tuned":
-        from recipes.settings.tuned_tables import TABLES, names
-
-        places = sorted((file.parent.name, file.stem) for file in TABLES.glob("*/*.yaml"))
-        return [f"{scale}/{task}/{name}" for scale, task in places for name in names(scale, task)]
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-
-
-def _choices(override: Override, found: list[str]) -> list[str]:
+def _choices(override: Override, lines: list[str]) -> list[str]:
     """The overrides of a group, one for each name that it is given; for a name that is unknown, one that is like it."""
     group, key = override.key_or_group, override.get_key_element()
     if override.is_delete():
-        found.append(f"{override.input_line} takes away what every run has; choose another with {group}=")
+        lines.append(f"{override.input_line} takes away what every run has; choose another with {group}=")
         return []
     if override.is_sweep_override():
-        given = list(_given(override)) if override.is_discrete_sweep() else []
+        chosen = list(sweep_values.given_texts(override)) if override.is_discrete_sweep() else []
     else:
-        given = [override.get_value_element_as_str()]
+        chosen = [override.get_value_element_as_str()]
     if group == "experiment" and not key.startswith("+"):
-        found.append(f"{key}={','.join(given)}: an experiment is added: type +{key}={','.join(given)}")
+        lines.append(f"{key}={','.join(chosen)}: an experiment is added: type +{key}={','.join(chosen)}")
         key = f"+{key}"
-    known = _known(group) if (CONF / group).is_dir() and group not in ("hydra/launcher", "hydra/sweeper") else None
+    allowed = (
+        choices.allowed(group) if (CONF / group).is_dir() and group not in ("hydra/launcher", "hydra/sweeper") else None
+    )
     names = []
-    for name in given:
-        close = difflib.get_close_matches(name, known or [], n=1)
-        if known is None or name in known:
+    for name in chosen:
+        close = difflib.get_close_matches(name, allowed or [], n=1)
+        if allowed is None or name in allowed:
             names.append(name)
             continue
         hint = f"; did you mean {close[0]}?" if close else ""
         shown = (
-            ", ".join(known)
+            ", ".join(allowed)
             if group != "tuned"
             else "<scale>/<task>/<optim>, the rows of conf/tuned/<scale>/<task>.yaml"
         )
-        found.append(f"{group}={name} is unknown; known: {shown}{hint}")
+        lines.append(f"{group}={name} is unknown; known: {shown}{hint}")
         names += close if group != "experiment" else []
     return [f"{key}={name}" for name in names]
 
 
-def _composed(groups: Sequence[str], found: list[str]) -> DictConfig | None:
+def _composed(groups: Sequence[str], lines: list[str]) -> DictConfig | None:
     """The config of these choices; those that it does not compose with are named and left out."""
-    from recipes.runs.cli import one_line
-
     left = list(groups)
     while True:
         try:
             return compose("config", overrides=left, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
-            found.append(one_line(error))
+            lines.append(unknown_settings.one_line(error))
         if not left:
             return None
         for text in reversed(left):  # the one that it goes without, else one after the other
@@ -284,23 +195,23 @@ def _composed(groups: Sequence[str], found: list[str]) -> DictConfig | None:
         left.pop()
 
 
-def _apply(override: Override, cfg: DictConfig, found: list[str], broken: Sequence[str]) -> None:
+def _apply(override: Override, cfg: DictConfig, lines: list[str], broken: Sequence[str]) -> None:
     """Set a value in a config, or say why it cannot be."""
     key = override.key_or_group
     if key in CHOSEN_BY_NAME:
-        found.append(
+        lines.append(
             f"{override.input_line} is not for the command line: {CHOSEN_BY_NAME[key]} with a known name sets it"
         )
         return
-    wrong = _always_there(override, cfg) if override.is_delete() else _mistyped(override, cfg) or _added(override, cfg)
-    if wrong:
-        found.append(wrong)
+    reason = _always_there(override, cfg) if override.is_delete() else _mistyped(override, cfg) or _added(override, cfg)
+    if reason:
+        lines.append(reason)
         return
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
     except (HydraException, OmegaConfBaseException, AssertionError, TypeError, ValueError) as error:
         if not any(key.startswith(f"{group}.") for group in (*broken, *(_below(broken)))):
-            found.append(_unapplied(override, cfg, error))
+            lines.append(unknown_settings.unapplied(override, cfg, error))
 
 
 def _below(broken: Sequence[str]) -> list[str]:
@@ -357,12 +268,12 @@ def _added(override: Override, cfg: DictConfig) -> str | None:
         if not isinstance(node, DictConfig) or not _of_schema(node):
             return None
         if name not in node:
-            known = sorted(str(key) for key in node if key != "hydra")
+            siblings = sorted(str(key) for key in node if key != "hydra")
             key, above = ".".join(parts[: index + 1]), ".".join(parts[:index])
-            if also := ALSO_CALLED.get(override.key_or_group) or _elsewhere(name, cfg):
-                return _called(key, also, cfg)
+            if also := unknown_settings.ALSO_CALLED.get(override.key_or_group) or unknown_settings.elsewhere(name, cfg):
+                return unknown_settings.called(key, also, cfg)
             below = f" below {above}" if above else ""
-            return f"{key} is unknown; known{below}: {', '.join(known)}{validation.near(name, known)}"
+            return f"{key} is unknown; known{below}: {', '.join(siblings)}{near(name, siblings)}"
         node = node._get_node(name)
     return None
 
@@ -379,63 +290,6 @@ def _float(value: int) -> float:
         return float("inf")
 
 
-def _unapplied(override: Override, cfg: DictConfig, error: Exception) -> str:
-    """Why Hydra cannot set it: mostly an unknown name."""
-    from recipes.runs.cli import one_line
-
-    key = override.key_or_group
-    unknown = OmegaConf.select(cfg, key, default=None) is None and not isinstance(error, OmegaConfBaseException)
-    if not unknown or not re.match("Could not (override|append)|Error merging", str(error)):
-        return f"{override.input_line}: {one_line(error)}"
-    if override.is_delete():
-        return f"{override.input_line}: there is no {key}"
-    above, _, name = key.rpartition(".")
-    parent = OmegaConf.select(cfg, above, default=None) if above else cfg
-    if above == "optim" and isinstance(parent, DictConfig):
-        return _unknown_argument(override, parent)
-    known = sorted(str(k) for k in parent if k != "hydra") if isinstance(parent, DictConfig) else []
-    if isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict and not override.is_add():
-        adding = f"; to add it: +{override.input_line}"
-    else:
-        adding = ""
-    if also := ALSO_CALLED.get(key) or _elsewhere(name, cfg):
-        return _called(key, also, cfg)
-    hint = validation.near(name, known)
-    below = f" below {above}" if above and known else ""
-    return f"{key} is unknown; known{below}: {', '.join(known) or 'none'}{adding}{hint}"
-
-
-def _called(key: str, also: str, cfg: DictConfig) -> str:
-    """The setting that a name stands for; one of the protocol is there where something is tuned."""
-    if also.startswith("hydra.sweeper.") and key not in cfg.hydra.sweeper:
-        return f"{key} is unknown; it is for python scripts/tune.py"
-    return f"{key} is unknown; did you mean {also}?"
-
-
-def _elsewhere(name: str, cfg: DictConfig) -> str | None:
-    """A setting of another node with this last name."""
-    for group in ("optim", "schedule", "data", "augment", "tracker", "model"):
-        node = cfg.get(group)
-        if isinstance(node, DictConfig) and name in node and name not in ("name", "args", "options"):
-            return f"{group}.{name}"
-    return None
-
-
-def _unknown_argument(override: Override, optim: DictConfig) -> str:
-    """An optimizer's argument that stands in no file: it is added with a + where its class takes it."""
-    name, key = override.key_or_group.rpartition(".")[2], override.key_or_group
-    try:
-        taken = signatures.arguments(str(optim._target_))
-    except signatures.NotAnOptimizerError:
-        taken = None
-    if taken is None or (name in taken and name != "params"):
-        return f"{key} is not set by optim={optim.name}; to add it: +{override.input_line}"
-    allowed = [known for known in taken if known != "params"]
-    also = validation.SYNONYMS.get(name)
-    hint = f"; did you mean optim.{also}?" if also in allowed else validation.near(name, allowed)
-    return f"{key} is unknown; optim={optim.name} takes {', '.join(allowed)}{hint}"
-
-
 def _needs_multirun(override: Override) -> str:
     text = str(override.input_line)
     return f"{text} gives several values: python run.py -m {text} ... runs each of them; a list is put in [ ]"
@@ -448,39 +302,39 @@ def _is_experiment(cfg: DictConfig) -> bool:
 
 def _protocol(cfg: DictConfig, parsed: Sequence[Override]) -> list[str]:
     """Settings of Hydra's that its plugins would take without a look."""
-    found = []
+    lines = []
     launcher, sweeper = cfg.hydra.launcher, cfg.hydra.sweeper
     jobs = launcher.get("n_jobs")
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs == 0):
-        found.append(f"hydra.launcher.n_jobs={jobs} must be a whole number of runs at a time, or -1 for one a core")
+        lines.append(f"hydra.launcher.n_jobs={jobs} must be a whole number of runs at a time, or -1 for one a core")
     if str(sweeper.get("_target_", "")).endswith("TuningSweeper"):
         tuning = importlib.import_module("hydra_plugins.tuning")
-        found += filter(None, map(tuning.set_by_protocol, parsed))
-        found += tuning.protocol_problems(OmegaConf.to_container(sweeper, resolve=True), cfg.scale.name)
-    return found
+        lines += filter(None, map(tuning.set_by_protocol, parsed))
+        lines += tuning.protocol_problems(OmegaConf.to_container(sweeper, resolve=True), cfg.scale.name)
+    return lines
 
 
-def _problems(cfg: DictConfig, given: set[str]) -> list[str]:
+def _problems(cfg: DictConfig, typed_keys: set[str]) -> list[str]:
     """Values that cannot be, and typed ones that come to nothing."""
     plain = cfg.copy()
     OmegaConf.set_struct(plain, False)
     task = plain.pop("hydra").runtime.choices.get("task")
-    found = validation.problems(plain, task, sorted(given))
-    if not found:
+    lines = validation.problems(plain, task, sorted(typed_keys))
+    if not lines:
         warned = validation.warnings(plain)
-        found += [line for line in warned if line.partition("=")[0] in given]
+        lines += [line for line in warned if line.partition("=")[0] in typed_keys]
     name = plain.schedule.name
     for key, shapes in (("cooldown_steps", ("constant", "rsqrt")), ("timescale", ("rsqrt",))):
-        if f"schedule.{key}" in given and name not in shapes and plain.schedule[key]:
+        if f"schedule.{key}" in typed_keys and name not in shapes and plain.schedule[key]:
             said = f"schedule.{key}={plain.schedule[key]} has no effect with schedule={name}"
-            found.append(f"{said}; it is for {' and '.join(shapes)}")
-    if "model.name" in given and plain.task.recipe in (
+            lines.append(f"{said}; it is for {' and '.join(shapes)}")
+    if "model.name" in typed_keys and plain.task.recipe in (
         "contrastive.recipe",
         "diffusion.class_conditional",
         "diffusion.text_to_image",
     ):
-        found.append(f"model.name={plain.model.name} has no effect: task={plain.task.name} is built from model.args")
-    return found
+        lines.append(f"model.name={plain.model.name} has no effect: task={plain.task.name} is built from model.args")
+    return lines
 
 
 def expanded(argument: str) -> str:
@@ -502,8 +356,8 @@ def ordered(arguments: Sequence[str]) -> list[str]:
     return [text for text in arguments if text not in overrides] + overrides
 
 
-def plan(arguments: Sequence[str], found: list[str]) -> tuple[list[str], bool]:
-    """The arguments without `plan=`, and whether it was true; what it cannot be is added to `found`."""
-    given = [text.partition("=")[2].lower() for text in arguments if re.match(r"\+{0,2}plan=", text)]
-    found += [f"plan={value} must be true or false" for value in given if value not in ("true", "false")]
-    return [text for text in arguments if not re.match(r"\+{0,2}plan=", text)], given[-1:] == ["true"]
+def plan(arguments: Sequence[str], lines: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `plan=`, and whether it was true; what it cannot be is added to `lines`."""
+    values = [text.partition("=")[2].lower() for text in arguments if re.match(r"\+{0,2}plan=", text)]
+    lines += [f"plan={value} must be true or false" for value in values if value not in ("true", "false")]
+    return [text for text in arguments if not re.match(r"\+{0,2}plan=", text)], values[-1:] == ["true"]

@@ -1,14 +1,20 @@
-"""What data sets and recipes declare, read from their source.
+"""What data sets and recipes declare, read from their source, and what of a config does not fit it.
 
 Importing the modules takes seconds (torch, timm, transformers); a command's mistakes are answered before that.
 """
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from recipes.errors import ConfigError
+
+# Types of options that are checked, by their names in an annotation, and what errors call them.
+PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "null"}
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,12 @@ def options(module: str) -> dict[str, Option]:
     arguments = _load(module).args
     positional = [*arguments.posonlyargs, *arguments.args]
     without = len(positional) - len(arguments.defaults)
-    found = {}
+    parameters = {}
     for number, argument in enumerate(positional):
-        found[argument.arg] = Option(_kinds(argument.annotation), number < without)
+        parameters[argument.arg] = Option(_kinds(argument.annotation), number < without)
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        found[argument.arg] = Option(_kinds(argument.annotation), default is None)
-    return found
+        parameters[argument.arg] = Option(_kinds(argument.annotation), default is None)
+    return parameters
 
 
 def holds(module: str) -> str:
@@ -63,7 +69,59 @@ def learns_from(recipe: str) -> str:
             text = _constant(node.body, "learns_from")
             if text is not None:
                 return text
-    raise ConfigError(f"task.recipe={recipe} is no recipe; known: {', '.join(_known('recipes', 'class Recipe'))}")
+    raise ConfigError(f"task.recipe={recipe} is no recipe; known: {', '.join(_modules('recipes', 'class Recipe'))}")
+
+
+def place(data: DictConfig) -> dict[str, str]:
+    """Where the data are: a local folder goes before the hub's name that a data set's file may carry."""
+    return next(({key: data[key]} for key in ("path", "hub") if data[key] is not None), {})
+
+
+def place_problems(data: DictConfig) -> list[str]:
+    """A place that is not given or not there."""
+    try:
+        if "path" not in options(data.module):
+            return []
+    except ConfigError:  # said already
+        return []
+    if data.path is not None:
+        if not Path(data.path).expanduser().exists():
+            return [f"data.path={data.path} does not exist: set data.path to where the data of data={data.name} are"]
+    elif data.hub is None:
+        return [f"data={data.name} needs data.path=, a file or folder, or data.hub=, a name on the Hugging Face hub"]
+    return []
+
+
+def option_problems(data: DictConfig, dropped: Sequence[str] = ()) -> list[str]:
+    """Options that the data set does not take, does not get, or gets with another type; none of those dropped."""
+    try:
+        takes = options(data.module)
+    except ConfigError as error:
+        return [str(error)]
+    lines = [
+        f"data={data.name} takes no data.{key}; data=text reads texts of your own, data=imagenet images"
+        for key in place(data)
+        if key not in takes
+    ]
+    declared = {name: taken for name, taken in takes.items() if name not in ("path", "hub")}
+    names = ", ".join(declared) or "none"
+    for name in data.options:
+        if name not in declared and name not in dropped:
+            lines.append(f"data={data.name}: data.options.{name} is unknown; known: {names}")
+    for name, taken in declared.items():
+        if name not in data.options:
+            if taken.required:
+                lines.append(
+                    f"data={data.name} needs data.options.{name}, which the setting of this task does not have; its "
+                    f"options: {names}"
+                )
+            continue
+        value, kinds = data.options[name], taken.kinds
+        kind = "None" if value is None else type(value).__name__
+        if set(kinds) <= set(PLAIN) and kind not in kinds and not ("float" in kinds and kind == "int"):
+            expected = " or ".join(PLAIN[each] for each in kinds)
+            lines.append(f"data={data.name}: data.options.{name}={value} must be {expected}")
+    return lines
 
 
 def _constant(body: list[ast.stmt], name: str) -> str | None:
@@ -77,7 +135,7 @@ def _load(module: str) -> ast.FunctionDef:
     for node in _source("recipes.data", module, "data.module").body:
         if isinstance(node, ast.FunctionDef) and node.name == "load":
             return node
-    raise ConfigError(f"data.module={module} loads no data; known: {', '.join(_known('recipes.data', 'def load('))}")
+    raise ConfigError(f"data.module={module} loads no data; known: {', '.join(_modules('recipes.data', 'def load('))}")
 
 
 @cache
@@ -86,7 +144,7 @@ def _source(package: str, name: str, key: str) -> ast.Module:
     path = _folder(package).joinpath(*parts).with_suffix(".py")
     if not all(part.isidentifier() for part in parts) or not path.is_file():
         start = "def load(" if package == "recipes.data" else "class Recipe"
-        raise ConfigError(f"{key}={name} is unknown; known: {', '.join(_known(package, start))}")
+        raise ConfigError(f"{key}={name} is unknown; known: {', '.join(_modules(package, start))}")
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -94,11 +152,11 @@ def _folder(package: str) -> Path:
     return Path(__file__).parents[2].joinpath(*package.split("."))
 
 
-def _known(package: str, start: str) -> list[str]:
+def _modules(package: str, start: str) -> list[str]:
     """The modules of a package with a line that starts so, by their names in it."""
     folder = _folder(package)
-    found = (path for path in folder.rglob("*.py") if f"\n{start}" in path.read_text(encoding="utf-8"))
-    names = (".".join(path.relative_to(folder).with_suffix("").parts) for path in found)
+    files = (path for path in folder.rglob("*.py") if f"\n{start}" in path.read_text(encoding="utf-8"))
+    names = (".".join(path.relative_to(folder).with_suffix("").parts) for path in files)
     return sorted(name for name in names if name != "protocol")
 
 

@@ -76,9 +76,9 @@ def resolve(cfg: DictConfig, overrides: Sequence[str] | None = None) -> None:
     Raises:
         ConfigError: something else was typed, or the data are not what they have to be.
     """
-    changed, found = _settled(cfg, overrides)
-    if found:
-        raise ConfigError("; ".join(found))
+    changed, contradictions = _settled(cfg, overrides)
+    if contradictions:
+        raise ConfigError("; ".join(contradictions))
     shown = []
     for derived in changed:
         OmegaConf.update(cfg, derived.key, derived.value, force_add=True)
@@ -91,7 +91,45 @@ def resolve(cfg: DictConfig, overrides: Sequence[str] | None = None) -> None:
         listing.say(f"data.path={cfg.data.path} gives {' '.join(shown)}")
 
 
-def problems(cfg: DictConfig, overrides: Sequence[str] | None = None) -> list[str]:
+def problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
+    """All mistakes in a command's settings of data, each with what to type; most without importing torch.
+
+    A dry run reads no data, so that a place that is not there is none of its mistakes.
+
+    Args:
+        cfg: the composed config.
+        typed: the settings that the command names, or its overrides; None where they are not known.
+    """
+    lines = _family_problems(cfg) + option_problems(cfg, typed)
+    if not cfg.get("dry_run"):
+        lines += declarations.place_problems(cfg.data)
+    return lines or contradictions(cfg, typed)
+
+
+def option_problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
+    """Mistakes in what kind of data a task is given, and in the options of these that were typed."""
+    try:
+        holds, wanted = declarations.holds(cfg.data.module), declarations.learns_from(cfg.task.recipe)
+    except ConfigError as error:
+        return [str(error)]
+    if holds != wanted:
+        return [f"data={cfg.data.name} holds {holds}; task={cfg.task.name} learns from {wanted}"]
+    return declarations.option_problems(cfg.data, superfluous(cfg, typed))
+
+
+def _family_problems(cfg: DictConfig) -> list[str]:
+    """Settings of a family of tasks that do not go together, as far as they can be told without its module."""
+    lines = []
+    shift, side, batch = (OmegaConf.select(cfg, key) for key in ("augment.shift", "model.args.img_size", "batch_size"))
+    embedded_images = cfg.task.recipe == "classification" and cfg.data.module not in OWN
+    if embedded_images and isinstance(side, int) and isinstance(shift, int) and shift > side // 2:
+        lines.append(f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}")
+    if cfg.task.recipe == "contrastive.recipe" and isinstance(batch, int) and batch < 2:
+        lines.append(f"batch_size={batch}: a pair is told from the others of its batch; choose 2 or more")
+    return lines
+
+
+def contradictions(cfg: DictConfig, overrides: Sequence[str] | None = None) -> list[str]:
     """What was typed and contradicts the data, or is wrong with the data, a line each."""
     try:
         return _settled(cfg, overrides)[1]
@@ -103,8 +141,8 @@ def _typed_in(overrides: Sequence[str] | None) -> Sequence[str] | None:
     from hydra.core.hydra_config import HydraConfig
 
     if overrides is None and HydraConfig.initialized():
-        known: list[str] = list(HydraConfig.get().overrides.task)
-        return known
+        typed: list[str] = list(HydraConfig.get().overrides.task)
+        return typed
     return overrides
 
 
@@ -114,30 +152,30 @@ def _settled(cfg: DictConfig, overrides: Sequence[str] | None) -> tuple[list[Der
     if cfg.data.module not in OWN or path is None or not Path(path).expanduser().exists():
         return [], []
     typed = Typed(cfg, _typed_in(overrides))
-    changed, found = [], []
+    changed, contradictions = [], []
     for derived in _derived(cfg, typed):
         now = OmegaConf.select(cfg, derived.key)
         if now == derived.value or (OmegaConf.is_config(now) and OmegaConf.to_container(now) == derived.value):
             continue
         if typed(derived.key):
             value = "null" if derived.value is None else str(derived.value).lower()
-            wrong = "null" if now is None else str(now).lower()
-            found.append(f"{derived.key}={wrong}: {derived.why}: set {derived.key}={value}, or leave it out")
+            current = "null" if now is None else str(now).lower()
+            contradictions.append(f"{derived.key}={current}: {derived.why}: set {derived.key}={value}, or leave it out")
         else:
             changed.append(derived)
-    return changed, found
+    return changed, contradictions
 
 
 def _derived(cfg: DictConfig, typed: Typed) -> list[Derived]:
-    found: list[Derived] = []
+    settings: list[Derived] = []
     try:
         for derived in FAMILIES.get(cfg.task.recipe, _nothing)(cfg, typed):
-            found.append(derived)
+            settings.append(derived)
     except ConfigError:
         raise
     except (OmegaConfBaseException, AttributeError, TypeError, ValueError):
         pass  # a setting is missing or of another type, which the recipe and recipes/settings/validation.py name
-    return found
+    return settings
 
 
 def superfluous(cfg: DictConfig, overrides: Sequence[str] | None) -> list[str]:
@@ -208,11 +246,11 @@ def _own_judge(cfg: DictConfig, judge: str) -> str:
     """The command of a classification run on the same pictures at the same size."""
     side = int(cfg.model.args.unet.size)
     options = _options(cfg) | ({"size": side} if "size" in cfg.data.options else {})
-    own = {"data": cfg.data.name, "data.path": schema.quoted(str(cfg.data.path))}
-    own |= {f"+data.options.{name}": schema.literal(value) for name, value in sorted(options.items())}
-    own |= {"model.args.img_size": str(side), "model.args.patch_size": str(max(1, side // 4))}
-    words = [word for word in shlex.split(judge.removeprefix(schema.RUN)) if word.partition("=")[0] not in own]
-    return schema.RUN + shlex.join([*words, *(f"{key}={value}" for key, value in own.items())])
+    settings = {"data": cfg.data.name, "data.path": schema.quoted(str(cfg.data.path))}
+    settings |= {f"+data.options.{name}": schema.literal(value) for name, value in sorted(options.items())}
+    settings |= {"model.args.img_size": str(side), "model.args.patch_size": str(max(1, side // 4))}
+    words = [word for word in shlex.split(judge.removeprefix(schema.RUN)) if word.partition("=")[0] not in settings]
+    return schema.RUN + shlex.join([*words, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def _contrastive(cfg: DictConfig, typed: Typed) -> Iterator[Derived]:

@@ -156,7 +156,7 @@ def composing() -> Iterator[None]:
 
 def quoted(text: str) -> str:
     """A text as Hydra's grammar reads it back, whatever characters it has."""
-    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
+    return '"' + re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), text) + '"'
 
 
 def literal(value: Any) -> str:

@@ -82,18 +82,19 @@ def row_of(config_path: str) -> dict[str, Any] | None:
     for augment in (key for key, value in table.items() if isinstance(value, dict) and "lr" not in value):
         if name.endswith(f"_{augment}"):
             section, optim = table[augment], name.removesuffix(f"_{augment}")
-    found = _row(section, optim)
-    if found is None:
+    row_and_source = _row(section, optim)
+    if row_and_source is None:
         return None
-    row, source = found
+    row, source = row_and_source
     return {"optim": row, "tuned": {"file": "/".join(place), "source": source}}
 
 
 def names(scale: str, task: str) -> list[str]:
     """The optimizers that a table has numbers for, its own rows and what falls back on them."""
     table = _read(file_of(scale, task))
-    known = {name for names in _read(TABLES / "fallback.yaml").values() for name in names["optimizers"]} | set(table)
-    return sorted(name for name in known if row_of(f"{GROUP}/{scale}/{task}/{name}") is not None)
+    fallbacks = _read(TABLES / "fallback.yaml").values()
+    optimizers = {name for rule in fallbacks for name in rule["optimizers"]} | set(table)
+    return sorted(name for name in optimizers if row_of(f"{GROUP}/{scale}/{task}/{name}") is not None)
 
 
 def _row(section: Row, optim: str) -> tuple[Row, str] | None:

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.errors import ConfigError
 from recipes.files import safe_name
-from recipes.settings import model_names, schema, signatures
-from recipes.settings.arguments import is_number, parse_bytes
+from recipes.settings import from_data, model_names, optimizer_arguments, schema
+from recipes.settings.arguments import is_number, near, parse_bytes, typed
 from recipes.training import schedule
 
-# What an optimizer's YAML says about itself, beside the arguments of its class.
-DESCRIPTION = ("name", "variant")
-HYDRAS = ("_target_", "_partial_", "_convert_")
 DECAY_RULES = ("weights", "all")  # of recipes/training/param_groups.py, which imports torch
 
-DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
 LONGEST_PART = 255  # bytes of a file's name, on the file systems that there are
 PROCESSES = 1024  # each is a process or a thread of this machine
@@ -65,17 +61,6 @@ TEXTS = (
     "augment.randaugment",
     "tracker.project",
 )
-SYNONYMS = {
-    "learning_rate": "lr",
-    "wd": "weight_decay",
-    "decay": "weight_decay",
-    "l2": "weight_decay",
-    "momentum": "betas",
-    "beta": "betas",
-    "beta1": "betas",
-    "beta2": "betas",
-    "epsilon": "eps",
-}
 
 
 def check(cfg: DictConfig) -> None:
@@ -84,8 +69,8 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: with a line for each.
     """
-    if found := problems(cfg):
-        raise ConfigError("\n".join(found))
+    if lines := problems(cfg):
+        raise ConfigError("\n".join(lines))
 
 
 def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | None = None) -> list[str]:
@@ -96,35 +81,29 @@ def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | No
         task: the file in conf/task that was chosen, where task.name may say otherwise.
         typed: the settings that the command names, where that is known.
     """
-    found: list[str] = []
-    values = _readable(cfg, found)
+    lines: list[str] = []
+    values = _readable(cfg, lines)
     for part in (_ranges, _names, _schedule, _optimizer, _together, _places):
-        found += part(values)
-    return [*found, *_model(values, task or str(values.get("task.name"))), *_data(cfg, typed)]
+        lines += part(values)
+    return [*lines, *_model(values, task or str(values.get("task.name"))), *from_data.problems(cfg, typed)]
 
 
 def warnings(cfg: DictConfig) -> list[str]:
     """What will spoil the result though it can be run: said before the run begins."""
     steps, warmup, cooldown = int(cfg.steps), int(cfg.schedule.warmup_steps), int(cfg.schedule.cooldown_steps)
-    found = []
+    lines = []
     if warmup > steps:
-        found.append(
+        lines.append(
             f"schedule.warmup_steps={warmup} is longer than the run of {steps} steps: it never reaches optim.lr"
         )
     if cooldown > max(steps - warmup, 0) and cfg.schedule.name in schedule.WITH_COOLDOWN:
         left = max(steps - warmup, 0)
-        found.append(f"schedule.cooldown_steps={cooldown} is longer than the {left} steps after the warm-up")
-    return found
+        lines.append(f"schedule.cooldown_steps={cooldown} is longer than the {left} steps after the warm-up")
+    return lines
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` where a known name is like it, else nothing."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
-def _readable(cfg: DictConfig, found: list[str]) -> dict[str, Any]:
-    """Plain values by dotted key down to the open nodes; what cannot be read is added to `found` and left out."""
+def _readable(cfg: DictConfig, lines: list[str]) -> dict[str, Any]:
+    """Plain values by dotted key down to the open nodes; what cannot be read is added to `lines` and left out."""
     values: dict[str, Any] = {}
 
     def walk(node: DictConfig, above: str) -> None:
@@ -137,44 +116,44 @@ def _readable(cfg: DictConfig, found: list[str]) -> dict[str, Any]:
                     continue
                 values[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             except OmegaConfBaseException as error:
-                found.append(f"{key} has no value that can be read: {str(error).splitlines()[0]}")
+                lines.append(f"{key} has no value that can be read: {str(error).splitlines()[0]}")
 
     walk(cfg, "")
     return values
 
 
 def _ranges(values: Mapping[str, Any]) -> list[str]:
-    found = []
+    lines = []
     for key, (least, most) in WHOLE.items():
         value = values.get(key, least)
         if value is None and key == "scale.threads":
             continue
         if not least <= value <= most:
             limit = f"at least {least}" if value < least else f"at most {most}"
-            found.append(f"{key}={value} must be {limit}")
-    for key, known in ONE_OF.items():
-        value = values.get(key, known[0])
-        if value not in known:
-            found.append(f"{key}={value} is unknown; known: {', '.join(known)}{near(str(value), known)}")
+            lines.append(f"{key}={value} must be {limit}")
+    for key, allowed in ONE_OF.items():
+        value = values.get(key, allowed[0])
+        if value not in allowed:
+            lines.append(f"{key}={value} is unknown; known: {', '.join(allowed)}{near(str(value), allowed)}")
     mixup, clip, ema = (values.get(key) for key in ("augment.mixup", "clip_norm", "ema_decay"))
     if mixup is not None and not 0 <= mixup < math.inf:
-        found.append(f"augment.mixup={mixup} must be at least 0 and finite")
+        lines.append(f"augment.mixup={mixup} must be at least 0 and finite")
     if clip is not None and not 0 < clip < math.inf:
-        found.append(f"clip_norm={clip} must be above 0, or null for no clipping")
+        lines.append(f"clip_norm={clip} must be above 0, or null for no clipping")
     if ema is not None and not 0 < ema < 1:
-        found.append(f"ema_decay={ema} must lie between 0 and 1, or be null for no averaging")
+        lines.append(f"ema_decay={ema} must lie between 0 and 1, or be null for no averaging")
     final = values.get("schedule.final_factor", 0.0)
     if not 0 <= final <= 1:
-        found.append(f"schedule.final_factor={final} must lie in [0, 1]")
+        lines.append(f"schedule.final_factor={final} must lie in [0, 1]")
     try:
         parse_bytes(values.get("device_memory", "1GiB"))
     except ConfigError as error:
-        found.append(str(error))
-    return found
+        lines.append(str(error))
+    return lines
 
 
 def _names(values: Mapping[str, Any]) -> list[str]:
-    found = []
+    lines = []
     optim = values.get("optim")
     names = {"task.name": values.get("task.name"), "optim.name": optim.get("name") if isinstance(optim, dict) else None}
     for key in FOLDERS:
@@ -183,21 +162,25 @@ def _names(values: Mapping[str, Any]) -> list[str]:
         try:
             safe_name(names[key], key)
         except ConfigError as error:
-            found.append(str(error))
+            lines.append(str(error))
     if isinstance(optim, dict) and (file := schema.CONF / "optim" / f"{optim.get('name')}.yaml").is_file():
         target = _setting(file).get("_target_")
         others = {_setting(other).get("_target_") for other in file.parent.glob("*.yaml")} - {target}
         if optim.get("_target_") in others:  # its rows would stand in tables under the other's name
-            found.append(f"optim.name={optim['name']} is the name of {target}, not of {optim['_target_']}")
+            lines.append(f"optim.name={optim['name']} is the name of {target}, not of {optim['_target_']}")
     for key in TEXTS:
         value = values.get(key)
         if value is not None and not str(value).strip():
-            found.append(f"{key}= is empty; give it a value, or leave it out")
+            lines.append(f"{key}= is empty; give it a value, or leave it out")
     for key, folder in (("task.recipe", "recipes"), ("data.module", "recipes/data")):
         module = str(values.get(key))
         if not (schema.CONF.parent / folder / f"{module.replace('.', '/')}.py").is_file():
-            found.append(f"{key}={module} is no module in {folder}/")
-    return found
+            lines.append(f"{key}={module} is no module in {folder}/")
+    return lines
+
+
+def _optimizer(values: Mapping[str, Any]) -> list[str]:
+    return optimizer_arguments.problems(values.get("optim"))
 
 
 def _schedule(values: Mapping[str, Any]) -> list[str]:
@@ -209,19 +192,19 @@ def _schedule(values: Mapping[str, Any]) -> list[str]:
 
 def _model(values: Mapping[str, Any], task: str) -> list[str]:
     """The model's name, and arguments that are not of the kind that the task's own setting has."""
-    found = []
-    name, known = str(values.get("model.name")), model_names.known(str(values.get("task.recipe")))
-    if known is not None and name not in known and name.strip():
-        close = difflib.get_close_matches(name, sorted(known), n=3)
+    lines = []
+    name, models = str(values.get("model.name")), model_names.known(str(values.get("task.recipe")))
+    if models is not None and name not in models and name.strip():
+        close = difflib.get_close_matches(name, sorted(models), n=3)
         library = "timm" if values["task.recipe"] == "classification" else "transformers"
-        found.append(
+        lines.append(
             f"model.name={name} is no model of {library}" + (f"; near it: {', '.join(close)}" if close else "")
         )
     setting = schema.CONF / "setting" / str(values.get("scale.name")) / f"{task}.yaml"
     if setting.is_file() and isinstance(values.get("model.args"), dict):
         example = _setting(setting).get("model", {}).get("args", {})
-        found += _unlike(values["model.args"], example, "model.args")
-    return found
+        lines += _unlike(values["model.args"], example, "model.args")
+    return lines
 
 
 @cache
@@ -250,84 +233,18 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
     if example is None or isinstance(example, list) or (value is None and name in NULLABLE):
         return []
     if isinstance(example, bool):
-        return [] if isinstance(value, bool) else [f"{key}={_typed(value)} must be true or false"]
+        return [] if isinstance(value, bool) else [f"{key}={typed(value)} must be true or false"]
     if isinstance(example, int):
         least = 1 if example >= 1 and not name.endswith("_id") else 0
         right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= COUNT
         allowed = f"a whole number of at least {least} and at most {COUNT}"
-        return [] if right else [f"{key}={_typed(value)} must be {allowed}"]
+        return [] if right else [f"{key}={typed(value)} must be {allowed}"]
     if isinstance(example, float):
         if not is_number(value):
-            return [f"{key}={_typed(value)} must be a finite number"]
+            return [f"{key}={typed(value)} must be a finite number"]
         share = "drop" in name
         return [f"{key}={value} must lie in [0, 1)"] if share and not 0 <= value < 1 else []
-    return [] if isinstance(value, str | list) else [f"{key}={_typed(value)} must be a text, as {example}"]
-
-
-def _optimizer(values: Mapping[str, Any]) -> list[str]:
-    optim = values.get("optim")
-    if not isinstance(optim, dict):
-        return [f"optim={optim} must be the name of a file in conf/optim"]
-    found = []
-    for key in ("lr", "weight_decay"):
-        if not is_number(optim.get(key)) or optim[key] < 0:
-            found.append(f"optim.{key}={_typed(optim.get(key))} must be a finite number of at least 0")
-    if optim.get("_partial_") is not True:
-        partial = _typed(optim.get("_partial_"))
-        found.append(f"optim._partial_={partial} must be true: the class waits for the parameters")
-    try:
-        taken = signatures.arguments(str(optim.get("_target_")))
-    except signatures.NotAnOptimizerError as error:
-        return [*found, f"optim={optim.get('name')}: _target_={optim.get('_target_')} {error}"]
-    for name, value in optim.items():
-        if name in (*DESCRIPTION, *HYDRAS, "lr", "weight_decay") or taken is None:
-            continue
-        if name not in taken or name == "params":
-            allowed = [known for known in taken if known != "params"]
-            hint = f"; did you mean {SYNONYMS[name]}?" if SYNONYMS.get(name) in allowed else near(name, allowed)
-            found.append(f"optim={optim.get('name')} has no argument {name}; it takes {', '.join(allowed)}{hint}")
-        elif expected := _unfit(name, value, taken[name]):
-            found.append(f"optim.{name}={_typed(value)} must be {expected}")
-    return found
-
-
-def _unfit(name: str, value: Any, argument: signatures.Argument) -> str | None:
-    """What a value of an optimizer's argument would have to be, or None where it may be right."""
-    annotation, default = argument.annotation, argument.default
-    optional = "None" in annotation or "Optional" in annotation or (not annotation and default is None)
-    null = ", or null" if optional else ""
-    if value is None:
-        return None if optional or default is None else "given"
-    if "bool" in annotation or isinstance(default, bool):
-        return None if isinstance(value, bool) else f"true or false{null}"
-    if name == "betas":
-        least = len(default) if isinstance(default, tuple) else 2
-        right = isinstance(value, list) and len(value) == least and all(is_number(b) and 0 <= b < 1 for b in value)
-        return None if right else f"{least} numbers in [0, 1), as in optim.betas=[0.9,0.99]"
-    if name == "eps" and not isinstance(value, list):
-        return None if is_number(value) and value >= 0 else f"a finite number of at least 0{null}"
-    if name.endswith("dtype"):
-        names = ", ".join(DTYPES)
-        return None if str(value).removeprefix("torch.") in DTYPES else f"the name of a type: {names}{null}"
-    if name == "momentum":
-        return None if is_number(value) and 0 <= value < 1 else f"a number in [0, 1){null}"
-    plain = re.sub(r"\bOptional\[|\]|\bNone\b|\bTensor\b|[ |]", "", annotation)
-    if plain == "float" or (not annotation and isinstance(default, float)):
-        return None if is_number(value) else f"a finite number{null}"
-    if plain == "int":
-        return None if is_number(value) and isinstance(value, int) else f"a whole number{null}"
-    return None
-
-
-def _typed(value: Any) -> str:
-    """A value as one types it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
-    return (
-        {True: "true", False: "false", None: "null"}[value]
-        if value is None or value is True or value is False
-        else str(value)
-    )
+    return [] if isinstance(value, str | list) else [f"{key}={typed(value)} must be a text, as {example}"]
 
 
 def _together(values: Mapping[str, Any]) -> list[str]:
@@ -347,20 +264,20 @@ def _together(values: Mapping[str, Any]) -> list[str]:
 
 def _places(values: Mapping[str, Any]) -> list[str]:
     """Where is written to and what weights are taken from."""
-    found = []
+    lines = []
     folder = Path(str(values.get("output_dir") or "."))
     if not values.get("dry_run"):
         reason = _unwritable(folder)
         if reason:
-            found.append(f"output_dir={str(folder)[:200]}: cannot write {reason}; choose another with output_dir=")
+            lines.append(f"output_dir={str(folder)[:200]}: cannot write {reason}; choose another with output_dir=")
     source = values.get("init_from")
     if source is None or not str(source).strip():
-        return found
+        return lines
     try:
         _check_source(str(source), str(values.get("scale.name")))
     except ConfigError as error:
-        found.append(str(error))
-    return found
+        lines.append(str(error))
+    return lines
 
 
 def _unwritable(folder: Path) -> str | None:
@@ -383,8 +300,8 @@ def _check_source(source: str, scale: str) -> None:
             composed = schema.composed(command)
         except Exception as error:  # whatever Hydra says of it
             raise ConfigError(f"init_from={source}: {' '.join(str(error).split())}") from None
-        if found := problems(composed):
-            raise ConfigError(f"init_from={source}: {'; '.join(found)}")
+        if lines := problems(composed):
+            raise ConfigError(f"init_from={source}: {'; '.join(lines)}")
         return
     try:
         there = Path(source).exists()
@@ -395,10 +312,3 @@ def _check_source(source: str, scale: str) -> None:
             f"init_from={source} does not exist; expected a run's folder, a .safetensors file, a folder that "
             "transformers saved, or a name on the hub"
         )
-
-
-def _data(cfg: DictConfig, typed: Sequence[str] | None) -> list[str]:
-    """What the data have to say, where they have a say before they are read."""
-    from recipes import protocol
-
-    return protocol.problems(cfg, typed)

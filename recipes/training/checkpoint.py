@@ -4,7 +4,7 @@ checkpoint/step-00000200/
     model.safetensors     weights and buffers
     average.safetensors   their Polyak average, where there is one
     optimizer.pt          the optimizer's state, loadable with weights_only=True
-    state.json            run id, step, clocks, every file's size and checksum, and its own
+    state.json            run id, step, seconds, every file's size and checksum, and its own
 """
 
 import errno
@@ -36,7 +36,7 @@ class Checkpoint:
     model: dict[str, torch.Tensor]
     average: dict[str, torch.Tensor] | None
     optimizer: dict[str, Any]
-    state: dict[str, Any]  # plain values: clocks, best metric
+    state: dict[str, Any]  # plain values: seconds by part, best metric
 
 
 def checksum(path: Path) -> int:
@@ -91,8 +91,9 @@ def save(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
             f"checkpoint at step {checkpoint.step} could not be written to {folder} ({reason}); "
             "the one before is kept: make room and start the same command again"
         ) from None
-    found = _named(folder)
-    for old in [*found[: found.index(final)], *found[found.index(final) + KEEP :]]:  # newer ones were passed over
+    checkpoints = _named(folder)
+    place = checkpoints.index(final)  # newer ones were passed over when the run went on
+    for old in [*checkpoints[:place], *checkpoints[place + KEEP :]]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -177,17 +178,17 @@ def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
     """
     path = Path(source)
     if path.is_dir():
-        found = [
+        files = [
             file
             for folder in [*_named(path / "checkpoint"), path]
             for name in ("average.safetensors", "model.safetensors")
             if (file := folder / name).exists()
         ]
-        if not found:
+        if not files:
             if (saved := pretrained_weights.in_folder(path)) is not None:
                 return saved
             raise ConfigError(f"init_from={source} holds no checkpoint; expected a run's folder with checkpoint/ in it")
-        path = found[0]
+        path = files[0]
     if not path.exists():
         return pretrained_weights.from_hub(str(source))
     try:

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +18,29 @@ from recipes.distributed import devices, processes, sharding
 from recipes.errors import ConfigError
 from recipes.protocol import Recipe
 from recipes.settings.schema import Config
-from recipes.training import checkpoint, param_groups, sampler, schedule
+from recipes.training import checkpoint, param_groups, pretrained_weights, sampler, schedule
 from recipes.training.checkpoint import Checkpoint
 from recipes.training.param_groups import OptimizerFactory
 from recipes.training.progress import Progress
 from recipes.training.run_state import DivergedError, InterruptedRunError, MetricLogger, RunState
 from recipes.training.sampler import Batch
 from recipes.training.step_kind import StepKind
-from recipes.training.step_statistics import Meter, gradient_size
+from recipes.training.step_statistics import StepStatistics, gradient_size
 from recipes.training.stop_signal import StopRequests
-from recipes.training.timers import Clock
+from recipes.training.timers import PhaseTimer
 
 # Of the state, measured while the run goes on.
 FIGURES = ("steps_per_second", "optimizer_step_ms", "optimizer_step", "optimizer_state_bytes")
-
-
-InitialWeights = Callable[[Any], Callable[[], dict[str, torch.Tensor]]]
 
 
 class Trainer:
     """One run: a recipe's model on its data with one optimizer.
 
     Args:
+        cfg: `init_from` names files or a model on the hub; runs that it named are resolved to their folders.
         folder: where checkpoints are kept; its name is the run's id.
-        clock: runs its part `startup`.
+        timer: runs its part `startup`.
         state: filled while the run goes on.
-        initial_weights: called with the recipe's tokenizer, gives what reads the weights to start from; without it
-            they are drawn.
 
     Raises:
         ConfigError: data, weights or a checkpoint are not what they have to be.
@@ -58,14 +54,13 @@ class Trainer:
         accelerator: Accelerator,
         logger: MetricLogger,
         folder: Path,
-        clock: Clock,
+        timer: PhaseTimer,
         state: RunState,
-        initial_weights: InitialWeights | None = None,
     ) -> None:
         # Plain values: each look into a DictConfig costs microseconds, and a step has dozens.
         self.cfg: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-        self.recipe, self.accelerator, self.initial_weights = recipe, accelerator, initial_weights
-        self.logger, self.folder, self.clock, self.state = logger, folder, clock, state
+        self.recipe, self.accelerator = recipe, accelerator
+        self.logger, self.folder, self.timer, self.state = logger, folder, timer, state
 
         processes.by_all(self._make_model)
         processes.check_same(f"the data of data={cfg.data.name}", state.data_fingerprint)
@@ -93,7 +88,7 @@ class Trainer:
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         self.first, window = self._resume()
-        self.meter = Meter(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
+        self.statistics = StepStatistics(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
 
     def _make_model(self) -> None:
         """Load the data and make the model: what each process does for itself."""
@@ -108,12 +103,20 @@ class Trainer:
             )
         self.workers = sampler.workers(cfg.data.workers)
         state.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
+        if recipe.tokenizer is not None:
+            state.tokenizer = pretrained_weights.tokenizer_fingerprint(recipe.tokenizer)
         sampler.seed_all(cfg.seed)
         self.model = recipe.model()
         state.num_parameters = sum(p.numel() for p in self.model.parameters())
-        if self.initial_weights is not None:
-            weights = self.initial_weights(recipe.tokenizer)
-            recipe.initialise(self.model, processes.sent_by_first(weights))
+        if cfg.init_from is not None:
+            recipe.initialise(self.model, processes.sent_by_first(self._initial_weights))
+
+    def _initial_weights(self) -> dict[str, torch.Tensor]:
+        """The weights that `init_from` names, which fit the run's tokenizer."""
+        source, tokenizer = str(self.cfg.init_from), self.recipe.tokenizer
+        if tokenizer is not None:
+            pretrained_weights.check_tokenizer(source, tokenizer, self.cfg.data.name)
+        return checkpoint.load_weights(source)
 
     def train(self) -> None:
         """Train from the first step, or from the newest checkpoint, to the last, then test.
@@ -122,32 +125,32 @@ class Trainer:
             DivergedError: the loss, a gradient or a validation metric is not finite.
             InterruptedRunError: a signal asked the run to stop.
         """
-        cfg, clock, state = self.cfg, self.clock, self.state
-        meter = self.meter
+        cfg, timer, state = self.cfg, self.timer, self.state
+        statistics = self.statistics
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
         with StopRequests(self.accelerator) as stop, progress, contextlib.closing(self._feed()) as feed:
-            clock.switch("data")
+            timer.switch("data")
             for step in range(self.first, cfg.steps):
                 done = step + 1
                 measuring = done % cfg.eval_every == 0 or done == cfg.steps
-                closing = measuring or done - meter.start >= cfg.log_every
+                closing = measuring or done - statistics.start >= cfg.log_every
                 extra = self._step(step, feed, closing)
                 if closing:
-                    window = meter.close(done)
+                    window = statistics.close(done)
                     if window.loss is not None:
                         self._log(done, "train", {"loss": window.loss} | _floats(extra))
                     if window.bad_step is not None:
                         raise DivergedError(window.bad_step, str(window.cause))
                     state.steps_per_second, state.optimizer_step_ms = (
-                        meter.steps_per_second,
-                        meter.optimizer_step_ms,
+                        statistics.steps_per_second,
+                        statistics.optimizer_step_ms,
                     )
                     state.optimizer_state_bytes = devices.state_bytes(self.optimizer)
                     self._log(done, "time", {"steps_per_second": window.steps_per_second})
                     self._log(done, "optim", {"lr": self._rate(step) * self.peaks[0]})
                 if measuring:
-                    with clock.during("evaluation"):
+                    with timer.during("evaluation"):
                         values = self.evaluate("val", done)
                     for name, value in values.items():
                         if not math.isfinite(value):
@@ -158,17 +161,17 @@ class Trainer:
                     state.best = value if state.best is None else better(state.best, value)
                     progress.metric = f"val {state.metric} {value:.4f}"
                 if closing:
-                    progress.update(done, window.loss, meter.steps_per_second)
+                    progress.update(done, window.loss, statistics.steps_per_second)
                 else:
                     progress.begin(done)
                 stopping = stop.asked(closing)
                 if done % cfg.checkpoint_every == 0 or done == cfg.steps or stopping:
-                    with clock.during("checkpoint"):
+                    with timer.during("checkpoint"):
                         self.save(done)
                 if stopping and done < cfg.steps:
                     raise InterruptedRunError(f"stopped at step {done}")
-                clock.switch("data")
-        with clock.during("evaluation"):
+                timer.switch("data")
+        with timer.during("evaluation"):
             for split in sorted(set(self.examples) - {"train", "val"}):
                 values = self.evaluate(split, cfg.steps)
                 if state.metric in values:  # a set for retrieval alone has no classes to be right about
@@ -177,12 +180,12 @@ class Trainer:
 
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
         """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""
-        cfg, clock, accelerator, meter = self.cfg, self.clock, self.accelerator, self.meter
+        cfg, timer, accelerator, statistics = self.cfg, self.timer, self.accelerator, self.statistics
         # A device works in the background: the parts of a step can be told apart only by waiting for it, which
         # costs speed. One step a window is timed so. The CPU does as it is told.
         background = accelerator.device.type != "cpu"
-        timed = not background or step == meter.start
-        clock.synchronize = torch.accelerator.synchronize if background and timed else None
+        timed = not background or step == statistics.start
+        timer.synchronize = torch.accelerator.synchronize if background and timed else None
         sampler.seed_all(cfg.seed, step, accelerator.process_index)
         rate = self._rate(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
@@ -191,38 +194,38 @@ class Trainer:
         for part, (batch, share) in enumerate(self._parts(feed)):
             batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
             last = part == cfg.accumulate - 1
-            meter.add_seconds(clock.switch("forward"))
+            statistics.add_seconds(timer.switch("forward"))
             with contextlib.nullcontext() if last or cfg.shard else accelerator.no_sync(self.trained):
                 with accelerator.autocast():
                     values = self.recipe.loss(self.trained, batch)
                 loss = values.pop("loss") * share / cfg.accumulate
-                meter.add_seconds(clock.switch("backward"))
+                statistics.add_seconds(timer.switch("backward"))
                 accelerator.backward(loss)
-            meter.add_seconds(clock.switch("gradients" if last else "data"))
-            meter.add_loss(step, loss)
+            statistics.add_seconds(timer.switch("gradients" if last else "data"))
+            statistics.add_loss(step, loss)
         if cfg.clip_norm is not None:
             norm = values["grad_norm"] = accelerator.clip_grad_norm_(self.trained.parameters(), cfg.clip_norm)
         else:
             norm = gradient_size([p.grad for p in self.updated if p.grad is not None])
-        meter.add_gradient(step, norm)
-        meter.add_seconds(clock.switch("optimizer"))
+        statistics.add_gradient(step, norm)
+        statistics.add_seconds(timer.switch("optimizer"))
         if step == self.first + 1 and not cfg.shard:
             with StepKind(len(self.updated)) as watched:
                 self.optimizer.step()
             self.state.optimizer_step = watched.kind
         else:
             self.optimizer.step()
-        stretch = clock.switch("logging" if self.average is None else "averaging")
-        meter.add_seconds(stretch)
+        stretch = timer.switch("logging" if self.average is None else "averaging")
+        statistics.add_seconds(stretch)
         if timed:
-            meter.optimizer_seconds.append(stretch)
+            statistics.optimizer_seconds.append(stretch)
         if self.average is not None:
             self.average.update_parameters(self.model)
-            meter.add_seconds(clock.switch("logging"))
+            statistics.add_seconds(timer.switch("logging"))
         self.optimizer.zero_grad(set_to_none=True)
         if background and closing:
             torch.accelerator.synchronize()  # the window's last work belongs to its time
-            meter.add_seconds(clock.switch("logging"))
+            statistics.add_seconds(timer.switch("logging"))
         return values
 
     def _parts(self, feed: Iterator[Batch]) -> Iterator[tuple[Batch, float | torch.Tensor]]:
@@ -294,14 +297,14 @@ class Trainer:
         """
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
         average = None if self.average is None else devices.average_state(self.average, self.cfg.shard)
-        window = self.meter.steps(step)
+        window = self.statistics.steps(step)
 
         def write() -> None:
             state = self.state
             values = {
                 "best": state.best,
                 "final": state.final,
-                "seconds": dict(self.clock.seconds),
+                "seconds": dict(self.timer.seconds),
                 "window": window,
                 "figures": {name: getattr(state, name) for name in FIGURES},
                 "data_fingerprint": state.data_fingerprint,
@@ -339,7 +342,7 @@ class Trainer:
             for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
                 setattr(self.state, name, value)
             for part, seconds in saved.state["seconds"].items():
-                self.clock.seconds[part] += seconds
+                self.timer.seconds[part] += seconds
             self.accelerator.print(f"going on from step {saved.step}")
         first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
         processes.by_first(lambda: self.logger.begin(first, redone=set(self.examples) - {"train", "val"}))
@@ -357,8 +360,9 @@ class Trainer:
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        found = iter(self._loader("train", batches))  # draws from torch's generator, so before a step has seeded it
-        return (batch for batch in found)
+        # A loader draws from torch's generator when it is started, so before a step has seeded it.
+        started = iter(self._loader("train", batches))
+        return (batch for batch in started)
 
     def _loader(self, split: str, batches: sampler.TrainBatches | sampler.EvalBatches) -> Iterable[Batch]:
         pin = self.accelerator.device.type == "cuda"
@@ -368,7 +372,7 @@ class Trainer:
         return schedule.factor(step, self.cfg.steps, self.cfg.schedule)
 
     def _log(self, step: int, split: str, values: dict[str, float]) -> None:
-        self.logger.log(step, split, values, self.clock.elapsed)
+        self.logger.log(step, split, values, self.timer.elapsed)
 
 
 def _set_lr(group: dict[str, Any], lr: float) -> None:

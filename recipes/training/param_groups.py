@@ -102,23 +102,23 @@ def _role(owner: nn.Module, path: str, name: str, value: nn.Parameter, heads: se
 
 def _heads(model: nn.Module) -> set[int]:
     """The weights of output layers, as timm and transformers name them."""
-    found = set()
+    head_weights = set()
     for module in model.modules():
-        for asked in ("get_classifier", "get_output_embeddings"):
-            head = getattr(module, asked)() if callable(getattr(module, asked, None)) else None
+        for accessor in ("get_classifier", "get_output_embeddings"):
+            head = getattr(module, accessor)() if callable(getattr(module, accessor, None)) else None
             if isinstance(head, nn.Linear):
-                found.add(id(head.weight))
-    return found
+                head_weights.add(id(head.weight))
+    return head_weights
 
 
 def _exempt(model: nn.Module) -> set[int]:
     """What any part of the model says itself that it should not decay (timm's convention)."""
-    found = set()
+    exempt = set()
     for module in model.modules():
-        if callable(asked := getattr(module, "no_weight_decay", None)):
+        if callable(names_exempt := getattr(module, "no_weight_decay", None)):
             inside = dict(module.named_parameters())
-            found |= {id(inside[name]) for name in asked() if name in inside}
-    return found
+            exempt |= {id(inside[name]) for name in names_exempt() if name in inside}
+    return exempt
 
 
 def set_training(optimizer: torch.optim.Optimizer, training: bool) -> None:

@@ -1,18 +1,23 @@
 """Weights to start from: read in the form that transformers saves, and loaded into a model that they must match."""
 
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import nn
 
+from recipes.data import cache
 from recipes.data.hub import first_line, reachable
+from recipes.data.text import bpe
 from recipes.errors import ConfigError
 
 # In the order of preference; large models come in several files.
 PATTERNS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin")
+RUN_DEPTH = 3  # folders above a checkpoint's file, in which a run's record may lie
 
 
 def load_matching(
@@ -69,7 +74,7 @@ def in_folder(folder: Path) -> dict[str, torch.Tensor] | None:
     Raises:
         ConfigError: a file is damaged.
     """
-    files = next((found for pattern in PATTERNS if (found := sorted(folder.glob(pattern)))), [])
+    files = next((matches for pattern in PATTERNS if (matches := sorted(folder.glob(pattern)))), [])
     weights: dict[str, torch.Tensor] = {}
     for file in files:
         try:
@@ -107,3 +112,53 @@ def from_hub(name: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # the hub's library has no common error
         why = "the hub cannot be reached and the cache has no copy" if offline else first_line(error)
     raise ConfigError(f"init_from={name} does not exist here and is not to be had from the hub ({why}); {expected}")
+
+
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
+    """16 hex digits over all tokens and their ids."""
+    return cache.key(sorted(tokenizer.get_vocab().items()))
+
+
+def check_tokenizer(source: str, tokenizer: Tokenizer, data: str) -> None:
+    """Refuse weights that were trained with another tokenizer, where the files beside them tell.
+
+    The record of a run has its tokenizer's fingerprint, a folder that transformers saved often a tokenizer.json.
+
+    Args:
+        source: what `init_from=` names.
+        tokenizer: of the run that starts.
+        data: the name of its data set, for the error.
+
+    Raises:
+        ConfigError: a token differs.
+    """
+    place = Path(source)
+    if not place.exists():
+        return
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    for folder in (place, *place.absolute().parents[:RUN_DEPTH]):
+        recorded = _recorded_tokenizer(folder)
+        if recorded is not None and recorded != fingerprint:
+            raise ConfigError(
+                f"init_from={source} was trained with another tokenizer ({recorded}) than data={data} has here "
+                f"({fingerprint}); choose the data and options that {folder / 'config.yaml'} has"
+            )
+    file = (place if place.is_dir() else place.parent) / "tokenizer.json"
+    if not file.exists():
+        return
+    ids = bpe.published(str(file)).get_vocab()
+    differing = sorted(token for token, number in tokenizer.get_vocab().items() if ids.get(token) != number)
+    if differing:
+        raise ConfigError(
+            f"init_from={source}: its {file} has {len(differing)} of the tokens of data={data} under other numbers or "
+            f"not at all, such as {differing[0]!r}; set data.options.tokenizer={file}"
+        )
+
+
+def _recorded_tokenizer(folder: Path) -> str | None:
+    """The fingerprint in the summary of a run's record, or None where the folder is no such record."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return summary.get("tokenizer") if isinstance(summary, dict) else None

@@ -124,10 +124,10 @@ def workers(wanted: int) -> int:
     Each training process on it keeps a core of its own. What differs is said in a line.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = min(wanted, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
-    if found < wanted:
-        listing.say(f"data.workers={wanted}: {found} here, of {cores} cores; more would only wait for each other")
-    return found
+    number = min(wanted, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    if number < wanted:
+        listing.say(f"data.workers={wanted}: {number} here, of {cores} cores; more would only wait for each other")
+    return number
 
 
 def _as_is(batch: Any) -> Any:

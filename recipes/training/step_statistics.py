@@ -18,7 +18,7 @@ class Window:
     steps_per_second: float
 
 
-class Meter:
+class StepStatistics:
     """Collects the steps of a window; losses and gradient norms stay on the device until it closes.
 
     Args:
@@ -31,7 +31,7 @@ class Meter:
     def __init__(self, first: int, most: int, accelerator: Accelerator, steps: list[list[float]] | None = None) -> None:
         steps = steps or []
         self.first, self.start = first, first - len(steps)
-        self._timed = first  # the clock's part of the window begins here
+        self._timed = first  # the timed part of the window begins here
         self.rates: list[float] = []
         self.optimizer_seconds: list[float] = []
         self._seconds = 0.0

@@ -1,4 +1,4 @@
-"""Clocks for the parts of a run, exactly one of which runs at any time: they add up to the wall time."""
+"""A timer for the parts of a run, one of which runs at any time: their seconds add up to the wall time."""
 
 import time
 from collections import defaultdict
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class PhaseTimer:
     """Seconds spent in each named part of a run.
 
     Args:
         part: the part that runs first.
         seconds: what an earlier part of the same run had spent, after a resume.
-        synchronize: waits for the device; called before the clock is read, so that queued work counts where it
+        synchronize: waits for the device; called before the time is read, so that queued work counts where it
             was asked for.
     """
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.metrics_file import read_metrics
-from recipes.runs.record import Record
+from recipes.runs.record import Record, folder_of
 from reports.records import reader
 
 NAMES = st.sampled_from(["train", "val", "loss", "zero-shot", "Güte", "täst"])
@@ -55,7 +55,8 @@ def test_values_that_json_lacks_and_values_that_are_no_numbers(tmp_path: Path, l
 
 
 def test_a_resumed_run_and_a_report_read_the_same_of_a_torn_file(tiny: Any) -> None:
-    record = Record(tiny())
+    cfg = tiny()
+    record = Record(folder_of(cfg), cfg)
     record.begin(0)
     for step in (5, 10, 15):
         record.log(step, "val", {"loss": float(step)}, float(step))
@@ -66,6 +67,6 @@ def test_a_resumed_run_and_a_report_read_the_same_of_a_torn_file(tiny: Any) -> N
     expected = [(5, 5.0), (15, 15.0)]
     reported = reader.read_metrics(record.folder, "val", "loss")
     assert list(zip(reported["step"], reported["value"], strict=True)) == expected
-    resumed = Record(tiny())
+    resumed = Record(record.folder, cfg)
     assert [(line["step"], line["value"]) for line in resumed.begin(15)] == expected
     resumed.close()

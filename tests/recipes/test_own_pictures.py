@@ -14,7 +14,7 @@ from recipes.data.pairs.pairs import PAD
 from recipes.data.text import bpe
 from recipes.diffusion import feature_extractors
 from recipes.errors import ConfigError
-from recipes.runs import experiment, record
+from recipes.runs import experiment, prerequisite, record
 from recipes.settings import from_data, schema
 from recipes.settings.schema import composed
 from tests.recipes.conftest import composed as plain
@@ -89,7 +89,7 @@ def test_own_pictures_train_a_u_net(photos: Path, tmp_path: Path, monkeypatch: p
     judge = composed(own("vit_b16", photos, "+data.options.size=16", "model.args.img_size=16", *SHORT))
     judge.output_dir = str(tmp_path / "judge")
     experiment.run(judge)
-    monkeypatch.setattr(feature_extractors, "run_folder", lambda cfg, name: record.folder_of(judge))
+    monkeypatch.setattr(prerequisite, "folder", lambda cfg, setting: record.folder_of(judge))
     cfg = composed(own("unet_64", photos, f"output_dir={tmp_path}/out", *SHORT, "batch_size=4", "precision=fp32"))
     assert experiment.run(cfg) == "completed"
     summary = json.loads((record.folder_of(cfg) / "summary.json").read_text())
@@ -103,7 +103,7 @@ def test_a_judge_of_another_size_is_refused_before_it_is_trained(photos: Path, t
     ):
         cfg = composed(["task=unet_64", f"output_dir={tmp_path}/out", f"model.args.judge={schema.quoted(command)}"])
         with pytest.raises(ConfigError, match=message):
-            protocol.make(cfg).examples()
+            experiment.run(cfg)
     assert not (tmp_path / "out").exists()
 
 
@@ -124,10 +124,10 @@ def test_all_that_was_typed_against_the_data_is_named_with_what_to_type(photos: 
         assert f"set {key}=" in str(error.value)
     assert "\n" not in str(error.value)
     cfg = plain(*own(task, photos, *typed))
-    found = from_data.problems(cfg, typed)
+    found = from_data.contradictions(cfg, typed)
     assert len(found) == len(typed)
     # Where the overrides are not known, other values than the files' tell that they were typed.
-    assert len(protocol.problems(cfg)) == {"vit_b16": 2, "unet_64": 0}[task]
+    assert len(from_data.problems(cfg)) == {"vit_b16": 2, "unet_64": 0}[task]
 
 
 def test_what_was_typed_and_fits_stays(photos: Path) -> None:
@@ -177,12 +177,12 @@ def test_mistakes_are_told_from_the_settings_alone(photos: Path, pairs: Path) ->
         (["task=gpt2_small", "data=text", f"data.path={schema.quoted(str(photos))}"], "holds no texts: expected files"),
         (["task=unet_64", "data=imagenet", f"data.path={pairs}"], "has no class folders in train/ and no tables"),
     ):
-        (found,) = protocol.problems(plain(*overrides), overrides)
+        (found,) = from_data.problems(plain(*overrides), overrides)
         assert message in found
     for odd in ("model.args.unet.size=x", "model.args.unet=null", "model.args.unet.classes=[1]", "~model.args.judge"):
-        protocol.problems(plain(*own("unet_64", photos, odd)))  # the recipe says what is wrong with it
+        from_data.problems(plain(*own("unet_64", photos, odd)))  # the recipe says what is wrong with it
     paper = plain("task=lit_b16_b", "scale=paper", "data=glyph_pairs")
-    assert protocol.problems(paper) == []  # its size and tokenizer were not typed
+    assert from_data.problems(paper) == []  # its size and tokenizer were not typed
 
 
 def test_data_that_ship_and_dry_runs_of_absent_data_are_left_alone() -> None:

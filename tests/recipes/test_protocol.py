@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from recipes import protocol
 from recipes.errors import ConfigError
+from recipes.settings import from_data
 
 CONF = Path(protocol.__file__).parents[1] / "conf"
 LEARNS_FROM = {
@@ -32,7 +33,7 @@ def test_a_task_takes_no_other_kind_of_data(family: str, data: str, holds: str) 
     file = OmegaConf.merge({"options": {}, "path": None, "hub": None}, OmegaConf.load(CONF / "data" / f"{data}.yaml"))
     cfg = OmegaConf.create({"task": {"name": "a_task", "recipe": family}, "data": file, "model": {"args": {}}})
     if holds == LEARNS_FROM[family]:
-        assert not [mistake for mistake in protocol.option_problems(cfg) if "learns from" in mistake]
+        assert not [mistake for mistake in from_data.option_problems(cfg) if "learns from" in mistake]
         return
     with pytest.raises(ConfigError) as error:
         protocol.make(cfg)

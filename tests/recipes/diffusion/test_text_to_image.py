@@ -19,7 +19,7 @@ from recipes.data.images.arrays import resized
 from recipes.data.pairs.pairs import Probe, Texts
 from recipes.diffusion import caption_rows, feature_extractors, text_encoders
 from recipes.errors import ConfigError
-from recipes.runs import experiment
+from recipes.runs import experiment, prerequisite
 from recipes.runs.record import folder_of, read_summary
 from recipes.settings import schema
 from tests.recipes.conftest import ROOT
@@ -57,7 +57,7 @@ def lit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def composed(tmp_path: Path, lit: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
-    monkeypatch.setattr(feature_extractors, "run_folder", lambda cfg, name: lit)
+    monkeypatch.setattr(prerequisite, "folder", lambda cfg, setting: lit)
     cache = tmp_path.parent / "cache"
     monkeypatch.setenv("LION_BENCH_CACHE", str(cache))
 
@@ -83,7 +83,7 @@ def test_a_run_ends_with_its_figures_and_pictures(composed: Compose, task: str, 
 
 
 def test_captions_are_left_out_as_often_as_asked(composed: Compose) -> None:
-    the_recipe: Any = protocol.make(composed("t2i_64", "model.args.drop_text=0.25"))
+    the_recipe: Any = protocol.make(prerequisite.resolved(composed("t2i_64", "model.args.drop_text=0.25")))
     the_recipe.examples()
     seen: list[torch.Tensor] = []
     read = the_recipe.text.read
@@ -228,7 +228,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 
 
 def test_how_many_processes_load_the_data_makes_no_other_run_of_it(composed: Compose) -> None:
-    assert protocol.make(composed("t2i_64", "data.workers=1")).examples()["val"]
+    assert protocol.make(prerequisite.resolved(composed("t2i_64", "data.workers=1"))).examples()["val"]
 
 
 @pytest.mark.parametrize(
@@ -257,4 +257,4 @@ def test_how_many_processes_load_the_data_makes_no_other_run_of_it(composed: Com
 )
 def test_what_is_wrong_is_said_before_any_work(composed: Compose, task: str, override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        protocol.make(composed(task, override)).examples()
+        protocol.make(prerequisite.resolved(composed(task, override))).examples()

@@ -17,7 +17,7 @@ from recipes import protocol
 from recipes.contrastive import recipe
 from recipes.distributed import devices, processes, sharding
 from recipes.runs import experiment
-from recipes.runs.memory_estimate import kept_for_backward
+from recipes.runs.dry_run.memory_estimate import kept_for_backward
 from recipes.runs.record import folder_of, read_metrics
 from recipes.training import sampler
 from tests.processes import end, start, train

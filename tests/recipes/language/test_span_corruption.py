@@ -13,8 +13,9 @@ from recipes import protocol
 from recipes.data.text import docpairs, stdlib
 from recipes.data.text.spans import PAD, SENTINELS, lengths, spans_in
 from recipes.errors import ConfigError
-from recipes.runs import experiment, initial_weights
+from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_summary
+from recipes.training import pretrained_weights
 from tests.recipes.language.test_text_to_text import TINY, composed
 
 FEW = ["task=t5_pretrain", "+data.options.max_files=60", "data.options.eval_documents=1"]
@@ -132,7 +133,7 @@ def test_a_run_lowers_the_perplexity(tiny) -> None:
     assert (summary["metric"], summary["goal"]) == ("perplexity", "min")
     assert summary["final"] < 0.5 * cfg.model.args.vocab_size
     made = stdlib.tokenizer(cfg.model.args.vocab_size, (PAD, *SENTINELS), 60)
-    assert summary["tokenizer"] == initial_weights.fingerprint(made)
+    assert summary["tokenizer"] == pretrained_weights.tokenizer_fingerprint(made)
     assert np.isfinite(summary["test"])
 
 

@@ -18,9 +18,10 @@ from recipes.data.text import docpairs
 from recipes.data.text.text_pairs import TextPairs, token_pairs
 from recipes.data.text.text_tasks import TaskExamples, TextTask
 from recipes.errors import ConfigError
-from recipes.runs import dry_run, experiment, initial_weights
+from recipes.runs import experiment
+from recipes.runs.dry_run import cost
 from recipes.runs.record import folder_of, read_metrics, read_summary
-from recipes.training import checkpoint
+from recipes.training import checkpoint, pretrained_weights
 from tests.recipes.conftest import ROOT, composed
 from tests.recipes.test_resume import assert_same_result, run_killed_after_a_checkpoint
 
@@ -188,7 +189,7 @@ def test_a_run_measures_every_task_and_goes_on_to_the_same_bits(
     assert summary is not None
     assert (summary["metric"], summary["goal"]) == ("average", "max")
     assert summary["best"] >= summary["final"]
-    assert summary["tokenizer"] == initial_weights.fingerprint(tokenizer())
+    assert summary["tokenizer"] == pretrained_weights.tokenizer_fingerprint(tokenizer())
     cut = tiny(f"output_dir={tmp_path / 'cut'}")
     run_killed_after_a_checkpoint(cut, monkeypatch)
     assert_same_result(folder_of(cut), folder_of(whole))
@@ -253,7 +254,7 @@ def test_paper_settings_are_those_of_table_12(task: str) -> None:
 
 
 def test_a_dry_run_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
-    dry_run.run(composed("task=t5_glue", "optim=lion", "init_from=null"))
+    cost.run(composed("task=t5_glue", "optim=lion", "init_from=null"))
     assert "parameters" in capsys.readouterr().out
 
 

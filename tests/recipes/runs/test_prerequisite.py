@@ -11,8 +11,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from recipes.errors import ConfigError
-from recipes.runs import cli, experiment, prerequisite, record, run_id, sweep
-from recipes.settings import schema
+from recipes.runs import experiment, prerequisite, record, run_id, sweep
+from recipes.settings import schema, unknown_settings
 
 ROOT = prerequisite.ROOT
 RUN = "run:task=vit_b16 optim=adamw seed=3"
@@ -133,7 +133,7 @@ def test_a_command_that_cannot_be_composed_is_one_line(tiny) -> None:
         record.run_id(tiny("init_from='run:optim=adamw'"))
     with pytest.raises(HydraException) as error:
         record.run_id(tiny("init_from='run:task=nonesuch'"))
-    assert cli.one_line(error.value).startswith("task=nonesuch is unknown; known: basic, bert_large")
+    assert unknown_settings.one_line(error.value).startswith("task=nonesuch is unknown; known: basic, bert_large")
 
 
 def test_it_is_a_process_that_holds_the_lock_and_knows_no_launcher(
@@ -190,3 +190,17 @@ def test_every_family_starts_from_the_weights_that_the_run_left(tiny, stand_in: 
     stand_in(record_of(cfg), "completed")
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         experiment.run(cfg)
+
+
+def test_a_resolved_config_has_folders_and_the_original_keeps_the_commands(
+    tiny, stand_in: Callable[..., StandIn]
+) -> None:
+    cfg = tiny(f"init_from='{RUN}'", f"+model.args.judge='{RUN}'", "+model.args.text=t5-small")
+    stand_in(record_of(cfg), "completed")
+    before = cfg.copy()
+    resolved = prerequisite.resolved(cfg)
+    assert cfg == before
+    folder = Path(resolved.init_from)
+    assert (folder / "summary.json").exists()
+    assert (resolved.model.args.judge, resolved.model.args.text) == (str(folder), "t5-small")
+    assert prerequisite.resolved(resolved) == resolved

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from recipes import files
 from recipes.errors import ConfigError
@@ -16,8 +17,12 @@ from recipes.training import sampler
 from recipes.training.loop import Trainer
 
 
+def open_record(cfg: DictConfig) -> Record:
+    return Record(folder_of(cfg), cfg)
+
+
 def test_measurements_are_on_disk_at_once_and_read_back(tiny) -> None:
-    record = Record(tiny())
+    record = open_record(tiny())
     assert record.begin(0) == []
     record.log(3, "train", {"loss": 0.5}, 1.23456)
     expected = [{"step": 3, "split": "train", "name": "loss", "value": 0.5, "seconds": 1.235}]
@@ -27,14 +32,14 @@ def test_measurements_are_on_disk_at_once_and_read_back(tiny) -> None:
 
 def test_a_resumed_record_drops_what_came_after_the_checkpoint(tiny) -> None:
     cfg = tiny()
-    record = Record(cfg)
+    record = open_record(cfg)
     record.begin(0)
     for step in (5, 10, 15):
         record.log(step, "train", {"loss": float(step)}, float(step))
     record.close()
     with (record.folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 20, "split": "tra')  # torn by a kill
-    again = Record(cfg)
+    again = open_record(cfg)
     assert [line["step"] for line in again.begin(10)] == [5, 10]
     again.log(15, "train", {"loss": 1.0}, 15.0)
     again.close()
@@ -43,18 +48,18 @@ def test_a_resumed_record_drops_what_came_after_the_checkpoint(tiny) -> None:
 
 def test_what_is_measured_after_the_last_checkpoint_is_dropped_where_it_is_measured_again(tiny) -> None:
     cfg = tiny()
-    record = Record(cfg)
+    record = open_record(cfg)
     record.begin(0)
     for split in ("train", "val", "test", "real"):
         record.log(20, split, {"loss": 1.0}, 1.0)
     record.close()
-    again = Record(cfg)
+    again = open_record(cfg)
     assert [line["split"] for line in again.begin(20, redone={"test", "real"})] == ["train", "val"]
     again.close()
 
 
 def test_a_process_forked_from_a_killed_run_does_not_lock_the_next_one_out(tiny) -> None:
-    record = Record(tiny())
+    record = open_record(tiny())
     reader, writer = os.pipe()
     begun, begin = os.pipe()
     child = os.fork()
@@ -77,17 +82,17 @@ def test_a_process_forked_from_a_killed_run_does_not_lock_the_next_one_out(tiny)
 
 def test_a_second_writer_is_refused(tiny) -> None:
     cfg = tiny()
-    first = Record(cfg)
+    first = open_record(cfg)
     with pytest.raises(ConfigError, match="being written by another process"):
-        Record(cfg)
+        open_record(cfg)
     first.close()
-    Record(cfg).close()
+    open_record(cfg).close()
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(tiny, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"output_dir=.*cannot write"):
-        Record(tiny(f"output_dir={tmp_path / 'file'}"))
+        open_record(tiny(f"output_dir={tmp_path / 'file'}"))
 
 
 @pytest.mark.parametrize(("owner", "call"), [(os, "fsync"), (Path, "replace"), (Path, "write_text")])
@@ -179,7 +184,7 @@ def test_a_record_that_is_removed_during_the_run_is_no_completed_one(
 
 
 def test_a_finished_summary_without_its_figures_does_not_count(tiny) -> None:
-    opened = Record(tiny())
+    opened = open_record(tiny())
     opened.summarise({"status": "completed"})
     opened.close()
     summary = read_summary(opened.folder)
@@ -188,7 +193,7 @@ def test_a_finished_summary_without_its_figures_does_not_count(tiny) -> None:
 
 
 def test_what_is_not_finite_is_written_as_json_and_read_again(tiny) -> None:
-    opened = Record(tiny())
+    opened = open_record(tiny())
     opened.begin(0)
     opened.log(1, "train", {"a": float("nan"), "b": float("-inf"), "c": 1.0}, 0.1)
     opened.summarise({"best": float("inf"), "inner": [float("nan")]})
@@ -201,16 +206,16 @@ def test_what_is_not_finite_is_written_as_json_and_read_again(tiny) -> None:
 
 
 def test_a_record_that_goes_on_keeps_its_time_and_one_done_again_gets_another(tiny) -> None:
-    opened = Record(tiny())
+    opened = open_record(tiny())
     opened.summarise({"status": "interrupted"})
     opened.close()
-    again = Record(tiny())
+    again = open_record(tiny())
     again.summarise({"status": "interrupted"})
     again.close()
     assert again.created > opened.created
     (again.folder / "checkpoint" / "step-00000005").mkdir(parents=True)
     (again.folder / "checkpoint" / "step-00000005" / "optimizer.pt").touch()
-    later = Record(tiny())
+    later = open_record(tiny())
     later.close()
     assert later.created == again.created
 

@@ -235,7 +235,7 @@ def test_a_mirror_that_breaks_at_the_end_leaves_the_record_whole(tiny: Any, monk
     summary = record.read_summary(record.folder_of(cfg))
     assert summary is not None
     assert summary["status"] == "completed"
-    record.Record(cfg).close()  # and unlocked
+    record.Record(record.folder_of(cfg), cfg).close()  # and unlocked
 
 
 def test_without_a_tracker_nothing_is_written(tmp_path: Path) -> None:

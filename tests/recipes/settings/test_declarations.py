@@ -65,10 +65,10 @@ def test_unknown_modules_are_refused_with_the_known_ones() -> None:
 
 def test_mistakes_are_found_without_the_heavy_imports() -> None:
     code = (
-        "import sys; from omegaconf import OmegaConf; from recipes import protocol\n"
+        "import sys; from omegaconf import OmegaConf; from recipes.settings import from_data\n"
         "data = {'name': 'imagenet', 'module': 'images.files', 'path': '/none', 'hub': None, 'options': {'sizes': 3}}\n"
         "cfg = {'task': {'name': 'a', 'recipe': 'classification'}, 'data': data}\n"
-        "assert len(protocol.problems(OmegaConf.create(cfg))) == 2\n"
+        "assert len(from_data.problems(OmegaConf.create(cfg))) == 2\n"
         "print(sorted({'torch', 'timm', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parent)

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.errors import ConfigError
-from recipes.settings import signatures, validation
+from recipes.settings import optimizer_arguments, validation
 
 Compose = Callable[..., DictConfig]
 
@@ -96,7 +96,7 @@ def test_arguments_read_from_the_source_are_the_classes_own(target: str) -> None
 
     module, _, name = target.rpartition(".")
     own = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    found = signatures.arguments(target)
+    found = optimizer_arguments.arguments(target)
     assert found is not None
     assert list(found) == list(own)
     for key, argument in found.items():

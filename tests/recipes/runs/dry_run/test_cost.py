@@ -14,9 +14,9 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recipes.errors import ConfigError
-from recipes.runs import memory_estimate as tracing
-from recipes.runs.dry_run import Footprint, devices_needed, estimate, parse_bytes, render
-from recipes.runs.memory_estimate import (
+from recipes.runs.dry_run import memory_estimate as tracing
+from recipes.runs.dry_run.cost import Footprint, devices_needed, estimate, parse_bytes, render
+from recipes.runs.dry_run.memory_estimate import (
     Activations,
     Batch,
     Shards,

@@ -164,9 +164,9 @@ def shards(
     The model lies on the meta device; `kept` is what its replica keeps.
     """
     model = _copy(model, "meta")
-    found = sharding.units(model, "fp32" if dtype is None else "bf16")
+    units = sharding.units(model, "fp32" if dtype is None else "bf16")
     gathered, gradients, sums = [], [], []
-    for unit, parameters in zip(found, sharding.parameters(found), strict=True):
+    for unit, parameters in zip(units, sharding.parameters(units), strict=True):
         size = dtype.itemsize if unit.half and dtype is not None else 4
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         gathered.append(size * sum(p.numel() for p in parameters))
@@ -211,10 +211,10 @@ def optimizer_state(model: nn.Module, factory: OptimizerFn, param_groups: Groups
                 with _AnyScalar():
                     set_training(optimizer, True)
                     optimizer.step()
-            known = {p.untyped_storage()._cdata for p in parameters}
+            parameter_storages = {p.untyped_storage()._cdata for p in parameters}
             state = [t for t in tree_leaves([*optimizer.state.values()]) if isinstance(t, Tensor)]
             storages = [t.untyped_storage() for t in state if t.device.type == device]
-            return sum({s._cdata: s.nbytes() for s in storages if s._cdata not in known}.values())
+            return sum({s._cdata: s.nbytes() for s in storages if s._cdata not in parameter_storages}.values())
         except Exception as error:
             reason = reason or one_line(error)
     return reason

@@ -10,7 +10,6 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import nn
 from recipes import protocol
 from recipes.errors import ConfigError
 from recipes.runs import build
-from recipes.runs.memory_estimate import (
+from recipes.runs.dry_run.memory_estimate import (
     Activations,
     BatchFn,
     GroupsFn,
@@ -34,7 +33,9 @@ from recipes.runs.memory_estimate import (
     shards,
     trace_activations,
 )
+from recipes.settings import choices
 from recipes.settings.arguments import parse_bytes
+from recipes.settings.schema import CONF
 from recipes.training import param_groups
 
 ALLOWANCE = 0.05  # of a device, left free: the driver's context, library workspaces, the allocator's fragmentation
@@ -154,8 +155,8 @@ def estimate(
         flops_per_example_forward=forward,
         flops_per_step=both * global_batch,
     )
-    known = [(name, state) for name, state in states.items() if isinstance(state, int)]
-    devices = {name: devices_needed(footprint, state, global_batch, device_memory) for name, state in known}
+    known_states = [(name, state) for name, state in states.items() if isinstance(state, int)]
+    devices = {name: devices_needed(footprint, state, global_batch, device_memory) for name, state in known_states}
     return DryRun(footprint, devices, global_batch, steps, device_memory, autocast_dtype)
 
 
@@ -208,8 +209,9 @@ def run(cfg: DictConfig) -> None:
     """Print what a run would cost with its optimizer and with every other in conf/optim."""
     recipe = protocol.make(cfg)
     # The other optimizers stand beside the chosen one as their own files describe them.
-    folder = Path(build.__file__).parents[2] / "conf" / "optim"
-    optimizers: dict[str, Any] = {path.stem: OmegaConf.load(path) for path in sorted(folder.glob("*.yaml"))}
+    optimizers: dict[str, Any] = {
+        name: OmegaConf.load(CONF / "optim" / f"{name}.yaml") for name in choices.names("optim")
+    }
     optimizers[cfg.optim.name] = cfg.optim
     result = estimate(
         recipe.model,

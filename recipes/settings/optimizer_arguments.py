@@ -1,0 +1,210 @@
+"""The arguments of an optimizer's class and what they may be, read from its source: importing torch takes seconds."""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+from recipes.settings.arguments import is_number, near, typed
+
+# What an optimizer's YAML says about itself, beside the arguments of its class.
+DESCRIPTION = ("name", "variant")
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
+DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in
+SYNONYMS = {
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "l2": "weight_decay",
+    "momentum": "betas",
+    "beta": "betas",
+    "beta1": "betas",
+    "beta2": "betas",
+    "epsilon": "eps",
+}
+BASE = "Optimizer"  # torch's base class
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument: its annotation as it is written, and its default where that is a constant."""
+
+    annotation: str
+    default: object = None
+
+
+Arguments = dict[str, Argument]
+
+
+class NotAnOptimizerError(Exception):
+    """A name that cannot be imported, or is no class of an optimizer; the message says which."""
+
+
+@lru_cache
+def arguments(target: str) -> Arguments | None:
+    """The arguments of an optimizer by the dotted name of its class; None where any name is taken.
+
+    Raises:
+        NotAnOptimizerError: there is no such class.
+    """
+    module, _, name = target.rpartition(".")
+    if not module:
+        raise NotAnOptimizerError("cannot be imported: expected a module and a class, as in torch.optim.AdamW")
+    read = _read(module, name, depth=0)
+    return read if read is not None else _imported(module, name)
+
+
+def _imported(module: str, name: str) -> Arguments | None:
+    """The same from the class itself: the last word where the source does not show an optimizer."""
+    try:
+        imported = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the module's own code raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotAnOptimizerError(f"cannot be imported: {reason}") from None
+    if not isinstance(imported, type):
+        raise NotAnOptimizerError(f"is a {type(imported).__name__}, not a class")
+    if not any(base.__name__ == BASE and base.__module__.startswith("torch.optim") for base in imported.__mro__):
+        raise NotAnOptimizerError("is not a torch.optim.Optimizer")
+    taken = inspect.signature(imported).parameters.values()
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in taken):
+        return None
+    return {p.name: Argument(str(p.annotation), None if p.default is p.empty else p.default) for p in taken}
+
+
+def _read(module: str, name: str, depth: int) -> Arguments | None:
+    """Follow a name through imports to its class, and a class without a constructor to its base."""
+    file = _file(module)
+    if file is None or depth > 9:
+        return None
+    tree = _parsed(file)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+            inherited = None if BASE in bases else next((_read(module, base, depth + 1) for base in bases), None)
+            if BASE not in bases and inherited is None:
+                return None
+            made = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+            return _arguments(made[0].args) if made else inherited
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+                    above = package[: len(package) - node.level + 1] if node.level else []
+                    return _read(".".join([*above, *filter(None, [node.module])]), alias.name, depth + 1)
+    return None
+
+
+def _file(module: str) -> Path | None:
+    """The source of a module, found without importing the packages that it lies in."""
+    top, *rest = module.split(".")
+    try:
+        spec = sys.modules[top].__spec__ if top in sys.modules else importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    places = [Path(location, *rest) for location in (spec.submodule_search_locations or [])] if spec else []
+    candidates = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py"))]
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _arguments(signature: ast.arguments) -> Arguments | None:
+    if signature.vararg is not None or signature.kwarg is not None:
+        return None
+    names = [*signature.posonlyargs, *signature.args][1:]
+    defaults: list[ast.expr | None] = [None] * (len(names) - len(signature.defaults)) + list(signature.defaults)
+    pairs = [*zip(names, defaults, strict=True), *zip(signature.kwonlyargs, signature.kw_defaults, strict=True)]
+    return {
+        argument.arg: Argument(ast.unparse(argument.annotation) if argument.annotation else "", _constant(default))
+        for argument, default in pairs
+    }
+
+
+def _constant(node: ast.expr | None) -> object:
+    try:
+        return None if node is None else ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+@lru_cache
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def problems(optim: object) -> list[str]:
+    """What is wrong with an optimizer's settings, a line each; `optim` is the config's node as plain values."""
+    if not isinstance(optim, dict):
+        return [f"optim={optim} must be the name of a file in conf/optim"]
+    lines = []
+    for key in ("lr", "weight_decay"):
+        if not is_number(optim.get(key)) or optim[key] < 0:
+            lines.append(f"optim.{key}={typed(optim.get(key))} must be a finite number of at least 0")
+    if optim.get("_partial_") is not True:
+        partial = typed(optim.get("_partial_"))
+        lines.append(f"optim._partial_={partial} must be true: the class waits for the parameters")
+    try:
+        taken = arguments(str(optim.get("_target_")))
+    except NotAnOptimizerError as error:
+        return [*lines, f"optim={optim.get('name')}: _target_={optim.get('_target_')} {error}"]
+    for name, value in optim.items():
+        if name in (*DESCRIPTION, *HYDRA_KEYS, "lr", "weight_decay") or taken is None:
+            continue
+        if name not in taken or name == "params":
+            allowed = [argument for argument in taken if argument != "params"]
+            hint = f"; did you mean {SYNONYMS[name]}?" if SYNONYMS.get(name) in allowed else near(name, allowed)
+            lines.append(f"optim={optim.get('name')} has no argument {name}; it takes {', '.join(allowed)}{hint}")
+        elif expected := _expected(name, value, taken[name]):
+            lines.append(f"optim.{name}={typed(value)} must be {expected}")
+    return lines
+
+
+def _expected(name: str, value: Any, argument: Argument) -> str | None:
+    """What a value of an optimizer's argument would have to be, or None where it may be right."""
+    annotation, default = argument.annotation, argument.default
+    optional = "None" in annotation or "Optional" in annotation or (not annotation and default is None)
+    null = ", or null" if optional else ""
+    if value is None:
+        return None if optional or default is None else "given"
+    if "bool" in annotation or isinstance(default, bool):
+        return None if isinstance(value, bool) else f"true or false{null}"
+    if name == "betas":
+        least = len(default) if isinstance(default, tuple) else 2
+        right = isinstance(value, list) and len(value) == least and all(is_number(b) and 0 <= b < 1 for b in value)
+        return None if right else f"{least} numbers in [0, 1), as in optim.betas=[0.9,0.99]"
+    if name == "eps" and not isinstance(value, list):
+        return None if is_number(value) and value >= 0 else f"a finite number of at least 0{null}"
+    if name.endswith("dtype"):
+        names = ", ".join(DTYPES)
+        return None if str(value).removeprefix("torch.") in DTYPES else f"the name of a type: {names}{null}"
+    if name == "momentum":
+        return None if is_number(value) and 0 <= value < 1 else f"a number in [0, 1){null}"
+    plain = re.sub(r"\bOptional\[|\]|\bNone\b|\bTensor\b|[ |]", "", annotation)
+    if plain == "float" or (not annotation and isinstance(default, float)):
+        return None if is_number(value) else f"a finite number{null}"
+    if plain == "int":
+        return None if is_number(value) and isinstance(value, int) else f"a whole number{null}"
+    return None
+
+
+def unknown_argument(override: Override, optim: DictConfig) -> str:
+    """An optimizer's argument that stands in no file: it is added with a + where its class takes it."""
+    name, key = override.key_or_group.rpartition(".")[2], override.key_or_group
+    try:
+        taken = arguments(str(optim._target_))
+    except NotAnOptimizerError:
+        taken = None
+    if taken is None or (name in taken and name != "params"):
+        return f"{key} is not set by optim={optim.name}; to add it: +{override.input_line}"
+    allowed = [argument for argument in taken if argument != "params"]
+    also = SYNONYMS.get(name)
+    hint = f"; did you mean optim.{also}?" if also in allowed else near(name, allowed)
+    return f"{key} is unknown; optim={optim.name} takes {', '.join(allowed)}{hint}"
