@@ -9,7 +9,7 @@ TIMING_ROUNDS = 31  # rounds of a timing in turn (scripts/speed.py), each with a
 NEEDED = f"{TRIALS} trials and {FRESH_SEEDS} fresh seeds"
 
 # The variance that the choice of settings adds to the mean difference of two optimizers, as a share of the variance of
-# one seed's difference, by the number of trial seeds behind the choice (scripts/simulate_protocol.py).
+# one seed's difference, by the number of trial seeds behind the choice (scripts/maintenance/simulate_protocol.py).
 CHOICE_VARIANCE = {1: 0.2, 3: 0.18}
 
 

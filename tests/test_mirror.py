@@ -81,7 +81,6 @@ COVERED_BY = {
     "scripts/maintenance": "tests/scripts/test_scripts.py",
     "scripts/make_reports.py": "tests/reports/test_publish.py",
     "scripts/overhead.py": "tests/scripts/test_scripts.py",
-    "scripts/simulate_protocol.py": "tests/reports/statistics/test_families.py",
     "scripts/sync_wandb.py": "tests/scripts/test_scripts.py",
     "scripts/tune.py": "tests/hydra_plugins/test_tuning.py",
 }

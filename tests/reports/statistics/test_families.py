@@ -3,7 +3,7 @@ import pytest
 
 from reports.protocol import CHOICE_VARIANCE, SUBJECT, choice_variance
 from reports.statistics.families import families
-from scripts.simulate_protocol import RULES, simulate
+from scripts.maintenance.simulate_protocol import RULES, simulate
 
 
 def test_families_by_label():

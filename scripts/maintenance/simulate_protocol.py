@@ -1,6 +1,6 @@
 """How often the tuning protocol finds a good setting, and how often it calls equal optimizers different.
 
-python scripts/simulate_protocol.py --studies 500
+python scripts/maintenance/simulate_protocol.py --studies 500
 
 Each simulated optimizer has a validation figure that falls off as a quadratic of log learning rate and log weight decay
 around an optimum somewhere within the first grid or up to a quarter of a decade beyond it, and noise from the seed.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the packages of this checkout
 
 import numpy as np
 import pandas as pd
