@@ -53,13 +53,7 @@ class FeatureExtractor:
         Raises:
             ConfigError: the network does not take images of this shape.
         """
-        try:
-            return self(torch.zeros(1, *shape))[0].shape[1]
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"model.args.judge does not take images of {'x'.join(map(str, shape))} ({first_line(error)}): name one "
-                "that was trained at this size, such as run: and the command of a classification run"
-            ) from None
+        return _width(self, shape)
 
 
 def judge(cfg: DictConfig, name: str) -> FeatureExtractor:
@@ -93,7 +87,20 @@ def check_run(name: str, scale: str, shape: tuple[int, int, int]) -> None:
     config = composed(command_of(name, scale))
     if config.task.recipe != "classification":
         raise ConfigError(f"model.args.judge={name} is a run of {config.task.name}, expected a classifier")
-    _judge_of(protocol.make(config).model().eval(), knows=False).width(shape)
+    with torch.device("meta"):
+        model: Any = protocol.make(config).model().eval()
+        _width(lambda images: (model.forward_features(images), None), shape)
+
+
+def _width(extract: Callable[[Tensor], tuple[Tensor, Tensor | None]], shape: tuple[int, int, int]) -> int:
+    """The number of features of images [C, H, W]; ConfigError where the network does not take them."""
+    try:
+        return extract(torch.zeros(1, *shape))[0].shape[1]
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"model.args.judge does not take images of {'x'.join(map(str, shape))} ({first_line(error)}): name one "
+            "that was trained at this size, such as run: and the command of a classification run"
+        ) from None
 
 
 def is_run_folder(name: str) -> bool:
