@@ -19,7 +19,7 @@ from recipes.training.step_kind import StepKind
 BATCHES = 64  # drawn once, then again from the first on
 
 
-class BareLoop:
+class MinimalLoop:
     """One optimizer with its own copy of a setting's model, and its own place in the common stream of batches.
 
     Args:

@@ -1,16 +1,18 @@
-"""How much of a bare PyTorch loop's speed the suite keeps, both in turn in one process.
+"""How much of a minimal PyTorch loop's speed the suite keeps, both in turn in one process.
 
     python scripts/overhead.py
     python scripts/overhead.py --rounds 31 --block 20 task=resnet50 optim=adamw
 
 One run of the suite (record, timers, schedule, seeding; no tracker) stops after every block of steps to let a loop of
 a dozen lines, without any of it, train a copy of the same model on the same data and device with the same optimizer.
-A block of the suite's is held against the bare ones before and after it, so that a machine that changes its pace
+A block of the suite's is held against the minimal ones before and after it, so that a machine that changes its pace
 meanwhile does so for both. Printed are the median of these ratios with the quartiles, and the suite's own steps per
-second against a stopwatch outside of it. Evaluation and checkpoints come after the last block: a bare loop has none.
+second against a stopwatch outside of it. Evaluation and checkpoints come after the last block: a minimal loop has none.
 """
 
 import argparse
+import contextlib
+import io
 import itertools
 import statistics
 import sys
@@ -28,14 +30,14 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     """Take turns.
 
     Returns:
-        Seconds of each block of the suite's; of the bare ones before, between and after them; and the steps per second
+        Seconds of each block of the suite's; of the minimal ones before, between and after them; and the steps per second
         that the suite's summary would say.
     """
     import torch
 
     from recipes import protocol
     from recipes.distributed import devices
-    from recipes.minimal_loop import BareLoop
+    from recipes.minimal_loop import MinimalLoop
     from recipes.runs import build, tracker
     from recipes.runs.metric_logger import RecordLogger
     from recipes.runs.record import Record
@@ -43,7 +45,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     from recipes.training.run_state import RunState
     from recipes.training.timers import PhaseTimer
 
-    bare_seconds: list[float] = []
+    minimal_seconds: list[float] = []
     marks: list[tuple[float, float]] = []  # of each turn: when it began and when it ended
 
     class TakingTurns(Trainer):
@@ -55,7 +57,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
                     torch.accelerator.synchronize()
                 began = time.perf_counter()
                 with self.timer.during("turn"):
-                    bare_seconds.append(bare.steps(block)[0])
+                    minimal_seconds.append(minimal.steps(block)[0])
                 marks.append((began, time.perf_counter()))
             return super()._step(step, *arguments)
 
@@ -63,14 +65,14 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     record = Record(folder / "record", cfg)
     logger = RecordLogger(record, tracker.Silent())
     accelerator = devices.start(cfg)
-    bare = BareLoop(cfg, accelerator.device)
-    bare.steps(block)  # warms caches and the allocator up, as the suite's first block does
+    minimal = MinimalLoop(cfg, accelerator.device)
+    minimal.steps(block)  # warms caches and the allocator up, as the suite's first block does
     make_optimizer = build.optimizer_factory(cfg.optim)
     trainer = TakingTurns(cfg, protocol.make(cfg), make_optimizer, accelerator, logger, record.folder, timer, state)
     trainer.train()
     record.close()
     ours = [after[0] - before[1] for before, after in itertools.pairwise(marks)]
-    return ours, bare_seconds, state.steps_per_second or 0.0
+    return ours, minimal_seconds, state.steps_per_second or 0.0
 
 
 def main() -> int:
@@ -84,9 +86,6 @@ def main() -> int:
     if rounds < 2 or block < 1:
         parser.error("--rounds must be at least 2 and --block at least 1")
 
-    import contextlib
-    import io
-
     from recipes.runs import cli, prerequisite
     from recipes.settings import command_line, schema
 
@@ -96,20 +95,20 @@ def main() -> int:
         fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
         cfg = prerequisite.resolved(schema.composed([*arguments.overrides, *fixed]))
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            ours, bare, reported = measure(cfg, Path(folder), rounds, block)
+            ours, minimal, reported = measure(cfg, Path(folder), rounds, block)
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise
         print(*(f"error: {text}" for text in line.splitlines()), sep="\n", file=sys.stderr)
         return 2
-    low, kept, high = quartiles(ratios(between(bare), ours))
+    low, kept, high = quartiles(ratios(between(minimal), ours))
     pace = block / statistics.median(ours)
     print(
         f"{cfg.task.name} {cfg.optim.name}, {rounds} rounds of {block} steps: "
-        f"bare {block / statistics.median(bare):.1f} steps/s, suite {pace:.1f} ({reported:.1f} reported)"
+        f"minimal loop {block / statistics.median(minimal):.1f} steps/s, suite {pace:.1f} ({reported:.1f} reported)"
     )
     print(
-        f"the suite keeps {kept:.3f} of a bare loop's speed (median; quartiles {low:.3f} and {high:.3f}); "
+        f"the suite keeps {kept:.3f} of a minimal loop's speed (median; quartiles {low:.3f} and {high:.3f}); "
         f"it reports {reported / pace:.3f} of what the stopwatch says"
     )
     return 0

@@ -30,7 +30,7 @@ from reports.protocol import REFERENCE, SUBJECT
 from scripts.benchmark.round_robin import quartiles, ratios, round_robin
 
 if TYPE_CHECKING:
-    from recipes.minimal_loop import BareLoop
+    from recipes.minimal_loop import MinimalLoop
 
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
 FUSED = (REFERENCE, SUBJECT)  # also timed with their fused step
@@ -43,7 +43,7 @@ Figures = dict[str, float | str | None]
 
 
 def measure(
-    contenders: "Mapping[str, BareLoop]", against: Mapping[str, str], rounds: int, block: int
+    contenders: "Mapping[str, MinimalLoop]", against: Mapping[str, str], rounds: int, block: int
 ) -> dict[str, Figures]:
     """Time all in turn.
 
@@ -79,20 +79,20 @@ def measure(
 
 def by_kind(
     names: list[str], overrides: list[str], reference: str, cfg: Any
-) -> "tuple[dict[str, BareLoop], dict[str, str]]":
+) -> "tuple[dict[str, MinimalLoop], dict[str, str]]":
     """Each optimizer by its name and kind of step, and what each is held against.
 
     Raises:
         ConfigError: a setting is none.
     """
-    from recipes.minimal_loop import BareLoop, device_of
+    from recipes.minimal_loop import MinimalLoop, device_of
     from recipes.settings import schema
 
     device = device_of(cfg)
-    contenders: dict[str, BareLoop] = {}
+    contenders: dict[str, MinimalLoop] = {}
 
     def add(name: str, more: list[str]) -> None:
-        made = BareLoop(schema.composed([*overrides, f"optim={name}", *more]), device)
+        made = MinimalLoop(schema.composed([*overrides, f"optim={name}", *more]), device)
         made.steps(1)
         contenders.setdefault(f"{name} ({made.step_kind()})", made)  # a kernel that is not there gives a plain step
 
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rounds must be at least 2 and --block at least 1")
 
     from recipes.files import write_json
-    from recipes.minimal_loop import BareLoop, device_of
+    from recipes.minimal_loop import MinimalLoop, device_of
     from recipes.runs import cli
     from recipes.runs.summary import versions
     from recipes.settings import command_line, schema
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             other = schema.composed([*options.overrides, *options.against.split()])
             device = device_of(first)
-            contenders = {options.against: BareLoop(other, device), "as given": BareLoop(first, device)}
+            contenders = {options.against: MinimalLoop(other, device), "as given": MinimalLoop(first, device)}
             against = dict.fromkeys(contenders, options.against)
         figures = measure(contenders, against, options.rounds, options.block)
     except Exception as error:

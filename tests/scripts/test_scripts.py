@@ -205,5 +205,5 @@ def test_the_overhead_is_measured() -> None:
     done = run(ROOT / "scripts" / "overhead.py", "--rounds", 2, "--block", 2, *TINY)
     assert done.returncode == 0, done.stderr
     first, last = done.stdout.splitlines()
-    assert first.startswith("vit_b16 lion, 2 rounds of 2 steps: bare ")
+    assert first.startswith("vit_b16 lion, 2 rounds of 2 steps: minimal loop ")
     assert last.startswith("the suite keeps ")

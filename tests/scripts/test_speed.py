@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from lion import Lion
-from recipes.minimal_loop import BareLoop, Rounds
+from recipes.minimal_loop import MinimalLoop, Rounds
 from reports.records.speeds import read_speeds
 from scripts import speed
 
 
-class Fixed(BareLoop):
+class Fixed(MinimalLoop):
     """A contender whose blocks take a known time."""
 
     def __init__(self, seconds):
@@ -80,7 +80,7 @@ def test_a_real_timing_is_written_and_like_is_held_against_like(tmp_path, capsys
     ],
 )
 def test_the_kind_of_a_step_is_told_by_what_runs(make, kind):
-    class Small(BareLoop):
+    class Small(MinimalLoop):
         def __init__(self):
             self.model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(4)))
             self.optimizer, self.done = make(self.model.parameters()), 0
