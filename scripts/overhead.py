@@ -30,8 +30,8 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     """Take turns.
 
     Returns:
-        Seconds of each block of the suite's; of the minimal ones before, between and after them; and the steps per second
-        that the suite's summary would say.
+        Seconds of each block of the suite's; of the minimal ones before, between and after them; and the steps per
+        second that the suite's summary would say.
     """
     import torch
 
