@@ -33,17 +33,22 @@ def fixed(value: float, places: int, sign: str = "") -> str:
     return f"{value:{sign}.{places}f}" if abs(value) < 1e7 else f"{value:{sign}.4g}"
 
 
+def interval(low: float, high: float, places: int, sign: str = "") -> str:
+    """Write the ends of an interval: [0.95, 0.97]."""
+    return f"[{fixed(low, places, sign)}, {fixed(high, places, sign)}]"
+
+
 def slugs(names: Iterable[str]) -> dict[str, str]:
     """Give each name one of letters, digits, '-' and '_' for anchors and files; different names, different ones."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
+    by_name: dict[str, str] = {}
+    used: set[str] = set()
     for name in sorted(set(names), key=lambda name: (_slug(name) != name, name)):  # what needs no change keeps its own
         slug, number = _slug(name), 2
-        while slug.lower() in taken:
+        while slug.lower() in used:
             slug, number = f"{_slug(name)}-{number}", number + 1
-        taken.add(slug.lower())
-        found[name] = slug
-    return found
+        used.add(slug.lower())
+        by_name[name] = slug
+    return by_name
 
 
 def _slug(name: str) -> str:

@@ -74,22 +74,22 @@ def write_pictures(
 def speed_memory(results: Results) -> pd.DataFrame:
     """Return speed over the reference's and bytes of state a parameter, a row an optimizer on a task."""
     parameters = {table.comparison.task: table.comparison.num_parameters for table in results.main}
-    known = results.speeds[results.speeds["task"].isin(list(parameters))]
-    known = known[known["ratio"].notna()]
-    sizes = known["task"].map(parameters).astype(float)
-    labels = known["optim"].where(known["step"] == "plain", known["optim"] + " (" + known["step"] + ")")
-    frame = known[["task", "optim", "ratio", "low", "high"]].assign(bytes_per_parameter=known["state_bytes"] / sizes)
+    timed = results.speeds[results.speeds["task"].isin(list(parameters))]
+    timed = timed[timed["ratio"].notna()]
+    sizes = timed["task"].map(parameters).astype(float)
+    labels = timed["optim"].where(timed["step"] == "plain", timed["optim"] + " (" + timed["step"] + ")")
+    frame = timed[["task", "optim", "ratio", "low", "high"]].assign(bytes_per_parameter=timed["state_bytes"] / sizes)
     frame = frame.assign(optim=labels)
     return frame.sort_values(["task", "optim"], ignore_index=True)
 
 
 def all_grids(results: Results) -> list[Grid]:
     """Return the tables that are not of one comparison alone."""
-    found = [overviews.ranks_grid(results.main)]
-    found += [overviews.paper_grid(entry) for entry in paper_comparisons(results.tables)]
-    found += [overviews.speed_grid(results.speeds, results.main)]
-    found += [overviews.survival_grid(results.tables)]
-    return [grid for grid in found if grid is not None]
+    grids = [overviews.ranks_grid(results.main)]
+    grids += [overviews.paper_grid(entry) for entry in paper_comparisons(results.tables)]
+    grids += [overviews.speed_grid(results.speeds, results.main)]
+    grids += [overviews.survival_grid(results.tables)]
+    return [grid for grid in grids if grid is not None]
 
 
 def readme(results: Results) -> str:

@@ -60,10 +60,10 @@ def compared(
 def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:
     """Return the expected best of k trials of each optimizer with more than one trial."""
     swept = [contender for contender in table.comparison.contenders if len(contender.settings) > 1]
-    known = [contender.settings["final"].dropna() for contender in swept]
-    if not any(len(finals) for finals in known):
+    of_each = [contender.settings["final"].dropna() for contender in swept]
+    if not any(len(finals) for finals in of_each):
         return {}
-    goal, finals = table.comparison.goal or "max", pd.concat(known)
+    goal, finals = table.comparison.goal or "max", pd.concat(of_each)
     worst, best = finals.min(), 1.0 if finals.between(0, 1).all() else None  # between 0 and 1: taken for shares
     if goal == "min":
         worst, best = finals.max(), 0.0 if finals.min() >= 0 else None
@@ -75,6 +75,6 @@ def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:
 
 def facts(results: Results) -> list[tuple[str, str]]:
     """Say with what the records were made."""
-    given = [(str(name), str(value)) for name, value in results.about["facts"].items()]
+    stated = [(str(name), str(value)) for name, value in results.about["facts"].items()]
     commits = sorted({str(commit)[:10] for commit in results.runs["git_commit"].dropna()})
-    return [*given, ("runs", f"{len(results.runs):,}"), ("commits of the code", ", ".join(commits))]
+    return [*stated, ("runs", f"{len(results.runs):,}"), ("commits of the code", ", ".join(commits))]

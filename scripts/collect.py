@@ -55,11 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"no run record in {', '.join(map(str, options.records))}")
         return 2
     try:
-        found = restore(records.runs, options.into) if options.restore else collect(options.records, options.into)
+        status = restore(records.runs, options.into) if options.restore else collect(options.records, options.into)
     except OSError as error:
         say(f"cannot write to {options.into}: {error.strerror}; choose another folder")
         return 1
-    return found or (1 if damaged else 0)
+    return status or (1 if damaged else 0)
 
 
 def collect(folders: list[Path], into: Path) -> int:

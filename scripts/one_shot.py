@@ -49,7 +49,7 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     from recipes import protocol
     from recipes.data.text.tokens import TokenWindows
     from recipes.errors import ConfigError
-    from recipes.language.language_modelling import NextTokens
+    from recipes.language.token_targets import NextTokens
     from recipes.settings import unknown_settings
     from recipes.training import checkpoint
 

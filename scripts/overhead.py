@@ -96,21 +96,21 @@ def main() -> int:
         fixed = [f"steps={steps}", f"eval_every={steps}", f"checkpoint_every={steps}", "tracker=none"]
         cfg = prerequisite.resolved(schema.composed([*arguments.overrides, *fixed]))
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            ours, bare, said = measure(cfg, Path(folder), rounds, block)
+            ours, bare, reported = measure(cfg, Path(folder), rounds, block)
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise
-        print(*(f"error: {said}" for said in line.splitlines()), sep="\n", file=sys.stderr)
+        print(*(f"error: {text}" for text in line.splitlines()), sep="\n", file=sys.stderr)
         return 2
     low, kept, high = quartiles(ratios(between(bare), ours))
     pace = block / statistics.median(ours)
     print(
         f"{cfg.task.name} {cfg.optim.name}, {rounds} rounds of {block} steps: "
-        f"bare {block / statistics.median(bare):.1f} steps/s, suite {pace:.1f} ({said:.1f} reported)"
+        f"bare {block / statistics.median(bare):.1f} steps/s, suite {pace:.1f} ({reported:.1f} reported)"
     )
     print(
         f"the suite keeps {kept:.3f} of a bare loop's speed (median; quartiles {low:.3f} and {high:.3f}); "
-        f"it reports {said / pace:.3f} of what the stopwatch says"
+        f"it reports {reported / pace:.3f} of what the stopwatch says"
     )
     return 0
 

@@ -131,9 +131,9 @@ def main(arguments: list[str] | None = None) -> int:
     from recipes.settings import command_line, schema
     from reports.number_format import columns, laid_out
 
-    given = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
-    names = (ALL if given == "optim=all" else given.removeprefix("optim=")).split(",")
-    rest = [text for text in options.overrides if text != given]
+    choice = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
+    names = (ALL if choice == "optim=all" else choice.removeprefix("optim=")).split(",")
+    rest = [text for text in options.overrides if text != choice]
     try:
         command_line.check([*rest, f"optim={names[0]}"])
         first = schema.composed([*rest, f"optim={options.reference}"] if options.against is None else options.overrides)
@@ -148,11 +148,11 @@ def main(arguments: list[str] | None = None) -> int:
             device = device_of(first)
             contenders = {options.against: BareLoop(other, device), "as given": BareLoop(first, device)}
             against = dict.fromkeys(contenders, options.against)
-        found = measure(contenders, against, options.rounds, options.block)
+        figures = measure(contenders, against, options.rounds, options.block)
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise
-        print(*(f"error: {said}" for said in line.splitlines()), sep="\n", file=sys.stderr)
+        print(*(f"error: {text}" for text in line.splitlines()), sep="\n", file=sys.stderr)
         return 2
     result = {
         "task": first.task.name,
@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
         "block": options.block,
         "processor": processor(),
         "versions": versions(),
-        "optimizers": found,
+        "optimizers": figures,
     }
     print(
         f"{result['task']} at scale {result['scale']}, batch {result['batch_size']}, "
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
             "step, ms": f"{f['optimizer_step_ms']:.2f}",
             "state, MB": f"{float(f['state_bytes'] or 0) / 1e6:.2f}",
         }
-        for name, f in found.items()
+        for name, f in figures.items()
     ]
     print("\n".join(laid_out(rows, columns())))
     if options.against is not None:

@@ -21,9 +21,9 @@ def info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         image, text = image.float(), text.float()
         images, first = gathered(image)
         texts, _ = gathered(text)
-        own = torch.arange(first, first + len(image), device=image.device)
-        to_text = nn.functional.cross_entropy(scale * image @ texts.T, own)
-        to_image = nn.functional.cross_entropy(scale * text @ images.T, own)
+        target = torch.arange(first, first + len(image), device=image.device)
+        to_text = nn.functional.cross_entropy(scale * image @ texts.T, target)
+        to_image = nn.functional.cross_entropy(scale * text @ images.T, target)
         return (to_text + to_image) / 2
 
 
@@ -42,9 +42,9 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rows):  # type: ignore[no-untyped-def]
-        found = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(found, rows.contiguous())
-        return tuple(found)
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return tuple(parts)
 
     @staticmethod
     def backward(ctx, *gradients):  # type: ignore[no-untyped-def]

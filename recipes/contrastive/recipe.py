@@ -8,10 +8,8 @@ features are computed once, where images come as they are.
 
 import difflib
 import hashlib
-from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import timm
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -20,13 +18,13 @@ from torch import nn
 from recipes import protocol
 from recipes.contrastive import retrieval
 from recipes.contrastive.loss import info_nce
+from recipes.contrastive.rows import PairRows, ProbeRows, cached_features
 from recipes.contrastive.two_towers import TwoTowers
-from recipes.data import cache
-from recipes.data.pairs.pairs import Encoder, Images, Pairs, Probe, Texts
+from recipes.data.pairs.pairs import Encoder
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
 from recipes.training.pretrained_weights import load_matching
-from recipes.training.sampler import Batch, Examples, Key
+from recipes.training.sampler import Batch, Examples
 
 ARGS = (
     "image",
@@ -39,7 +37,6 @@ ARGS = (
     "cache_features",
     "micro_batch",
 )
-FEATURE_BATCH = 500
 
 
 class Recipe(protocol.Recipe):
@@ -53,8 +50,8 @@ class Recipe(protocol.Recipe):
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         args: Any = OmegaConf.to_container(cfg.model.args)
-        if odd := sorted(set(args) ^ set(ARGS)):
-            raise ConfigError(f"model.args of {cfg.model.name} are {', '.join(ARGS)}; see {odd[0]}")
+        if mismatched := sorted(set(args) ^ set(ARGS)):
+            raise ConfigError(f"model.args of {cfg.model.name} are {', '.join(ARGS)}; see {mismatched[0]}")
         self.args = args
         scale, micro = self.args["logit_scale"], self.args["micro_batch"]
         if not scale > 0:
@@ -77,7 +74,7 @@ class Recipe(protocol.Recipe):
         self.pairs: PairRows | None = None
 
     def examples(self) -> dict[str, Examples]:
-        """The pairs, and every set to be judged by as rows of an image and a text."""
+        """The pairs, and every evaluation set as rows of an image and a text."""
         if self.args["lock_image"] and self.cfg.init_from is None:
             raise ConfigError(
                 "model.args.lock_image=true needs init_from=: a run's folder, a .safetensors file or run:command; "
@@ -137,11 +134,13 @@ class Recipe(protocol.Recipe):
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         """Give the image tower a classifier's weights, without its head; or both towers those of such a run as this."""
         towers: Any = model
-        whole = "log_scale" in weights
-        target = towers if whole else towers.image
-        if not whole:
-            own = target.state_dict()
-            head = [name for name in weights if name not in own and name.startswith(("head", "fc", "classifier"))]
+        is_two_towers = "log_scale" in weights
+        target = towers if is_two_towers else towers.image
+        if not is_two_towers:
+            target_state = target.state_dict()
+            head = [
+                name for name in weights if name not in target_state and name.startswith(("head", "fc", "classifier"))
+            ]
             weights = {name: value for name, value in weights.items() if name not in head}
         load_matching(target, weights, self.cfg.init_from, self.args["image"]["name"], kind="image tower")
         if self.args["cache_features"] and self.pairs is not None:
@@ -151,22 +150,22 @@ class Recipe(protocol.Recipe):
             if self.cfg.device == "auto" and torch.accelerator.is_available():
                 towers.image.to(torch.accelerator.current_accelerator())  # where the loop puts it a moment later
             for rows in (self.pairs, *self.probes):
-                rows.features, rows.taken = cached_features(towers, rows.images, digest.hexdigest())
+                rows.features, rows.image_index = cached_features(towers, rows.images, digest.hexdigest())
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """InfoNCE over the batch of all processes; the scale and the share of texts found are logged beside it."""
-        known = "feature" in batch
-        image, text, scale = model(batch["feature" if known else "image"], batch["tokens"], known=known)
+        cached = "feature" in batch
+        image, text, scale = model(batch["feature" if cached else "image"], batch["tokens"], is_feature=cached)
         return {"loss": info_nce(image, text, scale), "logit_scale": scale.detach()}
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """The embeddings of each row's image and text, the number of that image, and which set the row is of."""
         towers: Any = model
-        known = "feature" in batch
+        cached = "feature" in batch
         return {
-            "image": towers.embed_image(batch["feature" if known else "image"], known=known)[batch["image_row"]],
+            "image": towers.embed_image(batch["feature" if cached else "image"], is_feature=cached)[batch["image_row"]],
             "text": towers.embed_text(batch["tokens"])[batch["text_row"]],
-            "taken": batch["taken"],
+            "image_index": batch["image_index"],
             "set": batch["set"],
         }
 
@@ -174,8 +173,8 @@ class Recipe(protocol.Recipe):
         """Zero-shot accuracy and recalls of the set that the rows are of, where it has classes and captions."""
         probe = self.probes[int(figures["set"][0])].probe
         image, text = figures["image"][: len(probe.images)], figures["text"][: len(probe.texts)]
-        taken = figures["taken"][: len(probe.images)].long()
-        label, image_group = (torch.from_numpy(array)[taken] for array in (probe.label, probe.image_group))
+        index = figures["image_index"][: len(probe.images)].long()
+        label, image_group = (torch.from_numpy(array)[index] for array in (probe.label, probe.image_group))
         prompt_class, text_group = (torch.from_numpy(array) for array in (probe.prompt_class, probe.text_group))
         values = {}
         if (label >= 0).any() and (prompt_class >= 0).any():
@@ -199,97 +198,3 @@ class Recipe(protocol.Recipe):
         published = timm.get_pretrained_cfg(self.args["image"]["name"])
         side = args.get("img_size") or (published.input_size[-1] if published else 224)
         return {"image": torch.zeros(size, args.get("in_chans", 3), side, side), "tokens": tokens}
-
-
-class Rows:
-    """Images, or their features once these are known."""
-
-    def __init__(self, images: Images) -> None:
-        self.images = images
-        self.features: torch.Tensor | None = None
-        self.taken: torch.Tensor | None = None  # of which image each feature is: an unreadable one's neighbour's
-
-    def seen(self, index: Sequence[int]) -> tuple[Batch, torch.Tensor]:
-        """What the image tower, or what comes after it, takes, and the numbers of the images that it is of."""
-        if self.features is not None and self.taken is not None:
-            rows = torch.tensor(index)
-            return {"feature": self.features[rows]}, self.taken[rows]
-        image, taken = self.images.batch(index)
-        return {"image": image}, torch.tensor(taken)
-
-
-class PairRows(Rows):
-    """Training pairs."""
-
-    def __init__(self, pairs: Pairs, encoder: Encoder) -> None:
-        super().__init__(pairs.images)
-        self.captions, self.encoder = pairs.captions, encoder
-        # Captions in memory become tokens once; those on disk are read as they come.
-        self.tokens = encoder(pairs.captions.texts) if isinstance(pairs.captions, Texts) else None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        seen, taken = self.seen([index for _, index in keys])
-        tokens = self.encoder(self.captions.batch(taken.tolist())) if self.tokens is None else self.tokens[taken]
-        return seen | {"tokens": tokens}
-
-    def fingerprint(self) -> str:
-        """A hash of images and captions."""
-        return hashlib.sha256((self.images.fingerprint() + self.captions.fingerprint()).encode()).hexdigest()[:16]
-
-
-class ProbeRows(Rows):
-    """As many rows as there are images or texts, whichever are more; the last of the fewer ones is repeated."""
-
-    def __init__(self, probe: Probe, encoder: Encoder, number: int) -> None:
-        super().__init__(probe.images)
-        self.probe, self.number = probe, number
-        self.tokens = encoder(probe.texts.texts)
-
-    def __len__(self) -> int:
-        return max(len(self.images), len(self.tokens))
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        index = np.array([index for _, index in keys])
-        # What is repeated is read and embedded once: COCO has five texts an image, ImageNet many images a text.
-        images, image_row = np.unique(np.minimum(index, len(self.images) - 1), return_inverse=True)
-        texts, text_row = np.unique(np.minimum(index, len(self.tokens) - 1), return_inverse=True)
-        seen, taken = self.seen(images.tolist())
-        return seen | {
-            "tokens": self.tokens[torch.from_numpy(texts)],
-            "image_row": torch.from_numpy(image_row),
-            "text_row": torch.from_numpy(text_row),
-            "taken": taken[torch.from_numpy(image_row)],
-            "set": torch.full((len(index),), self.number),
-        }
-
-    def fingerprint(self) -> str:
-        """The probe's own."""
-        return self.probe.fingerprint()
-
-
-def cached_features(towers: TwoTowers, images: Images, weights: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """A locked tower's features of these images: computed once, then read from the cache folder.
-
-    Returns:
-        float32 [N, width], and int64 [N], of which image each is.
-    """
-    path = cache.folder("features") / f"{cache.key(weights, images.fingerprint())}.npz"
-    with cache.alone(path):
-        if not path.exists():
-            features, taken = zip(*_features(towers, images), strict=True)
-            temporary = path.with_suffix(".tmp.npz")
-            np.savez(temporary, features=torch.cat(features).numpy(), taken=np.concatenate(taken))
-            temporary.replace(path)
-    with np.load(path) as saved:
-        return torch.from_numpy(saved["features"]), torch.from_numpy(saved["taken"])
-
-
-@torch.no_grad()
-def _features(towers: TwoTowers, images: Images) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-    device = next(towers.image.parameters()).device
-    for start in range(0, len(images), FEATURE_BATCH):
-        image, taken = images.batch(range(start, min(start + FEATURE_BATCH, len(images))))
-        yield towers.features(image.to(device)).float().cpu(), np.asarray(taken, np.int64)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 RANKS = (1, 5, 10)
 CHUNK = 1024  # rows of the similarity matrix that are held at a time
-NOBODY = -1  # a row that takes no part
+EXCLUDED = -1  # a row that takes no part
 
 
 def class_embeddings(text: Tensor, prompt_class: Tensor) -> Tensor:
@@ -36,9 +36,9 @@ def zero_shot(image: Tensor, label: Tensor, text: Tensor, prompt_class: Tensor) 
         prompt_class: int64 [T], as in `class_embeddings`.
     """
     classes = class_embeddings(text, prompt_class)
-    taking_part = label != NOBODY
-    nearest = torch.cat([(rows @ classes.T).argmax(1) for rows in image[taking_part].split(CHUNK)])
-    return (nearest == label[taking_part]).double().mean().item()
+    included = label != EXCLUDED
+    nearest = torch.cat([(rows @ classes.T).argmax(1) for rows in image[included].split(CHUNK)])
+    return (nearest == label[included]).double().mean().item()
 
 
 def recalls(
@@ -56,14 +56,19 @@ def recalls(
         item_group: int64 [N], likewise.
         ranks: the values of k.
     """
-    asked, kept = query_group != NOBODY, item_group != NOBODY
-    queries, query_group, items, item_group = queries[asked], query_group[asked], items[kept], item_group[kept]
-    before = []
+    is_query, is_item = query_group != EXCLUDED, item_group != EXCLUDED
+    queries, query_group, items, item_group = (
+        queries[is_query],
+        query_group[is_query],
+        items[is_item],
+        item_group[is_item],
+    )
+    ranked_before = []
     for rows, groups in zip(queries.split(CHUNK), query_group.split(CHUNK), strict=True):
         similarity = rows @ items.T
-        right = groups[:, None] == item_group
-        nearest = similarity.masked_fill(~right, -torch.inf).max(1, keepdim=True).values
-        wrong = ((similarity >= nearest) & ~right).sum(1)
-        before.append(torch.where(right.any(1), wrong, max(ranks)))  # without a right item none is found
-    wrong_before = torch.cat(before)
-    return {k: (wrong_before < k).double().mean().item() for k in ranks}
+        is_match = groups[:, None] == item_group
+        nearest = similarity.masked_fill(~is_match, -torch.inf).max(1, keepdim=True).values
+        mismatches = ((similarity >= nearest) & ~is_match).sum(1)
+        ranked_before.append(torch.where(is_match.any(1), mismatches, max(ranks)))  # without a right item none is found
+    mismatches_before = torch.cat(ranked_before)
+    return {k: (mismatches_before < k).double().mean().item() for k in ranks}

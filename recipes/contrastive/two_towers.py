@@ -61,28 +61,28 @@ class TwoTowers(nn.Module):
             features: Tensor = self.image(image)
         return features
 
-    def embed_image(self, image: Tensor, *, known: bool = False) -> Tensor:
-        """Embeddings of length 1, [B, width], of pictures or of features that are known already."""
-        return self._embed_image(image, known)
+    def embed_image(self, image: Tensor, *, is_feature: bool = False) -> Tensor:
+        """Embeddings of length 1, [B, width], of pictures, or of their features."""
+        return self._embed_image(image, is_feature)
 
     def embed_text(self, tokens: Tensor) -> Tensor:
         """Embeddings of length 1, [B, width], of token ids [B, length]."""
         return self._embed_text(tokens)
 
-    def _embed_image(self, image: Tensor, known: bool) -> Tensor:
-        features = image if known else self.features(image)
+    def _embed_image(self, image: Tensor, is_feature: bool) -> Tensor:
+        features = image if is_feature else self.features(image)
         return nn.functional.normalize(self.image_projection(features).float(), dim=1)
 
     def _embed_text(self, tokens: Tensor) -> Tensor:
-        # Spelled out for every pair of positions: a mask of two axes is looked into, which a dry run cannot.
-        seen = (tokens != self.pad)[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
-        hidden = self.text(input_ids=tokens, attention_mask=seen).last_hidden_state
+        # Spelled out for every pair of positions: of a mask with two axes the values are read, which a dry run cannot.
+        mask = (tokens != self.pad)[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
+        hidden = self.text(input_ids=tokens, attention_mask=mask).last_hidden_state
         return nn.functional.normalize(self.text_projection(hidden[:, 0]).float(), dim=1)
 
-    def forward(self, image: Tensor, tokens: Tensor, *, known: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, tokens: Tensor, *, is_feature: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings of images and texts, and the scale."""
         scale = self.log_scale.exp().reshape(())  # in shards it has an axis
-        embed_image: Callable[[Tensor], Tensor] = lambda part: self._embed_image(part, known)  # noqa: E731
+        embed_image: Callable[[Tensor], Tensor] = lambda part: self._embed_image(part, is_feature)  # noqa: E731
         return self._in_parts(embed_image, image), self._in_parts(self._embed_text, tokens), scale
 
     def _in_parts(self, embed: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def key(*parts: object) -> str:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Let one process prepare `path`, while others wait and then find it.
 
     Raises:

@@ -10,29 +10,29 @@ from typing import Any
 from recipes.errors import ConfigError
 
 
-def from_hub(name: str, subset: str | None, instead: str, **options: Any) -> Mapping[str, Any]:
+def from_hub(name: str, subset: str | None, advice: str, **options: Any) -> Mapping[str, Any]:
     """The splits of a data set on the hub, from the hub's own cache where there is no network.
 
     Args:
         name: such as `allenai/c4`.
         subset: its configuration, such as `en`.
-        instead: what an error says to do.
+        advice: what an error says to do.
         options: of `datasets.load_dataset`.
 
     Raises:
-        ConfigError: the data set is not to be had.
+        ConfigError: the data set is not available.
     """
     from datasets import config, load_dataset
 
     was_offline = config.HF_HUB_OFFLINE
-    # Without this look, a machine without a network would try for half a minute before it turns to the cache.
+    # Without this check, a machine without a network would try for half a minute before it turns to the cache.
     config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
     try:
         return load_dataset(name, subset, **options)
     except Exception as error:  # datasets has no common error
-        why = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
-        given = f"data.hub={name}{f' ({subset})' if subset else ''}"
-        raise ConfigError(f"{given} is not to be had ({why}): {instead}") from None
+        reason = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
+        location = f"data.hub={name}{f' ({subset})' if subset else ''}"
+        raise ConfigError(f"{location} is not available ({reason}): {advice}") from None
     finally:
         config.HF_HUB_OFFLINE = was_offline
 
@@ -50,16 +50,16 @@ def commit(name: str, revision: str | None) -> str | None:
         return None
     try:
         return HfApi().dataset_info(name, revision=revision).sha
-    except Exception:  # whoever reads the data set says what is wrong with it
+    except Exception:  # reading the data set reports the error
         return None
 
 
-def saved(folder: Path, given: str) -> Mapping[str, Any]:
+def load_saved(folder: Path, location: str) -> Mapping[str, Any]:
     """The splits of a folder that `save_to_disk` wrote; a data set without splits is `train`.
 
     Args:
         folder: that holds it.
-        given: what errors call it.
+        location: how errors call it.
 
     Raises:
         ConfigError: it is damaged.
@@ -69,7 +69,7 @@ def saved(folder: Path, given: str) -> Mapping[str, Any]:
     try:
         loaded = load_from_disk(str(folder))
     except Exception as error:  # datasets has no common error
-        raise ConfigError(f"{given} cannot be read as a Hugging Face data set: {first_line(error)}") from None
+        raise ConfigError(f"{location} cannot be read as a Hugging Face data set: {first_line(error)}") from None
     return {"train": loaded} if isinstance(loaded, Dataset) else loaded
 
 

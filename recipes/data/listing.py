@@ -2,7 +2,7 @@
 
 Taken are files with a known suffix, in upper or lower case, at any depth and through symbolic links. Hidden files and
 folders (`._x`, `.DS_Store`, `.ipynb_checkpoints`) and `__MACOSX` are passed over. Everything else is counted by its
-suffix, with links that lead nowhere and folders that cannot be read, and said in one line.
+suffix, with broken links and folders that cannot be read, and reported in one line.
 """
 
 import os
@@ -19,8 +19,9 @@ PICTURES = (
 )
 TEXTS = (".txt", ".jsonl", ".parquet")
 
-BORNE = 10  # unreadable files that are left out of any data set
-BORNE_SHARE = 0.01  # and of a large one, this share; more of them is a broken copy
+MAX_UNREADABLE = 10  # unreadable files that may be left out of any data set
+MAX_UNREADABLE_SHARE = 0.01  # and of a large one, this share; more of them is a broken copy
+TOLERATED = f"{MAX_UNREADABLE} or {MAX_UNREADABLE_SHARE:.0%}"  # how messages say it
 
 
 @dataclass
@@ -35,15 +36,15 @@ class Listing:
     paths: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def say(self, place: str) -> None:
+    def say(self, location: str) -> None:
         """Print what is left out, if anything is.
 
         Args:
-            place: what the data are called.
+            location: how messages call the data.
         """
         if self.left_out:
             total = sum(self.left_out.values())
-            say(f"{place}: left out {total} {'file' if total == 1 else 'files'}: {self.summary()}")
+            say(f"{location}: left out {total} {'file' if total == 1 else 'files'}: {self.summary()}")
 
     def summary(self) -> str:
         """The kinds and numbers of what is left out, the most frequent first."""
@@ -51,27 +52,27 @@ class Listing:
         return ", ".join(f"{number} {kind}" for kind, number in kinds[:6]) + (", ..." if len(kinds) > 6 else "")
 
 
-def hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is passed over."""
     return name.startswith(".") or name == "__MACOSX"
 
 
-def listed(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Listing:
+def list_files(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Listing:
     """The files of a folder with these suffixes, at any depth.
 
     Args:
         folder: where to look.
         suffixes: in lower case, each with its dot.
     """
-    found, root = Listing(), os.fspath(folder)
+    listing, root = Listing(), os.fspath(folder)
     start = len(root.rstrip(os.sep)) + 1
-    for path in _walk(root, suffixes, found.left_out):
-        found.paths.append(path[start:])
-    found.paths.sort(key=os.fsencode)
-    return found
+    for path in _walk(root, suffixes, listing.left_out):
+        listing.paths.append(path[start:])
+    listing.paths.sort(key=os.fsencode)
+    return listing
 
 
-def holds(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> bool:
+def has_files(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> bool:
     """Whether a folder has any file with one of these suffixes."""
     return next(_walk(os.fspath(folder), suffixes, Counter()), None) is not None
 
@@ -80,19 +81,19 @@ def _walk(root: str, suffixes: tuple[str, ...], left_out: Counter[str]) -> Itera
     """Full paths of the files that are taken."""
     folders: list[tuple[str, tuple[tuple[int, int], ...]]] = [(root, ())]
     while folders:
-        folder, above = folders.pop()
+        folder, ancestors = folders.pop()
         try:
             info = os.stat(folder)  # noqa: PTH116 (a million files)
-            own = (info.st_dev, info.st_ino)
-            if own in above:
+            identity = (info.st_dev, info.st_ino)
+            if identity in ancestors:
                 left_out["link to a folder above"] += 1
                 continue
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if hidden(entry.name):
+                    if is_hidden(entry.name):
                         continue
                     if entry.is_dir():
-                        folders.append((entry.path, (*above, own)))
+                        folders.append((entry.path, (*ancestors, identity)))
                     elif (kind := _left_out(entry, suffixes)) is None:
                         yield entry.path
                     else:
@@ -105,7 +106,7 @@ def _left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
     """What is wrong with a file, or None where it is taken."""
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a million files)
     if suffix not in suffixes:
-        return shown(suffix[:20]) if suffix else "without a suffix"
+        return printable(suffix[:20]) if suffix else "without a suffix"
     if entry.is_file():
         return None
     if entry.is_symlink():
@@ -114,12 +115,12 @@ def _left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
     return "named pipe" if stat.S_ISFIFO(mode) else "special file"
 
 
-def bearable(unreadable: float, total: float) -> bool:
+def tolerable(unreadable: float, total: float) -> bool:
     """Whether so many unreadable files of a data set may be left out."""
-    return unreadable <= max(BORNE, BORNE_SHARE * total)
+    return unreadable <= max(MAX_UNREADABLE, MAX_UNREADABLE_SHARE * total)
 
 
-def shown(name: str | os.PathLike[str]) -> str:
+def printable(name: str | os.PathLike[str]) -> str:
     """A file's name or path for a message: in one line, whatever characters it has."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -9,10 +9,9 @@ and the share of images that the classifier takes for what they were meant to be
 
 import hashlib
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,19 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from recipes import protocol
-from recipes.classification import TensorImages
-from recipes.data.hub import first_line
 from recipes.data.images.arrays import ImageArrays
+from recipes.data.images.batches import TensorImages
 from recipes.diffusion import feature_extractors, unet
-from recipes.diffusion.frechet import between_gaussians, frechet_distance, statistics
+from recipes.diffusion.frechet import between_gaussians, frechet_distance, reference_statistics, statistics
 from recipes.diffusion.noise_schedule import noise_schedule
-from recipes.diffusion.samplers import Denoiser, sample, sampler
+from recipes.diffusion.rows import EvaluationRows, ImageFileRows, initial_noise, row_seed
+from recipes.diffusion.samplers import Denoiser, grid, sample, sampler
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
 from recipes.settings.arguments import check_arguments, check_names, is_count
 from recipes.settings.schema import RUN
 from recipes.training.pretrained_weights import load_matching
-from recipes.training.sampler import Batch, Examples, Key, draw
+from recipes.training.sampler import Batch, Examples
 
 ARGS = ("unet", "noise", "sampler", "judge", "reference", "samples")
 TRAIN = "train"
@@ -46,20 +45,20 @@ class Recipe(protocol.Recipe):
     learns_from = "images with labels"
     metric = "frechet_own_features"
     goal: Literal["max", "min"] = "min"
-    known: tuple[str, ...] = ARGS
-    named: tuple[str, ...] = ("judge",)  # of these, networks that are called by a name
+    argument_names: tuple[str, ...] = ARGS
+    network_arguments: tuple[str, ...] = ("judge",)  # of these, networks that are called by a name
     unet: Callable[..., nn.Module] = staticmethod(unet.image_unet)
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         args: Any = OmegaConf.to_container(cfg.model.args)
-        check_names(args, self.known, "model.args")
+        check_names(args, self.argument_names, "model.args")
         check_arguments(args["unet"], self.unet, "model.args.unet")
         check_arguments(args["noise"], noise_schedule, "model.args.noise")
         check_arguments(args["sampler"], sampler, "model.args.sampler", beside=["noise"])
         with torch.device("meta"):
             self.unet(**args["unet"])  # says what is wrong with the sizes, before any work
-        for name in self.named:
+        for name in self.network_arguments:
             if not isinstance(args[name], str):
                 raise ConfigError(
                     f"model.args.{name}={args[name]} names nothing; docs/diffusion.md says what it may name"
@@ -85,10 +84,10 @@ class Recipe(protocol.Recipe):
             )
         self.check_samples(splits)
         rows = {name: self._rows(split, train=name == TRAIN) for name, split in splits.items()}
-        self.judged_by(feature_extractors.judge(self.cfg, self.args["judge"]))
-        return {name: each if name == TRAIN else self.evaluated(name, each) for name, each in rows.items()}
+        self.set_judge(feature_extractors.judge(self.cfg, self.args["judge"]))
+        return {name: each if name == TRAIN else self.evaluation_rows(name, each) for name, each in rows.items()}
 
-    def judged_by(self, judge: feature_extractors.FeatureExtractor) -> None:
+    def set_judge(self, judge: feature_extractors.FeatureExtractor) -> None:
         """Take a judge, and the reference's statistics by its features where there are such.
 
         Raises:
@@ -105,11 +104,13 @@ class Recipe(protocol.Recipe):
         Raises:
             ConfigError: there is one.
         """
-        known = {"val", "test", *splits} - {TRAIN}  # a setting may name these two before the data do
-        if isinstance(self.args["samples"], dict) and (odd := sorted({*self.args["samples"]} - known)):
-            raise ConfigError(f"model.args.samples: no split is named {odd[0]}; known: {', '.join(sorted(known))}")
+        split_names = {"val", "test", *splits} - {TRAIN}  # a setting may name these two before the data do
+        if isinstance(self.args["samples"], dict) and (unknown := sorted({*self.args["samples"]} - split_names)):
+            raise ConfigError(
+                f"model.args.samples: no split is named {unknown[0]}; known: {', '.join(sorted(split_names))}"
+            )
 
-    def evaluated(self, split: str, rows: Any) -> "EvaluationRows":
+    def evaluation_rows(self, split: str, rows: Any) -> EvaluationRows:
         """A split's rows to evaluate by; their fingerprint covers what judges them."""
         assert self.judge is not None
         judges = [self.judge.fingerprint]
@@ -131,7 +132,7 @@ class Recipe(protocol.Recipe):
                 raise ConfigError(
                     f"data={self.cfg.data.name} has images of 3 channels: set model.args.unet.image_channels=3"
                 )
-            return Pictures(split, self.shape[-1], self.cfg.seed, mirrored=train)
+            return ImageFileRows(split, self.shape[-1], self.cfg.seed, mirrored=train)
         if split.images.shape[1:] != (self.shape[1], self.shape[2], self.shape[0]):
             raise ConfigError(
                 f"data={self.cfg.data.name} has images of {'x'.join(map(str, split.images.shape[1:]))}, the model "
@@ -160,14 +161,16 @@ class Recipe(protocol.Recipe):
         """What the model is told beside image and time step."""
         return {"class_labels": batch["label"]} if self.args["unet"]["classes"] is not None else {}
 
-    def answer(self, model: nn.Module, z: Tensor, t: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+    def predict(self, model: nn.Module, z: Tensor, t: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         """What the model predicts of noisy images."""
         return model(z, t, **conditions).sample
 
     def _errors(self, model: nn.Module, x: Tensor, noise: Tensor, t: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         """The weighted mean square of each image, [B]."""
-        answer = self.answer(model, self.noise.noised(x, noise, t), t, conditions)
-        return self.noise.weight(t) * (answer.float() - self.noise.goal(x, noise, t)).square().mean((1, 2, 3))
+        prediction = self.predict(model, self.noise.noised(x, noise, t), t, conditions)
+        return self.noise.weight(t) * (prediction.float() - self.noise.target_values(x, noise, t)).square().mean(
+            (1, 2, 3)
+        )
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The loss of each image at fixed noise levels; features and success of what is made in its place."""
@@ -175,8 +178,8 @@ class Recipe(protocol.Recipe):
         if not self._samples_from(model):
             return figures
         assert self.judge is not None, "examples() comes first"
-        made, logits = self.judge(self.generate(model, batch))
-        figures["made"] = made
+        features, logits = self.judge(self.generate(model, batch))
+        figures["made"] = features
         if self.reference is None:
             figures["real"] = self.judge(batch["image"])[0]
         if logits is not None and "class_labels" in self.conditions(batch):
@@ -185,8 +188,8 @@ class Recipe(protocol.Recipe):
 
     def _samples_from(self, model: nn.Module) -> bool:
         """Images are made by the averaged weights alone, where there are such: sampling is what evaluation costs."""
-        raw = self.trained is not None and model is self.trained()
-        return self.cfg.ema_decay is None or not raw
+        is_unaveraged = self.trained is not None and model is self.trained()
+        return self.cfg.ema_decay is None or not is_unaveraged
 
     def _fixed_losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean square on the target at the middle of each of LEVELS equal parts of the time steps, [B]."""
@@ -206,7 +209,7 @@ class Recipe(protocol.Recipe):
     def denoiser(self, model: nn.Module, batch: Batch) -> Denoiser:
         """The model under a batch's conditions, without guidance."""
         conditions = self.conditions(batch)
-        return lambda z, t: self.answer(model, z, t, conditions)
+        return lambda z, t: self.predict(model, z, t, conditions)
 
     def metrics(self, figures: dict[str, Tensor]) -> dict[str, float]:
         """Means over the split, and the Fréchet distance where images were made."""
@@ -223,122 +226,9 @@ class Recipe(protocol.Recipe):
         """A grid of samples, uint8 [H, W, C]: a column a class where there are ten, from fixed noise."""
         number, classes = GRID * GRID, self.args["unet"]["classes"] or 1
         label = torch.arange(number) % GRID * max(1, classes // GRID) % classes
-        batch = {"label": label} | own_start([row_seed("samples", i) for i in range(number)], self.shape)
+        batch = {"label": label} | initial_noise([row_seed("samples", i) for i in range(number)], self.shape)
         return {"samples": grid(self.generate(model, {k: v.to(device) for k, v in batch.items()}), GRID)}
 
     def blank_batch(self, size: int) -> Batch:
         """Zeros of an image's shape."""
         return {"image": torch.zeros(size, *self.shape), "label": torch.zeros(size, dtype=torch.long)}
-
-
-class EvaluationRows:
-    """A split's images in turn, each with a seed and with noise that are the same at every evaluation.
-
-    Args:
-        rows: the split's.
-        shape: of the noise, [C, H, W].
-        split: its name; every split has noise of its own.
-        number: how many. Fewer than the split has are spread over it evenly, since neighbours may be alike; beyond its
-            end, it begins anew with other noise. None is one for each image.
-        judges: fingerprints of what judges the images that are made in their place.
-    """
-
-    def __init__(
-        self,
-        rows: Any,
-        shape: tuple[int, int, int],
-        split: str,
-        number: int | None = None,
-        judges: Sequence[str] = (),
-    ) -> None:
-        self.rows, self.shape, self.split, self.number = rows, shape, split, number or len(rows)
-        self.judges = list(judges)
-
-    def __len__(self) -> int:
-        return self.number
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        index = [index for _, index in keys]
-        spread = max(self.number, len(self.rows))
-        batch: Batch = self.rows.__getitems__([(i, i * spread // self.number % len(self.rows)) for i in index])
-        return batch | own_start([row_seed(self.split, i) for i in index], self.shape)
-
-    def fingerprint(self) -> str:
-        """Of the split and of what judges: figures by another judge are no measurements of the same thing."""
-        whole = " ".join([self.rows.fingerprint(), *self.judges])
-        return hashlib.sha256(whole.encode()).hexdigest()[:16]
-
-
-class Pictures:
-    """Image files: the smaller side resized, the central square, mirrored at random to train; in [-1, 1]."""
-
-    def __init__(self, images: Any, size: int, seed: int, *, mirrored: bool) -> None:
-        from recipes.data.images.examples import Prepared
-        from recipes.data.images.files import eval_transform
-
-        self.images = Prepared(images, eval_transform(size, crop=1.0), size)
-        self.seed, self.mirrored = seed, mirrored
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        images, labels = [], []
-        for position, index in keys:
-            pixels, label = self.images[index]
-            if self.mirrored:
-                pixels = draw(lambda p: p.flip(-1) if torch.rand(()) < 0.5 else p, pixels, self.seed, position)
-            images.append(pixels)
-            labels.append(label)
-        return {"image": torch.stack(images), "label": torch.as_tensor(np.asarray(labels))}
-
-    def fingerprint(self) -> str:
-        """The data set's own."""
-        return self.images.fingerprint()
-
-
-def row_seed(split: str, index: int) -> int:
-    """What a row's noise follows from, whichever batch or process it is in; below 2^63."""
-    return int.from_bytes(hashlib.sha256(f"{split} {index}".encode()).digest()[:8]) >> 1
-
-
-def own_noise(seeds: Sequence[int], shape: Sequence[int], stream: int = 1) -> Tensor:
-    """Standard normal float32 [B, C, H, W], a row's from its seed alone; streams are independent."""
-    rows = [np.random.default_rng([stream, seed]).standard_normal(tuple(shape), np.float32) for seed in seeds]
-    return torch.from_numpy(np.stack(rows))
-
-
-def own_start(seeds: Sequence[int], shape: Sequence[int]) -> Batch:
-    """What an image is made from: its seed, and the noise that it begins with."""
-    return {"noise": own_noise(seeds, shape), "seed": torch.tensor(seeds, dtype=torch.int64)}
-
-
-def grid(images: Tensor, columns: int) -> np.ndarray:
-    """Images [N, C, H, W] in [-1, 1] side by side on grey, uint8 [H', W', C]."""
-    from torchvision.utils import make_grid
-
-    tiled = make_grid((images.detach().cpu().float() + 1) / 2, nrow=columns, padding=1, pad_value=0.5)
-    pixels: np.ndarray = (tiled.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return pixels
-
-
-def reference_statistics(file: Path, width: int) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of a reference set's features from a .npz file with `mu` and `sigma`, as ADM publishes them.
-
-    Raises:
-        ConfigError: there is no such file, or it holds something else than statistics of `width` features.
-    """
-    try:
-        with np.load(file) as saved:
-            mean, covariance = torch.from_numpy(saved["mu"]).double(), torch.from_numpy(saved["sigma"]).double()
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise ConfigError(
-            f"model.args.reference={file} cannot be read ({first_line(error)}); expected a .npz file with the mean mu "
-            "and the covariance sigma of the judge's features"
-        ) from None
-    if mean.shape != (width,) or covariance.shape != (width, width):
-        raise ConfigError(
-            f"model.args.reference={file} has mu of {tuple(mean.shape)} and sigma of {tuple(covariance.shape)}; the "
-            f"judge has {width} features"
-        )
-    return mean, covariance

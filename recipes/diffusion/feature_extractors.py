@@ -30,14 +30,14 @@ class FeatureExtractor:
     Attributes:
         metric: `frechet_own_features`, or `fid` for the one network whose distance has that name.
         network: moved to the images' device when it is first needed.
-        look: the network's features [B, D] and, where it is a classifier of the same data, logits [B, classes] of
+        extract: the network's features [B, D] and, where it is a classifier of the same data, logits [B, classes] of
             images [B, C, H, W] in [-1, 1].
         fingerprint: of its weights.
     """
 
     metric: str
     network: nn.Module
-    look: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    extract: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     fingerprint: str
 
     @torch.no_grad()
@@ -45,7 +45,7 @@ class FeatureExtractor:
         """Features and logits, in float32 whatever autocast says."""
         self.network.to(images.device)
         with torch.autocast(images.device.type, enabled=False):
-            return self.look(images.float())
+            return self.extract(images.float())
 
     def width(self, shape: tuple[int, int, int]) -> int:
         """The number of features of images [C, H, W].
@@ -119,7 +119,7 @@ def run_folder(name: str) -> Path:
     return Path(name)
 
 
-def trained(folder: Path) -> tuple[DictConfig, nn.Module]:
+def load_trained(folder: Path) -> tuple[DictConfig, nn.Module]:
     """A run's config and its model with the trained weights."""
     from recipes import protocol
 
@@ -139,28 +139,28 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def same_data(config: DictConfig, other: DictConfig) -> bool:
+def has_same_data(config: DictConfig, other: DictConfig) -> bool:
     """Whether two runs' data are the same, however many processes load them."""
     one, two = (OmegaConf.masked_copy(c.data, [k for k in c.data if k != "workers"]) for c in (config, other))
     return bool(one == two)
 
 
 def _classifier(cfg: DictConfig, folder: Path) -> FeatureExtractor:
-    config, model = trained(folder)
+    config, model = load_trained(folder)
     if config.task.recipe != "classification":
         raise ConfigError(f"model.args.judge={folder} is a run of {config.task.name}, expected a classifier")
     # Of other data it has features, but no word for what it sees.
-    return _judge_of(model, knows=same_data(config, cfg))
+    return _judge_of(model, knows=has_same_data(config, cfg))
 
 
 def _judge_of(model: nn.Module, *, knows: bool) -> FeatureExtractor:
     timm_model: Any = model
 
-    def look(images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def extract(images: Tensor) -> tuple[Tensor, Tensor | None]:
         features = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
         return features, timm_model.get_classifier()(features) if knows else None
 
-    return FeatureExtractor("frechet_own_features", model, look, fingerprint(model))
+    return FeatureExtractor("frechet_own_features", model, extract, fingerprint(model))
 
 
 def _inception(weights: Path | None) -> FeatureExtractor:
@@ -185,14 +185,14 @@ def _inception(weights: Path | None) -> FeatureExtractor:
         raise ConfigError(f"model.args.judge={weights or INCEPTION} cannot be read: {first_line(error)}") from None
     network.eval()
 
-    def look(images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def extract(images: Tensor) -> tuple[Tensor, Tensor | None]:
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return network(pixels.expand(-1, 3, -1, -1))[0], None
 
-    return FeatureExtractor("fid", network, look, fingerprint(network))
+    return FeatureExtractor("fid", network, extract, fingerprint(network))
 
 
-def fitted(images: Tensor, size: int) -> Tensor:
+def enlarged(images: Tensor, size: int) -> Tensor:
     """Square images enlarged by a whole factor and cut at the edges to `size`: the way back from small ones."""
     factor = -(-size // images.shape[-1])
     if factor > 1:

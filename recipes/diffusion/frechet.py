@@ -5,9 +5,15 @@ ours, it is not, and is never called so.
 """
 
 import math
+from pathlib import Path
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from recipes.data.hub import first_line
+from recipes.errors import ConfigError
 
 
 def frechet_distance(features: Tensor, others: Tensor) -> float:
@@ -54,3 +60,25 @@ def between_gaussians(mean: Tensor, covariance: Tensor, other_mean: Tensor, othe
 def _root(symmetric: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(symmetric)
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+
+def reference_statistics(file: Path, width: int) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of a reference set's features from a .npz file with `mu` and `sigma`, as ADM publishes them.
+
+    Raises:
+        ConfigError: there is no such file, or it holds something else than statistics of `width` features.
+    """
+    try:
+        with np.load(file) as saved:
+            mean, covariance = torch.from_numpy(saved["mu"]).double(), torch.from_numpy(saved["sigma"]).double()
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise ConfigError(
+            f"model.args.reference={file} cannot be read ({first_line(error)}); expected a .npz file with the mean mu "
+            "and the covariance sigma of the judge's features"
+        ) from None
+    if mean.shape != (width,) or covariance.shape != (width, width):
+        raise ConfigError(
+            f"model.args.reference={file} has mu of {tuple(mean.shape)} and sigma of {tuple(covariance.shape)}; the "
+            f"judge has {width} features"
+        )
+    return mean, covariance

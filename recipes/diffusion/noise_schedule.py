@@ -48,7 +48,7 @@ class NoiseSchedule:
         alpha, sigma = self.coefficients(t)
         return alpha * x + sigma * noise
 
-    def goal(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def target_values(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What a perfect model would answer, had it seen x: [B, C, H, W]."""
         if self.target == "epsilon":
             return noise
@@ -61,10 +61,10 @@ class NoiseSchedule:
             return torch.ones(len(t), device=t.device)
         ratio = self.alpha_squared / (1 - self.alpha_squared)
         # The errors of x, ε and v at the same z differ by constants: |Δε|² = snr |Δx|², |Δv|² = (snr + 1) |Δx|².
-        own = ratio if self.target == "epsilon" else ratio + 1
-        return (ratio.clamp(max=self.min_snr) / own).float().to(t.device)[t]
+        target_ratio = ratio if self.target == "epsilon" else ratio + 1
+        return (ratio.clamp(max=self.min_snr) / target_ratio).float().to(t.device)[t]
 
-    def clean(self, z: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+    def predicted_image(self, z: Tensor, answer: Tensor, t: Tensor) -> Tensor:
         """The estimate of x that the model's answer on z_t amounts to, [B, C, H, W]."""
         alpha, sigma = self.coefficients(t)
         return (z - sigma * answer) / alpha if self.target == "epsilon" else alpha * z - sigma * answer
@@ -105,6 +105,6 @@ def noise_schedule(
     # On the CPU whatever torch's default device is: these are numbers, not part of a model that has no memory.
     with torch.device("cpu"):
         scheduler: Any = DDPMScheduler(num_train_timesteps=steps, beta_schedule=SCHEDULES[schedule])
-        kept = (1 - scheduler.betas.double()).cumprod(0)
-        shifted = torch.special.expit(torch.special.logit(kept) + log_snr_shift)
+        alpha_squared = (1 - scheduler.betas.double()).cumprod(0)
+        shifted = torch.special.expit(torch.special.logit(alpha_squared) + log_snr_shift)
     return NoiseSchedule(shifted, target, min_snr)

@@ -7,6 +7,7 @@ DDIM is its deterministic counterpart and needs fewer steps (Song et al. 2021, a
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,8 +50,8 @@ def sampler(
         raise ConfigError(f"model.args.sampler.clip={clip} must be true or false")
     if threshold is not None and not (is_number(threshold) and 0 < threshold <= 1):
         raise ConfigError(f"model.args.sampler.threshold={threshold} must be a quantile above 0 and at most 1, or null")
-    kept = noise.alpha_squared
-    betas = 1 - kept / torch.cat([torch.ones_like(kept[:1]), kept[:-1]])
+    alpha_squared = noise.alpha_squared
+    betas = 1 - alpha_squared / torch.cat([torch.ones_like(alpha_squared[:1]), alpha_squared[:-1]])
     shared: dict[str, Any] = {
         "num_train_timesteps": noise.steps,
         "trained_betas": betas.tolist(),
@@ -63,10 +64,12 @@ def sampler(
         "timestep_spacing": "trailing",
     }
     # The last step of DDIM goes to the clean image itself, not to what t = 0 would be.
-    made: Any = DDPMScheduler(**shared) if name == "ddpm" else DDIMScheduler(**shared, set_alpha_to_one=True)
-    made.alphas_cumprod = kept.clone()  # in float64: products of a thousand float32 lose the last, small ones
-    made.set_timesteps(steps)
-    return made
+    scheduler: Any = DDPMScheduler(**shared) if name == "ddpm" else DDIMScheduler(**shared, set_alpha_to_one=True)
+    scheduler.alphas_cumprod = (
+        alpha_squared.clone()
+    )  # in float64: products of a thousand float32 lose the last, small ones
+    scheduler.set_timesteps(steps)
+    return scheduler
 
 
 @torch.no_grad()
@@ -96,8 +99,8 @@ def sample(
         # α x + σ ε of the two, the worse the more steps there are.
         options["use_clipped_model_output"] = True
     for t in scheduler.timesteps.tolist():
-        answer = denoise(images, torch.full((len(images),), t, device=images.device))
-        images = scheduler.step(answer.to(start.dtype), t, images, **options).prev_sample.to(start.dtype)
+        prediction = denoise(images, torch.full((len(images),), t, device=images.device))
+        images = scheduler.step(prediction.to(start.dtype), t, images, **options).prev_sample.to(start.dtype)
     return images
 
 
@@ -111,3 +114,12 @@ def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Deno
         return without + scale * (conditional(z, t) - without)
 
     return denoise
+
+
+def grid(images: Tensor, columns: int) -> np.ndarray:
+    """Images [N, C, H, W] in [-1, 1] side by side on grey, uint8 [H', W', C]."""
+    from torchvision.utils import make_grid
+
+    tiled = make_grid((images.detach().cpu().float() + 1) / 2, nrow=columns, padding=1, pad_value=0.5)
+    pixels: np.ndarray = (tiled.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return pixels

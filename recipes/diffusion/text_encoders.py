@@ -56,7 +56,7 @@ class Scorer:
 
 
 @dataclass(frozen=True)
-class OwnLit:
+class LitNetworks:
     """A LiT run of ours with the tokenizer of its captions: text encoder, scorer and judge of images in one."""
 
     config: DictConfig
@@ -65,16 +65,16 @@ class OwnLit:
     fingerprint: str  # of the towers' weights
 
     @classmethod
-    def of(cls, cfg: DictConfig, name: str, tokenizer: Tokenizer) -> "OwnLit":
+    def of(cls, cfg: DictConfig, name: str, tokenizer: Tokenizer) -> "LitNetworks":
         """The run in a folder.
 
         Raises:
             ConfigError: there is none, or it saw other data.
         """
-        config, towers = feature_extractors.trained(feature_extractors.run_folder(name))
+        config, towers = feature_extractors.load_trained(feature_extractors.run_folder(name))
         if config.task.recipe != "contrastive.recipe":
             raise ConfigError(f"{name} is a run of {config.task.name}, expected one of LiT")
-        if not feature_extractors.same_data(config, cfg):
+        if not feature_extractors.has_same_data(config, cfg):
             raise ConfigError(
                 f"{name} is a LiT run on {config.data.name} with {dict(config.data.options)}, this run is on "
                 f"{cfg.data.name} with {dict(cfg.data.options)}"
@@ -96,35 +96,35 @@ class OwnLit:
 
         def score(images: Tensor, tokens: Tensor) -> Tensor:
             towers = self._on(images)
-            return (towers.embed_image(self._fitted(images)) * towers.embed_text(tokens)).sum(1)
+            return (towers.embed_image(self._enlarged(images)) * towers.embed_text(tokens)).sum(1)
 
         return Scorer("lit_score", self.encoder, score, self.fingerprint)
 
     def judge(self) -> feature_extractors.FeatureExtractor:
         """The locked image tower's features."""
 
-        def look(images: Tensor) -> tuple[Tensor, None]:
-            return self._on(images).features(self._fitted(images)), None
+        def extract(images: Tensor) -> tuple[Tensor, None]:
+            return self._on(images).features(self._enlarged(images)), None
 
-        return feature_extractors.FeatureExtractor("frechet_own_features", self.towers, look, self.fingerprint)
+        return feature_extractors.FeatureExtractor("frechet_own_features", self.towers, extract, self.fingerprint)
 
-    def _fitted(self, images: Tensor) -> Tensor:
-        return feature_extractors.fitted(images, int(self.config.model.args.image.args.img_size))
+    def _enlarged(self, images: Tensor) -> Tensor:
+        return feature_extractors.enlarged(images, int(self.config.model.args.image.args.img_size))
 
     def _on(self, tensor: Tensor) -> Any:
         return self.towers.to(tensor.device)
 
 
-def text_encoder(name: str, length: int, lit: Callable[[str], OwnLit]) -> TextEncoder:
+def text_encoder(name: str, length: int, lit: Callable[[str], LitNetworks]) -> TextEncoder:
     """The encoder that model.args.text names: the folder of a LiT run, or T5 in a folder or on the hub.
 
     Raises:
-        ConfigError: there is no such thing.
+        ConfigError: it does not exist.
     """
     return lit(name).text_encoder() if feature_extractors.is_run_folder(name) else _t5(name, length)
 
 
-def scorer(name: str, lit: Callable[[str], OwnLit]) -> Scorer:
+def scorer(name: str, lit: Callable[[str], LitNetworks]) -> Scorer:
     """The scorer that model.args.scorer names: the folder of a LiT run, or CLIP in a folder or on the hub."""
     return lit(name).scorer() if feature_extractors.is_run_folder(name) else _clip(name)
 
@@ -137,11 +137,11 @@ def _t5(name: str, length: int) -> TextEncoder:
     pad = int(model.config.pad_token_id)
 
     def tokens(texts: Sequence[str]) -> Tensor:
-        return _padded([each.ids for each in tokenizer.encode_batch(list(texts))], length, pad)
+        return _padded([encoding.ids for encoding in tokenizer.encode_batch(list(texts))], length, pad)
 
     def read(ids: Tensor) -> tuple[Tensor, Tensor]:
-        seen = ids != pad
-        return model.to(ids.device)(input_ids=ids, attention_mask=seen.long()).last_hidden_state, seen
+        mask = ids != pad
+        return model.to(ids.device)(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
 
     return TextEncoder(int(model.config.d_model), tokens, read, feature_extractors.fingerprint(model))
 
@@ -157,7 +157,7 @@ def _clip(name: str) -> Scorer:
     deviation = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
 
     def tokens(texts: Sequence[str]) -> Tensor:
-        return _padded([each.ids for each in tokenizer.encode_batch(list(texts))], length, pad)
+        return _padded([encoding.ids for encoding in tokenizer.encode_batch(list(texts))], length, pad)
 
     def score(images: Tensor, ids: Tensor) -> Tensor:
         model.to(images.device)
@@ -169,22 +169,22 @@ def _clip(name: str) -> Scorer:
     return Scorer("clip_score", tokens, score, feature_extractors.fingerprint(model))
 
 
-def _loaded(model_class: Any, name: str, where: str, what: str) -> Any:
+def _loaded(model_class: Any, name: str, setting: str, description: str) -> Any:
     from huggingface_hub import constants
 
     from recipes.data.hub import reachable
 
     offline = not Path(name).is_dir() and (constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT))
     try:
-        model, found = model_class.from_pretrained(name, local_files_only=offline, output_loading_info=True)
+        model, info = model_class.from_pretrained(name, local_files_only=offline, output_loading_info=True)
     except Exception as error:  # transformers has no common error
-        why = "the hub cannot be reached and the cache has no copy" if offline else first_line(error)
+        reason = "the hub cannot be reached and the cache has no copy" if offline else first_line(error)
         raise ConfigError(
-            f"{where}={name}: {what} are not to be had ({why}); name a folder that transformers saved"
+            f"{setting}={name}: {description} are not available ({reason}); name a folder that transformers saved"
         ) from None
-    if lacking := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
+    if missing := sorted(info["missing_keys"]):  # transformers would go on with random numbers in their place
         raise ConfigError(
-            f"{where}={name} holds other weights than {what}: {len(lacking)} lack, {lacking[0]} among them"
+            f"{setting}={name} holds other weights than {description}: {len(missing)} lack, {missing[0]} among them"
         )
     frozen: nn.Module = model.eval().requires_grad_(False)
     return frozen

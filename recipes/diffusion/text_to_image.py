@@ -6,9 +6,7 @@ class_conditional.py; the score of a frozen image and text model stands beside t
 for super-resolution also sees the picture at the lower resolution, a little noisy.
 """
 
-import hashlib
 import os
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,14 +16,14 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipes.data.pairs.pairs import Captions, Images, Probe, Texts
 from recipes.diffusion import class_conditional, feature_extractors, text_encoders, unet
-from recipes.diffusion.class_conditional import grid, own_noise
-from recipes.diffusion.samplers import Denoiser, guided
+from recipes.diffusion.caption_rows import CaptionRows, captioned_rows
+from recipes.diffusion.rows import row_noise
+from recipes.diffusion.samplers import Denoiser, grid, guided
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
 from recipes.settings.arguments import is_count, is_number
-from recipes.training.sampler import Batch, Examples, Key
+from recipes.training.sampler import Batch, Examples
 
 ARGS = (
     "unet",
@@ -42,7 +40,7 @@ ARGS = (
     "reference",
     "samples",
 )
-SHOWN = 64  # pictures of the sample grid
+SAMPLES_SHOWN = 64  # pictures of the sample grid
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -50,8 +48,8 @@ class Recipe(class_conditional.Recipe):
     """One text-to-image U-Net on one set of pairs."""
 
     learns_from = "images with captions"
-    known = ARGS
-    named = ("text", "judge", "scorer")
+    argument_names = ARGS
+    network_arguments = ("text", "judge", "scorer")
     unet = staticmethod(unet.text_unet)
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -80,8 +78,8 @@ class Recipe(class_conditional.Recipe):
             )
         self.scorer: text_encoders.Scorer | None = None
         self.text: text_encoders.TextEncoder | None = None
-        self.empty = torch.empty(0, dtype=torch.int64)  # the tokens of no caption
-        self.shown: Batch = {}
+        self.empty_caption = torch.empty(0, dtype=torch.int64)  # the tokens of no caption
+        self.sample_batch: Batch = {}
 
     def examples(self) -> dict[str, Examples]:
         """Pairs; and to evaluate, pairs with noise of their own."""
@@ -106,8 +104,8 @@ class Recipe(class_conditional.Recipe):
             )
 
         @cache
-        def lit(name: str) -> text_encoders.OwnLit:
-            return text_encoders.OwnLit.of(self.cfg, name, data.tokenizer)
+        def lit(name: str) -> text_encoders.LitNetworks:
+            return text_encoders.LitNetworks.of(self.cfg, name, data.tokenizer)
 
         self.text = text_encoders.text_encoder(self.args["text"], self.args["text_length"], lit)
         if self.text.width != self.args["unet"]["text_width"]:
@@ -117,37 +115,37 @@ class Recipe(class_conditional.Recipe):
             )
         self.scorer = text_encoders.scorer(self.args["scorer"], lit)
         name = self.args["judge"]
-        own = name == self.args["scorer"]
-        self.judged_by(lit(name).judge() if own else feature_extractors.judge(self.cfg, name))
-        self.empty = self.text.tokens([""])[0]
-        wrapped: dict[str, Examples] = {
-            "train": PairRows(data.train.images, data.train.captions, size, self.text, None)
+        is_scorer = name == self.args["scorer"]
+        self.set_judge(lit(name).judge() if is_scorer else feature_extractors.judge(self.cfg, name))
+        self.empty_caption = self.text.tokens([""])[0]
+        examples_of_split: dict[str, Examples] = {
+            "train": CaptionRows(data.train.images, data.train.captions, size, self.text, None)
         }
         for split, probe in data.probes.items():
-            if (rows := captioned(probe, size, self.text, self.scorer)) is not None:
-                wrapped[split] = self.evaluated(split, rows)
-        if "val" not in wrapped:
+            if (rows := captioned_rows(probe, size, self.text, self.scorer)) is not None:
+                examples_of_split[split] = self.evaluation_rows(split, rows)
+        if "val" not in examples_of_split:
             raise ConfigError(f"data={self.cfg.data.name} has no set val with captions: see data.options.retrieval")
-        self.shown = wrapped["val"].__getitems__([(i, i) for i in range(SHOWN)])
-        return wrapped
+        self.sample_batch = examples_of_split["val"].__getitems__([(i, i) for i in range(SAMPLES_SHOWN)])
+        return examples_of_split
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean square on the target, some captions left out."""
         if "tokens" in batch and self.args["drop_text"]:
             dropped = torch.rand(len(batch["tokens"]), 1, device=batch["tokens"].device) < self.args["drop_text"]
-            batch = batch | {"tokens": torch.where(dropped, self.empty.to(dropped.device), batch["tokens"])}
+            batch = batch | {"tokens": torch.where(dropped, self.empty_caption.to(dropped.device), batch["tokens"])}
         return super().loss(model, batch)
 
     def conditions(self, batch: Batch) -> dict[str, Tensor]:
         """The text's states, and for super-resolution the picture at the lower resolution."""
         if "states" in batch:  # the dry run's
-            states, seen = batch["states"], batch["seen"]
+            states, mask = batch["states"], batch["seen"]
         else:
             assert self.text is not None, "examples() comes first"
             with torch.no_grad():
-                states, seen = self.text.read(batch["tokens"])
-        found = {"encoder_hidden_states": states, "encoder_attention_mask": seen}
-        return found | ({} if self.args["low_size"] is None else {"low": self._low(batch)})
+                states, mask = self.text.read(batch["tokens"])
+        conditions = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        return conditions | ({} if self.args["low_size"] is None else {"low": self._low(batch)})
 
     def _low(self, batch: Batch) -> Tensor:
         """The picture at the lower resolution, noisy, enlarged again: [B, C, size, size]."""
@@ -155,17 +153,17 @@ class Recipe(class_conditional.Recipe):
         small = F.avg_pool2d(x, x.shape[-1] // low)
         noise = torch.randn_like(small)
         if "seed" in batch:  # to evaluate, each row has noise of its own
-            noise = own_noise(batch["seed"].tolist(), small.shape[1:], stream=2).to(x.device)
+            noise = row_noise(batch["seed"].tolist(), small.shape[1:], stream=2).to(x.device)
         return F.interpolate(small + self.args["low_noise"] * noise, x.shape[-1], mode="bilinear")
 
-    def answer(self, model: nn.Module, z: Tensor, t: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+    def predict(self, model: nn.Module, z: Tensor, t: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         """What the model predicts of noisy images."""
-        told = {name: value for name, value in conditions.items() if name != "low"}
-        return model(torch.cat([z, conditions["low"]], 1) if "low" in conditions else z, t, **told).sample
+        text = {name: value for name, value in conditions.items() if name != "low"}
+        return model(torch.cat([z, conditions["low"]], 1) if "low" in conditions else z, t, **text).sample
 
     def denoiser(self, model: nn.Module, batch: Batch) -> Denoiser:
         """The model guided by a batch's captions."""
-        without = batch | {"tokens": self.empty.to(batch["tokens"].device).expand_as(batch["tokens"])}
+        without = batch | {"tokens": self.empty_caption.to(batch["tokens"].device).expand_as(batch["tokens"])}
         return guided(super().denoiser(model, batch), super().denoiser(model, without), self.args["guidance"])
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -174,12 +172,12 @@ class Recipe(class_conditional.Recipe):
         if self._samples_from(model):
             assert self.judge is not None, "examples() comes first"
             assert self.scorer is not None
-            made = self.generate(model, batch)
-            figures["made"] = self.judge(made)[0]
+            images = self.generate(model, batch)
+            figures["made"] = self.judge(images)[0]
             if self.reference is None:
                 figures["real"] = self.judge(batch["image"])[0]
-            with torch.autocast(made.device.type, enabled=False):
-                figures["score"] = self.scorer.score(made, batch["scored"])
+            with torch.autocast(images.device.type, enabled=False):
+                figures["score"] = self.scorer.score(images, batch["scored"])
                 figures["real_score"] = self.scorer.score(batch["image"], batch["scored"])
         return figures
 
@@ -193,87 +191,15 @@ class Recipe(class_conditional.Recipe):
 
     def pictures(self, model: nn.Module, device: torch.device) -> dict[str, np.ndarray]:
         """Grids of samples for validation captions and of the images that these are of."""
-        batch = {name: value.to(device) for name, value in self.shown.items()}
-        columns = int(SHOWN**0.5)
+        batch = {name: value.to(device) for name, value in self.sample_batch.items()}
+        columns = int(SAMPLES_SHOWN**0.5)
         return {"samples": grid(self.generate(model, batch), columns), "originals": grid(batch["image"], columns)}
 
     def blank_batch(self, size: int) -> Batch:
-        """Zeros of an image's shape, and states in the place of the frozen text encoder's."""
+        """Zeros of an image's shape, and states instead of the frozen text encoder's."""
         length, width = self.args["text_length"], self.args["unet"]["text_width"]
         return {
             "image": torch.zeros(size, *self.shape),
             "states": torch.zeros(size, length, width),
             "seen": torch.ones(size, length, dtype=torch.bool),
         }
-
-
-class PairRows:
-    """Images of one size and the tokens of their captions, for the text encoder and, to evaluate, for the scorer."""
-
-    def __init__(
-        self,
-        images: Images,
-        captions: Captions,
-        size: int,
-        text: text_encoders.TextEncoder,
-        scorer: text_encoders.Scorer | None,
-    ) -> None:
-        self.images, self.captions, self.size, self.text, self.scorer = images, captions, size, text, scorer
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        image, taken = self.images.batch([index for _, index in keys])
-        texts = self.captions.batch(list(taken))
-        batch = {"image": reduced(image, self.size), "tokens": self.text.tokens(texts)}
-        return batch | ({} if self.scorer is None else {"scored": self.scorer.tokens(texts)})
-
-    def fingerprint(self) -> str:
-        """A hash of images, captions and the frozen networks that read them."""
-        parts = [self.images.fingerprint(), self.captions.fingerprint(), self.text.fingerprint]
-        parts += [] if self.scorer is None else [self.scorer.fingerprint]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-
-
-class Some:
-    """Some of the images."""
-
-    def __init__(self, images: Images, rows: np.ndarray) -> None:
-        self.images, self.rows = images, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, index: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
-        """Float [B, C, H, W], and the numbers among these images."""
-        image, taken = self.images.batch([int(self.rows[i]) for i in index])
-        place = {int(row): i for i, row in enumerate(self.rows)}
-        return image, [place.get(int(row), i) for row, i in zip(taken, index, strict=True)]
-
-    def fingerprint(self) -> str:
-        """A hash of which they are."""
-        return hashlib.sha256(self.images.fingerprint().encode() + self.rows.astype("<i8").tobytes()).hexdigest()[:16]
-
-
-def captioned(
-    probe: Probe, size: int, text: text_encoders.TextEncoder, scorer: text_encoders.Scorer
-) -> PairRows | None:
-    """The images of a probe that have a caption, each with its first, or None where there are none."""
-    first: dict[int, int] = {}
-    for number, group in enumerate(probe.text_group.tolist()):
-        first.setdefault(group, number)
-    rows = np.array([i for i, group in enumerate(probe.image_group.tolist()) if group >= 0 and group in first])
-    if not len(rows):
-        return None
-    captions = Texts([probe.texts.texts[first[int(probe.image_group[i])]] for i in rows])
-    return PairRows(Some(probe.images, rows), captions, size, text, scorer)
-
-
-def reduced(images: Tensor, size: int) -> Tensor:
-    """Square images [B, C, H, H] in [-1, 1] with a black border up to a multiple of `size`, averaged down to it."""
-    side = images.shape[-1]
-    factor = -(-side // size)
-    border = factor * size - side
-    edges = (border // 2, border - border // 2)
-    return F.avg_pool2d(F.pad(images, edges + edges, value=-1.0), factor)

@@ -109,11 +109,11 @@ def text_unet(
     _check(size, image_channels, channels, attention, head_width, norm_groups, dropout)
     if not attention:
         raise ConfigError("model.args.unet.attention is empty: nothing would read the text")
-    each = list(blocks) if isinstance(blocks, Sequence) else [blocks] * len(channels)
-    if odd := [number for number in each if not is_count(number)]:
-        raise ConfigError(f"model.args.unet.blocks has {odd[0]}, expected whole numbers of at least 1")
-    if len(each) != len(channels):
-        raise ConfigError(f"model.args.unet.blocks has {len(each)} levels and channels {len(channels)}")
+    blocks_of_level = list(blocks) if isinstance(blocks, Sequence) else [blocks] * len(channels)
+    if invalid := [number for number in blocks_of_level if not is_count(number)]:
+        raise ConfigError(f"model.args.unet.blocks has {invalid[0]}, expected whole numbers of at least 1")
+    if len(blocks_of_level) != len(channels):
+        raise ConfigError(f"model.args.unet.blocks has {len(blocks_of_level)} levels and channels {len(channels)}")
     for name, width in {"text_width": text_width, "cross_width": cross_width or text_width}.items():
         if not is_count(width):
             raise ConfigError(f"model.args.unet.{name}={width} must be a whole number of at least 1")
@@ -124,7 +124,7 @@ def text_unet(
         in_channels=image_channels + condition_channels,
         out_channels=image_channels,
         block_out_channels=tuple(channels),
-        layers_per_block=tuple(each),
+        layers_per_block=tuple(blocks_of_level),
         down_block_types=tuple(kind.format("Down") for kind in kinds),
         up_block_types=tuple(kind.format("Up") for kind in reversed(kinds)),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
@@ -164,17 +164,19 @@ def _check(
     if size % 2 ** (len(channels) - 1):
         raise ConfigError(f"model.args.unet.size={size} cannot be halved {len(channels) - 1} times without a rest")
     levels = [size >> level for level in range(len(channels))]
-    if odd := [side for side in attention if side not in levels]:
+    if invalid := [side for side in attention if side not in levels]:
         raise ConfigError(
-            f"model.args.unet.attention has {odd[0]}, and the levels' resolutions are {', '.join(map(str, levels))}"
+            f"model.args.unet.attention has {invalid[0]}, and the levels' resolutions are {', '.join(map(str, levels))}"
         )
-    if odd := [width for width in channels if width % norm_groups]:
-        raise ConfigError(f"model.args.unet.channels has {odd[0]}, which norm_groups={norm_groups} does not divide")
+    if invalid := [width for width in channels if width % norm_groups]:
+        raise ConfigError(f"model.args.unet.channels has {invalid[0]}, which norm_groups={norm_groups} does not divide")
     # Attention is at the resolutions asked for and, where there is any, in the middle.
     attending = [w for side, w in zip(levels, channels, strict=True) if side in attention]
     attending += [channels[-1]] if attention else []
-    if odd := [width for width in attending if width % head_width]:
-        raise ConfigError(f"model.args.unet.head_width={head_width} does not divide the {odd[0]} channels that attend")
+    if invalid := [width for width in attending if width % head_width]:
+        raise ConfigError(
+            f"model.args.unet.head_width={head_width} does not divide the {invalid[0]} channels that attend"
+        )
 
 
 def _unet_class(name: str) -> Any:

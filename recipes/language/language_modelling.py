@@ -7,12 +7,10 @@ likelihood over its number of tokens, or of words where data.options.word_level 
 """
 
 import contextlib
-import dataclasses
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
@@ -20,19 +18,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from recipes import protocol
-from recipes.data.text import ngram
 from recipes.data.text.tokens import PADDING, TokenWindows
 from recipes.errors import ConfigError
+from recipes.language import ngram
+from recipes.language.token_targets import HiddenTokens, NextTokens
 from recipes.protocol import load_data
 from recipes.training.pretrained_weights import check_matching
-from recipes.training.sampler import Batch, Examples, Key
+from recipes.training.sampler import Batch, Examples
 
-# BERT (Devlin et al. 2019, section 3.1): hide 15% of the tokens; of these, 80% become the mask token, 10% a random one.
-HIDDEN, MASKED, RANDOM = 0.15, 0.8, 0.1
 # A packed text has no fillers, and the tokens that begin and end a text have no special treatment inside the model.
-WITHOUT = ("bos_token_id", "eos_token_id", "pad_token_id")
+UNSET_ARGUMENTS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Published weights hold these beside the model: a constant of GPT-2's masking, BERT's head for the next sentence.
-NO_PART = ("attn.masked_bias", "cls.seq_relationship")
+UNUSED_WEIGHTS = ("attn.masked_bias", "cls.seq_relationship")
 
 
 class Recipe(protocol.Recipe):
@@ -57,20 +54,20 @@ class Recipe(protocol.Recipe):
         masked = set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values())
         causal = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
         if name not in masked | causal:
-            near = difflib.get_close_matches(name, masked | causal, n=3) or ["GPT2LMHeadModel", "BertForMaskedLM"]
-            raise ConfigError(f"model.name={name} is no language model of transformers; near it: {', '.join(near)}")
+            similar = difflib.get_close_matches(name, masked | causal, n=3) or ["GPT2LMHeadModel", "BertForMaskedLM"]
+            raise ConfigError(f"model.name={name} is no language model of transformers; near it: {', '.join(similar)}")
         return getattr(transformers, name), name in masked
 
     def _model_config(self) -> Any:
         """The configuration of transformers with the model's arguments."""
         config_class = self._model_class()[0].config_class
-        known = {*config_class().to_dict(), *config_class.attribute_map, "attn_implementation"}
-        if unknown := sorted(set(self.args) - known):
-            near = difflib.get_close_matches(unknown[0], sorted(known), n=3) or sorted(known)
-            raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; near it: {', '.join(near)}")
+        names = {*config_class().to_dict(), *config_class.attribute_map, "attn_implementation"}
+        if unknown := sorted(set(self.args) - names):
+            similar = difflib.get_close_matches(unknown[0], sorted(names), n=3) or sorted(names)
+            raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; near it: {', '.join(similar)}")
         try:
-            fixed: dict[str, Any] = {name: None for name in WITHOUT if name in known}
-            if "is_decoder" in known and not self._model_class()[1]:
+            fixed: dict[str, Any] = {name: None for name in UNSET_ARGUMENTS if name in names}
+            if "is_decoder" in names and not self._model_class()[1]:
                 fixed["is_decoder"] = True  # else BertLMHeadModel and its like see the tokens that they predict
             return config_class(**{"use_cache": False, **fixed, **self.args})
         except Exception as error:  # transformers checks types by classes of its own
@@ -152,7 +149,7 @@ class Recipe(protocol.Recipe):
                     "choose the tokenizer and model.args.vocab_size that it was trained with"
                 )
         differing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
-        differing |= {name for name in report["unexpected_keys"] if not any(part in name for part in NO_PART)}
+        differing |= {name for name in report["unexpected_keys"] if not any(part in name for part in UNUSED_WEIGHTS)}
         check_matching(differing, self.cfg.init_from, self.cfg.model.name)
         model.load_state_dict(loaded.state_dict())
 
@@ -173,9 +170,9 @@ class Recipe(protocol.Recipe):
             figures["words"] = batch["words"]
         for name, table in self.ngrams.items():
             logs = table.to(target.device)
-            known = target.clamp(min=0)
-            found = logs[known] if logs.ndim == 1 else logs[batch["input"], known]
-            figures[name] = -(found * counted).sum(1)
+            index = target.clamp(min=0)
+            log_probability = logs[index] if logs.ndim == 1 else logs[batch["input"], index]
+            figures[name] = -(log_probability * counted).sum(1)
         return figures
 
     def metrics(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -202,7 +199,7 @@ def _nll(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own report of what it loads: whoever calls says what is wrong."""
+    """Without transformers' own report of what it loads: the caller reports errors."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -218,60 +215,3 @@ def _quiet() -> Iterator[None]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-class NextTokens:
-    """Windows as input and, one token further on, target [B, context] each."""
-
-    def __init__(self, windows: TokenWindows) -> None:
-        self.windows = dataclasses.replace(windows, overlap=1)
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        batch = self.windows.__getitems__(keys)
-        tokens = batch.pop("tokens")
-        # What fills the last window comes after all that counts: no token that counts sees it.
-        return {"input": tokens[:, :-1].clamp(min=0), "target": tokens[:, 1:].contiguous(), **batch}
-
-    def fingerprint(self) -> str:
-        """The windows' own."""
-        return self.windows.fingerprint()
-
-
-class HiddenTokens:
-    """Windows with hidden tokens as input, and these alone as target [B, context] each.
-
-    Args:
-        windows: of a text whose tokenizer has a mask token.
-        seed: training draws anew for each position in the run; None hides the same tokens of a window every time.
-    """
-
-    def __init__(self, windows: TokenWindows, seed: int | None) -> None:
-        self.windows, self.seed = windows, seed
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        batch, known = self.windows.__getitems__(keys), self.windows.tokens
-        tokens = batch.pop("tokens").numpy()
-        roots = [(0, index) if self.seed is None else (1, self.seed, position) for position, index in keys]
-        draws = np.stack([np.random.default_rng(root).random((3, tokens.shape[1])) for root in roots], axis=1)
-        hidden = (draws[0] < HIDDEN) & (tokens != PADDING) & (tokens != known.end)
-        assert known.mask is not None, "examples() refuses a tokenizer without a mask"
-        given = np.where(hidden & (draws[1] < MASKED), known.mask, tokens)
-        swapped = hidden & (draws[1] >= MASKED) & (draws[1] < MASKED + RANDOM)
-        given = np.where(swapped, (draws[2] * known.vocab_size).astype(np.int64), given)
-        shown = {
-            "input": torch.from_numpy(np.maximum(given, 0)),
-            "target": torch.from_numpy(np.where(hidden, tokens, PADDING)),
-        }
-        if (tokens == PADDING).any():
-            shown["attention_mask"] = torch.from_numpy((tokens != PADDING).astype(np.int64))
-        return {**shown, **batch}
-
-    def fingerprint(self) -> str:
-        """The windows' own."""
-        return self.windows.fingerprint()

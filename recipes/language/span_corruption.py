@@ -35,7 +35,7 @@ class Recipe(T5):
             )
 
     def examples(self) -> dict[str, Examples]:
-        """Windows of the corpus, corrupted as they are asked for.
+        """Windows of the corpus, corrupted as they are accessed.
 
         A tokenizer that is trained here has the special tokens, a published one must have them under T5's names.
 
@@ -52,14 +52,14 @@ class Recipe(T5):
                 )
         self.tokenizer = splits["train"].tokens.tokenizer
         assert self.tokenizer is not None, "tokens that are made or found in the cache come with theirs"
-        found = {name: self.tokenizer.token_to_id(name) for name in (PAD, *SENTINELS)}
+        special_tokens = {name: self.tokenizer.token_to_id(name) for name in (PAD, *SENTINELS)}
         for name in (PAD, *SENTINELS[: spans_in(self.context)[1]]):
-            if found[name] is None:
+            if special_tokens[name] is None:
                 raise ConfigError(
                     f"the tokenizer of data={self.cfg.data.name} has no token {name}; take one of T5's, or leave "
                     "data.options.tokenizer out and one is trained that has it"
                 )
-        pad, *sentinels = (index for index in found.values() if index is not None)
+        pad, *sentinels = (index for index in special_tokens.values() if index is not None)
         self.check(pad, splits["train"].tokens.vocab_size)
         return {
             name: SpanWindows(

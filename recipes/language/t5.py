@@ -76,9 +76,13 @@ class T5(protocol.Recipe):
             float32 [B, target tokens].
         """
         source, target = batch["input"], batch["target"]
-        before = nn.functional.pad(target, (1, 0), value=self.pad)[:, :-1]
-        known: dict[str, Any] = {"attention_mask": source != self.pad, "decoder_input_ids": before, "use_cache": False}
-        logits = model(input_ids=None if encoded else source, **known, **encoded).logits.float()
+        decoder_input = nn.functional.pad(target, (1, 0), value=self.pad)[:, :-1]
+        arguments: dict[str, Any] = {
+            "attention_mask": source != self.pad,
+            "decoder_input_ids": decoder_input,
+            "use_cache": False,
+        }
+        logits = model(input_ids=None if encoded else source, **arguments, **encoded).logits.float()
         losses = nn.functional.cross_entropy(
             logits.flatten(0, 1), target.flatten(), ignore_index=self.pad, reduction="none"
         )

@@ -13,9 +13,9 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from recipes.data.text.glue_metrics import METRICS, average
 from recipes.data.text.text_pairs import TextPairs
 from recipes.data.text.text_tasks import TextTask
+from recipes.language.glue_metrics import METRICS, average
 from recipes.language.t5 import T5
 from recipes.protocol import load_data
 from recipes.training.sampler import Batch, Examples
@@ -64,43 +64,45 @@ class Recipe(T5):
         Every step goes through the model's own forward, where shards are gathered, and all processes take equally many.
         """
         mask, tasks = batch["input"].ne(self.pad), batch["task"].tolist()
-        said = torch.full((len(tasks), 1), self.pad, device=mask.device)
+        decoded = torch.full((len(tasks), 1), self.pad, device=mask.device)
         finite = torch.ones(len(tasks), dtype=torch.bool, device=mask.device)
-        known: dict[str, Any] = {"input_ids": batch["input"]}
+        encoder_inputs: dict[str, Any] = {"input_ids": batch["input"]}
         for _ in range(max(len(word) for words in self.answers for word in words)):
-            found = t5(**known, attention_mask=mask, decoder_input_ids=said[:, -1:], use_cache=True)
-            encoded = (found.encoder_last_hidden_state,)
-            known = {"encoder_outputs": encoded, "past_key_values": found.past_key_values}
-            going_on = [self._next(task, tuple(row)) for task, row in zip(tasks, said[:, 1:].tolist(), strict=True)]
-            places = [(row, token) for row, tokens in enumerate(going_on) for token in tokens]
-            open_to = torch.zeros_like(found.logits[:, -1], dtype=torch.bool)
-            open_to[*torch.tensor(places).T] = True
-            best = found.logits[:, -1].float().masked_fill(~open_to, -math.inf).max(1)
-            said = torch.cat([said, best.indices[:, None]], 1)
+            output = t5(**encoder_inputs, attention_mask=mask, decoder_input_ids=decoded[:, -1:], use_cache=True)
+            encoded = (output.encoder_last_hidden_state,)
+            encoder_inputs = {"encoder_outputs": encoded, "past_key_values": output.past_key_values}
+            next_tokens = [
+                self._next(task, tuple(row)) for task, row in zip(tasks, decoded[:, 1:].tolist(), strict=True)
+            ]
+            allowed_indices = [(row, token) for row, tokens in enumerate(next_tokens) for token in tokens]
+            allowed = torch.zeros_like(output.logits[:, -1], dtype=torch.bool)
+            allowed[*torch.tensor(allowed_indices).T] = True
+            best = output.logits[:, -1].float().masked_fill(~allowed, -math.inf).max(1)
+            decoded = torch.cat([decoded, best.indices[:, None]], 1)
             finite &= best.values.isfinite()
-        chosen = []
-        for task, row, sound in zip(tasks, said[:, 1:].tolist(), finite.tolist(), strict=True):
-            if sound:
+        values = []
+        for task, row, is_finite in zip(tasks, decoded[:, 1:].tolist(), finite.tolist(), strict=True):
+            if is_finite:
                 word = tuple(row[: row.index(self.end) + 1])
-                chosen.append(self.tasks[task].values()[self.answers[task].index(word)])
+                values.append(self.tasks[task].values()[self.answers[task].index(word)])
             else:
-                chosen.append(math.nan)
-        return torch.tensor(np.array(chosen), device=mask.device), encoded
+                values.append(math.nan)
+        return torch.tensor(np.array(values), device=mask.device), encoded
 
     def _next(self, task: int, prefix: tuple[int, ...]) -> list[int]:
         """The tokens that go on from a prefix to one of the task's words; padding after its end."""
-        going_on = {word[len(prefix)] for word in self.answers[task] if word[: len(prefix)] == prefix != word}
-        return sorted(going_on) or [self.pad]
+        next_tokens = {word[len(prefix)] for word in self.answers[task] if word[: len(prefix)] == prefix != word}
+        return sorted(next_tokens) or [self.pad]
 
     def metrics(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
         """Each task's metrics, their average, and the mean cross-entropy; NaN where an answer is."""
         values: dict[str, float] = {}
         for number, task in enumerate(self.tasks):
-            own = figures["task"] == number
-            answer, label = figures["answer"][own].double().numpy(), figures["label"][own].double().numpy()
-            decided = not np.isnan(answer).any()
+            of_task = figures["task"] == number
+            answer, label = figures["answer"][of_task].double().numpy(), figures["label"][of_task].double().numpy()
+            is_finite = not np.isnan(answer).any()
             for name in task.metrics:
-                values[f"{task.name}_{name}"] = METRICS[name](answer, label) if decided else math.nan
+                values[f"{task.name}_{name}"] = METRICS[name](answer, label) if is_finite else math.nan
         return {"average": average(values), **values, "loss": figures["loss"].double().mean().item()}
 
     def blank_batch(self, size: int) -> Batch:

@@ -294,15 +294,15 @@ def _tokens_of_pairs(cfg: DictConfig) -> Iterator[Derived]:
 
 
 def _training_pairs(cfg: DictConfig) -> int | None:
-    from recipes.data.images import files as images
-    from recipes.data.pairs import image_text
+    from recipes.data.images.holdout import held_out_count
+    from recipes.data.pairs.sources import pairs_of
 
     options = _options(cfg)
     columns = {name: options.get(name) for name in ("subset", "image_column", "caption_column")}
-    source = image_text.pairs_of(None, cfg.data.path, split=options.get("train_split", "train"), **columns)
+    source = pairs_of(None, cfg.data.path, split=options.get("train_split", "train"), **columns)
     if options.get("zero_shot") or "val" in (options.get("retrieval") or {}):
-        return source.total
-    return source.total - 2 * images.number_held_out(source.total, None, options.get("val_size"))
+        return len(source)
+    return len(source) - 2 * held_out_count(len(source), None, options.get("val_size"))
 
 
 def _text_to_image(cfg: DictConfig, typed: Typed) -> Iterator[Derived]:

@@ -1,15 +1,15 @@
 """The criteria of claims: each a function from the evidence, and its arguments in claims.yaml, to an outcome.
 
-Every outcome rests on an interval; where the records give none, it is "not judged". Margins are shares: 0.01 is one
-point of accuracy, or one percent of the reference's perplexity.
+Several intervals are weighed by `decision.decide`. Every outcome rests on an interval; where the records give none, it
+is "not judged". Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
+from reports.claims.decision import Outcome, decide, inside_or_outside
 from reports.claims.evidence import (
     Evidence,
     Kinds,
@@ -23,15 +23,13 @@ from reports.claims.evidence import (
     speedup_interval,
     tied_values,
     train_loss,
+    validation_difference,
 )
-from reports.number_format import fixed, short_number
+from reports.number_format import fixed, interval, short_number
 from reports.protocol import FRESH_SEEDS, REFERENCE, SUBJECT
 from reports.records.speeds import STEPS
 from reports.statistics.intervals import Difference, paired_difference
 from reports.tables.comparison import Row, Table
-
-Word = Literal["supported", "contradicted", "not shown", "not judged", "not run"]
-Outcome = tuple[Word, str]  # and the evidence for it
 
 
 def setting_ratio(evidence: Evidence, axis: str, between: Sequence[float]) -> Outcome:
@@ -40,7 +38,7 @@ def setting_ratio(evidence: Evidence, axis: str, between: Sequence[float]) -> Ou
     The interval of a ratio reaches over all settings that the records do not tell from the chosen one.
     """
     lower, upper = 0.99 * between[0], 1.01 * between[1]  # 3 and 10 are included
-    inside, outside, words = [], [], []
+    signs, words = [], []
     for table in evidence.main:
         pair = main_kind(table, SUBJECT), main_kind(table, REFERENCE)
         ties = [tied_values(contender, axis) for contender in pair if contender is not None]
@@ -50,11 +48,10 @@ def setting_ratio(evidence: Evidence, axis: str, between: Sequence[float]) -> Ou
         ratio, ends = _over(over[0], under[0]), (_over(over[1], under[2]), _over(over[2], under[1]))
         if any(map(math.isnan, (ratio, *ends))):
             continue
-        inside.append(lower <= ends[0] and ends[1] <= upper)
-        outside.append(ends[1] < lower or ends[0] > upper)
+        signs.append(inside_or_outside(*ends, lower, upper))
         shown = [short_number(end) if 0 < end < math.inf else "open" for end in ends]
         words.append(f"{table.comparison.task} {short_number(ratio)} times [{', '.join(shown)}]")
-    return _all_inside(inside, outside, ", ".join(words))
+    return decide(signs, ", ".join(words))
 
 
 def _over(one: float, other: float) -> float:
@@ -62,53 +59,69 @@ def _over(one: float, other: float) -> float:
 
 
 def better(evidence: Evidence) -> Outcome:
-    """Ask whether the subject is better than the reference on every task."""
-    rows = [(table, row) for table in evidence.main if (row := row_of(table, SUBJECT)) and row.verdict]
-    words = [row.verdict for _, row in rows]
-    details = ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
-    if not words:
-        return "not run", "no runs with two common seeds"
-    if "worse" in words:
-        return "contradicted", details
-    return ("supported" if set(words) == {"better"} else "not shown"), details
+    """Ask whether the subject is better than the reference."""
+    rows = _compared(evidence)
+    return decide([{"better": 1, "worse": -1}.get(row.verdict, 0) for _, row in rows], _words(rows))
 
 
 def alike(evidence: Evidence, within: float) -> Outcome:
     """Ask whether the subject and the reference are equal up to a margin."""
-    rows = [(table, row) for table in evidence.main if (row := row_of(table, SUBJECT)) and row.verdict]
-    ends = [_shares(table, row) for table, row in rows]
-    return _within(ends, within, ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows))
+    rows = _compared(evidence)
+    return decide([inside_or_outside(*_shares(*pair), -within, within) for pair in rows], _words(rows))
+
+
+def _compared(evidence: Evidence) -> list[tuple[Table, Row]]:
+    return [(table, row) for table in evidence.main if (row := row_of(table, SUBJECT)) and row.verdict]
+
+
+def _words(rows: Sequence[tuple[Table, Row]]) -> str:
+    return ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
 
 
 def all_alike(evidence: Evidence, within: float, optims: Sequence[str] = ()) -> Outcome:
     """Ask whether every optimizer, or those named, equals the reference up to a margin."""
     rows = [(table, row) for table in evidence.main for row in table.rows if row.verdict]
     rows = [(table, row) for table, row in rows if not optims or row.optim in optims]
-    ends = [_shares(table, row) for table, row in rows]
-    beyond = [(t, r) for (t, r), (low, high) in zip(rows, ends, strict=True) if low > within or high < -within]
+    signs = [inside_or_outside(*_shares(*pair), -within, within) for pair in rows]
+    beyond = [(table, row) for (table, row), sign in zip(rows, signs, strict=True) if sign < 0]
     shown = ", ".join(f"{row.optim} on {table.comparison.task} {_difference(row)}" for table, row in beyond)
-    inside = sum(-within <= low and high <= within for low, high in ends)
-    details = (
-        ""
-        if not rows
-        else f"{inside} of {len(rows)} intervals lie within {within:g}" + (f"; beyond it: {shown}" if shown else "")
-    )
-    return _within(ends, within, details)
+    return decide(signs, f"beyond {within:g}: {shown or 'none'}")
+
+
+def all_worse(evidence: Evidence, optims: Sequence[str]) -> Outcome:
+    """Ask whether those named are worse than the reference."""
+    rows = [(table, row) for table in evidence.main for row in table.rows if row.verdict and row.optim in optims]
+    shown = ", ".join(f"{row.optim} on {table.comparison.task} {_difference(row)}" for table, row in rows)
+    return decide([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], shown)
 
 
 def fewer_steps(evidence: Evidence, times: float) -> Outcome:
     """Ask whether the subject reaches the reference's final figure sooner."""
-    inside, outside, words = [], [], []
+    signs, words = [], []
     for table in evidence.main:
         row, pair = row_of(table, SUBJECT), (main_kind(table, SUBJECT), main_kind(table, REFERENCE))
         if row is None or math.isnan(row.speedup) or pair[0] is None or pair[1] is None:
             continue
         low, high = speedup_interval(table, pair[0], pair[1])
-        inside.append(low >= times)
-        outside.append(high < times)
+        signs.append((low >= times) - (high < times))
         word = f"{row.speedup:.2f} times" if row.speedup else "not reached"
         words.append(f"{table.comparison.task} {word} [{low:.2f}, {high:.2f}]")
-    return _all_inside(inside, outside, ", ".join(words))
+    return decide(signs, ", ".join(words))
+
+
+def early_lead(evidence: Evidence, share: float) -> Outcome:
+    """Ask whether the subject is ahead of the reference at a share of the run, and no longer ahead at its end."""
+    signs, words = [], []
+    for table, row in _compared(evidence):
+        pair = main_kind(table, SUBJECT), main_kind(table, REFERENCE)
+        if pair[0] is None or pair[1] is None:
+            continue
+        early = validation_difference(table, pair[0], pair[1], share)
+        ahead = early.verdict(table.comparison.goal or "max")
+        if ahead:
+            signs.append((ahead == "better" and row.verdict != "better") - (ahead == "worse"))
+            words.append(f"{table.comparison.task} {_ends(early)} at {share:.0%}, {_difference(row)} at the end")
+    return decide(signs, ", ".join(words))
 
 
 def smaller_span(evidence: Evidence) -> Outcome:
@@ -138,21 +151,19 @@ def gain_grows(evidence: Evidence) -> Outcome:
             signs.append(above(small, high, low))
             sizes = [f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in (rows[0], rows[-1])]
             words.append(f"{large.comparison.task} {', '.join(sizes)}")
-    return _signs(signs, "; ".join(words))
+    return decide(signs, "; ".join(words))
 
 
 def gain_shrinks(evidence: Evidence, strong: str) -> Outcome:
     """Compare the gain without strong augmentation with that under it, each tuned by itself."""
     pairs = augmented_pairs(evidence, strong)
     words = [f"{t.comparison.task} {_difference(plain)}, {strong} {_difference(more)}" for t, plain, more in pairs]
-    return _signs([above(table, plain, more) for table, plain, more in pairs], "; ".join(words))
+    return decide([above(table, plain, more) for table, plain, more in pairs], "; ".join(words))
 
 
 def no_gain(evidence: Evidence, within: float) -> Outcome:
     """Ask whether the subject gains nothing over the reference, up to a margin."""
-    rows = [(table, row) for table in evidence.main if (row := row_of(table, SUBJECT)) and row.verdict]
-    details = ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
-    return _no_gain(rows, within, details)
+    return _no_gain(_compared(evidence), within)
 
 
 def no_gain_below(evidence: Evidence, batch: int, within: float) -> Outcome:
@@ -166,7 +177,7 @@ def worse_at_smallest(evidence: Evidence) -> Outcome:
     """Ask how the subject does at each task's smallest batch."""
     rows = [rows[0] for rows in batch_rows(evidence) if rows]
     details = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
-    return _signs([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], details)
+    return decide([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], details)
 
 
 def higher_train_loss(evidence: Evidence) -> Outcome:
@@ -180,7 +191,7 @@ def higher_train_loss(evidence: Evidence) -> Outcome:
         difference = paired_difference(losses[0], losses[1], comparisons=len(evidence.main))
         signs.append(_sign(difference))
         words.append(f"{table.comparison.task} {losses[0].mean():.3f} against {losses[1].mean():.3f}")
-    return _signs(signs, ", ".join(words))
+    return decide(signs, ", ".join(words))
 
 
 def half_state(evidence: Evidence) -> Outcome:
@@ -218,14 +229,15 @@ def kind_better(evidence: Evidence, kind: str, than: Sequence[str]) -> Outcome:
     differences = [kind_difference(table, ours, theirs, len(pairs)) for table, ours, theirs, _ in pairs]
     goals = [1 if table.comparison.goal == "max" else -1 for table, *_ in pairs]
     ahead = [goal * _sign(difference) for goal, difference in zip(goals, differences, strict=True)]
-    return _signs(ahead, _kind_words(pairs, differences))
+    return decide(ahead, _kind_words(pairs, differences))
 
 
 def kinds_alike(evidence: Evidence, kinds: Sequence[str], within: float) -> Outcome:
     """Ask whether Lion of one argument equals Lion of another up to a margin."""
     pairs = kinds_of(evidence, kinds[0], kinds[1:])
     differences = [kind_difference(table, ours, theirs, 1) for table, ours, theirs, _ in pairs]
-    return _within([(d.low, d.high) for d in differences], within, _kind_words(pairs, differences))
+    signs = [inside_or_outside(d.low, d.high, -within, within) for d in differences]
+    return decide(signs, _kind_words(pairs, differences))
 
 
 def flatter(evidence: Evidence, relative: bool) -> Outcome:
@@ -245,7 +257,7 @@ def flatter(evidence: Evidence, relative: bool) -> Outcome:
         if difference.seeds >= FRESH_SEEDS:
             signs.append(-_sign(difference))
             words.append(f"{task} at {noise:g}: {by_seed[SUBJECT].mean():.3g} against {by_seed[REFERENCE].mean():.3g}")
-    return _signs(signs, ", ".join(words))
+    return decide(signs, ", ".join(words))
 
 
 def bounded(evidence: Evidence) -> Outcome:
@@ -268,6 +280,8 @@ CRITERIA: dict[str, Callable[..., Outcome]] = {
         better,
         alike,
         all_alike,
+        all_worse,
+        early_lead,
         fewer_steps,
         smaller_span,
         gain_grows,
@@ -291,14 +305,13 @@ def _kind_words(pairs: Sequence[Kinds], differences: Sequence[Difference]) -> st
     return ", ".join(f"{table.comparison.task} over {other} {_ends(d)}" for (table, _, _, other), d in shown)
 
 
-def _no_gain(rows: Sequence[tuple[Table, Row]], within: float, details: str) -> Outcome:
-    if not rows:
-        return "not run", ""
-    if any(row.verdict == "better" for _, row in rows):
-        return "contradicted", details
-    gains = [(t.comparison.goal, *_shares(t, row)) for t, row in rows]
-    small = all(high <= within if goal == "max" else -low <= within for goal, low, high in gains)
-    return ("supported" if small else "not shown"), details
+def _no_gain(rows: Sequence[tuple[Table, Row]], within: float, details: str | None = None) -> Outcome:
+    signs = []
+    for table, row in rows:
+        low, high = _shares(table, row)
+        gain = high if table.comparison.goal == "max" else -low
+        signs.append((gain <= within) - (row.verdict == "better"))
+    return decide(signs, _words(rows) if details is None else details)
 
 
 def _shares(table: Table, row: Row) -> tuple[float, float]:
@@ -317,33 +330,9 @@ def _ends(difference: Difference) -> str:
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    return f"{fixed(value, 4, '+')} [{fixed(low, 4, '+')}, {fixed(high, 4, '+')}]"
+    return f"{fixed(value, 4, '+')} {interval(low, high, 4, '+')}"
 
 
 def _sign(difference: Difference) -> int:
     word = difference.verdict("max")
     return {"better": 1, "worse": -1}.get(word, 0)
-
-
-def _signs(signs: Sequence[int], details: str) -> Outcome:
-    """All for it: supported; any against it: contradicted."""
-    if not signs:
-        return "not run", details
-    if min(signs) < 0:
-        return "contradicted", details
-    return ("supported" if min(signs) > 0 else "not shown"), details
-
-
-def _all_inside(inside: Sequence[bool], outside: Sequence[bool], details: str) -> Outcome:
-    """Every interval inside: supported; every one outside: contradicted."""
-    if not inside:
-        return "not run", details
-    return ("supported" if all(inside) else "contradicted" if all(outside) else "not shown"), details
-
-
-def _within(ends: Sequence[tuple[float, float]], within: float, details: str) -> Outcome:
-    if not ends:
-        return "not run", details
-    if any(low > within or high < -within for low, high in ends):
-        return "contradicted", details
-    return ("supported" if all(-within <= low and high <= within for low, high in ends) else "not shown"), details

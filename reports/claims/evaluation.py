@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from reports.claims.criteria import CRITERIA, Outcome, Word
+from reports.claims.criteria import CRITERIA
+from reports.claims.decision import Outcome, Word
 from reports.claims.evidence import Evidence, row_of
 from reports.number_format import NONE
 from reports.protocol import REFERENCE, SUBJECT, TIMING_ROUNDS

@@ -19,7 +19,7 @@ from scipy import stats
 from reports.protocol import REFERENCE, SUBJECT
 from reports.records.reader import read_metrics
 from reports.statistics.families import difference
-from reports.statistics.intervals import Difference, mean_and_sd
+from reports.statistics.intervals import Difference, mean_and_sd, paired_difference
 from reports.statistics.learning_curves import seed_curves
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import Contender
@@ -82,6 +82,17 @@ def kinds_of(evidence: Evidence, kind: str, others: Sequence[str]) -> list[Kinds
 def kind_difference(table: Table, ours: Contender, theirs: Contender, comparisons: int) -> Difference:
     """Compare two kinds on the split that their table compares."""
     return difference(ours, theirs, "test" if table.split == "test" else "final", comparisons)
+
+
+def validation_difference(table: Table, ours: Contender, theirs: Contender, share: float) -> Difference:
+    """Compare validation at the first evaluation after a share of the run, by seed."""
+    metric, steps = table.comparison.metric or "", table.comparison.steps or 0
+    by_seed = []
+    for contender in (ours, theirs):
+        curve = seed_curves(contender.at_choice(), metric)
+        curve = curve[curve["step"] >= share * steps]
+        by_seed.append(curve.sort_values("step").groupby("seed")["value"].first())
+    return paired_difference(by_seed[0], by_seed[1])
 
 
 def batch_rows(evidence: Evidence) -> list[list[tuple[Table, Row]]]:

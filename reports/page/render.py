@@ -59,8 +59,8 @@ def render_page(page: Page) -> str:
 
 def _names(page: Page, name: str) -> list[str]:
     """Return the optimizers ("optim") or tasks ("task") of the page: the reference first, then by the alphabet."""
-    found = {getattr(item, name) for item in _items(page)} - {""}
-    return sorted(found, key=lambda text: (text != REFERENCE, text != SUBJECT, text))
+    distinct = {getattr(item, name) for item in _items(page)} - {""}
+    return sorted(distinct, key=lambda text: (text != REFERENCE, text != SUBJECT, text))
 
 
 def _items(page: Page) -> Iterator[Any]:

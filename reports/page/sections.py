@@ -37,13 +37,15 @@ NUMBERS = {  # columns of a comparison's table that are sorted by a number, and 
 def build(results: Results) -> page.Page:
     """Return the whole page."""
     tasks = [table.comparison.task for table in results.main]
-    known = set(results.runs["optim"])
+    optimizers = set(results.runs["optim"])
     anchors = slugs(tasks)
     sections = [_task(table, results, f"task-{anchors[table.comparison.task]}") for table in results.main]
     others = [table for table in results.tables if all(table is not main for main in results.main)]
     over = [grid for grid in (ranks_grid(results.main), speed_grid(results.speeds, results.main)) if grid]
     if over:
-        sections.append(page.Section("Over all tasks", "all-tasks", [], [_grid_block(grid, known) for grid in over]))
+        sections.append(
+            page.Section("Over all tasks", "all-tasks", [], [_grid_block(grid, optimizers) for grid in over])
+        )
     groups = batch_groups(results.tables)
     if groups:
         blocks: list[page.Block] = [_batch_sizes(group) for group in groups]
@@ -51,7 +53,9 @@ def build(results: Results) -> page.Page:
     if others:
         blocks = [_table(table, f"{table.comparison.task}: {heading(table)}{_untuned(table)}") for table in others]
         sections.append(page.Section("Other conditions", "other-conditions", [], blocks))
-    pairs: list[page.Block] = [_grid_block(paper_grid(entry), known) for entry in paper_comparisons(results.tables)]
+    pairs: list[page.Block] = [
+        _grid_block(paper_grid(entry), optimizers) for entry in paper_comparisons(results.tables)
+    ]
     sections.append(page.Section("The paper beside us", "paper", [], pairs))
     claims: list[page.Block] = [
         page.VerdictBlock(
@@ -182,13 +186,13 @@ def _batch_sizes(group: list[Table]) -> page.CurveBlock:
     labels = sorted({row.optim for table in group for row in table.rows})
     series = []
     for label in labels:
-        found = [
+        measured = [
             (t.comparison.batch_size, row.compared(t.split)) for t in group for row in t.rows if row.optim == label
         ]
-        found = [(size, values) for size, values in found if math.isfinite(values[0])]
-        points = [(float(size or 0), values[0]) for size, values in found]
-        banded = all(math.isfinite(values[1]) for _, values in found)
-        low, high = ([values[end] for _, values in found] if banded else [] for end in (1, 2))
+        measured = [(size, values) for size, values in measured if math.isfinite(values[0])]
+        points = [(float(size or 0), values[0]) for size, values in measured]
+        banded = all(math.isfinite(values[1]) for _, values in measured)
+        low, high = ([values[end] for _, values in measured] if banded else [] for end in (1, 2))
         optim = label.partition(" ")[0]
         series.append(page.Series(optim, label, points, low, high, group[0].comparison.task, optim != label))
     first = group[0]
@@ -201,7 +205,7 @@ def _batch_sizes(group: list[Table]) -> page.CurveBlock:
     return page.CurveBlock(words, y_label, [page.View("batch size", series, x_log=True)])
 
 
-def _grid_block(grid: Grid, known: set[str]) -> page.TableBlock:
+def _grid_block(grid: Grid, optimizers: set[str]) -> page.TableBlock:
     """Turn texts into a table: a column all of whose cells begin with a number, or are a dash, is one of numbers."""
     numbers = {name: [_leading(text) for text in grid.cells[name]] for name in grid.cells}
     kinds = {name: _numeric(list(grid.cells[name]), values) for name, values in numbers.items()}
@@ -214,7 +218,7 @@ def _grid_block(grid: Grid, known: set[str]) -> page.TableBlock:
         rows.append(
             page.Row(
                 made,
-                optim=optim if optim in known else "",
+                optim=optim if optim in optimizers else "",
                 task=str(record.get("our task", record.get("task", ""))).strip("-"),
             )
         )

@@ -54,29 +54,29 @@ def is_archived(path: str) -> bool:
 
 def entries(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
     """Return the path and the content of each run in an archive; None for a line that cannot be read."""
-    found: list[tuple[str, dict[str, Any] | None]] = []
-    taken: set[str] = set()
+    runs: list[tuple[str, dict[str, Any] | None]] = []
+    used: set[str] = set()
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         place = f"{path}{MARK}line {number}"
         try:
             content = json.loads(line)
-            content["measured"] = [_series(given) for given in content["measured"]]
+            content["measured"] = [_series(item) for item in content["measured"]]
             named = "/".join(str(content["summary"].get(key))[:80] for key in ("task", "optim", "run_id"))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            found.append((place, None))
+            runs.append((place, None))
             continue
-        if named not in taken:  # a second one keeps its line for a name
-            taken.add(named)
+        if named not in used:  # a second one keeps its line for a name
+            used.add(named)
             place = f"{path}{MARK}{named}"
-        found.append((place, content))
-    return found
+        runs.append((place, content))
+    return runs
 
 
-def _series(given: Any) -> tuple[str, str, list[int], list[float], list[float]]:
+def _series(item: Any) -> tuple[str, str, list[int], list[float], list[float]]:
     """Check one series of measurements; raises ValueError or TypeError where it is none."""
-    split, name, steps, values, seconds = given
+    split, name, steps, values, seconds = item
     if not (isinstance(split, str) and isinstance(name, str) and len(steps) == len(values) == len(seconds)):
         raise ValueError("no series")
     if any(isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < 2**53 for step in steps):

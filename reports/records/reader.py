@@ -72,9 +72,9 @@ def read_records(folders: Iterable[str | Path]) -> Records:
     problems: list[str] = []
     for place in _places(folders, problems):
         if place.name.endswith(archive.SUFFIX) and place.is_file():
-            found, torn = _read_archive(place)
-            rows += found
-            problems += torn
+            archived, damaged = _read_archive(place)
+            rows += archived
+            problems += damaged
             continue
         try:
             rows.append({**_read_summary(place / "summary.json"), "path": str(place)})
@@ -161,10 +161,10 @@ def _read_archive(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     try:
-        found = archive.entries(path)
+        contents = archive.entries(path)
     except (OSError, ValueError) as error:
         return [], [f"{path}: cannot be read ({error}): left out"]
-    for place, content in found:
+    for place, content in contents:
         try:
             if content is None:
                 raise ValueError("torn, not whole JSON")
@@ -258,17 +258,17 @@ def _class_of(content: dict[str, Any]) -> str | None:
     return _text(CLASSES.get(head, head), "variant")
 
 
-def _arguments(given: Any) -> str | None:
+def _arguments(mapping: Any) -> str | None:
     """Write the optimizer's arguments as one text, different ones differently: betas 0.9 0.99, momentum_dtype bfloat16.
 
     Returns:
         None where the record does not hold them, "" for no arguments.
     """
-    if given is None:
+    if mapping is None:
         return None
-    if not isinstance(given, dict):
-        return _text(_argument(given), "optim_args")
-    return _text(", ".join(f"{key} {_argument(given[key])}" for key in sorted(given)), "optim_args") or ""
+    if not isinstance(mapping, dict):
+        return _text(_argument(mapping), "optim_args")
+    return _text(", ".join(f"{key} {_argument(mapping[key])}" for key in sorted(mapping)), "optim_args") or ""
 
 
 def _argument(value: Any) -> str:

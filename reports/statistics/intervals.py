@@ -46,10 +46,10 @@ class Difference:
 
 def mean_and_sd(values: pd.Series[float]) -> tuple[float, float]:
     """Return the mean and the sample standard deviation, nan where there are too few values."""
-    known = values.dropna().to_numpy(dtype=float)
+    present = values.dropna().to_numpy(dtype=float)
     with np.errstate(over="ignore", invalid="ignore"):  # huge losses give an infinite spread
-        mean = float(np.mean(known)) if known.size else math.nan
-        return mean, float(np.std(known, ddof=1)) if known.size > 1 else math.nan
+        mean = float(np.mean(present)) if present.size else math.nan
+        return mean, float(np.std(present, ddof=1)) if present.size > 1 else math.nan
 
 
 def mean_interval(values: pd.Series[float], confidence: float = 0.95) -> tuple[float, float, float]:

@@ -43,13 +43,13 @@ def time_to_target(curve: pd.DataFrame, target: float, goal: str) -> tuple[float
     Between two measurements the curve is taken for a straight line. A target reached at the first measurement is
     given the first measurement's time, since nothing is known of what was before.
     """
-    known = curve[np.isfinite(curve["mean"])]
-    values = known["mean"].to_numpy(dtype=float)
+    finite_part = curve[np.isfinite(curve["mean"])]
+    values = finite_part["mean"].to_numpy(dtype=float)
     reached = values >= target if goal == "max" else values <= target
     if not reached.any():
         return None
     after = int(reached.argmax())
-    times = known[["step", "seconds"]].to_numpy(dtype=float)
+    times = finite_part[["step", "seconds"]].to_numpy(dtype=float)
     if after == 0:
         return float(times[0, 0]), float(times[0, 1])
     before = after - 1
@@ -64,8 +64,8 @@ def speedup(reference_curve: pd.DataFrame, other_curve: pd.DataFrame, goal: str)
     The target is the last value of the reference's curve; its own step is where it first was that good, which on a
     curve that wavers is before the end, for both alike.
     """
-    known = reference_curve.loc[np.isfinite(reference_curve["mean"]), "mean"]
-    target = float(known.iloc[-1]) if len(known) else math.nan
+    finite_values = reference_curve.loc[np.isfinite(reference_curve["mean"]), "mean"]
+    target = float(finite_values.iloc[-1]) if len(finite_values) else math.nan
     reference = time_to_target(reference_curve, target, goal)
     reference_step = reference[0] if reference else math.nan
     if reference is None or not np.isfinite(other_curve["mean"]).any():

@@ -18,22 +18,22 @@ SHOWN = 4
 LONGEST = 60
 
 
-def notes(found: Sequence[Comparison]) -> list[str]:
+def notes(comparisons: Sequence[Comparison]) -> list[str]:
     """Return a note for each comparison: empty where its heading is its own, else the settings that differ."""
     groups: dict[tuple[object, ...], list[int]] = {}
-    for place, comparison in enumerate(found):
+    for place, comparison in enumerate(comparisons):
         facts = vars(comparison)
         key = tuple(value for name, value in facts.items() if name not in ("conditions", "contenders"))
         groups.setdefault(key, []).append(place)
-    words = [""] * len(found)
+    words = [""] * len(comparisons)
     for places in groups.values():
         if len(places) > 1:
-            for place, note in zip(places, _told_apart([found[place] for place in places]), strict=True):
+            for place, note in zip(places, _differing_settings([comparisons[place] for place in places]), strict=True):
                 words[place] = note
     return words
 
 
-def _told_apart(alike: Sequence[Comparison]) -> list[str]:
+def _differing_settings(alike: Sequence[Comparison]) -> list[str]:
     configs = [_config(comparison) for comparison in alike]
     keys = sorted({key for config in configs for key in config})
     differing = [key for key in keys if len({config.get(key, "none") for config in configs}) > 1]

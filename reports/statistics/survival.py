@@ -22,15 +22,15 @@ def survival(runs: pd.DataFrame) -> pd.DataFrame:
     """
     diverged = runs["status"] == "diverged"
     counts = {status: (status, "sum") for status in STATUSES}
-    found = (
+    by_rate = (
         runs[["optim", "lr"]]
         .assign(**{status: (runs["status"] == status).astype("int64") for status in STATUSES})
         .assign(step=runs["diverged_step"].where(diverged), cause=runs["cause"].where(diverged))
         .groupby(["optim", "lr"], dropna=False, as_index=False)
         .agg(runs=("optim", "size"), **counts, first_step=("step", "min"), causes=("cause", _joined))
     )
-    found["survived"] = found["completed"] / (found["completed"] + found["diverged"])
-    return found[["optim", "lr", "runs", *STATUSES, "survived", "first_step", "causes"]]
+    by_rate["survived"] = by_rate["completed"] / (by_rate["completed"] + by_rate["diverged"])
+    return by_rate[["optim", "lr", "runs", *STATUSES, "survived", "first_step", "causes"]]
 
 
 def _joined(causes: pd.Series[str]) -> str:

@@ -122,9 +122,9 @@ class Table:
 
 def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None = None) -> list[Table]:
     """Build a table for each comparison among the runs, as read by `read_records`."""
-    found = comparisons(runs)
+    compared = comparisons(runs)
     tables = []
-    for comparison, note in zip(found, notes(found), strict=True):
+    for comparison, note in zip(compared, notes(compared), strict=True):
         for part, variants in _parts(comparison, reference):
             words = ", ".join(filter(None, [note, "variants" * variants]))
             tables.append(replace(build_table(part, reference, speeds), note=words, variants=variants))
@@ -138,9 +138,9 @@ def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, boo
     if not variants or len(variants) == len(named):
         return [(comparison, False)]
     beside = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
-    keep = [[c for c in comparison.contenders if c.label not in variants]]
-    keep.append([c for c in comparison.contenders if c.label in beside])
-    return [(replace(comparison, contenders=contenders), i > 0) for i, contenders in enumerate(keep)]
+    main = [contender for contender in comparison.contenders if contender.label not in variants]
+    ablations = [contender for contender in comparison.contenders if contender.label in beside]
+    return [(replace(comparison, contenders=main), False), (replace(comparison, contenders=ablations), True)]
 
 
 def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:

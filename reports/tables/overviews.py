@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 from tabulate import tabulate
 
-from reports.number_format import NONE, fixed, short_number
+from reports.number_format import NONE, fixed, interval, short_number
 from reports.protocol import NEEDED
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.scoring import compared_alike, mean_ranks, profile_scores
@@ -46,13 +46,12 @@ def paper_grid(entry: PaperComparison) -> Grid:
     rows = []
     for pair in entry.pairs:
         row = pair.row
-        interval = ""
-        if row is not None and not math.isnan(row.difference_low):
-            low, high = (fixed(entry.ours_times * end, 2, "+") for end in (row.difference_low, row.difference_high))
-            interval = f" [{low}, {high}]"
         gain = NONE
         if row is not None and not row.is_reference and not math.isnan(row.difference):
-            gain = fixed(entry.ours_times * row.difference, 2, "+") + interval
+            gain = fixed(entry.ours_times * row.difference, 2, "+")
+            if not math.isnan(row.difference_low):
+                low, high = (entry.ours_times * end for end in (row.difference_low, row.difference_high))
+                gain += f" {interval(low, high, 2, '+')}"
         rows.append(
             {
                 "model": pair.model,
@@ -117,8 +116,8 @@ def survival_grid(tables: Sequence[Table]) -> Grid:
     rows = []
     for table, title in zip(tables, titles(tables), strict=True):
         runs = pd.concat([c.runs.assign(optim=c.label) for c in table.comparison.contenders])
-        found = survival(runs)
-        diverged = found[found["diverged"] > 0]
+        by_rate = survival(runs)
+        diverged = by_rate[by_rate["diverged"] > 0]
         rows += [
             {
                 "task": title,
@@ -178,14 +177,15 @@ def _sentence(row: Row, base: Row, table: Table) -> str:
     if row.seeds == 0 or base.seeds == 0:
         return f"{row.optim} or {base.optim} has no completed run at its chosen setting"
     ours, theirs = (fixed(r.compared(table.split)[0], 4) for r in (row, base))
-    low, high = fixed(row.difference_low, 4, "+"), fixed(row.difference_high, 4, "+")
     words = {
         "better": f"{row.optim} is better",
         "worse": f"{row.optim} is worse",
         "": f"no verdict below {NEEDED}",
     }.get(row.verdict, NO_DIFFERENCE)
     direction = " (lower is better)" if table.comparison.goal == "min" else ""
-    between = "" if math.isnan(row.difference_low) else f" [{low}, {high}]"
+    between = ""
+    if not math.isnan(row.difference_low):
+        between = f" {interval(row.difference_low, row.difference_high, 4, '+')}"
     return (
         f"{table.split} {table.comparison.metric}{direction}, {row.optim} {ours}, {base.optim} {theirs}, "
         f"difference {fixed(row.difference, 4, '+')}{between} over {row.common_seeds} seeds: {words}"

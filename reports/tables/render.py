@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from reports.number_format import NONE, fixed, laid_out, places, short_count, short_number
+from reports.number_format import NONE, fixed, interval, laid_out, places, short_count, short_number
 from reports.protocol import FRESH_SEEDS, SUBJECT, TRIAL_SEEDS_FROM, TRIALS
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.selection import SETTING, Comparison
@@ -235,7 +235,7 @@ def _print_rows(shown: pd.DataFrame, console: Console) -> None:
 def _mean(mean: float, low: float, high: float, digits: int) -> str:
     if math.isnan(mean):
         return NONE
-    return fixed(mean, digits) + ("" if math.isnan(low) else f" [{fixed(low, digits)}, {fixed(high, digits)}]")
+    return fixed(mean, digits) + ("" if math.isnan(low) else f" {interval(low, high, digits)}")
 
 
 def _target(row: Row, table: Table) -> str:
@@ -264,7 +264,7 @@ def _difference(row: Row, digits: int) -> str:
     if math.isnan(row.difference_low):
         return f"{value} [{NONE}]"
     shown = row.verdict if row.verdict == NO_DIFFERENCE else f"{value} {row.verdict}".rstrip()
-    return f"{shown} [{fixed(row.difference_low, digits, '+')}, {fixed(row.difference_high, digits, '+')}]"
+    return f"{shown} {interval(row.difference_low, row.difference_high, digits, '+')}"
 
 
 def _runs(row: Row) -> str:

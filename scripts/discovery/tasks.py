@@ -60,7 +60,7 @@ def text(split: str, **options: Any) -> TextTask:
 
     from lion.discovery.tasks.transformer import TextTask
     from recipes.data.text import stdlib
-    from recipes.data.text.tokens import tokenised
+    from recipes.data.text.token_cache import tokenised
 
     tokens = tokenised(stdlib.documents(TEXT_FILES), stdlib.tokenizer(VOCABULARY, (), TEXT_FILES))
     ids = {name: np.asarray(found.ids) for name, found in tokens.items()}

@@ -79,7 +79,7 @@ def test_the_judge_of_own_pictures_learns_from_them(photos: Path, tmp_path: Path
     cfg = composed(own("unet_64", photos, f"output_dir={tmp_path}/out", "model.args.unet.size=8", *SHORT))
     assert (cfg.model.args.unet.image_channels, cfg.model.args.unet.classes, cfg.data.options.size) == (3, 3, 8)
     judge = composed(schema.command_of(cfg.model.args.judge, "embedded"))
-    assert feature_extractors.same_data(judge, cfg)
+    assert feature_extractors.has_same_data(judge, cfg)
     assert (judge.model.args.img_size, judge.model.args.patch_size, judge.model.args.num_classes) == (8, 2, 3)
     assert record.run_id(cfg) == record.run_id(composed(own("unet_64", photos, "model.args.unet.size=8", *SHORT)))
 

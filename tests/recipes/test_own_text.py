@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from recipes import protocol
-from recipes.data.text import ngram
 from recipes.errors import ConfigError
+from recipes.language import ngram
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_metrics
 from tests.recipes.conftest import composed

@@ -298,7 +298,7 @@ def test_a_torn_checkpoint_costs_only_the_way_from_the_one_before(
 
 
 def test_data_that_changed_since_are_refused(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recipes.classification import TensorImages
+    from recipes.data.images.batches import TensorImages
     from recipes.errors import ConfigError
 
     cfg = tiny()

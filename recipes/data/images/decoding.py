@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 ORIENTATION = 0x0112  # EXIF's tag
 # How to turn a picture that a camera stored in each orientation.
-TURNS = {
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -64,10 +64,10 @@ def _decode(file: str | Path | BytesIO) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF data say; Pillow turns TIFF files itself."""
     try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+        transpose = TRANSPOSES.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # EXIF data that cannot be read say nothing, and their reader has no common error
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        transpose = None
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _scaled(pixels: Image.Image, source: Image.Image) -> Image.Image:

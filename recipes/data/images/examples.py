@@ -1,4 +1,4 @@
-"""Labelled images that are decoded one by one when they are asked for."""
+"""Labelled images that are decoded one by one when they are accessed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from recipes.data import listing
 from recipes.data.images.decoding import UnreadableError, decode
-from recipes.data.listing import shown
+from recipes.data.listing import printable
 from recipes.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IN_A_ROW = 10  # more unreadable images than this side by side end the run
+MAX_CONSECUTIVE_UNREADABLE = 10  # more unreadable images than this side by side end the run
 
 # Where a model's images are this small or smaller, decoded ones are kept in memory.
-SMALL = 64  # pixels a side
-KEPT_PIXELS = 1 << 26  # of each split, 256 MB
+SMALL_SIZE = 64  # pixels a side
+CACHED_PIXELS = 1 << 26  # of each split, 256 MB
 
 
 class Source(Protocol):
@@ -50,9 +50,9 @@ class Source(Protocol):
 
 
 class ImageExamples:
-    """Images with labels, decoded when asked for.
+    """Images with labels, decoded when accessed.
 
-    An unreadable image is replaced by the next readable one with that one's label, always the same, and said once
+    An unreadable image is replaced by the next readable one with that one's label, always the same, and reported once
     in one line. Loader workers each keep their own account.
 
     Args:
@@ -60,17 +60,17 @@ class ImageExamples:
         rows: int64 [N], which of them, in order.
         labels: int64 [N], or bool [N, classes] where several labels are right.
         class_names: one name per class.
-        place: what errors call the data, such as "data.path=/data/imagenet (train)".
+        location: how errors call the data, such as "data.path=/data/imagenet (train)".
 
     Attributes:
         corrupt: indices of the unreadable images met so far in this process.
     """
 
     def __init__(
-        self, source: Source, rows: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], place: str
+        self, source: Source, rows: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], location: str
     ) -> None:
         self.source, self.rows, self.labels = source, rows, labels
-        self.class_names, self.place = class_names, place
+        self.class_names, self.location = class_names, location
         self.corrupt: set[int] = set()
 
     def __len__(self) -> int:
@@ -84,18 +84,19 @@ class ImageExamples:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        for step in range(IN_A_ROW + 1):
+        for step in range(MAX_CONSECUTIVE_UNREADABLE + 1):
             candidate = (index + step) % len(self)
             if candidate not in self.corrupt:
                 try:
                     image = self._decoded(int(self.rows[candidate]))
                 except UnreadableError as error:
-                    self._count(candidate, error)
+                    self._mark_unreadable(candidate, error)
                 else:
                     label = self.labels[candidate]
                     return image, label if self.labels.ndim > 1 else int(label)
         raise ConfigError(
-            f"{self.place}: more than {IN_A_ROW} images in a row cannot be read, from {self._name(index)} on: "
+            f"{self.location}: more than {MAX_CONSECUTIVE_UNREADABLE} images in a row cannot be read, from "
+            f"{self._name(index)} on: "
             "fetch or unpack the data again"
         )
 
@@ -108,9 +109,9 @@ class ImageExamples:
         digest.update(repr(self.class_names).encode())
         return digest.hexdigest()[:16]
 
-    def part(self, mask: np.ndarray) -> ImageExamples:
+    def subset(self, mask: np.ndarray) -> ImageExamples:
         """The examples where the mask, bool [N], is true."""
-        return ImageExamples(self.source, self.rows[mask], self.labels[mask], self.class_names, self.place)
+        return ImageExamples(self.source, self.rows[mask], self.labels[mask], self.class_names, self.location)
 
     def _decoded(self, row: int) -> Image.Image:
         try:
@@ -119,24 +120,24 @@ class ImageExamples:
             raise UnreadableError(str(error)) from None
 
     def _name(self, index: int) -> str:
-        return shown(self.source.name(int(self.rows[index])))
+        return printable(self.source.name(int(self.rows[index])))
 
-    def _count(self, index: int, error: Exception) -> None:
+    def _mark_unreadable(self, index: int, error: Exception) -> None:
         from torch.utils.data import get_worker_info
 
         self.corrupt.add(index)
         reason = " ".join(str(error).split()) or type(error).__name__
-        log.warning("%s: left out %s, which cannot be read: %s", self.place, self._name(index), reason)
+        log.warning("%s: left out %s, which cannot be read: %s", self.location, self._name(index), reason)
         worker = get_worker_info()
-        seen = len(self) / (worker.num_workers if worker else 1)  # a worker meets its share of the images only
-        if not listing.bearable(len(self.corrupt), seen):
+        share = len(self) / (worker.num_workers if worker else 1)  # a worker meets its share of the images only
+        if not listing.tolerable(len(self.corrupt), share):
             raise ConfigError(
-                f"{self.place}: {len(self.corrupt)} images cannot be read, {self._name(index)} among them ({reason}); "
-                f"up to {listing.BORNE} or {listing.BORNE_SHARE:.0%} are left out: mend, convert or remove them"
+                f"{self.location}: {len(self.corrupt)} images cannot be read, {self._name(index)} among them "
+                f"({reason}); up to {listing.TOLERATED} are left out: repair, convert or remove them"
             )
 
 
-class Reduced:
+class ReducedImages:
     """Decoded images for a model of small ones: reduced once to about four times its size and kept in memory.
 
     A crop of 5% of an image's area, the smallest that training takes, then still has about the model's pixels.
@@ -148,22 +149,22 @@ class Reduced:
 
     def __init__(self, examples: ImageExamples, size: int) -> None:
         self.examples, self.side = examples, 4 * size
-        self._kept: dict[int, tuple[Image.Image, int | np.ndarray]] = {}
-        self._room = KEPT_PIXELS
+        self._cached: dict[int, tuple[Image.Image, int | np.ndarray]] = {}
+        self._free_pixels = CACHED_PIXELS
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int | np.ndarray]:
         """An RGB image, no side of which is shorter than the smaller of its own and four times the size; its label."""
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._cached:
+            return self._cached[index]
         image, label = self.examples[index]
         if (factor := min(image.size) // self.side) > 1:
             image = image.reduce(factor)
-        if image.width * image.height <= self._room:
-            self._kept[index] = image, label
-            self._room -= image.width * image.height
+        if image.width * image.height <= self._free_pixels:
+            self._cached[index] = image, label
+            self._free_pixels -= image.width * image.height
         return image, label
 
     def fingerprint(self) -> str:
@@ -171,12 +172,12 @@ class Reduced:
         return self.examples.fingerprint()
 
 
-def for_size(examples: ImageExamples, size: int) -> ImageExamples | Reduced:
+def for_size(examples: ImageExamples, size: int) -> ImageExamples | ReducedImages:
     """The images as a model of this size reads them: from memory where it is small."""
-    return Reduced(examples, size) if size <= SMALL else examples
+    return ReducedImages(examples, size) if size <= SMALL_SIZE else examples
 
 
-class Prepared:
+class TransformedImages:
     """Images under a transform without random draws, which those of small models undergo once.
 
     Args:
@@ -187,21 +188,21 @@ class Prepared:
 
     def __init__(self, examples: ImageExamples, transform: Callable[[Image.Image], torch.Tensor], size: int) -> None:
         self.examples, self.transform = examples, transform
-        self._kept: dict[int, tuple[torch.Tensor, int | np.ndarray]] = {}
-        self._most = KEPT_PIXELS // size**2 if size <= SMALL else 0
+        self._cached: dict[int, tuple[torch.Tensor, int | np.ndarray]] = {}
+        self._capacity = CACHED_PIXELS // size**2 if size <= SMALL_SIZE else 0
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int | np.ndarray]:
         """The transformed image and its label."""
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._cached:
+            return self._cached[index]
         image, label = self.examples[index]
-        found = self.transform(image), label
-        if len(self._kept) < self._most:
-            self._kept[index] = found
-        return found
+        example = self.transform(image), label
+        if len(self._cached) < self._capacity:
+            self._cached[index] = example
+        return example
 
     def fingerprint(self) -> str:
         """The data set's own."""

@@ -22,7 +22,7 @@ import numpy as np
 from recipes.data.images.arrays import ImageArrays
 from recipes.errors import ConfigError
 
-HOLDS = "images with labels"  # which recipes learn from it
+HOLDS = "images with labels"  # matched with `learns_from` of recipes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -116,12 +116,12 @@ def characters(face: Face) -> tuple[str, ...]:
 
     with TTFont(_path(face), lazy=True) as font:
         starts = font["loca"]  # where each outline begins in the file; an empty one ends there too
-        held = []
+        with_ink = []
         for code, name in sorted(font.getBestCmap().items()):
             outline = font.getGlyphID(name)
             if unicodedata.name(chr(code), "") and starts[outline] < starts[outline + 1]:
-                held.append(chr(code))
-        return tuple(held)
+                with_ink.append(chr(code))
+        return tuple(with_ink)
 
 
 def caption(character: str, face: Face) -> str:
@@ -162,9 +162,9 @@ def render(
     images, labels, captions = [], [], []
     for face in faces:
         pen = _Pen(face, size)
-        held = set(characters(face))
+        available = set(characters(face))
         for label, character in enumerate(chosen):
-            if character not in held:
+            if character not in available:
                 continue
             glyph = pen.draw(character)
             rng = np.random.default_rng([seed, zlib.crc32(face.file.encode()), ord(character)])

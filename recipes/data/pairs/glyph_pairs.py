@@ -22,7 +22,7 @@ from recipes.data.pairs.pairs import PAD, PairData, Pairs, Probe, Texts, prompts
 from recipes.data.text import bpe
 from recipes.errors import ConfigError
 
-HOLDS = "images with captions"  # which recipes learn from it
+HOLDS = "images with captions"  # matched with `learns_from` of recipes
 
 SCRIPTS = ("LATIN", "GREEK", "CYRILLIC", "DIGIT")
 REFERENCE = TRAIN_FACES[0]  # holds more characters than any other
@@ -82,17 +82,17 @@ def load(variants: int = 2, vocab_size: int = 768, shuffle_captions: bool = Fals
 
 def character_split() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The characters to train on, and those held out, whose names are made of words that training has."""
-    chosen = [c for c in glyphs.characters(REFERENCE) if unicodedata.name(c).split()[0] in SCRIPTS]
-    names = {c: unicodedata.name(c).split() for c in chosen}
-    occurs = Counter(word for words in names.values() for word in words)
+    candidates = [c for c in glyphs.characters(REFERENCE) if unicodedata.name(c).split()[0] in SCRIPTS]
+    names = {c: unicodedata.name(c).split() for c in candidates}
+    word_count = Counter(word for words in names.values() for word in words)
     held_out: list[str] = []
-    for character in sorted(chosen, key=lambda c: zlib.crc32(names[c][-1].encode() + c.encode())):
+    for character in sorted(candidates, key=lambda c: zlib.crc32(names[c][-1].encode() + c.encode())):
         words = names[character]
         composed = "WITH" in words and character not in ALPHANUMERIC
-        if composed and len(held_out) < HELD_OUT * len(chosen) and all(occurs[word] > OCCURS for word in words):
+        if composed and len(held_out) < HELD_OUT * len(candidates) and all(word_count[word] > OCCURS for word in words):
             held_out.append(character)
-            occurs.subtract(words)
-    return tuple(c for c in chosen if c not in set(held_out)), tuple(sorted(held_out))
+            word_count.subtract(words)
+    return tuple(c for c in candidates if c not in set(held_out)), tuple(sorted(held_out))
 
 
 def probe(faces: Sequence[Face], characters: tuple[str, ...], variants: int = 4) -> Probe:
@@ -101,12 +101,12 @@ def probe(faces: Sequence[Face], characters: tuple[str, ...], variants: int = 4)
     The same caption belongs to all images of a character in faces of one style.
     """
     arrays = glyphs.render(faces, characters, variants=variants)
-    own = [_lower(text) for text in arrays.captions or ()]
+    image_captions = [_lower(text) for text in arrays.captions or ()]
     class_prompts, prompt_class = prompts([_lower(unicodedata.name(c)) for c in characters], TEMPLATES)
-    captions = list(dict.fromkeys(own))
-    number = {text: i for i, text in enumerate(captions)}
-    image_group = np.array([number[text] for text in own])
-    image_group[np.arange(len(own)) % variants != 0] = -1
+    captions = list(dict.fromkeys(image_captions))
+    caption_index = {text: i for i, text in enumerate(captions)}
+    image_group = np.array([caption_index[text] for text in image_captions])
+    image_group[np.arange(len(image_captions)) % variants != 0] = -1
     return Probe(
         GlyphImages(arrays),
         Texts([*class_prompts, *captions]),

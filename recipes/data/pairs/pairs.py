@@ -113,7 +113,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class PairData:
-    """A training set, the sets to be judged by (`val`, `test`, others), and the tokenizer of their texts."""
+    """A training set, the evaluation sets (`val`, `test`, others), and the tokenizer of their texts."""
 
     train: Pairs
     probes: dict[str, Probe]
@@ -149,13 +149,13 @@ class Encoder:
 
 
 def prompts(class_texts: Sequence[str], templates: Sequence[str], first: int = 0) -> tuple[list[str], np.ndarray]:
-    """Every template with every class's text in the place of {}, and the class of each, from `first` on.
+    """Every template with every class's text instead of {}, and the class of each, from `first` on.
 
     Raises:
         ConfigError: a template has no place for the text.
     """
     for template in templates:
         if template.count("{}") != 1:
-            raise ConfigError(f"the prompt template {template!r} must hold {{}} once, in the place of the class's name")
+            raise ConfigError(f"the prompt template {template!r} must hold {{}} once, where the class's name goes")
     texts = [template.replace("{}", text) for text in class_texts for template in templates]
     return texts, np.repeat(np.arange(first, first + len(class_texts)), len(templates))

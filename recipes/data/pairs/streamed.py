@@ -34,14 +34,14 @@ class Source:
         """The split as an iterable of rows, its images encoded."""
         from datasets import Image
 
-        instead = "or get it whole on a machine with a network, and set data.path"
-        tables = from_hub(self.name, self.subset, instead, streaming=True)
+        advice = "or get it whole on a machine with a network, and set data.path"
+        tables = from_hub(self.name, self.subset, advice, streaming=True)
         if self.split not in tables:
             raise ConfigError(f"data.hub={self.name} has no split {self.split}; it has {', '.join(tables)}")
         table = tables[self.split]
         names = table.column_names or []  # None where only the rows tell
-        if lacking := [name for name in (self.image_column, self.caption_column) if names and name not in names]:
-            raise ConfigError(f"data.hub={self.name} has no column {lacking[0]}; it has {', '.join(names)}")
+        if missing := [name for name in (self.image_column, self.caption_column) if names and name not in names]:
+            raise ConfigError(f"data.hub={self.name} has no column {missing[0]}; it has {', '.join(names)}")
         return table.cast_column(self.image_column, Image(decode=False))
 
     def pair(self, row: dict[str, Any]) -> tuple[bytes, bytes] | None:
@@ -55,10 +55,10 @@ def shards(source: Source, pairs: int | None) -> list[Path]:
     """The shards of the first `pairs` pairs, or of all, streamed where they are not here yet.
 
     Raises:
-        ConfigError: the data set, its split or a column is not to be had, the stream broke off, or the disk is full.
+        ConfigError: the data set, its split or a column is not available, the stream broke off, or the disk is full.
     """
     folder = cache.folder("streamed") / cache.key(*astuple(source), pairs)
-    with cache.alone(folder):
+    with cache.locked(folder):
         folder.mkdir(exist_ok=True)
         if not (folder / "whole").exists():
             _stream(folder, source, pairs)
@@ -67,41 +67,45 @@ def shards(source: Source, pairs: int | None) -> list[Path]:
 
 
 def _stream(folder: Path, source: Source, pairs: int | None) -> None:
-    given, table = f"data.hub={source.name} ({source.split})", source.table()
-    made = sorted(folder.glob("*.tar"))  # whole shards, each named by the rows that were read for it and before
-    seen = int(made[-1].stem) if made else 0
-    number = SHARD * len(made)
+    location, table = f"data.hub={source.name} ({source.split})", source.table()
+    complete = sorted(folder.glob("*.tar"))  # whole shards, each named by the rows that were read for it and before
+    rows_read = int(complete[-1].stem) if complete else 0
+    pairs_written = SHARD * len(complete)
     try:
-        rows = enumerate(table.skip(seen), start=seen + 1)
-        while pairs is None or number < pairs:
-            most = SHARD if pairs is None else min(SHARD, pairs - number)
+        rows = enumerate(table.skip(rows_read), start=rows_read + 1)
+        while pairs is None or pairs_written < pairs:
+            shard_pairs = SHARD if pairs is None else min(SHARD, pairs - pairs_written)
             with whole(folder / "next") as temporary, tarfile.open(temporary, "w") as shard:
-                written, seen = _fill(shard, source, rows, most, number, seen)
+                written, rows_read = _fill(shard, source, rows, shard_pairs, pairs_written, rows_read)
             if written:
-                (folder / "next").rename(folder / f"{seen:012d}.tar")
-                number += written
-                print(f"{given}: {number} pairs streamed to {folder}, {seen - number} rows without one", flush=True)
-            if written < most:
+                (folder / "next").rename(folder / f"{rows_read:012d}.tar")
+                pairs_written += written
+                print(
+                    f"{location}: {pairs_written} pairs streamed to {folder}, {rows_read - pairs_written} rows "
+                    "without one",
+                    flush=True,
+                )
+            if written < shard_pairs:
                 break
     except Exception as error:  # a network's libraries have no common error
-        why = f"streaming stopped after {number} pairs ({first_line(error)})"
-        raise ConfigError(f"{given}: {why}; the same command goes on") from None
-    if not number:
-        raise ConfigError(f"{given} holds no images with captions in {source.image_column}, {source.caption_column}")
+        reason = f"streaming stopped after {pairs_written} pairs ({first_line(error)})"
+        raise ConfigError(f"{location}: {reason}; the same command goes on") from None
+    if not pairs_written:
+        raise ConfigError(f"{location} holds no images with captions in {source.image_column}, {source.caption_column}")
 
 
 def _fill(
-    shard: tarfile.TarFile, source: Source, rows: Iterator[tuple[int, Any]], most: int, number: int, seen: int
+    shard: tarfile.TarFile, source: Source, rows: Iterator[tuple[int, Any]], max_pairs: int, first: int, rows_read: int
 ) -> tuple[int, int]:
     """Write up to `most` pairs, the first as number `number`; returns how many, and the rows read of the split."""
     written = 0
-    while written < most and (row := next(rows, None)) is not None:
-        seen = row[0]
+    while written < max_pairs and (row := next(rows, None)) is not None:
+        rows_read = row[0]
         if (pair := source.pair(row[1])) is None:
             continue
         for suffix, content in zip((".jpg", ".txt"), pair, strict=True):  # decoding looks at the bytes alone
-            member = tarfile.TarInfo(f"{number + written:09d}{suffix}")
+            member = tarfile.TarInfo(f"{first + written:09d}{suffix}")
             member.size = len(content)
             shard.addfile(member, io.BytesIO(content))
         written += 1
-    return written, seen
+    return written, rows_read

@@ -16,7 +16,7 @@ from recipes.errors import ConfigError
 from recipes.files import write_text
 
 END = "<|endoftext|>"  # between documents
-MASK = "<|mask|>"  # in the place of a hidden token
+MASK = "<|mask|>"  # replaces a hidden token
 # What published tokenizers call them.
 ENDS = (END, "</s>", "<eos>", "[SEP]", "<|end_of_text|>")
 MASKS = (MASK, "[MASK]", "<mask>")
@@ -45,7 +45,7 @@ def trained(
         )
     name = cache.key("byte-level BPE", tokenizers.__version__, fingerprint, vocab_size, specials)
     path = cache.folder("tokenizers") / f"{name}.json"
-    with cache.alone(path):
+    with cache.locked(path):
         if not path.exists():
             tokenizer = Tokenizer(models.BPE())
             tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -76,14 +76,14 @@ def published(name: str) -> Tokenizer:
             raise ConfigError(f"data.options.tokenizer={name}: {path} is no tokenizer ({first_line(error)})") from None
     from huggingface_hub import constants, hf_hub_download
 
-    # Without this look, a machine without a network would try for half a minute before it turns to the cache.
+    # Without this check, a machine without a network would try for half a minute before it turns to the cache.
     offline = constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT)
     try:
         return Tokenizer.from_file(hf_hub_download(name, "tokenizer.json", local_files_only=offline))
     except Exception as error:  # the hub's library has no common error
-        why = "it cannot be reached and the cache has no copy" if offline else first_line(error)[:120]
+        reason = "it cannot be reached and the cache has no copy" if offline else first_line(error)[:120]
         raise ConfigError(
-            f"data.options.tokenizer={name}: no such tokenizer.json, and the hub does not give it ({why}); "
+            f"data.options.tokenizer={name}: no such tokenizer.json, and the hub does not give it ({reason}); "
             "name a local file"
         ) from None
 

@@ -26,11 +26,11 @@ import numpy as np
 from recipes.data import cache
 from recipes.data.text import stdlib
 from recipes.data.text.spans import PAD, SENTINELS
-from recipes.data.text.text_pairs import TextPairs, paired
-from recipes.data.text.text_tasks import TaskExamples, TextTask, chosen
+from recipes.data.text.text_pairs import TextPairs, token_pairs
+from recipes.data.text.text_tasks import TaskExamples, TextTask, selected_tasks
 from recipes.files import write_text
 
-HOLDS = "texts with answers"  # which recipes learn from it
+HOLDS = "texts with answers"  # matched with `learns_from` of recipes
 
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith)
 FORM = 2  # of what `functions` finds: to be raised where that changes
@@ -87,7 +87,7 @@ def load(
     Raises:
         ConfigError: the task is unknown.
     """
-    return paired(examples(task), stdlib.tokenizer(vocab_size, (PAD, *SENTINELS)), length)
+    return token_pairs(examples(task), stdlib.tokenizer(vocab_size, (PAD, *SENTINELS)), length)
 
 
 def examples(task: str | Sequence[str] = "all") -> dict[str, list[TaskExamples]]:
@@ -96,12 +96,12 @@ def examples(task: str | Sequence[str] = "all") -> dict[str, list[TaskExamples]]
     Raises:
         ConfigError: a task is unknown.
     """
-    names = chosen(task, TASKS)
-    make = {"fill": fill, "returns": returns, "branches": branches, "match": match}
+    names = selected_tasks(task, TASKS)
+    builders = {"fill": fill, "returns": returns, "branches": branches, "match": match}
     splits = {}
-    for split, found in functions().items():
-        splits[split] = [make[name](found) for name in names]
-    splits["val"] = [part.taken(range(min(len(part), VAL_EXAMPLES))) for part in splits["val"]]
+    for split, split_functions in functions().items():
+        splits[split] = [builders[name](split_functions) for name in names]
+    splits["val"] = [part.subset(range(min(len(part), VAL_EXAMPLES))) for part in splits["val"]]
     return splits
 
 
@@ -112,23 +112,23 @@ def functions() -> dict[str, list[Function]]:
     """
     name = cache.key(FORM, sys.version_info[:2], [stdlib.fingerprint(split) for split in SPLITS])
     path = cache.folder("docpairs") / f"{name}.json"
-    with cache.alone(path):
+    with cache.locked(path):
         if not path.exists():
-            found: dict[str, list[Function]] = {split: [] for split in SPLITS}
-            seen: set[tuple[str, str]] = set()
+            by_split: dict[str, list[Function]] = {split: [] for split in SPLITS}
+            known_functions: set[tuple[str, str]] = set()
             for split in SPLITS:
                 for source in stdlib.sources()[0][split]:
-                    for function in documented(source.path, source.content):
-                        if (function.code, function.sentence) not in seen:
-                            seen.add((function.code, function.sentence))
-                            found[split].append(function)
-            rows = {split: [astuple(function) for function in members] for split, members in found.items()}
+                    for function in documented_functions(source.path, source.content):
+                        if (function.code, function.sentence) not in known_functions:
+                            known_functions.add((function.code, function.sentence))
+                            by_split[split].append(function)
+            rows = {split: [astuple(function) for function in members] for split, members in by_split.items()}
             write_text(path, json.dumps(rows))
     rows = json.loads(path.read_text(encoding="utf-8"))
     return {split: [Function(*row) for row in rows[split]] for split in SPLITS}
 
 
-def documented(file: str, content: str) -> Iterator[Function]:
+def documented_functions(file: str, content: str) -> Iterator[Function]:
     """The documented functions and methods of a file that do anything, nested ones too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old escapes in strings
@@ -141,25 +141,25 @@ def documented(file: str, content: str) -> Iterator[Function]:
             continue
         if sentence := first_sentence(ast.get_docstring(node) or ""):
             node.body, node.decorator_list = node.body[1:], []
-            inside = list(own(node))
-            returned = [part.value for part in inside if isinstance(part, ast.Return) and part.value is not None]
+            nodes = list(own_nodes(node))
+            returned = [part.value for part in nodes if isinstance(part, ast.Return) and part.value is not None]
             yield Function(
                 file,
                 " ".join(ast.unparse(node).split()),
                 sentence,
                 any(not (isinstance(value, ast.Constant) and value.value is None) for value in returned),
-                sum(isinstance(part, BRANCHES) for part in inside),
+                sum(isinstance(part, BRANCHES) for part in nodes),
             )
 
 
-def own(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+def own_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
     """What belongs to a function itself: nothing inside the functions and classes that it defines."""
-    waiting: list[ast.AST] = list(function.body)
-    while waiting:
-        node = waiting.pop()
+    remaining: list[ast.AST] = list(function.body)
+    while remaining:
+        node = remaining.pop()
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
+            remaining += ast.iter_child_nodes(node)
 
 
 def first_sentence(documentation: str) -> str:
@@ -168,62 +168,70 @@ def first_sentence(documentation: str) -> str:
     return " ".join(sentence.split())
 
 
-def fill(found: list[Function]) -> TaskExamples:
+def fill(functions_of_split: list[Function]) -> TaskExamples:
     """A gap for each of the words that a function has, at up to PLACES of its places; every word equally often.
 
     Places and which functions to take follow from hashes, so that no library's random numbers matter.
     """
     gaps: dict[str, list[tuple[int, str]]] = {word: [] for word in WORDS}
-    for function in found:
+    for function in functions_of_split:
         tokens = function.code.split()
         for word in sorted(set(tokens) & set(WORDS)):
-            number = int.from_bytes(hashlib.sha256(f"{word} {function.code}".encode()).digest()[:8], "big")
-            places = [place for place, token in enumerate(tokens) if token == word]
-            for turn in range(min(len(places), PLACES)):
-                place = places[(number + turn) % len(places)]
-                around = [*tokens[max(place - AROUND, 0) : place], GAP, *tokens[place + 1 : place + 1 + AROUND]]
-                gaps[word].append((number, "fill: " + " ".join(around)))
-    each = min(map(len, gaps.values()))
-    rows = [(*row, label) for label, word in enumerate(WORDS) for row in sorted(gaps[word])[:each]]
+            hash_value = int.from_bytes(hashlib.sha256(f"{word} {function.code}".encode()).digest()[:8], "big")
+            positions = [position for position, token in enumerate(tokens) if token == word]
+            for offset in range(min(len(positions), PLACES)):
+                position = positions[(hash_value + offset) % len(positions)]
+                context = [
+                    *tokens[max(position - AROUND, 0) : position],
+                    GAP,
+                    *tokens[position + 1 : position + 1 + AROUND],
+                ]
+                gaps[word].append((hash_value, "fill: " + " ".join(context)))
+    count = min(map(len, gaps.values()))
+    rows = [(*row, label) for label, word in enumerate(WORDS) for row in sorted(gaps[word])[:count]]
     rows.sort()
     return TaskExamples(
         TASKS["fill"], tuple(text for _, text, _ in rows), np.array([label for *_, label in rows], np.float64)
     )
 
 
-def match(found: list[Function]) -> TaskExamples:
+def match(functions_of_split: list[Function]) -> TaskExamples:
     """Each sentence with its own code and with another function's of the same file.
 
     A file's functions stand in a circle by the length of their code, and each sentence takes its successor's: of
     similar length, and every sentence and every code is as often right as wrong, so neither alone tells anything.
     """
     texts, labels = [], []
-    for members in _by_file(found).values():
+    for members in _by_file(functions_of_split).values():
         distinct = {function.code: function for function in {f.sentence: f for f in members}.values()}
-        circle = sorted(distinct.values(), key=lambda function: (len(function.code), function.code))
-        if len(circle) < 2:
+        by_length = sorted(distinct.values(), key=lambda function: (len(function.code), function.code))
+        if len(by_length) < 2:
             continue
-        for function, other in zip(circle, [*circle[1:], circle[0]], strict=True):
+        for function, other in zip(by_length, [*by_length[1:], by_length[0]], strict=True):
             for code in (function.code, other.code):
                 texts.append(f"match: {GAP} documentation: {function.sentence} code: {code}")
             labels += [1, 0]
     return TaskExamples(TASKS["match"], tuple(texts), np.array(labels, np.float64))
 
 
-def returns(found: list[Function]) -> TaskExamples:
+def returns(functions_of_split: list[Function]) -> TaskExamples:
     """Each sentence alone."""
-    texts = tuple(f"returns: {GAP} documentation: {function.sentence}" for function in found)
-    return TaskExamples(TASKS["returns"], texts, np.array([function.returns for function in found], np.float64))
+    texts = tuple(f"returns: {GAP} documentation: {function.sentence}" for function in functions_of_split)
+    return TaskExamples(
+        TASKS["returns"], texts, np.array([function.returns for function in functions_of_split], np.float64)
+    )
 
 
-def branches(found: list[Function]) -> TaskExamples:
+def branches(functions_of_split: list[Function]) -> TaskExamples:
     """Each code alone; more than 5 branches are called 5."""
-    texts = tuple(f"branches: {GAP} code: {function.code}" for function in found)
-    return TaskExamples(TASKS["branches"], texts, np.array([min(f.branches, 5) for f in found], np.float64))
+    texts = tuple(f"branches: {GAP} code: {function.code}" for function in functions_of_split)
+    return TaskExamples(
+        TASKS["branches"], texts, np.array([min(f.branches, 5) for f in functions_of_split], np.float64)
+    )
 
 
-def _by_file(found: list[Function]) -> dict[str, list[Function]]:
+def _by_file(functions_of_split: list[Function]) -> dict[str, list[Function]]:
     members: dict[str, list[Function]] = defaultdict(list)
-    for function in found:
+    for function in functions_of_split:
         members[function.file].append(function)
     return members

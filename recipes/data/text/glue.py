@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recipes.data.hub import first_line, from_hub, saved
+from recipes.data.hub import first_line, from_hub, load_saved
 from recipes.data.text import bpe
-from recipes.data.text.text_pairs import TextPairs, paired
-from recipes.data.text.text_tasks import TaskExamples, TextTask, chosen
+from recipes.data.text.text_pairs import TextPairs, token_pairs
+from recipes.data.text.text_tasks import TaskExamples, TextTask, selected_tasks
 from recipes.errors import ConfigError
 
-HOLDS = "texts with answers"  # which recipes learn from it
+HOLDS = "texts with answers"  # matched with `learns_from` of recipes
 
 ENTAILMENT = ("entailment", "not_entailment")
 SCORES = tuple(f"{number / 5:.1f}" for number in range(26))
@@ -101,7 +101,7 @@ def load(
         ConfigError: a task is unknown, its data are missing or lack a column, or there is no such tokenizer.
     """
     splits = texts(path, hub, task)
-    return paired(splits, bpe.published(tokenizer), length)
+    return token_pairs(splits, bpe.published(tokenizer), length)
 
 
 def texts(
@@ -112,53 +112,54 @@ def texts(
     Raises:
         ConfigError: see `load`.
     """
-    names = chosen(task, TASKS)
+    names = selected_tasks(task, TASKS)
     if path is None and hub is None:
         raise ConfigError(f"set data.path or data.hub to say where GLUE is; data.path holds {LAYOUT}")
     splits: dict[str, list[TaskExamples]] = {"train": [], "val": []}
     for name in names:
         source = TASKS[name]
         tables = _Tables(name, path, hub)
-        splits["train"].append(examples(source.task(name), source, tables["train"], tables.place("train")))
+        splits["train"].append(examples(source.task(name), source, tables["train"], tables.location("train")))
         for figure, split in source.dev.items():
-            splits["val"].append(examples(source.task(figure), source, tables[split], tables.place(split)))
+            splits["val"].append(examples(source.task(figure), source, tables[split], tables.location(split)))
     return splits
 
 
-def examples(task: TextTask, source: Source, table: pd.DataFrame, place: str) -> TaskExamples:
+def examples(task: TextTask, source: Source, table: pd.DataFrame, location: str) -> TaskExamples:
     """A split's rows as texts and labels; rows without a label or a sentence are left out.
 
     Raises:
         ConfigError: a column is missing, a label is none of the task's, or no row is left.
     """
-    sentences = {before: _column(table, column, place) for before, column in source.columns.items()}
-    labels = _column(table, "label", place)
-    whole = labels.notna() & (labels != "-")  # MNLI's mark for annotators who did not agree
+    sentences = {heading: _column(table, column, location) for heading, column in source.columns.items()}
+    labels = _column(table, "label", location)
+    complete = labels.notna() & (labels != "-")  # MNLI's mark for annotators who did not agree
     for column in sentences.values():
-        whole &= column.notna()
-    if not whole.any():
-        raise ConfigError(f"{place} has {len(table)} rows and none with a label and {', '.join(source.columns)}")
-    rows = zip(*(column[whole].astype(str).str.strip() for column in sentences.values()), strict=True)
+        complete &= column.notna()
+    if not complete.any():
+        raise ConfigError(f"{location} has {len(table)} rows and none with a label and {', '.join(source.columns)}")
+    rows = zip(*(column[complete].astype(str).str.strip() for column in sentences.values()), strict=True)
     prefix = "mnli" if task.name.startswith("mnli") else task.name
     texts = tuple(
-        " ".join([prefix, *(f"{before}: {text}" for before, text in zip(sentences, row, strict=True))]) for row in rows
+        " ".join([prefix, *(f"{heading}: {text}" for heading, text in zip(sentences, row, strict=True))])
+        for row in rows
     )
-    number = {word: index for index, word in enumerate(source.words)}
+    index_of = {word: index for index, word in enumerate(source.words)}
     try:
-        values = [number[v] if not source.graded and v in number else float(v) for v in labels[whole]]
+        values = [index_of[v] if not source.graded and v in index_of else float(v) for v in labels[complete]]
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{place}: {first_line(error)}; known labels: {', '.join(source.words)}") from None
+        raise ConfigError(f"{location}: {first_line(error)}; known labels: {', '.join(source.words)}") from None
     try:
         return TaskExamples(task, texts, np.array(values, np.float64))
     except ValueError as error:
-        raise ConfigError(f"{place}: {first_line(error)}") from None
+        raise ConfigError(f"{location}: {first_line(error)}") from None
 
 
-def _column(table: pd.DataFrame, name: str, place: str) -> pd.Series:
+def _column(table: pd.DataFrame, name: str, location: str) -> pd.Series:
     for candidate in (name, *ALIASES.get(name, ())):
         if candidate in table:
             return table[candidate]
-    raise ConfigError(f"{place} has no column {name}; it has {', '.join(map(str, table.columns))}")
+    raise ConfigError(f"{location} has no column {name}; it has {', '.join(map(str, table.columns))}")
 
 
 class _Tables:
@@ -174,25 +175,25 @@ class _Tables:
         root = Path(path).expanduser()
         if not root.is_dir():
             raise ConfigError(f"data.path={path} is no folder; it has to hold {LAYOUT}")
-        found = [f for f in sorted(root.iterdir()) if f.is_dir() and f.name.lower().replace("-", "") == task]
-        if not found:
+        folders = [f for f in sorted(root.iterdir()) if f.is_dir() and f.name.lower().replace("-", "") == task]
+        if not folders:
             raise ConfigError(f"data.path={path} holds no folder {task}; it has to hold {LAYOUT}")
-        self.folder = found[0]
+        self.folder = folders[0]
         if (self.folder / "dataset_dict.json").exists():
-            self.saved = saved(self.folder, str(self.folder))
+            self.saved = load_saved(self.folder, str(self.folder))
 
-    def place(self, split: str) -> str:
+    def location(self, split: str) -> str:
         """Where a split comes from, for messages."""
         return f"{self.folder or f'data.hub={self.hub}, {self.task}'}, {split}"
 
     def __getitem__(self, split: str) -> pd.DataFrame:
         if self.saved is not None:
             if split not in self.saved:
-                raise ConfigError(f"{self.place(split)}: there is no such split; there are {', '.join(self.saved)}")
+                raise ConfigError(f"{self.location(split)}: there is no such split; there are {', '.join(self.saved)}")
             try:
                 return self.saved[split].to_pandas()
             except Exception as error:  # datasets has no common error
-                raise ConfigError(f"{self.place(split)} cannot be read: {first_line(error)}") from None
+                raise ConfigError(f"{self.location(split)} cannot be read: {first_line(error)}") from None
         assert self.folder is not None
         for stem in (split, split.replace("validation", "dev")):
             for suffix in SUFFIXES:

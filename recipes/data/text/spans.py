@@ -80,7 +80,7 @@ def segments(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SpanWindows:
-    """One split of a tokenised corpus, cut into windows and corrupted as they are asked for: the loop's Examples.
+    """One split of a tokenised corpus, cut into windows and corrupted as they are accessed: the loop's Examples.
 
     Attributes:
         ids: the corpus, unsigned integers [N]; what does not fill a window at its end is left out.

@@ -18,9 +18,10 @@ from tokenizers import Tokenizer
 
 from recipes.data.text import bpe, tokens
 from recipes.data.text.documents import Documents
+from recipes.data.text.token_cache import tokenised
 from recipes.errors import ConfigError
 
-HOLDS = "text"  # which recipes learn from it
+HOLDS = "text"  # matched with `learns_from` of recipes
 
 VOCABULARY = 2048
 # The share of files in each split, in hundredths.
@@ -76,13 +77,13 @@ def sources(max_files: int | None = None) -> tuple[dict[str, list[Source]], int]
 
 def _paths(root: Path) -> list[str]:
     """Relative paths of all .py files that belong to CPython: no site-packages, no machine's own build settings."""
-    found = [path.name for path in root.glob("*.py") if path.stem in SHIPPED]
+    paths = [path.name for path in root.glob("*.py") if path.stem in SHIPPED]
     for top in root.iterdir():
         if top.name in SHIPPED and top.is_dir():
             for folder, _, names in os.walk(top):
-                place = Path(folder).relative_to(root)
-                found += [(place / name).as_posix() for name in names if name.endswith(".py")]
-    return found
+                relative = Path(folder).relative_to(root)
+                paths += [(relative / name).as_posix() for name in names if name.endswith(".py")]
+    return paths
 
 
 def texts(split: str, max_files: int | None = None) -> list[str]:
@@ -141,9 +142,9 @@ def load(
         word_level: perplexity by the word instead of the token.
 
     Raises:
-        ConfigError: an option is not what it has to be.
+        ConfigError: an option is invalid.
     """
-    made = tokenizer(vocab_size, extra_tokens, max_files)
+    bpe_tokenizer = tokenizer(vocab_size, extra_tokens, max_files)
     return tokens.windows(
-        tokens.tokenised(documents(max_files), made, eval_documents=eval_documents), context, word_level
+        tokenised(documents(max_files), bpe_tokenizer, eval_documents=eval_documents), context, word_level
     )

@@ -45,9 +45,9 @@ class TextPairs:
         self.tokenizer = tokenizer
         self.tasks: tuple[TextTask, ...] = tuple(part.task for part in parts)
 
-        def encoded(texts: Sequence[str], most: int | None) -> list[np.ndarray]:
-            found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-            return [np.array([*encoding.ids[:most], end], np.int64) for encoding in found]
+        def encoded(texts: Sequence[str], max_tokens: int | None) -> list[np.ndarray]:
+            encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+            return [np.array([*encoding.ids[:max_tokens], end], np.int64) for encoding in encodings]
 
         self.answers = [encoded(task.words, None) for task in self.tasks]
         for task, answers in zip(self.tasks, self.answers, strict=True):
@@ -84,10 +84,10 @@ class TextPairs:
 
 
 def _refuse_equal(task: TextTask, answers: Sequence[np.ndarray], tokenizer: Tokenizer) -> None:
-    seen: dict[tuple[int, ...], str] = {}
+    word_of_tokens: dict[tuple[int, ...], str] = {}
     for word, answer in zip(task.words, answers, strict=True):
         tokens = tuple(answer.tolist())
-        if (other := seen.setdefault(tokens, word)) != word:
+        if (other := word_of_tokens.setdefault(tokens, word)) != word:
             names = " ".join(str(tokenizer.id_to_token(token)) for token in tokens)
             raise ConfigError(
                 f"the tokenizer makes the same tokens ({names}) of {task.name}'s answers {other} and {word}; choose "
@@ -95,11 +95,13 @@ def _refuse_equal(task: TextTask, answers: Sequence[np.ndarray], tokenizer: Toke
             )
 
 
-def paired(splits: Mapping[str, Sequence[TaskExamples]], tokenizer: Tokenizer, length: int) -> dict[str, TextPairs]:
+def token_pairs(
+    splits: Mapping[str, Sequence[TaskExamples]], tokenizer: Tokenizer, length: int
+) -> dict[str, TextPairs]:
     """Every split as tokens; those to evaluate on with inputs in rising length, so that little is padding."""
-    found = {}
+    pairs_of_split = {}
     for name, parts in splits.items():
         if name != "train":
-            parts = [part.taken(np.argsort([len(text) for text in part.texts], kind="stable")) for part in parts]
-        found[name] = TextPairs(parts, tokenizer, length)
-    return found
+            parts = [part.subset(np.argsort([len(text) for text in part.texts], kind="stable")) for part in parts]
+        pairs_of_split[name] = TextPairs(parts, tokenizer, length)
+    return pairs_of_split

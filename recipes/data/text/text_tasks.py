@@ -16,7 +16,7 @@ class TextTask:
     Attributes:
         name: that its figures are logged under.
         words: the label words, in the order of the labels; where labels are scores they end in a number, and rise.
-        metrics: names from `recipes.data.text.glue_metrics`.
+        metrics: names from `recipes.language.glue_metrics`.
         graded: labels are real numbers, and the answer is the nearest word.
     """
 
@@ -52,18 +52,18 @@ class TaskExamples:
         values = self.task.values()
         if self.labels.shape != (len(self.texts),):
             raise ValueError(f"{self.task.name}: {len(self.texts)} texts, labels {self.labels.shape}")
-        known = (self.labels >= values[0]) & (self.labels <= values[-1])
+        valid = (self.labels >= values[0]) & (self.labels <= values[-1])
         if not self.task.graded:
-            known &= np.isin(self.labels, values)
-        if not known.all():
+            valid &= np.isin(self.labels, values)
+        if not valid.all():
             raise ValueError(
-                f"{self.task.name}: label {self.labels[~known][0]:g} is none of {', '.join(self.task.words)}"
+                f"{self.task.name}: label {self.labels[~valid][0]:g} is none of {', '.join(self.task.words)}"
             )
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def taken(self, rows: Sequence[int] | np.ndarray) -> "TaskExamples":
+    def subset(self, rows: Sequence[int] | np.ndarray) -> "TaskExamples":
         """The examples of these rows, in their order."""
         return TaskExamples(self.task, tuple(self.texts[row] for row in rows), self.labels[np.asarray(rows, np.int64)])
 
@@ -84,14 +84,14 @@ class TaskExamples:
         return digest.hexdigest()[:16]
 
 
-def chosen(task: str | Sequence[str], known: Collection[str]) -> tuple[str, ...]:
+def selected_tasks(task: str | Sequence[str], task_names: Collection[str]) -> tuple[str, ...]:
     """The names that data.options.task means: one, several, or `all`.
 
     Raises:
         ConfigError: one is unknown.
     """
-    one = isinstance(task, str) or not isinstance(task, Sequence)  # what is neither is refused as a name
-    names = tuple(known) if task == "all" else (str(task),) if one else tuple(task)
-    if not names or not set(names) <= set(known):
-        raise ConfigError(f"data.options.task={task} is unknown; known: all, {', '.join(known)}")
-    return names
+    is_single = isinstance(task, str) or not isinstance(task, Sequence)  # what is neither is refused as a name
+    selected = tuple(task_names) if task == "all" else (str(task),) if is_single else tuple(task)
+    if not selected or not set(selected) <= set(task_names):
+        raise ConfigError(f"data.options.task={task} is unknown; known: all, {', '.join(task_names)}")
+    return selected

@@ -189,7 +189,7 @@ class Mean(torch.nn.Module):
 def test_an_unreadable_image_brings_its_neighbours_caption_cached_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recipes.contrastive.recipe import PairRows, cached_features
+    from recipes.contrastive.rows import PairRows, cached_features
 
     monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path))
     texts = Texts([f"text {i}" for i in range(5)])
@@ -203,7 +203,7 @@ def test_an_unreadable_image_brings_its_neighbours_caption_cached_or_not(
     assert plain["image"].mean((1, 2, 3)).tolist() == [4, 3, 0]
     for _ in range(2):  # made, then read
         towers: Any = Mean()
-        rows.features, rows.taken = cached_features(towers, rows.images, "weights")
+        rows.features, rows.image_index = cached_features(towers, rows.images, "weights")
         found = rows.__getitems__(keys)
         assert found["tokens"].flatten().tolist() == [4, 3, 0]
         assert found["feature"].flatten().tolist() == [4, 3, 0]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.contrastive import retrieval
-from recipes.contrastive.retrieval import NOBODY, recalls, zero_shot
+from recipes.contrastive.retrieval import EXCLUDED, recalls, zero_shot
 
 
 def unit(rng: np.random.Generator, rows: int, width: int) -> torch.Tensor:
@@ -25,13 +25,13 @@ def recalls_by_hand(queries, query_group, items, item_group, ranks):
     for k in ranks:
         found, asked = 0, 0
         for query, group in zip(queries.tolist(), query_group.tolist(), strict=True):
-            if group == NOBODY:
+            if group == EXCLUDED:
                 continue
             asked += 1
             listed = sorted(
                 (-sum(a * b for a, b in zip(query, item, strict=True)), own == group)
                 for item, own in zip(items.tolist(), item_group.tolist(), strict=True)
-                if own != NOBODY
+                if own != EXCLUDED
             )
             found += any(right for _, right in listed[:k])
         shares[k] = found / asked
@@ -51,8 +51,8 @@ def test_recalls_are_those_of_lists_written_out(seed: int, queries: int, items: 
     rng = np.random.default_rng(seed)
     made = coarse if equal else unit
     rows, others = made(rng, queries, 3), made(rng, items, 3)
-    own = torch.from_numpy(rng.integers(NOBODY, groups, queries))
-    theirs = torch.from_numpy(rng.integers(NOBODY, groups, items))
+    own = torch.from_numpy(rng.integers(EXCLUDED, groups, queries))
+    theirs = torch.from_numpy(rng.integers(EXCLUDED, groups, items))
     own[0], theirs[0] = 0, 0
     ranks = (1, 2, 5)
     expected = recalls_by_hand(rows, own, others, theirs, ranks)
@@ -92,8 +92,8 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_zero_shot_is_the_nearest_mean_of_prompts(seed: int, images: int, classes: int, per_class: int) -> None:
     rng = np.random.default_rng(seed)
     image, text = unit(rng, images, 5), unit(rng, classes * per_class + 3, 5)
-    prompt_class = rng.permutation(np.concatenate([np.repeat(np.arange(classes), per_class), np.full(3, NOBODY)]))
-    label = rng.integers(NOBODY, classes, images)
+    prompt_class = rng.permutation(np.concatenate([np.repeat(np.arange(classes), per_class), np.full(3, EXCLUDED)]))
+    label = rng.integers(EXCLUDED, classes, images)
     label[0] = 0
     means = []
     for number in range(classes):
@@ -102,7 +102,7 @@ def test_zero_shot_is_the_nearest_mean_of_prompts(seed: int, images: int, classe
     right = [
         int(np.argmax([float(np.dot(row, mean)) for mean in means])) == own
         for row, own in zip(image.numpy(), label, strict=True)
-        if own != NOBODY
+        if own != EXCLUDED
     ]
     found = zero_shot(image, torch.from_numpy(label), text, torch.from_numpy(prompt_class))
     assert found == pytest.approx(np.mean(right))

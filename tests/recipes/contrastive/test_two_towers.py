@@ -144,7 +144,7 @@ def test_a_tower_that_is_not_locked_learns() -> None:
 def test_known_features_stand_for_their_images() -> None:
     model = towers().eval()
     image, tokens = batch(6)
-    plain, cached = model(image, tokens), model(model.features(image), tokens, known=True)
+    plain, cached = model(image, tokens), model(model.features(image), tokens, is_feature=True)
     for one, other in zip(plain, cached, strict=True):
         assert torch.equal(one, other)
 

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recipes import protocol
-from recipes.diffusion import class_conditional, feature_extractors
+from recipes.diffusion import feature_extractors
 from recipes.diffusion.frechet import frechet_distance, statistics
+from recipes.diffusion.rows import ImageFileRows, initial_noise
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_summary
@@ -127,7 +128,7 @@ def test_who_knows_the_image_loses_nothing_and_makes_it(composed: Compose, name:
     label = torch.arange(20) % 10
     batch = {"image": images[label], "label": label}
     assert the_recipe.loss(model, batch)["loss"].item() < 1e-6
-    batch |= class_conditional.own_start(list(range(20)), (1, 16, 16))
+    batch |= initial_noise(list(range(20)), (1, 16, 16))
     torch.testing.assert_close(the_recipe.generate(model, batch), images[label], atol=2e-2, rtol=0)
 
 
@@ -246,7 +247,7 @@ def test_reference_statistics_take_the_splits_place(composed: Compose, tmp_path:
 
 def test_a_judge_sees_what_its_own_classifier_would_say(classifier: Path, composed: Compose) -> None:
     judge = feature_extractors.judge(composed(), str(classifier))
-    model = feature_extractors.trained(classifier)[1]
+    model = feature_extractors.load_trained(classifier)[1]
     images = torch.randn(5, 1, 16, 16)
     features, logits = judge(images)
     assert judge.metric == "frechet_own_features"
@@ -289,8 +290,8 @@ def test_without_a_network_the_inception_weights_are_asked_for(
 def test_pictures_of_files_are_squares_of_the_size_and_mirrored_to_train() -> None:
     picture = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8)[None, :, None] * 6, (20, 1, 3)))
     held: Any = type("One", (), {"__len__": lambda s: 1, "__getitem__": lambda s, i: (picture, 3)})()
-    plain = class_conditional.Pictures(held, 16, seed=0, mirrored=False).__getitems__([(i, 0) for i in range(8)])
-    mirrored = class_conditional.Pictures(held, 16, seed=0, mirrored=True).__getitems__([(i, 0) for i in range(32)])
+    plain = ImageFileRows(held, 16, seed=0, mirrored=False).__getitems__([(i, 0) for i in range(8)])
+    mirrored = ImageFileRows(held, 16, seed=0, mirrored=True).__getitems__([(i, 0) for i in range(32)])
     assert plain["image"].shape == (8, 3, 16, 16)
     assert plain["label"].tolist() == [3] * 8
     rising = [bool(image[0, 0, -1] > image[0, 0, 0]) for image in mirrored["image"]]

@@ -21,7 +21,7 @@ def test_noised_images_and_targets_are_those_of_diffusers(ours: str, theirs: str
     x, noise, t = torch.randn(64, 3, 4, 4), torch.randn(64, 3, 4, 4), torch.randint(0, 1000, (64,))
     torch.testing.assert_close(schedule.noised(x, noise, t), scheduler.add_noise(x, noise, t), atol=2e-5, rtol=1e-4)
     wanted = noise if target == "epsilon" else scheduler.get_velocity(x, noise, t)
-    torch.testing.assert_close(schedule.goal(x, noise, t), wanted, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(schedule.target_values(x, noise, t), wanted, atol=2e-5, rtol=1e-4)
 
 
 def test_the_linear_schedule_is_the_one_that_was_published() -> None:
@@ -52,7 +52,7 @@ def test_a_perfect_answer_gives_the_image_back_and_the_variance_stays_one(
     t = torch.randint(0, 90, (32,), generator=generator)  # beyond, z holds hardly any of x
     alpha, sigma = noising.coefficients(t)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(alpha))
-    back = noising.clean(noising.noised(x, noise, t), noising.goal(x, noise, t), t)
+    back = noising.predicted_image(noising.noised(x, noise, t), noising.target_values(x, noise, t), t)
     torch.testing.assert_close(back, x, atol=2e-3, rtol=1e-3)
 
 
@@ -69,11 +69,11 @@ def test_the_weight_makes_every_target_a_weighted_error_of_the_image(target: str
     torch.manual_seed(1)
     t = torch.arange(0, 950, 10)
     x, noise, off = torch.randn(3, len(t), 1, 4, 4)
-    z, goal = noising.noised(x, noise, t), noising.goal(x, noise, t)
+    z, goal = noising.noised(x, noise, t), noising.target_values(x, noise, t)
     answer = goal + 0.1 * off
     loss = noising.weight(t) * (answer - goal).square().mean((1, 2, 3))
     kept = noising.alpha_squared[t]
-    image_error = (noising.clean(z, answer, t) - x).square().mean((1, 2, 3))
+    image_error = (noising.predicted_image(z, answer, t) - x).square().mean((1, 2, 3))
     torch.testing.assert_close(loss, (kept / (1 - kept)).clamp(max=min_snr).float() * image_error, rtol=2e-2, atol=1e-5)
 
 

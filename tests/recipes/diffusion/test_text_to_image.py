@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from recipes import protocol
 from recipes.data.images.arrays import resized
 from recipes.data.pairs.pairs import Probe, Texts
-from recipes.diffusion import feature_extractors, text_encoders, text_to_image
+from recipes.diffusion import caption_rows, feature_extractors, text_encoders
 from recipes.errors import ConfigError
 from recipes.runs import experiment, prerequisite
 from recipes.runs.record import folder_of, read_summary
@@ -91,7 +91,7 @@ def test_captions_are_left_out_as_often_as_asked(composed: Compose) -> None:
     batch = {"image": torch.zeros(400, 1, 16, 16), "tokens": the_recipe.text.tokens(["latin small letter a"] * 400)}
     torch.manual_seed(0)
     the_recipe.loss(the_recipe.model(), batch)
-    empty = (seen[0] == the_recipe.empty).all(1)
+    empty = (seen[0] == the_recipe.empty_caption).all(1)
     assert 0.18 < empty.float().mean() < 0.32
     assert torch.equal(seen[0][~empty], batch["tokens"][~empty])
 
@@ -118,13 +118,13 @@ def test_pictures_are_reduced_as_arrays_are() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
     for size in (16, 28, 32):
-        ours = (text_to_image.reduced(images, size) + 1) * 127.5
+        ours = (caption_rows.downsampled(images, size) + 1) * 127.5
         torch.testing.assert_close(
             ours[:, 0].numpy(), resized(pixels, size)[..., 0].astype(np.float32), atol=0.51, rtol=0
         )
-    back = feature_extractors.fitted(text_to_image.reduced(images, 32), 28)
+    back = feature_extractors.enlarged(caption_rows.downsampled(images, 32), 28)
     torch.testing.assert_close(back, images)
-    assert feature_extractors.fitted(text_to_image.reduced(images, 16), 28).shape == images.shape
+    assert feature_extractors.enlarged(caption_rows.downsampled(images, 16), 28).shape == images.shape
 
 
 def test_only_images_with_a_caption_are_judged_by_it() -> None:
@@ -146,13 +146,13 @@ def test_only_images_with_a_caption_are_judged_by_it() -> None:
     )
     encoder = text_encoders.TextEncoder(1, lambda texts: torch.tensor([[len(t)] for t in texts]), lambda t: (t, t), "")
     scorer = text_encoders.Scorer("s", lambda texts: torch.tensor([[ord(t[0])] for t in texts]), lambda a, b: a, "")
-    rows = text_to_image.captioned(probe, 4, encoder, scorer)
+    rows = caption_rows.captioned_rows(probe, 4, encoder, scorer)
     assert rows is not None
     batch = rows.__getitems__([(0, 0), (0, 1)])
     assert batch["image"][:, 0, 0, 0].tolist() == [1, 3]  # of groups 9 and 7; 8 has no text
     assert batch["tokens"].tolist() == [[3], [3]]
     assert batch["scored"].tolist() == [[ord("t")], [ord("o")]]
-    assert text_to_image.captioned(Probe(Numbered(), Texts(["x"])), 4, encoder, scorer) is None
+    assert caption_rows.captioned_rows(Probe(Numbered(), Texts(["x"])), 4, encoder, scorer) is None
 
 
 def words(end: str) -> Tokenizer:
@@ -208,9 +208,9 @@ def test_clip_from_a_folder_scores_as_transformers_own_processing_does(tmp_path:
 
 def test_weights_that_are_nowhere_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recipes.data.hub.reachable", lambda address: False)
-    with pytest.raises(ConfigError, match=r"model\.args\.text=google/t5-v1_1-xxl: T5's weights are not to be had"):
+    with pytest.raises(ConfigError, match=r"model\.args\.text=google/t5-v1_1-xxl: T5's weights are not available"):
         text_encoders.text_encoder("google/t5-v1_1-xxl", 8, pytest.fail)
-    with pytest.raises(ConfigError, match=f"model.args.scorer={tmp_path}: CLIP's weights are not to be had"):
+    with pytest.raises(ConfigError, match=f"model.args.scorer={tmp_path}: CLIP's weights are not available"):
         text_encoders.scorer(str(tmp_path), pytest.fail)
 
 

@@ -62,17 +62,17 @@ def test_a_text_unet_reads_what_counts_and_nothing_else() -> None:
     z, t, states = torch.randn(2, 1, 16, 16), torch.tensor([10, 20]), torch.randn(2, 5, 12)
     seen = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
 
-    def answer(read: torch.Tensor) -> torch.Tensor:
+    def predict(read: torch.Tensor) -> torch.Tensor:
         return model(z, t, encoder_hidden_states=read, encoder_attention_mask=seen).sample
 
-    before = answer(states)
+    before = predict(states)
     hidden, shown = states.clone(), states.clone()
     hidden[0, 3:] += 5
     shown[0, 2] += 5
     assert before.shape == z.shape
-    assert torch.equal(before, answer(hidden))
-    assert not torch.allclose(before[0], answer(shown)[0], atol=1e-6)
-    assert torch.equal(before[1], answer(shown)[1])
+    assert torch.equal(before, predict(hidden))
+    assert not torch.allclose(before[0], predict(shown)[0], atol=1e-6)
+    assert torch.equal(before[1], predict(shown)[1])
 
 
 def test_eager_attention_is_the_fused_one_but_for_rounding() -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from recipes import protocol
-from recipes.data.text import ngram
 from recipes.data.text.tokens import PADDING, Tokens, TokenWindows
 from recipes.errors import ConfigError
-from recipes.language.language_modelling import HIDDEN, HiddenTokens, NextTokens
+from recipes.language import ngram
+from recipes.language.token_targets import HIDDEN, HiddenTokens, NextTokens
 from recipes.runs import build, cli, experiment, record
 from recipes.training import param_groups
 from tests.recipes.conftest import TINY, TINY_BERT, composed

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from recipes import protocol
 from recipes.data.text import docpairs
-from recipes.data.text.text_pairs import TextPairs, paired
+from recipes.data.text.text_pairs import TextPairs, token_pairs
 from recipes.data.text.text_tasks import TaskExamples, TextTask
 from recipes.errors import ConfigError
 from recipes.runs import experiment
@@ -65,7 +65,7 @@ def parts(seed: int, count: int) -> list[TaskExamples]:
 def load(task: Sequence[str] = (), length: int = 32) -> dict[str, TextPairs]:
     """In the place of docpairs: two tasks of random words, whatever is asked for."""
     splits = {"train": parts(0, 40), "val": parts(1, 11), "test": parts(2, 7)}
-    return paired(splits, tokenizer(), 32)
+    return token_pairs(splits, tokenizer(), 32)
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """A run that another starts from is done once, however many ask for it."""
 
-import json
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from recipes.errors import ConfigError
 from recipes.runs import experiment, prerequisite, record, run_id, sweep
 from recipes.settings import schema, unknown_settings
 
+ROOT = prerequisite.ROOT
 RUN = "run:task=vit_b16 optim=adamw seed=3"
 WHOLE = {"run_id": "0", "task": "vit_b16", "optim": "adamw", "metric": "accuracy", "goal": "max", "final": 0.5}
 
@@ -23,54 +23,87 @@ def asking(tiny, *overrides: str) -> DictConfig:
     return tiny(f"init_from='{RUN}'", *overrides)
 
 
-def finish(overrides: list[str], status: str = "completed") -> None:
-    """What run.py leaves behind."""
-    place = record.folder_of(schema.composed(overrides))
-    (place / "summary.json").write_text(json.dumps(WHOLE | {"status": status}))
+def record_of(cfg: DictConfig) -> Path:
+    """Where the record of the run that is asked for lies."""
+    return record.folder_of(schema.composed(["task=vit_b16", "optim=adamw", "seed=3", f"output_dir={cfg.output_dir}"]))
 
 
-def test_it_is_done_once_for_all_who_ask_at_the_same_time(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg, done, folders = asking(tiny), [], []
+class StandIn:
+    """A script instead of run.py, which writes a record with the next of some statuses.
 
-    def slowly(overrides: list[str], _: int) -> None:
-        done.append(overrides)
-        time.sleep(0.3)
-        finish(overrides)
+    Args:
+        project: a folder for the script.
+        record: the folder of the record.
+        statuses: of the runs, in their order.
+    """
 
-    monkeypatch.setattr(prerequisite, "_do", slowly)
+    def __init__(self, project: Path, record: Path, statuses: list[str]) -> None:
+        self.calls, summaries = project / "calls", [WHOLE | {"status": status} for status in statuses]
+        self.calls.mkdir()
+        (project / "run.py").write_text(
+            "import json, pathlib, time\n"
+            f"calls, summaries = pathlib.Path({str(self.calls)!r}), {summaries}\n"
+            "number = len(list(calls.iterdir()))\n"
+            "(calls / str(number)).touch()\n"
+            "time.sleep(0.3)\n"
+            f"pathlib.Path({str(record / 'summary.json')!r}).write_text(json.dumps(summaries[number]))\n"
+        )
+        (project / "conf").symlink_to(ROOT / "conf")
+
+    def count(self) -> int:
+        """How many runs there were."""
+        return len(list(self.calls.iterdir()))
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StandIn]:
+    def install(record: Path, *statuses: str) -> StandIn:
+        monkeypatch.setattr(prerequisite, "ROOT", tmp_path)
+        return StandIn(tmp_path, record, list(statuses))
+
+    return install
+
+
+def test_it_is_done_once_for_all_who_ask_at_the_same_time(
+    tiny, stand_in: Callable[..., StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, folders = asking(tiny), []
     composed = schema.composed(["task=vit_b16"])  # Hydra's composition is not for several threads at once
     place = Path(cfg.output_dir) / "forerunner"
     place.mkdir(parents=True)
     monkeypatch.setattr(record, "folder_of", lambda _: place)
     monkeypatch.setattr(schema, "composed", lambda _: composed)
+    runs = stand_in(place, "completed")
     threads = [threading.Thread(target=lambda: folders.append(prerequisite.folder(cfg))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(done) == 1
+    assert runs.count() == 1
     assert folders == [place] * 4
 
 
-def test_one_that_was_killed_is_gone_on_with(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg, ends = asking(tiny), ["interrupted", "completed"]
-    monkeypatch.setattr(prerequisite, "_do", lambda overrides, _: finish(overrides, ends.pop(0)))
+def test_one_that_was_killed_is_gone_on_with(tiny, stand_in: Callable[..., StandIn]) -> None:
+    cfg = asking(tiny)
+    runs = stand_in(record_of(cfg), "interrupted", "completed")
     with pytest.raises(
         ConfigError, match=r"that run is interrupted .*python run\.py scale=embedded task=vit_b16"
     ) as error:
         prerequisite.folder(cfg)
     assert "\n" not in str(error.value)
     assert prerequisite.folder(cfg).parent.name == "adamw"
-    assert not ends
-    prerequisite.folder(cfg)  # found
+    assert runs.count() == 2
+    prerequisite.folder(cfg)
+    assert runs.count() == 2  # a completed run is not done again
 
 
-def test_one_that_diverged_is_not_done_again(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg, ends = asking(tiny), ["diverged"]
-    monkeypatch.setattr(prerequisite, "_do", lambda overrides, _: finish(overrides, ends.pop(0)))
+def test_one_that_diverged_is_not_done_again(tiny, stand_in: Callable[..., StandIn]) -> None:
+    cfg = asking(tiny)
+    runs = stand_in(record_of(cfg), "diverged")
     for _ in range(2):
         with pytest.raises(ConfigError, match="that run is diverged"):
             prerequisite.folder(cfg)
+    assert runs.count() == 1
 
 
 def test_where_it_lies_does_not_change_the_run_that_asks(tiny) -> None:
@@ -122,7 +155,7 @@ json.dump(WHOLE | {"status": "completed"} | told, open(place + "/summary.json", 
     (tmp_path / "conf").symlink_to(prerequisite.ROOT / "conf")
     monkeypatch.setattr(prerequisite, "ROOT", tmp_path)
     cfg = asking(tiny)
-    place = record.folder_of(schema.composed(["task=vit_b16", "optim=adamw", "seed=3", f"output_dir={cfg.output_dir}"]))
+    place = record_of(cfg)
     monkeypatch.setenv("PLACE", str(place))
     told_by_others = {
         "RANK": "0",
@@ -152,23 +185,23 @@ def test_its_config_is_composed_while_hydra_runs_the_process() -> None:
         assert compose("config", overrides=["seed=8"]).seed == 8
 
 
-def test_every_family_starts_from_the_weights_that_the_run_left(tiny, monkeypatch) -> None:
-    monkeypatch.setattr(prerequisite, "_do", lambda overrides, lock: finish(overrides))
+def test_every_family_starts_from_the_weights_that_the_run_left(tiny, stand_in: Callable[..., StandIn]) -> None:
+    cfg = asking(tiny)
+    stand_in(record_of(cfg), "completed")
     with pytest.raises(ConfigError, match="holds no checkpoint"):
-        experiment.run(asking(tiny))
+        experiment.run(cfg)
 
 
 def test_a_resolved_config_has_folders_and_the_original_keeps_the_commands(
-    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny, stand_in: Callable[..., StandIn]
 ) -> None:
     cfg = tiny(f"init_from='{RUN}'", f"+model.args.judge='{RUN}'", "+model.args.text=t5-small")
     before = cfg.copy()
-    done: list[str] = []
-    monkeypatch.setattr(prerequisite, "_do", lambda overrides, _: (done.append("run"), finish(overrides)))
+    runs = stand_in(record_of(cfg), "completed")
     resolved = prerequisite.resolved(cfg)
     assert cfg == before
     folder = Path(resolved.init_from)
     assert (folder / "summary.json").exists()
     assert (resolved.model.args.judge, resolved.model.args.text) == (str(folder), "t5-small")
-    assert done == ["run"]
+    assert runs.count() == 1
     assert prerequisite.resolved(resolved) == resolved

@@ -79,7 +79,7 @@ def test_the_styles_of_prompts_are_those_that_training_has(data: PairData) -> No
 
 def test_images_are_in_the_range_that_the_image_tower_was_trained_on(data: PairData) -> None:
     """The tower's own reader of the same arrays is the reference."""
-    from recipes.classification import normalised
+    from recipes.data.images.batches import normalised
 
     arrays = data.train.images.arrays  # type: ignore[attr-defined]
     pixels, taken = data.train.images.batch([3, 0, 5])

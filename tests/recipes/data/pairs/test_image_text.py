@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from recipes.data.pairs import image_text
 from recipes.data.pairs.pairs import PADS, STARTS
+from recipes.data.pairs.sources import pairs_of
 from recipes.errors import ConfigError
 
 
@@ -265,8 +266,8 @@ def test_a_json_file_without_a_caption_is_no_pair(tmp_path: Path, content: bytes
     for name, held in members.items():
         (loose / name).write_bytes(held)
     for folder in (tmp_path / "tar", loose):
-        source = image_text.pairs_of(None, str(folder))
-        pairs = source.part(np.arange(source.total), 8)
+        source = pairs_of(None, str(folder))
+        pairs = source.pairs(np.arange(len(source)), 8)
         assert pairs.captions.batch(range(len(pairs.captions))) == ["a mark", "b"]
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from recipes.data.text import docpairs, stdlib
-from recipes.data.text.docpairs import documented, first_sentence
+from recipes.data.text.docpairs import documented_functions, first_sentence
 from recipes.data.text.text_tasks import TaskExamples
 from recipes.errors import ConfigError
 
@@ -51,7 +51,7 @@ def functions() -> dict[str, list[docpairs.Function]]:
 
 
 def test_functions_are_read_as_a_person_reads_them() -> None:
-    found = {function.sentence: function for function in documented("a.py", MODULE)}
+    found = {function.sentence: function for function in documented_functions("a.py", MODULE)}
     assert set(found) == {"Return twice the size.", "Release it", "Inner one!"}
     grow, close, inner = found["Return twice the size."], found["Release it"], found["Inner one!"]
     assert grow.code == "def grow(size): if size > 1: return size * 2"
@@ -66,7 +66,7 @@ def test_sentences_end_at_a_stop_or_a_blank_line() -> None:
 
 
 def test_files_that_are_wrong_on_purpose_are_passed_over() -> None:
-    assert not list(documented("bad.py", "def f(:\n"))
+    assert not list(documented_functions("bad.py", "def f(:\n"))
 
 
 def test_no_function_lies_in_two_splits(functions: dict[str, list[docpairs.Function]]) -> None:
@@ -134,7 +134,7 @@ def test_right_pairs_are_real(
 
 
 def test_code_still_parses_where_it_is_one_line() -> None:
-    (function,) = documented("a.py", 'def f(x):\n    "Double it."\n    return 2 * x\n')
+    (function,) = documented_functions("a.py", 'def f(x):\n    "Double it."\n    return 2 * x\n')
     assert ast.dump(ast.parse(function.code)) == ast.dump(ast.parse("def f(x): return 2 * x"))
 
 

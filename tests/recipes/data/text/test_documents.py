@@ -8,14 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import datasets
-import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Sequence as ListOf
 
 from recipes.data.text import bpe, documents, tokens
 from recipes.errors import ConfigError
-from tests.recipes.data import made_up
 
 WORDS = [f"document {number}" for number in range(400)]
 
@@ -191,7 +189,7 @@ def test_rows_without_a_text_are_left_out_and_counted(
     ],
 )
 def test_names_of_splits_are_whole_words(name: str, split: str | None) -> None:
-    assert documents._split(name) == split
+    assert documents.split_of_name(name) == split
 
 
 def test_files_of_all_letters_cases_are_read_and_others_counted(
@@ -208,73 +206,6 @@ def test_files_of_all_letters_cases_are_read_and_others_counted(
     found = "".join(each for texts in read(tmp_path).values() for each in texts)
     assert len(found) == 300 * len(" 0\n") + 100 * sum(map(len, ("UPPER.TXT", "genesis.txt", "device.txt"))) + 270 + 5
     assert "left out 4 files: 2 .epub, 1 broken link, 1 without a suffix\n" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("number", [*range(1, 31), 66])
-@pytest.mark.parametrize("missing", [1, 2])
-def test_small_texts_give_every_split_something(number: int, missing: int) -> None:
-    texts = ["".join(f"{index} {line}\n" for line in range(40 + 7 * index)) for index in range(number)]
-    parts, how = documents.dealt(texts, missing, 0.1)
-    assert all(parts)
-    assert sorted("".join(each for part in parts for each in part)) == sorted("".join(texts))
-    if number < documents.FEW:
-        assert how.endswith("held out")
-        shares = [sum(map(len, part)) / len("".join(texts)) for part in parts]
-        assert shares[1:] == pytest.approx([0.1 / missing] * missing, abs=0.03)
-    else:
-        assert sorted(each for part in parts for each in part) == sorted(texts)
-        assert len(parts[0]) >= 0.7 * number
-
-
-def test_texts_of_a_line_each_are_dealt_whole() -> None:
-    parts, how = documents.dealt(["aaa", "bbb", "ccc"], 2, 0.1)
-    assert sorted(map(len, parts)) == [1, 1, 1]
-    assert how == "2 of its 3 documents are held out"
-    assert documents.dealt(["aaa", "bbb"], 2, 0.1)[0][1:] == [[], []]  # two cannot make three
-
-
-@pytest.mark.parametrize(("size", "share"), [(1000, 0.1), (4_000_000, 0.1), (20_000_000, 0.02), (10**9, 0.01)])
-def test_of_a_small_text_more_is_held_out(size: int, share: float) -> None:
-    assert documents._share_of(None, size) == share
-    assert documents._share_of(0.3, size) == 0.3
-    assert documents._share_of(None, None) == 0.01
-
-
-def read_made_up(folder: Path, seed: int, number: int) -> None:
-    """Write texts of random encodings under random names, and compare what is read."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    readable, unreadable = [], 0
-    for index in range(number):
-        made = made_up.text(rng)
-        name = made_up.name(rng, str(rng.choice([".txt", ".TXT"])), index)
-        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(made.content)
-        unreadable += made.text is None
-        readable += [] if made.text is None else [made.text]
-    for split in ("train", "val", "test"):
-        (folder / f"{split}.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "row"}\n')
-    (folder / "train.jsonl").write_text(json.dumps({"text": "row"}) + "\n", encoding="utf-16")
-    texts = documents._texts(sorted(folder.glob("*.[tT]*")), "text")
-    if documents.listing.bearable(unreadable, number):
-        assert sorted(texts) == sorted(readable)
-    else:
-        assert f"{documents.listing.BORNE + 1} texts cannot be read" in refusal(lambda: list(texts))
-    assert list(documents._texts(sorted(folder.glob("*.jsonl")), "text")) == ["row"] * 3
-    assert "belongs to no split" in refusal(lambda: documents.local(str(folder), "text"))
-
-
-def test_texts_of_every_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_made_up(tmp_path / "few", seed=0, number=12)
-    read_made_up(tmp_path / "many", seed=1, number=60)
-    monkeypatch.setattr(documents.listing, "BORNE", 100)
-    read_made_up(tmp_path / "all", seed=2, number=40)
-
-
-@pytest.mark.slow
-def test_two_hundred_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents.listing, "BORNE", 1000)
-    for seed in range(5):
-        read_made_up(tmp_path / str(seed), seed=seed, number=200)
 
 
 def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
@@ -412,31 +343,3 @@ def test_a_stream_that_breaks_is_named_and_goes_on(
 def test_a_folder_is_no_name_on_the_hub(tmp_path: Path) -> None:
     line = refusal(lambda: documents.hub(str(tmp_path), None, None, "text", True, 0.1))
     assert line == f"data.hub={tmp_path} is a folder here: set data.path={tmp_path}"
-
-
-def test_a_hub_out_of_reach_is_not_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path / "cache"))
-    asked = []
-
-    def download(name: str, file: str, *, local_files_only: bool) -> str:
-        asked.append((name, file, local_files_only))
-        if name == "some/cached":
-            return str(tmp_path / "tokenizer.json")
-        raise FileNotFoundError("no copy")
-
-    maker = bpe.trained(lambda: WORDS, "print", 300)
-    maker.save(str(tmp_path / "tokenizer.json"))
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr("recipes.data.text.bpe.reachable", lambda address: False)
-    assert bpe.published("some/cached").to_str() == maker.to_str()
-    line = refusal(lambda: bpe.published("some/other"))
-    assert "it cannot be reached and the cache has no copy" in line
-    assert asked == [("some/cached", "tokenizer.json", True), ("some/other", "tokenizer.json", True)]
-    assert capfd.readouterr() == ("", "")
-    monkeypatch.setattr("recipes.data.text.bpe.reachable", lambda address: True)
-    assert "(no copy)" in refusal(lambda: bpe.published("some/other"))
-    assert asked[-1] == ("some/other", "tokenizer.json", False)
-    (tmp_path / "odd.json").write_text("{}")
-    assert "odd.json is no tokenizer" in refusal(lambda: bpe.published(str(tmp_path / "odd.json")))

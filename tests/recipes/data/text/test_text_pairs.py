@@ -3,8 +3,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from recipes.data.text.text_pairs import TextPairs, paired
-from recipes.data.text.text_tasks import TaskExamples, TextTask, chosen
+from recipes.data.text.text_pairs import TextPairs, token_pairs
+from recipes.data.text.text_tasks import TaskExamples, TextTask, selected_tasks
 from recipes.errors import ConfigError
 
 WORDS = ["<pad>", "</s>", "[UNK]", "a", "b", "c", "no", "yes", "0", "1", "2", "maybe"]
@@ -37,7 +37,7 @@ def test_a_batch_is_padded_and_closed() -> None:
 
 
 def test_sets_to_evaluate_on_come_by_length_within_their_task() -> None:
-    made = paired({"train": parts(), "val": parts()}, tokenizer(), 99)
+    made = token_pairs({"train": parts(), "val": parts()}, tokenizer(), 99)
     assert [len(row) for row in made["train"].inputs] == [4, 2, 3, 9, 2]
     assert [len(row) for row in made["val"].inputs] == [2, 3, 4, 2, 9]
     assert made["val"].label.tolist() == [0.0, 1.0, 2.0, 1.6, 0.4]
@@ -89,10 +89,10 @@ def test_labels_that_a_task_does_not_have_are_refused() -> None:
 
 
 def test_several_tasks_are_chosen_in_the_order_given() -> None:
-    assert chosen("all", {"x": 1, "y": 2}) == ("x", "y")
-    assert chosen("y", ["x", "y"]) == ("y",)
-    assert chosen(["y", "x"], ["x", "y"]) == ("y", "x")
+    assert selected_tasks("all", {"x": 1, "y": 2}) == ("x", "y")
+    assert selected_tasks("y", ["x", "y"]) == ("y",)
+    assert selected_tasks(["y", "x"], ["x", "y"]) == ("y", "x")
     with pytest.raises(ConfigError, match="known: all, x, y"):
-        chosen(["x", "z"], ["x", "y"])
+        selected_tasks(["x", "z"], ["x", "y"])
     with pytest.raises(ConfigError, match="known: all, x, y"):
-        chosen([], ["x", "y"])
+        selected_tasks([], ["x", "y"])

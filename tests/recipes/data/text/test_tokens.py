@@ -1,31 +1,23 @@
-import errno
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import normalizers
 
 from recipes.data import cache
-from recipes.data.text import bpe, stdlib
 from recipes.data.text import tokens as text
-from recipes.data.text.documents import Documents
 from recipes.data.text.tokens import PADDING, Tokens, TokenWindows
 from recipes.errors import ConfigError
+from tests.recipes.data.text.test_token_cache import by_character
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 
 
 def stream(length):
     return Tokens(np.arange(length, dtype=np.uint16), 1, 2 * length, "print", 70_000, 0)
-
-
-@pytest.fixture(autouse=True)
-def cache_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -55,15 +47,16 @@ def test_words_are_shared_out_over_all_windows():
     assert words.sum().item() == pytest.approx(46)
 
 
-def test_a_folder_of_rows_is_tokenised_once(folder, monkeypatch):
+def test_a_folder_of_rows_is_tokenised_once(folder):
     splits = text.load(context=8, path=str(folder), vocab_size=300)
     tokens = splits["train"].tokens
     assert tokens.documents == 36
     assert (np.asarray(tokens.ids) == tokens.end).sum() == 36
     words = sum(len(json.loads(line)["text"].split()) for line in (folder / "train.jsonl").read_text().splitlines())
     assert tokens.words == words
-    monkeypatch.setattr(text, "_write", None)  # a second time nothing may be tokenised
+    written = {file: file.stat().st_mtime_ns for file in cache.folder("tokens").rglob("ids.bin")}
     again = text.load(context=8, path=str(folder), vocab_size=300)
+    assert {file: file.stat().st_mtime_ns for file in cache.folder("tokens").rglob("ids.bin")} == written
     assert again["train"].fingerprint() == splits["train"].fingerprint()
     assert torch.equal(again["val"].__getitems__([(0, 0)])["tokens"], splits["val"].__getitems__([(0, 0)])["tokens"])
     assert isinstance(again["train"].tokens.ids, np.memmap)
@@ -99,97 +92,6 @@ def test_what_is_missing_or_too_long(folder):
         text.load(context=0, path=str(folder), vocab_size=300)
 
 
-def by_character() -> Tokenizer:
-    """A tokenizer whose tokens can be told by hand: end of text is 0, `a` is 1, `b` is 2."""
-    made = Tokenizer(models.WordLevel({bpe.END: 0, "a": 1, "b": 2}, bpe.END))
-    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    return made
-
-
-TEXTS = ["ab", "", "b", "aa", "bab", "a", "bb", "ba"]
-STREAM = [0, 1, 2, 0, 2, 0, 1, 1, 0, 2, 1, 2, 0, 1, 0, 2, 2, 0, 2, 1]
-
-
-def tokens_of(texts, **limits) -> Tokens:
-    return text.tokenised({"train": Documents("print", texts, "the texts")}, by_character(), **limits)["train"]
-
-
-def count_encoded(monkeypatch) -> list[str]:
-    """The documents that are tokenised from here on, each a batch of its own."""
-    encoded: list[str] = []
-    encode = Tokenizer.encode_batch_fast
-    monkeypatch.setattr(Tokenizer, "encode_batch_fast", lambda *a, **k: encoded.extend(a[1]) or encode(*a, **k))
-    monkeypatch.setattr(text, "BATCH_CHARACTERS", 1)
-    return encoded
-
-
-@pytest.mark.parametrize(("most", "length"), [(None, 20), (9, 12), (12, 12)])
-@pytest.mark.parametrize("breaks_at", [0, 1, 2, 4, 7])
-def test_a_source_that_breaks_loses_nothing(monkeypatch, breaks_at, most, length):
-    documents = [each for each in TEXTS if each][: STREAM[:length].count(0)]
-    encoded = count_encoded(monkeypatch)
-
-    def broken():
-        yield from TEXTS[:breaks_at]
-        raise ConfigError("the other side went away")
-
-    if most is None or breaks_at < 7:
-        with pytest.raises(ConfigError, match="the other side went away"):
-            tokens_of(broken, train_tokens=most)
-    found = tokens_of(lambda: TEXTS, train_tokens=most)
-    assert found.ids.tolist() == STREAM[:length]
-    assert (found.documents, found.words) == (len(documents), len(documents))
-    assert encoded == documents  # each of them once
-    monkeypatch.setenv(cache.VARIABLE, str(cache.folder("elsewhere")))
-    assert tokens_of(lambda: TEXTS, train_tokens=most).fingerprint == found.fingerprint
-
-
-@pytest.mark.parametrize("spoil", [b"", b"torn", None], ids=["as it was", "written further", "damaged"])
-def test_a_killed_process_loses_what_it_had_not_saved(tmp_path, monkeypatch, spoil):
-    encoded = count_encoded(monkeypatch)
-    monkeypatch.setattr(text, "SAVED_EVERY", 4)
-
-    def killed():
-        yield from TEXTS[:6]
-        (hidden,) = cache.folder("tokens").glob(".*.tmp")  # as a killed process leaves it
-        shutil.copytree(hidden, tmp_path / "left" / hidden.name)
-        yield from TEXTS[6:]
-
-    whole = tokens_of(killed).ids.tolist()
-    assert whole == STREAM
-    shutil.rmtree(cache.folder("tokens"))
-    shutil.copytree(tmp_path / "left", cache.folder("tokens"), dirs_exist_ok=True)
-    (ids,) = cache.folder("tokens").glob(".*.tmp/ids.bin")
-    saved = json.loads((ids.parent / "about.json").read_text())["documents"]
-    assert saved >= 3
-    ids.write_bytes(b"\1" * ids.stat().st_size if spoil is None else ids.read_bytes() + spoil)
-    encoded.clear()
-    assert tokens_of(lambda: TEXTS).ids.tolist() == STREAM
-    assert encoded == [each for each in TEXTS if each][0 if spoil is None else saved :]
-    assert [path.name for path in cache.folder("tokens").glob(".*.tmp")] == []
-
-
-def test_what_was_whole_when_the_process_was_killed_is_taken_as_it_is(monkeypatch):
-    encoded = count_encoded(monkeypatch)
-    found = tokens_of(lambda: TEXTS, train_tokens=9)
-    (folder,) = cache.folder("tokens").glob("[!.]*")
-    folder.rename(folder.with_name(f".{folder.name}.tmp"))
-    encoded.clear()
-    assert tokens_of(lambda: TEXTS, train_tokens=9).ids.tolist() == found.ids.tolist()
-    assert encoded == []
-
-
-def test_a_full_disk_is_told_from_a_broken_source(monkeypatch):
-    def full(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(text.os, "fsync", full)
-    with pytest.raises(
-        ConfigError, match=r"tokens could not be written to .*No space left on device.*LION_BENCH_CACHE="
-    ):
-        tokens_of(lambda: TEXTS)
-
-
 def test_a_split_of_one_token_has_nothing_to_predict(folder):
     maker = folder / "tokenizer.json"
     by_character().save(str(maker))
@@ -201,68 +103,6 @@ def test_a_split_of_one_token_has_nothing_to_predict(folder):
     (folder / "val.jsonl").write_text('{"text": " "}\n')
     with pytest.raises(ConfigError, match="the split val has one token, and nothing to predict"):
         text.load(context=2, path=str(folder), tokenizer=str(maker))
-
-
-def test_the_standard_library_splits_by_file_and_trains_its_tokenizer_on_training_files():
-    splits, skipped = stdlib.sources(120)
-    paths = {name: {source.path for source in files} for name, files in splits.items()}
-    assert sum(map(len, paths.values())) + skipped == 120
-    assert not paths["train"] & paths["val"] | paths["train"] & paths["test"] | paths["val"] & paths["test"]
-    assert all(stdlib.split_of(path) == name for name, of_split in paths.items() for path in of_split)
-    assert len(paths["train"]) > 90
-    maker = stdlib.tokenizer(400, (), 120)
-    assert maker.get_vocab_size() == 400
-    source = splits["val"][0].content
-    assert maker.decode(maker.encode(source).ids) == source  # byte-level: nothing is lost
-
-
-@pytest.mark.parametrize("at", range(7))
-def test_an_interrupt_inside_a_batch_leaves_what_was_whole(monkeypatch, at):
-    encode, calls = text._encoded, iter(range(100))
-
-    def interrupted(*args):
-        for found in encode(*args):
-            if next(calls) == at:
-                raise KeyboardInterrupt
-            yield found
-
-    monkeypatch.setattr(text, "BATCH_CHARACTERS", 3)
-    monkeypatch.setattr(text, "_encoded", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        tokens_of(lambda: TEXTS)
-    encoded = []
-    monkeypatch.setattr(text, "_encoded", lambda maker, batch: encoded.extend(batch) or encode(maker, batch))
-    found = tokens_of(lambda: TEXTS)
-    assert (found.ids.tolist(), found.documents) == (STREAM, 7)
-    assert len(encoded) <= 7 - at + 2  # the batch that was cut, of up to three documents, and those behind it
-
-
-@given(st.lists(st.tuples(st.text("abc'1.", min_size=1, max_size=6), st.sampled_from([" ", "\n"])), max_size=40))
-@settings(deadline=None)
-def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(words):
-    """Byte-level BPE takes a space with the word behind it, and a line end alone."""
-    given = "".join(word + after for word, after in words)
-    parts = list(text.pieces(given, 16))
-    assert "".join(parts) == given
-    assert all(len(part) <= 16 for part in parts)
-    maker = Tokenizer(
-        models.BPE({each: number for number, each in enumerate(["a", "b", "c", "'", "1", ".", "Ġ", "Ċ"])}, [])
-    )
-    maker.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    split = [maker.pre_tokenizer.pre_tokenize_str(each) for each in (given, *parts)]
-    assert [word for word, _ in split[0]] == [word for part in split[1:] for word, _ in part]
-
-
-def test_a_text_without_seams_is_cut_all_the_same():
-    assert list(text.pieces("x" * 25, 10)) == ["x" * 10, "x" * 10, "x" * 5]
-
-
-def test_a_long_document_goes_through_the_tokenizer_in_pieces(monkeypatch):
-    encoded = count_encoded(monkeypatch)
-    monkeypatch.setattr(text, "LONGEST", 2)
-    found = tokens_of(lambda: ["a", "abba", "b"])
-    assert found.ids.tolist() == [0, 1, 0, 1, 2, 2, 1, 0, 2]
-    assert encoded == ["a", "ab", "ba", "b"]
 
 
 @pytest.mark.parametrize("option", ["tokenizer_documents", "eval_documents"])

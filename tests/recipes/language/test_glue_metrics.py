@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from recipes.data.text.glue_metrics import METRICS, average
+from recipes.language.glue_metrics import METRICS, average
 
-PAPER = Path(__file__).resolve().parents[4] / "reports/paper/glue.csv"
+PAPER = Path(__file__).resolve().parents[3] / "reports/paper/glue.csv"
 answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60)
 scores = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)), min_size=3, max_size=60)
 

@@ -110,7 +110,7 @@ def test_loading_names_the_programs_that_there_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_file_is_what_rendering_writes(name: str) -> None:
-    text = (Path(__file__).parents[3] / "lion/discovery/programs" / f"{name}.py").read_text()
+    text = (Path(__file__).parents[4] / "lion/discovery/programs" / f"{name}.py").read_text()
     assert text.endswith(render(load(name)))
 
 

@@ -16,9 +16,9 @@ def accuracy(predicted: np.ndarray, label: np.ndarray) -> float:
 
 def f1(predicted: np.ndarray, label: np.ndarray) -> float:
     """Harmonic mean of precision and recall of label 1."""
-    found = float(((predicted == 1) & (label == 1)).sum())
-    asked = float((predicted == 1).sum() + (label == 1).sum())
-    return 2 * found / asked if asked else 0.0
+    true_positives = float(((predicted == 1) & (label == 1)).sum())
+    positives = float((predicted == 1).sum() + (label == 1).sum())
+    return 2 * true_positives / positives if positives else 0.0
 
 
 def pearson(predicted: np.ndarray, label: np.ndarray) -> float:

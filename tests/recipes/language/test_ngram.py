@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.data.text import ngram
+from recipes.language import ngram
 
 STREAM = np.array([0, 1, 0, 1, 1, 2], dtype=np.uint16)
 

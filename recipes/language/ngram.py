@@ -53,9 +53,9 @@ def _best_k(ids: Array, vocab_size: int) -> float:
     cut = len(ids) - len(ids) // HELD_OUT
     if len(ids) < SHORTEST:
         raise ValueError(f"a stream of {len(ids)} tokens is too short to choose k on a part of it")
-    counts, held = _pairs(ids[:cut], vocab_size), ids[cut:].astype(np.int64)
-    before, seen = counts.sum(1)[held[:-1]], counts[held[:-1], held[1:]]
-    return min(K_GRID, key=lambda k: -np.log((seen + k) / (before + k * vocab_size)).mean())
+    counts, held_out = _pairs(ids[:cut], vocab_size), ids[cut:].astype(np.int64)
+    context_counts, pair_counts = counts.sum(1)[held_out[:-1]], counts[held_out[:-1], held_out[1:]]
+    return min(K_GRID, key=lambda k: -np.log((pair_counts + k) / (context_counts + k * vocab_size)).mean())
 
 
 def _pairs(ids: Array, vocab_size: int) -> Array:

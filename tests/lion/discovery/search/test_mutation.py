@@ -121,7 +121,7 @@ def test_unknown_names_are_refused(settings: dict[str, tuple[str, ...]], message
 
 def test_arguments_are_of_fitting_types() -> None:
     """clip and dot take trees: a number or lr never lands there, whatever the walk."""
-    for program in walk(5, 300)[::10]:
-        for stmt in program.stmts:
-            if OPS[stmt.op].rule in ("clip", "reduce", "norm"):
-                assert isinstance(stmt.args[0], str)
+    statements = [stmt for program in walk(5, 300)[::10] for stmt in program.stmts]
+    trees = [stmt.args[0] for stmt in statements if OPS[stmt.op].rule in ("clip", "reduce", "norm")]
+    assert trees
+    assert all(isinstance(tree, str) for tree in trees)
