@@ -196,11 +196,12 @@ def test_a_resolved_config_has_folders_and_the_original_keeps_the_commands(
     tiny, stand_in: Callable[..., StandIn]
 ) -> None:
     cfg = tiny(f"init_from='{RUN}'", f"+model.args.judge='{RUN}'", "+model.args.text=t5-small")
-    stand_in(record_of(cfg), "completed")
     before = cfg.copy()
+    runs = stand_in(record_of(cfg), "completed")
     resolved = prerequisite.resolved(cfg)
     assert cfg == before
     folder = Path(resolved.init_from)
     assert (folder / "summary.json").exists()
     assert (resolved.model.args.judge, resolved.model.args.text) == (str(folder), "t5-small")
+    assert runs.count() == 1
     assert prerequisite.resolved(resolved) == resolved
