@@ -1,15 +1,17 @@
-"""Draw the curves behind a comparison: validation metric against steps and against time.
+"""Draw the curves behind a comparison: the validation metric over the run, and its end enlarged.
 
 A row of two panels a comparison. A line is the mean over the seeds completed at an optimizer's chosen
 setting; the band reaches from the smallest to the largest seed. A run that diverged at that setting is drawn
-thin, to a cross where it stopped. The same records give the same bytes.
+thin, to a cross where it stopped. The right panel shows the second half of the run, at the range in which most
+optimizers end, with the reference's final figure as a line. Time is no axis: runs may have shared a machine. The same
+records give the same bytes.
 """
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,12 @@ from reports.tables.render import DIRECTION, caption, heading
 
 NOTE = (
     "Line: mean over seeds at the chosen setting. Band: smallest to largest seed. "
-    "Cross: a run diverged here; on the frame, before its first measurement."
+    "Cross: a run diverged here; on the frame, before its first measurement. Right: the second half, where most end; "
+    "dashed: the reference's final figure."
 )
 LOG_FROM = 20.0  # a metric to be lowered that spans more than this factor gets a logarithmic axis
-TIME_UNITS = ((3 * 3600.0, 3600.0, "h"), (600.0, 60.0, "min"), (0.0, 1.0, "s"))  # from, divisor, name
+ENLARGED_FROM = 0.5  # share of the run
+ENLARGED_SHARE = 0.75  # of the optimizers, from the best: what the others end at may lie outside
 
 
 def write_curves(
@@ -61,35 +65,38 @@ def write_curves(
 
 
 def draw_curves(tables: Sequence[Table], names: Iterable[str], highlight: str = "") -> Figure:
-    """Draw a row of panels a table: validation metric against steps (left) and against time (right)."""
+    """Draw a row of panels a table: validation metric over the run (left), and its end enlarged (right)."""
     figure = new_figure(9.6, 3.4 * len(tables))
     labels = {contender.label for table in tables for contender in table.comparison.contenders}
     styles = styles_of({*names, *labels}, tables[0].reference, highlight)
     rows = figure.subfigures(len(tables), 1, squeeze=False)[:, 0]
     for row, table in zip(rows, tables, strict=True):
-        _draw_row(row, table, styles)
-    rows[-1].supxlabel(NOTE, x=0.01, ha="left", fontsize=7, color="#555555")
+        _draw_row(row, table, styles, highlight)
+    rows[-1].supxlabel(textwrap.fill(NOTE, 170), x=0.01, ha="left", fontsize=7, color="#555555")
     return figure
 
 
-def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style]) -> None:
+def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style], highlight: str) -> None:
     comparison = table.comparison
     metric, goal = comparison.metric or "unknown", comparison.goal or ""
     curves = [read_curve(contender, metric) for contender in comparison.contenders]
     sign = -1 if goal == "max" else 1
     curves.sort(key=lambda curve: (math.isnan(curve.last), 0 if math.isnan(curve.last) else sign * curve.last))
     low, high, logarithmic = _limits(curves, goal)
-    ends = [*(curve.mean["seconds"].max() for curve in curves), *(s.seconds for c in curves for s in c.stops)]
-    longest = max((end for end in ends if math.isfinite(end)), default=0.0)
-    divisor, unit = next((divisor, unit) for start, divisor, unit in TIME_UNITS if longest >= start)
-    panels = row.subplots(1, 2, sharey=True)
+    panels = row.subplots(1, 2)
     worst = high if goal == "min" else low
     for curve in curves:
-        _draw_curve(panels[0], curve, styles[curve.optim], "step", 1.0, (low, high), worst)
-        _draw_curve(panels[1], curve, styles[curve.optim], "seconds", divisor, (low, high), worst)
+        for panel in panels:
+            _draw_curve(panel, curve, styles[curve.optim], (low, high), worst)
     for panel in panels:
         panel.set_xlim(left=0)
+        panel.set_xlabel("training step")
         panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        panel.xaxis.set_major_formatter(lambda x, _: f"{x:g}" if x < 10_000 else f"{x / 1000:g}k")
+    _enlarge(panels[1], curves, {table.reference, highlight})
+    target = next((curve.last for curve in curves if curve.optim == table.reference), math.nan)
+    if math.isfinite(target):
+        panels[1].axhline(target, color="#555555", linestyle="--", linewidth=0.8, zorder=1)
     if logarithmic:
         panels[0].set_yscale("log")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -97,9 +104,6 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style]) -> None
         panels[0].yaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylim(low, high)
     panels[0].set_ylabel(f"validation {metric.replace('_', ' ')}\n({DIRECTION.get(goal, 'direction unknown')})")
-    panels[0].set_xlabel("training step")
-    panels[0].xaxis.set_major_formatter(lambda x, _: f"{x:g}" if x < 10_000 else f"{x / 1000:g}k")
-    panels[1].set_xlabel(f"time since the start of the run ({unit})")
     panels[1].legend(
         handles=[_handle(curve, styles[curve.optim]) for curve in curves],
         loc="center left",
@@ -116,28 +120,46 @@ def _draw_curve(
     panel: Axes,
     curve: Curve,
     style: Style,
-    column: str,
-    divisor: float,
     limits: tuple[float, float],
     worst: float,
 ) -> None:
     """Draw one optimizer in one panel; `worst` is where a run is put that diverged before it was measured."""
     look: dict[str, Any] = {"color": style.colour, "zorder": 2 + style.width}
     if len(curve.mean):
-        at = curve.mean[column] / divisor
+        at = curve.mean["step"]
         marker = "o" if len(at) <= 12 else ""
         line = look | {"linestyle": style.dashes, "linewidth": style.width}
         panel.plot(at, curve.mean["mean"], marker=marker, markersize=3, **line)
         panel.fill_between(at, curve.mean["low"], curve.mean["high"], alpha=0.15, linewidth=0, **look)
     for stop in curve.stops:
-        end = stop.step if column == "step" else stop.seconds
-        if math.isnan(end):
+        if math.isnan(stop.step):
             continue
-        x = [*stop.values[column], end]
+        x = [*stop.values["step"], stop.step]
         y = [*stop.values["value"].clip(*limits)]
         y.append(y[-1] if y else worst)
-        panel.plot([value / divisor for value in x], y, linestyle=":", linewidth=1, **look)
-        panel.plot(end / divisor, y[-1], marker="x", markersize=6, markeredgewidth=1.6, clip_on=False, **look)
+        panel.plot(x, y, linestyle=":", linewidth=1, **look)
+        panel.plot(stop.step, y[-1], marker="x", markersize=6, markeredgewidth=1.6, clip_on=False, **look)
+
+
+def _enlarge(panel: Axes, curves: Sequence[Curve], always: Container[str]) -> None:
+    """Limit a panel to the second half of the run, and to the values between which most optimizers end.
+
+    Args:
+        panel: its curves are drawn.
+        curves: the best final figure first, those without one last.
+        always: optimizers that are not left outside.
+    """
+    ended = [curve for curve in curves if not math.isnan(curve.last)]
+    most = max(2, math.ceil(ENLARGED_SHARE * len(ended)))
+    kept = [curve for place, curve in enumerate(ended) if place < most or curve.optim in always]
+    last = max((curve.mean["step"].max() for curve in kept), default=0.0)
+    ends = [curve.mean[curve.mean["step"] >= ENLARGED_FROM * last] for curve in kept]
+    values = [value for end in ends for value in (end["low"].iloc[-1], end["high"].iloc[-1], end["mean"].median())]
+    if not values or last == 0:
+        return
+    pad = 0.06 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 0.5
+    panel.set_xlim(ENLARGED_FROM * last, last * 1.01)
+    panel.set_ylim(min(values) - pad, max(values) + pad)
 
 
 def _limits(curves: Sequence[Curve], goal: str) -> tuple[float, float, bool]:

@@ -81,10 +81,20 @@ def test_axes_say_what_they_show(write_run, tables):
     left, right = figure.subfigs[0].axes
     assert left.get_ylabel() == "validation accuracy\n(higher is better)"
     assert left.get_xlabel() == "training step"
-    assert right.get_xlabel() == "time since the start of the run (min)"
+    assert right.get_xlabel() == "training step"
     title = figure.subfigs[0].get_suptitle()
     for part in ("digits", "scale embedded", "model vit (depth 4, width 64)", "data mnist5k"):
         assert part in title
+
+
+def test_the_end_is_enlarged_to_where_most_end(write_run, tables):
+    for optim, end in (("adamw", 0.90), ("lion", 0.91), ("radam", 0.92), ("sgd", 0.30)):
+        write_run(optim=optim, curve=ramp(0.1, end - 0.02, end - 0.01, end))
+    right = draw_curves(tables(), ["adamw"]).subfigs[0].axes[1]
+    (left, last), (low, high) = right.get_xlim(), right.get_ylim()
+    assert (left, last) == (20, pytest.approx(40.4))
+    assert 0.85 < low < 0.90 < 0.92 < high < 0.95  # without sgd
+    assert any(line.get_linestyle() == "--" and set(line.get_ydata()) == {0.90} for line in right.lines)
 
 
 def test_a_diverged_value_does_not_squeeze_the_others(write_run, tables):
