@@ -76,18 +76,11 @@ class TuningSweeper(Sweeper):
 
         if problems := protocol_problems({**vars(self.protocol), "plan": self.plan_only}, self.base.scale.name):
             raise ConfigError("\n".join(problems))
-        studies, wrong = [], []
-        for overrides in self._combinations(arguments):
-            try:
-                studies.append(self._study(overrides))
-            except ValueError as error:  # a ConfigError, or the grid's
-                wrong += str(error).splitlines()
-        if wrong:
-            raise ConfigError("\n".join(dict.fromkeys(wrong)))
+        studies = self.studies(arguments)
         if self.base.dry_run:
             self._launch([study.overrides for study in studies])
             return
-        self._announce(studies)
+        self.announce(studies)
         if self._planned():
             return
         if self.protocol.trials:
@@ -101,6 +94,24 @@ class TuningSweeper(Sweeper):
                 f"{self.protocol.rings} goes on from here, for every optimizer"
             )
         say(f"tables and figures: python scripts/compare.py {studies[0].cfg.output_dir}")
+
+    def studies(self, arguments: list[str]) -> list[Study]:
+        """Compose each combination of the swept values, with the points of its first grid.
+
+        Raises:
+            ConfigError: what is wrong with any of them, a line each.
+        """
+        from recipes.errors import ConfigError
+
+        studies, problems = [], []
+        for overrides in self._combinations(arguments):
+            try:
+                studies.append(self._study(overrides))
+            except ValueError as error:  # a ConfigError, or the grid's
+                problems += str(error).splitlines()
+        if problems:
+            raise ConfigError("\n".join(dict.fromkeys(problems)))
+        return studies
 
     def _planned(self) -> bool:
         return self.plan_only or PLAN in os.environ
@@ -170,7 +181,7 @@ class TuningSweeper(Sweeper):
             study.best = study.centre
         return study
 
-    def _announce(self, studies: Sequence[Study]) -> None:
+    def announce(self, studies: Sequence[Study]) -> None:
         """Say how many runs there are to do, and about how long they take."""
         protocol = self.protocol
         trials = [(study, point, protocol.trial_seed) for study in studies for point in study.points]

@@ -39,10 +39,9 @@ def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
         sweeper = TuningSweeper(**node | {"plan": True})
         sweeper.context = SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())
         sweeper.prepare(base)
-        sweeper._check()
-        found = [sweeper._study(overrides) for overrides in sweeper._combinations(arguments)]
-        sweeper._announce(found)
-        return found
+        composed = sweeper.studies(arguments)
+        sweeper.announce(composed)
+        return composed
 
 
 def test_those_of_the_paper_are_there():
@@ -55,7 +54,7 @@ def test_it_composes_and_its_plan_prints(name, scale, tmp_path, capsys):
     found = studies(name, scale, tmp_path)
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(f"{len(found)} studies")
-    assert [line.split(":")[0].strip() for line in said[2:]] == [study.name for study in found]
+    assert [line.split(":")[0].strip() for line in said[-len(found) :]] == [study.name for study in found]
     assert all(study.cfg.scale.name == scale for study in found)
     names = [(study.name, study.centre) for study in found]
     assert len(set(names)) == len(names)
@@ -78,7 +77,9 @@ def test_an_experiment_as_a_user_types_it(tmp_path):
     """With -m or without: one run of the first value would not be the experiment."""
     plans = [run(*m, "+experiment=bf16_momentum", "plan=true", tmp_path=tmp_path) for m in (["-m"], [])]
     assert plans[0] == plans[1]
-    assert plans[0].startswith("6 studies (task and optimizer) of 9 trials")
+    assert plans[0].startswith(
+        "6 studies (task and optimizer) (54 trials, 0 of them done), each of:\n  9 trials with seed 1000"
+    )
 
 
 def test_a_dry_run_at_paper_scale(tmp_path):
