@@ -95,13 +95,11 @@ def make(cfg: DictConfig) -> Recipe:
 
 
 def load_data(cfg: DictConfig) -> dict[str, Any]:
-    """The data set that the config names: `load` of a module in recipes/data/.
+    """The data set that the config names: `load` of a module in recipes/data/. Its options have been checked (`make`).
 
     Raises:
-        ConfigError: an option is not what the module takes, or the data are missing.
+        ConfigError: the data are missing.
     """
-    if mistakes := declarations.option_problems(cfg.data):
-        raise ConfigError("; ".join(mistakes))
     loaded: dict[str, Any] = importlib.import_module(f"recipes.data.{cfg.data.module}").load(
         **declarations.place(cfg.data), **cfg.data.options
     )

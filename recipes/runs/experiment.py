@@ -56,7 +56,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
 
     AcceleratorState._reset_state()  # a sweep's earlier run in this process may have had another precision
     accelerator, recipe, make_optimizer = processes.by_all(
-        lambda: (devices.start(cfg), protocol.make(cfg), build.optimizer_factory(cfg.optim))
+        lambda: (devices.start(cfg), protocol.recipe_class(cfg.task.recipe)(cfg), build.optimizer_factory(cfg.optim))
     )
     startup.interruptible()  # what begins here is ended in order
     logger, state = RecordLogger(), RunState()
@@ -104,7 +104,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     try:
         resolved = prerequisite.resolved(cfg)
         if resolved != cfg:  # the first one has refused mistakes before such a run takes minutes
-            recipe = processes.by_all(lambda: protocol.make(resolved))
+            recipe = processes.by_all(lambda: protocol.recipe_class(resolved.task.recipe)(resolved))
         Trainer(resolved, recipe, make_optimizer, accelerator, logger, folder, timer, state).train()
         status, known_to_all = "completed", True
     except DivergedError as error:
