@@ -29,6 +29,7 @@ compare: $(VENV)/.recipes
 
 reports: $(VENV)/.recipes
 	$(BIN)/python scripts/make_reports.py
+	$(BIN)/python scripts/evidence.py
 
 # An installation is as old as the files that describe it: the second time takes seconds.
 $(VENV)/.recipes: pyproject.toml constraints.txt

@@ -24,8 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file would change")
     options = parser.parse_args(arguments)
 
+    from recipes.errors import ConfigError
     from reports.evidence import tables
 
+    if options.out.exists() and not options.out.is_dir():
+        raise ConfigError(f"{options.out}: no folder; choose another place with --out")
     results = tables.read_results(options.ledger, options.records)
     texts = tables.files(results)
     if options.check:

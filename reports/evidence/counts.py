@@ -79,9 +79,13 @@ def _check(place: str, entry: Any) -> None:
     if "count" in entry:
         if entry["count"] not in COUNTS:
             raise ConfigError(f"{place}: count is {entry['count']!r}; known: {', '.join(COUNTS)}")
-        wanted = set(inspect.signature(COUNTS[entry["count"]]).parameters) - {"found"}
-        if unknown := sorted(set(entry) - wanted - set(KEYS)):
-            raise ConfigError(f"{place}: {', '.join(unknown)} is unknown; {entry['count']} takes {sorted(wanted)}")
+        wanted = dict(inspect.signature(COUNTS[entry["count"]]).parameters)
+        del wanted["found"]
+        if unknown := sorted(set(entry) - set(wanted) - set(KEYS)):
+            takes = ", ".join(wanted) or "nothing"
+            raise ConfigError(f"{place}: {', '.join(unknown)} is unknown; {entry['count']} takes {takes}")
+        if missing := sorted(n for n, p in wanted.items() if p.default is inspect.Parameter.empty and n not in entry):
+            raise ConfigError(f"{place}: {entry['count']} needs {', '.join(missing)}")
     elif not entry.get("statements"):
         raise ConfigError(f"{place}: neither a count nor statements")
     for stated in entry.get("statements", ()):

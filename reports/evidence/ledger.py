@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{place}: not YAML ({getattr(error, 'problem', None) or 'unreadable'})") from None
@@ -154,7 +154,7 @@ def read_yaml(path: Path) -> Any:
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
     content = read_yaml(path)
-    if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
+    if not content or not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
         raise ConfigError(f"{path}: expected a mapping of studies, each a mapping of {', '.join(FIELDS)}")
     for name, entry in content.items():
         _check_entry(f"{path}, {name}", entry)
@@ -197,8 +197,11 @@ def _kind_words(kind: type | tuple[type, ...]) -> str:
 def _study(folder: Path, name: str, entry: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any]) -> Study:
     path = folder / "studies" / f"{name}.csv"
     runs = tuple(Run(row=row, **values) for row, values in schema.read_rows(path, schema.RUNS))
+    rows: dict[Run, int] = {}
     for run in runs:
         _check_run(f"{path}, row {run.row}", run, name, known)
+        if (first := rows.setdefault(replace(run, row=0), run.row)) != run.row:
+            raise ConfigError(f"{path}, row {run.row}: repeats row {first}, and would count twice")
     if not runs:
         raise ConfigError(f"{path}: no rows; a study has at least one run")
     fields = {**entry, "tuned": tuple(entry["tuned"]), "stated": tuple(entry.get("stated", ()))}

@@ -98,7 +98,7 @@ def suggest(asked: Asked, pairs: Sequence[TunedPair]) -> Suggestion:
     centre = (_two_digits(_value(chosen, "lr", pairs, pair)), _two_digits(_value(chosen, "weight_decay", pairs, pair)))
     betas, betas_from = _betas(asked, of_domain)
     points = around(centre, TRIALS if centre[1] > 0 else 3)
-    counts = _nearest_counts(chosen, pairs, points, centre)
+    counts = _nearest_counts(chosen, points, centre)
     order = sorted(range(len(points)), key=lambda place: (place != 0, -counts[place], place))
     return Suggestion(
         asked=asked,
@@ -129,18 +129,16 @@ def _two_digits(value: float) -> float:
     return float(f"{value:.1e}")
 
 
-def _nearest_counts(
-    chosen: dict[Axis, Score], pairs: Sequence[TunedPair], points: Sequence[Point], centre: Point
-) -> list[int]:
+def _nearest_counts(chosen: dict[Axis, Score], points: Sequence[Point], centre: Point) -> list[int]:
     """Count for each point the tuned pairs whose best setting lay nearest to it, seen from the rule's centre.
 
     The errors of the rules are those on studies that they had not seen. Pairs without a tuned decay count along the
     rate alone, at the centre's decay.
     """
-    errors: dict[int, dict[Axis, float]] = {}
+    errors: dict[int, dict[Axis, float]] = {}  # by identity: two pairs of one study may have the same settings
     for axis in AXES:
         for pair, error in chosen[axis].errors:
-            errors.setdefault(pairs.index(pair), {})[axis] = error
+            errors.setdefault(id(pair), {})[axis] = error
     places = [
         [math.log10(value / middle) if middle else 0.0 for value, middle in zip(p, centre, strict=True)] for p in points
     ]

@@ -242,8 +242,8 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
         "## Differences",
         "Lion's best row minus the baseline's, in the metric's unit. The margin is the larger of what the source "
         "counts as equal and, of sweeps of nine rows and more, of how far the third best row lies behind the best: a "
-        "step of some coordinate that moves the figure as much. No margin: nothing is published to say it from, and only the "
-        "sign stands. "
+        "step of some coordinate that moves the figure as much. No margin: nothing is published to say it from, and "
+        "only the sign stands. "
         f"Readings: {', '.join(f'{reading} {number}' for reading, number in sorted(readings.items()))}. "
         "Pairs without figures stand in differences.csv alone.",
         _markdown(
@@ -282,13 +282,13 @@ def leaderboards(read: Ledger) -> list[str]:
     passing = [row for row in read.speed_run if passes(row)]
     differing = [row for row in read.speed_run if passes(row) != (row["marked"] == "✓")]
     named = sum(SUBJECT in row["optimizers"] for row in read.speed_run)
-    fastest = min(passing, key=lambda row: row["steps"])
     adam = [row for row in read.speed_run if row["optimizers"] == "Adam" and not row["builds_on"]]
     lines = [
         f"Public speed-run of a GPT-2 of 124M parameters to a loss of {TARGET}: {len(read.speed_run)} entries, "
-        f"{len(passing)} pass its rule, {len(differing)} are marked otherwise by it; {named} name Lion. The fastest "
-        f"that passes takes {fastest['steps']:,} steps."
+        f"{len(passing)} pass its rule, {len(differing)} are marked otherwise by it; {named} name Lion."
     ]
+    if passing:
+        lines.append(f"Its fastest entry that passes takes {min(row['steps'] for row in passing):,} steps.")
     lines += [
         f"Its entry of Adam alone takes {row['steps']:,} steps, {row['seeds']} run, and "
         f"{'passes' if passes(row) else 'does not pass'} the rule."
@@ -357,13 +357,15 @@ def _betas(betas: tuple[float, float] | None) -> str:
 
 def _csv(rows: Sequence[Mapping[str, str]]) -> str:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["none"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
 def _markdown(rows: Sequence[Mapping[str, str]], leave_out: Sequence[str] = ()) -> str:
+    if not rows:
+        return "None."
     names = [name for name in rows[0] if name not in leave_out]
     lines = [names, ["---"] * len(names), *([row[name].replace("|", "\\|") for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

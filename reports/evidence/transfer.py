@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from recipes.errors import ConfigError
 from reports.evidence.tuned_pairs import AXES, Axis, Line, TunedPair, studies_of
 
 HALF_DECADE = 0.5 + 1e-9  # a factor of 3.16, the step of the suite's grids; 1 to 3.16 counts as within
@@ -152,7 +153,15 @@ def held_out(pairs: Sequence[TunedPair], axis: Axis, rule: Rule) -> Score:
 
 
 def scores(pairs: Sequence[TunedPair], axis: Axis, rules: Sequence[Rule] = RULES) -> list[Score]:
-    """Judge all rules, in their order."""
+    """Judge all rules, in their order.
+
+    Raises:
+        ConfigError: there are no two studies to hold one out of.
+    """
+    studies = studies_of([pair for pair in pairs if pair.known(axis)])
+    if len(studies) < 2:
+        found = f"of {studies[0]} alone" if studies else "of no study"
+        raise ConfigError(f"tuned pairs {found} have a {axis} of both sides; rules are judged on studies left out")
     return [held_out(pairs, axis, rule) for rule in rules]
 
 
