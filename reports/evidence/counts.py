@@ -124,9 +124,12 @@ def alike(found: Sequence[Pair], within: float, models: Sequence[str]) -> Counts
 
 def ratio_between(found: Sequence[Pair], axis: str, between: Sequence[float]) -> Counts:
     """Count the tuned pairs whose ratio of rates (baseline over Lion) or decays (Lion over baseline) is in a range."""
-    ratios = _tuned_ratios(found, axis)
+    tuned = [(pair, ratio) for pair in found if axis in pair.study.tuned and (ratio := setting_ratio(pair, axis))]
+    ratios = [ratio for _, ratio in tuned]
     inside = sum(between[0] / ROUNDING <= ratio <= between[1] * ROUNDING for ratio in ratios)
     words = f"ratios from {min(ratios):.3g} to {max(ratios):.3g}" if ratios else "no tuned pairs"
+    if edges := sum(bool(pair.on_edge(axis)) for pair, _ in tuned):
+        words += f"; in {edges} a best value lies on the edge of those published"
     return Counts(inside, len(ratios) - inside, 0, "tuned pairs", words)
 
 
@@ -262,11 +265,6 @@ def _signs(signs: Sequence[float], unit: str, words: str) -> Counts:
 
 def _chosen(found: Sequence[Pair], domain: str | None, models: Sequence[str]) -> list[Pair]:
     return [pair for pair in found if domain in (None, pair.lion.domain) and (not models or pair.lion.model in models)]
-
-
-def _tuned_ratios(found: Sequence[Pair], axis: str) -> list[float]:
-    ratios = (setting_ratio(pair, axis) for pair in found if axis in pair.study.tuned)
-    return [ratio for ratio in ratios if ratio is not None]
 
 
 def _listed(values: Sequence[float], form: str) -> str:

@@ -66,6 +66,11 @@ class Pair:
             parts.append(f"the source counts {self.study.noise:g} as equal")
         return ", ".join(parts)
 
+    def on_edge(self, axis: str) -> list[str]:
+        """Name the sides whose best row has the smallest or largest of the several values published of an axis."""
+        sides = (("baseline", self.baseline, self.baseline_rows), (SUBJECT, self.lion, self.lion_rows))
+        return [name for name, run, rows in sides if _on_edge(run, rows, axis)]
+
     @property
     def reading(self) -> str:
         """Who is ahead; without a margin the sign alone, which is said."""
@@ -75,6 +80,11 @@ class Pair:
             return TIE
         words = LION if (self.difference > 0) == (self.lion.goal == "max") else BASELINE
         return words if self.margin is not None else words + NO_MARGIN
+
+
+def _on_edge(run: Run, rows: Sequence[Run], axis: str) -> bool:
+    tried = {value for row in rows if (value := getattr(row, axis)) is not None}
+    return len(tried) > 1 and getattr(run, axis) in (min(tried), max(tried))
 
 
 def spread(rows: Sequence[Run]) -> float | None:

@@ -204,15 +204,22 @@ def described(suggestion: Suggestion) -> list[str]:
     if not asked.weight_decay:
         text.append("AdamW has no weight decay: the centre has none, and the rate alone is tried")
     rules = dict.fromkeys(score.rule for score in suggestion.scores.values())
-    text += [f"rule: {rule.name}{'; no fitted rule beat it' if rule.thumb else ', fitted'}" for rule in rules]
+    text += [
+        f"rule: {rule.name}{'; no fitted rule beat it throughout' if rule.thumb else ', fitted'}" for rule in rules
+    ]
     text += [f"betas: {suggestion.betas_from}", ""]
     for axis, score in suggestion.scores.items():
         text += _how_often_right(axis, score)
-    kind = f"{asked.domain} tasks" if asked.domain else "all tasks"
+    kind = asked.domain or "all domains"
     for axis, ratios in suggestion.ratios.items():
         words = {"lr": "AdamW's rate over Lion's", "weight_decay": "Lion's decay over AdamW's"}[axis]
         found = f"{ratios[0]:.3g} to {ratios[-1]:.3g} in {len(ratios)} tuned pairs" if ratios else "no tuned pair"
-        text.append(f"{words}, {kind}: {found}")
+        if ratios and axis == "lr":
+            found += f", here lr {_two_digits(asked.lr / ratios[-1]):g} to {_two_digits(asked.lr / ratios[0]):g}"
+        elif ratios and asked.weight_decay:
+            ends = [_two_digits(asked.weight_decay * ratio) for ratio in (ratios[0], ratios[-1])]
+            found += f", here weight decay {ends[0]:g} to {ends[1]:g}"
+        text.append(f"{words} ({kind}): {found}")
     text += suggestion.outside
     text += ["", "trials in order: the centre, then by the number of tuned pairs whose best setting lay nearest"]
     for point, number in zip(suggestion.trials, suggestion.counts, strict=True):

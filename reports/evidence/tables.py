@@ -17,7 +17,7 @@ from reports.evidence.counts import Claim
 from reports.evidence.ledger import SUBJECT, Ledger
 from reports.evidence.pairs import BASELINE, LION, NO_VALUE, TIE, Pair
 from reports.evidence.statements import Held
-from reports.evidence.transfer import RULES, Regret, Score, choose
+from reports.evidence.transfer import HALF_DECADE, RULES, Regret, Score, choose
 from reports.evidence.tuned_pairs import AXES, OWN, RECORDS, Axis, TunedPair, collect, studies_of
 
 TARGET, MARGIN = 3.28, 0.004  # of the speed-run's rule: (target - mean loss) * sqrt(runs) is at least the margin
@@ -114,6 +114,9 @@ def difference_rows(found: Iterable[Pair]) -> Rows:
             "Lion value": _short(pair.lion.value, 6),
             "Lion minus baseline": "" if pair.difference is None else f"{pair.difference:+.4f}",
             "margin": "" if pair.margin is None else f"{pair.margin:.4f}",
+            "best value on the edge": "; ".join(
+                f"{AXIS_WORDS[axis]} of {' and '.join(sides)}" for axis in AXES if (sides := pair.on_edge(axis))
+            ),
             "rests on": pair.basis,
             "reading": pair.reading,
         }
@@ -173,6 +176,7 @@ def tuned_rows(tuned: Iterable[TunedPair]) -> Rows:
             "Lion betas": _betas(pair.lion_betas),
             "batch": str(pair.batch or ""),
             "steps": str(pair.steps or ""),
+            "best value on the edge": ", ".join(AXIS_WORDS[axis] for axis in AXES if axis in pair.edges),
         }
         for pair in tuned
     ]
@@ -244,6 +248,7 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
         "counts as equal and, of sweeps of nine rows and more, of how far the third best row lies behind the best: a "
         "step of some coordinate that moves the figure as much. No margin: nothing is published to say it from, and "
         "only the sign stands. "
+        "A best value on the edge of those published may not be the best. "
         f"Readings: {', '.join(f'{reading} {number}' for reading, number in sorted(readings.items()))}. "
         "Pairs without figures stand in differences.csv alone.",
         _markdown(
@@ -261,6 +266,7 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
         "its grid does not count. A fitted rule is used where it has a larger share within half a decade than the best "
         "rule of thumb, and no larger median and worst errors.",
         _markdown(tables["rules.csv"]),
+        " ".join(_without_edges(results, axis) for axis in AXES),
         "What the suggestions would have cost, read from sweeps along one coordinate at the value nearest to the "
         "suggestion, in the unit of the metric.",
         _markdown([row for row in tables["regrets.csv"] if row["rule"] in _shown_rules(results)]),
@@ -268,6 +274,17 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
         "\n".join(f"- {line}" for line in leaderboards(results.ledger)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _without_edges(results: Results, axis: Axis) -> str:
+    """Say how the rule that is used does without the pairs whose optimum may lie beyond what was published."""
+    score = choose(results.scores[axis])
+    closed = [abs(error) <= HALF_DECADE for pair, error in score.errors if axis not in pair.edges]
+    count = len(score.errors) - len(closed)
+    return (
+        f"In {count} pairs a {AXIS_WORDS[axis]} lies on the edge of the values that its study "
+        f"published; without them the rule that is used is right in {sum(closed)} of {len(closed)}."
+    )
 
 
 def _shown_rules(results: Results) -> set[str]:

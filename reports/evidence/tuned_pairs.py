@@ -1,7 +1,8 @@
 """Pairs of settings that were tuned for both sides, from the ledger and from this suite's records.
 
 The suite's own pairs are read from the records each time. Only tasks tuned by the protocol count (reports/protocol.py),
-and where a chosen rate or decay lies on the edge of its grid, the optimum may lie beyond: that axis is left out.
+and where a chosen rate or decay lies on the edge of its grid, the optimum may lie beyond: that axis is left out. Of
+others, whose earlier rounds may not be published, such pairs are kept and marked.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ SHORTEST_LINE = 3  # values of an axis
 
 @dataclass(frozen=True)
 class TunedPair:
-    """What was chosen for the baseline and for Lion on one task; None where it was not tuned, not closed, or zero.
+    """What was chosen for the baseline and for Lion on one task; None where it was not tuned or not closed.
 
-    `batch` is in examples or sequences, `steps` in optimizer steps; None where the source does not say.
+    `batch` is in examples or sequences, `steps` in optimizer steps; None where the source does not say. `edges` are the
+    axes on which a side's best value is the smallest or largest of those that the source published.
     """
 
     study: str
@@ -47,6 +49,7 @@ class TunedPair:
     lion_betas: tuple[float, float] | None
     batch: int | None
     steps: int | None
+    edges: frozenset[Axis] = frozenset()
 
     def known(self, axis: Axis) -> bool:
         """Whether both sides have a tuned value that a ratio can be taken of."""
@@ -106,6 +109,7 @@ def _tuned_pair(pair: Pair) -> TunedPair:
         lion_betas=_betas(run),
         batch=run.batch if in_examples else None,
         steps=run.steps,
+        edges=frozenset(axis for axis in AXES if axis in pair.study.tuned and pair.on_edge(axis)),
     )
 
 

@@ -198,6 +198,13 @@ def sentences() -> list[str]:
         f"in {elsewhere(thumbs[2])} rates, as against {elsewhere(thumbs[1])} for a third and "
         f"{elsewhere(thumbs[0])} for a tenth."
     )
+    page = (PUBLISHED / "README.md").read_text()
+    edges, closed = re.search(r"In (\d+) pairs a rate lies on the edge.*?is right in (\d+ of \d+)\. In", page).groups()
+    said += [f"in {edges} of Marin's 12 pairs", f"the rule is right in {closed} rates."]
+    marin = [row for row in differences if row["study"].startswith("marin")]
+    assert sum("rate of" in row["best value on the edge"] for row in marin) == int(edges)
+    large = [row["best value on the edge"] for row in marin if row["parameters"] == "520M"]
+    assert all("rate of baseline" in text for text in large), "AdamW's at 520M in all"
     costs = {
         row["rule"]: row["median cost"]
         for row in table("regrets.csv")

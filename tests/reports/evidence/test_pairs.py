@@ -104,6 +104,12 @@ def test_a_diverged_row_is_never_the_best_and_no_figure_gives_settings_only(writ
     assert pair_of(write_ledger, [None], [None]).reading == NO_VALUE
 
 
+def test_a_best_value_at_the_end_of_those_published_is_on_the_edge(write_ledger) -> None:
+    pair = pair_of(write_ledger, [3.2, 3.0, 3.1], [3.0, 3.1, 3.2])
+    assert pair.on_edge("lr") == ["baseline"]
+    assert pair.on_edge("weight_decay") == [], "one value is no sweep"
+
+
 def test_spread_of_a_goal_of_max_is_from_the_top(write_ledger) -> None:
     pair = pair_of(write_ledger, NINE, NINE, goal="max")
     assert spread(pair.lion_rows) == pytest.approx(0.0)

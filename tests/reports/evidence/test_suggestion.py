@@ -33,6 +33,9 @@ def test_the_centre_is_what_the_rule_makes_of_adamws_settings() -> None:
     assert one.centre == (3e-5, 0.2)
     assert one.scores["lr"].rule.name == one.scores["weight_decay"].rule.name == "rate over 10, decay times 10"
     assert one.scores["lr"].within == 3
+    shown = described(one)
+    assert "AdamW's rate over Lion's (all domains): 10 to 10 in 3 tuned pairs, here lr 3e-05 to 3e-05" in shown
+    assert "Lion's decay over AdamW's (all domains): 10 to 10 in 3 tuned pairs, here weight decay 0.2 to 0.2" in shown
     assert one.ratios == {"lr": pytest.approx([10] * 3), "weight_decay": pytest.approx([10] * 3)}
 
 
