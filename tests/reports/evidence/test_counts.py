@@ -57,6 +57,21 @@ def test_longer_training_by_hand(claims) -> None:
     assert (betas.supports, betas.contradicts, betas.neither) == (2, 0, 1)
 
 
+@pytest.mark.parametrize(
+    ("last", "noise", "expected"),
+    [("3.01", 0.004, (1, 0, 0)), ("3.01", 0.006, (0, 0, 1)), ("3.03", 0.004, (0, 1, 0)), ("3.02", 0.0, (0, 0, 1))],
+)
+def test_a_change_with_length_counts_beyond_twice_the_noise(write_ledger, last: str, noise: float, expected) -> None:
+    """Lion is 0.02 behind in the short training; in the one of 10x the size it is behind by what is given."""
+    rows = [
+        {"optimizer": optimizer, "variant": variant, "value": value}
+        for variant, of_lion in (("10x long", last), ("2x short", "3.02"))
+        for optimizer, value in (("AdamW", "3.0"), ("Lion", of_lion))
+    ]
+    found = counts.catches_up(found_in(write_ledger, rows, noise=noise))
+    assert (found.supports, found.contradicts, found.neither) == expected
+
+
 def test_divergence_by_pandas(claims, marin: pd.DataFrame) -> None:
     """Along the rate, from the rows whose note says so: lost by more than a nat at most four times the best rate."""
     expected = 0

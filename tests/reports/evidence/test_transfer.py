@@ -119,6 +119,8 @@ def test_a_fitted_rule_is_used_only_where_it_is_better_throughout() -> None:
     assert choose([thumb, better, worse_thumb]) is better
     assert choose([thumb, score(False, 0.1, 0.4, 0.9)]) is thumb, "its worst error is larger"
     assert choose([thumb, score(False, 0.1, 0.55, 0.6)]) is thumb, "its share is no larger"
+    half_right = score(True, 0.1, 0.1, 0.1, 0.6, 0.7)
+    assert choose([half_right, score(False, 0.4, 0.4, 0.4, 0.4, 0.7)]) is half_right, "its median error is larger"
 
 
 def test_half_a_decade_is_within_and_more_is_not() -> None:
