@@ -28,7 +28,8 @@ compare: $(VENV)/.recipes
 	$(BIN)/python scripts/compare.py outputs
 
 reports: $(VENV)/.recipes
-	$(BIN)/python scripts/make_reports.py
+	$(BIN)/python scripts/maintenance/make_reports.py
+	$(BIN)/python scripts/evidence.py
 
 # An installation is as old as the files that describe it: the second time takes seconds.
 $(VENV)/.recipes: pyproject.toml constraints.txt

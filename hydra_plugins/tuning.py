@@ -164,8 +164,8 @@ class TuningSweeper(Sweeper):
         return values
 
     def _study(self, overrides: list[str]) -> Study:
-        from recipes.runs.grid import around
         from recipes.settings import from_data, validation
+        from recipes.tuning_grid import around
 
         cfg = self.context.config_loader.load_sweep_config(self.base, overrides)
         OmegaConf.set_struct(cfg, False)

@@ -73,7 +73,7 @@ class Study:
 
     def add_ring(self) -> bool:
         """Add the untried neighbours of the best point on its open sides; returns whether there are any."""
-        from recipes.runs.grid import neighbour
+        from recipes.tuning_grid import neighbour
 
         if self.best is None:
             return False
@@ -85,7 +85,7 @@ class Study:
 
     def add_rates_between(self) -> None:
         """Add the learning rates a quarter of a decade beside the best one."""
-        from recipes.runs.grid import between
+        from recipes.tuning_grid import between
 
         if self.best is not None:
             self.points += [point for point in between(self.centre, self.best) if point not in self.points]
@@ -176,7 +176,7 @@ class Protocol:
 
     def problems(self) -> list[str]:
         """What is wrong with the numbers, a line each."""
-        from recipes.runs.grid import MOST, REACH
+        from recipes.tuning_grid import MOST, REACH
         from reports.protocol import TRIAL_SEEDS_FROM
 
         limits = {"trials": (0, MOST), "rings": (0, REACH), "shortlist": (0, MOST), "repeats": (0, 1000)}

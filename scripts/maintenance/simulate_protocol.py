@@ -61,7 +61,7 @@ class SimulatedStudy(Study):
     """A study whose runs are draws from a surface."""
 
     def __init__(self, surface: Surface, shared: Callable[[int], float], trials: int) -> None:
-        from recipes.runs.grid import around
+        from recipes.tuning_grid import around
 
         super().__init__([], OmegaConf.create({"optim": {"lr": 1.0, "weight_decay": 1.0}}))
         self.surface, self.shared, self.figures = surface, shared, dict[tuple[Point, int], float]()

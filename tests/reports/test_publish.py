@@ -12,7 +12,8 @@ from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.results import compared, read_results
 from reports.statistics.selection import TRIAL_SEEDS_FROM
-from scripts import collect, make_reports
+from scripts import collect
+from scripts.maintenance import make_reports
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "reports" / "published"
@@ -85,7 +86,7 @@ def test_a_single_run_is_enough_for_a_page(write_run, outputs, tmp_path):
 @pytest.mark.skipif(not (PUBLISHED / "about.yaml").exists(), reason="nothing is published yet")
 def test_the_published_files_are_what_the_committed_records_give():
     start = _children_seconds()
-    command = [sys.executable, str(ROOT / "scripts" / "make_reports.py"), "--check"]
+    command = [sys.executable, str(ROOT / "scripts" / "maintenance" / "make_reports.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert _children_seconds() - start < 60

@@ -192,7 +192,7 @@ def test_nothing_is_uploaded_without_a_login(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("script", ["overhead.py", "speed.py"])
+@pytest.mark.parametrize("script", ["maintenance/overhead.py", "speed.py"])
 def test_all_mistakes_of_a_timing_are_named_at_once(script: str) -> None:
     done = run(ROOT / "scripts" / script, "lr=1", "steps=x", "optim.lr=abc")
     assert done.returncode in (1, 2)
@@ -202,7 +202,7 @@ def test_all_mistakes_of_a_timing_are_named_at_once(script: str) -> None:
 
 
 def test_the_overhead_is_measured() -> None:
-    done = run(ROOT / "scripts" / "overhead.py", "--rounds", 2, "--block", 2, *TINY)
+    done = run(ROOT / "scripts" / "maintenance" / "overhead.py", "--rounds", 2, "--block", 2, *TINY)
     assert done.returncode == 0, done.stderr
     first, last = done.stdout.splitlines()
     assert first.startswith("vit_b16 lion, 2 rounds of 2 steps: minimal loop ")

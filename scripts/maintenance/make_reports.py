@@ -1,8 +1,8 @@
 """Write the published tables, figures and page from the committed records: the same records give the same bytes.
 
-python scripts/make_reports.py            # write reports/published
-python scripts/make_reports.py --check    # exit 1 where a file differs from what is there
-python scripts/make_reports.py --folder outputs/mine   # records/, speed/ and about.yaml of another folder
+python scripts/maintenance/make_reports.py            # write reports/published
+python scripts/maintenance/make_reports.py --check    # exit 1 where a file differs from what is there
+python scripts/maintenance/make_reports.py --folder outputs/mine   # records/, speed/ and about.yaml of another folder
 """
 
 import argparse
@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the packages of this checkout
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "reports" / "published"
 
 

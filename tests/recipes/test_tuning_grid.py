@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.runs.grid import MOST, REACH, around, between, moved, neighbour
+from recipes.tuning_grid import MOST, REACH, around, between, moved, neighbour
 
 centres = st.tuples(st.sampled_from([1e-4, 3e-4, 0.02, 8e-4, 3.0]), st.sampled_from([0.1, 3.0, 0.25, 0.0]))
 

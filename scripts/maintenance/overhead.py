@@ -1,7 +1,7 @@
 """How much of a minimal PyTorch loop's speed the suite keeps, both in turn in one process.
 
-    python scripts/overhead.py
-    python scripts/overhead.py --rounds 31 --block 20 task=resnet50 optim=adamw
+    python scripts/maintenance/overhead.py
+    python scripts/maintenance/overhead.py --rounds 31 --block 20 task=resnet50 optim=adamw
 
 One run of the suite (record, timers, schedule, seeding; no tracker) stops after every block of steps to let a loop of
 a dozen lines, without any of it, train a copy of the same model on the same data and device with the same optimizer.
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the packages of this checkout
 
 from scripts.benchmark.round_robin import between, quartiles, ratios
 
