@@ -1,0 +1,101 @@
+"""The figures in the sentences of docs/guide.md and docs/language.md are those of the committed records."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from recipes.runs.run_id import conditions
+from reports.protocol import TRIAL_SEEDS_FROM
+from reports.records.reader import read_records
+from reports.results import Results, read_results
+from reports.tables.comparison import Row, Table
+from tests.recipes.conftest import composed
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "reports" / "published"
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return read_results(PUBLISHED)
+
+
+def text(name: str) -> str:
+    return re.sub(r"\s+", " ", (ROOT / "docs" / name).read_text(encoding="utf-8"))
+
+
+def row(table: Table, optim: str) -> Row:
+    return next(row for row in table.rows if row.optim == optim)
+
+
+def of(results: Results, task: str, batch_size: int, *, variants: bool = False) -> Table:
+    return next(
+        table
+        for table in results.tables
+        if (table.comparison.task, table.comparison.batch_size, table.variants) == (task, batch_size, variants)
+    )
+
+
+def points(row: Row) -> str:
+    ends = (100 * row.difference, 100 * row.difference_low, 100 * row.difference_high)
+    return "{:+.1f}{} [{:+.1f}, {:+.1f}]".format(ends[0], " points" if ends[0] > 0 else "", *ends[1:])
+
+
+def test_the_ratios_of_rates_and_decays(results: Results) -> None:
+    pairs = [(row(table, "adamw"), row(table, "lion")) for table in results.main]
+    rates = [adamw.lr / lion.lr for adamw, lion in pairs]
+    decays = [lion.weight_decay / adamw.weight_decay for adamw, lion in pairs]
+    inside = sum(2.99 <= rate <= 10.01 for rate in rates)
+    large = sum(decay >= 9.99 for decay in decays)
+    names = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    rate = f"{min(rates):.0f} to {max(rates):.0f} times smaller, 3 to 10 on {names[inside]} of them"
+    decay = f"{min(decays):.0f} to {max(decays):,.0f} times larger, at least 10 on {names[large]}."
+    sentence = f"On the {names[len(pairs)]} tasks here the best rate was {rate}, and the best decay {decay}"
+    assert sentence in text("guide.md")
+
+
+def test_betas_and_momentum(results: Results) -> None:
+    digits, characters = (of(results, task, 64, variants=True) for task in ("vit_b16", "vit_s16"))
+    own, short, long, longest = (
+        f"{100 * row(digits, label).test_mean:.1f}"
+        for label in ("lion", "lion (betas 0.9 0.9)", "lion (betas 0.99 0.99)", "lion (betas 0.9 0.99822)")
+    )
+    guide = text("guide.md")
+    assert f"(0.9, 0.99) comes to {own}%, one average of 0.9 to {short} and of 0.99 to {long}, each tuned" in guide
+    assert f"0.998 in the place of 0.99: {longest}." in guide
+    int8, bf16 = (100 * row(characters, name).test_mean for name in ("lion (momentum_dtype int8)", "lion"))
+    assert f"it came to {int8:.1f}% where bfloat16 came to {bf16:.1f}" in guide
+
+
+def test_batch_sizes(results: Results) -> None:
+    small, large = (row(of(results, "vit_b16", size), "lion") for size in (16, 1024))
+    assert f"difference is {points(small)} at 16 (8,400 steps) and {points(large)} at 1,024" in text("guide.md")
+
+
+def test_warm_up(results: Results) -> None:
+    steps_of = {
+        (task, conditions(composed(f"task={task}", f"schedule.warmup_steps={steps}"))): steps
+        for task in ("gpt2_small", "bert_small")
+        for steps in (0, 100, 500, 1000)
+    }
+    runs = read_records([ROOT / "reports" / "pending" / "warmup"]).runs
+    runs = runs[(runs["status"] == "completed") & (runs["seed"] == TRIAL_SEEDS_FROM)]
+    runs = runs[runs["weight_decay"] == runs["optim"].map({"adamw": 0.1, "lion": 1.0})]  # the sweep's, of rates alone
+    steps = [steps_of[task, hashed] for task, hashed in zip(runs["task"], runs["conditions"], strict=True)]
+    best = runs.assign(warmup=steps).groupby(["task", "optim", "warmup"])["final"].min()
+    guide, language = text("guide.md"), text("language.md")
+    lion, adamw = best["gpt2_small", "lion", 100], best["gpt2_small", "adamw", 100]
+    assert f"Lion's best validation perplexity is {lion:.1f} with 5% of the run" in guide
+    assert f"AdamW's {adamw:.1f} and " in guide
+    for task in ("gpt2_small", "bert_small"):
+        for optim in ("adamw", "lion"):
+            figures = [f"{best[task, optim, steps]:.1f}" for steps in (0, 100, 500, 1000)]
+            assert f"{', '.join(figures[:3])} and {figures[3]}" in language
+
+
+def test_nothing_is_judged_by_what_no_longer_compares() -> None:
+    archived = read_records([PUBLISHED / "archive"]).runs
+    published = read_records([PUBLISHED / "records"]).runs
+    assert not set(archived["run_id"]) & set(published["run_id"])
+    assert len(archived)
