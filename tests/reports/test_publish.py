@@ -104,9 +104,9 @@ def test_the_published_runs_followed_the_protocol():
     assert results.problems == []
     for table in results.main:
         optimizers = [row for row in table.rows if "(" not in row.optim]
-        assert len({row.trials for row in optimizers}) == 1, "equal trials for every optimizer"
-        # An ablation of one may lack the trials by which all grids were extended; the table marks it: 9<12.
-        assert all(9 <= row.trials <= row.most_trials == optimizers[0].trials for row in table.rows)
+        assert all(row.trials >= 9 for row in optimizers)
+        # Rings end where the best setting is enclosed; where it is not, every optimizer had as many trials.
+        assert len({row.trials for row in optimizers}) == 1 or not any(row.open for row in optimizers)
         for contender in table.comparison.contenders:
             assert contender.fresh
             assert len(contender.by_seed("final")) >= 3
