@@ -6,16 +6,7 @@ from typing import Any
 
 import torch
 
-from baselines.tensors import (
-    Baseline,
-    Group,
-    Tensors,
-    check_at_least_zero,
-    check_factors,
-    decay,
-    multiply,
-    state_of,
-)
+from baselines.tensors import Baseline, Group, Tensors, check_at_least_zero, check_factors, decay, multiply, state_of
 
 
 class NAdamW(Baseline):

@@ -119,12 +119,12 @@ class TuningSweeper(Sweeper):
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         """Every combination of the swept overrides: of the experiment's, each of its conditions, the command line's."""
         typed = self._values(arguments)
-        found: list[list[str]] = []
+        combinations: list[list[str]] = []
         for condition in self._narrowed(typed):
             under = self._values([f"{key}={value}" for key, value in self.params.items()])
             lists = (under | typed | condition).values()
-            found += [list(combination) for combination in itertools.product(*lists)]
-        return [list(each) for each in dict.fromkeys(map(tuple, found))]
+            combinations += [list(combination) for combination in itertools.product(*lists)]
+        return [list(each) for each in dict.fromkeys(map(tuple, combinations))]
 
     def _narrowed(self, typed: Mapping[str, list[str]]) -> list[dict[str, list[str]]]:
         """The conditions, with what the command line chooses of them or sets in their place."""

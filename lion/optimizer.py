@@ -103,8 +103,8 @@ class Lion(Optimizer):
         clip_rms: float | None = None,
         stochastic_rounding: bool = False,
     ) -> None:
-        given = locals()
-        options = {name: given[name] for name in OPTIONS}
+        arguments = locals()
+        options = {name: arguments[name] for name in OPTIONS}
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, **options})
         check_effect(self.param_groups)
 
@@ -131,20 +131,20 @@ class Lion(Optimizer):
         names, or else the checkpoint's. Settings that the checkpoint does not have stay as they are.
         """
         names = (*self.defaults, "max_lr")
-        own = [{name: group[name] for name in names if name in group} for group in self.param_groups]
-        given: dict[str, Any] = {}  # the state as the hooks of others leave it
+        current_settings = [{name: group[name] for name in names if name in group} for group in self.param_groups]
+        hooked: dict[str, Any] = {}  # the state as the hooks of others leave it
 
         def mend(_: Optimizer) -> None:
             places = self._places()
-            for group, saved, settings in zip(self.param_groups, given["param_groups"], own, strict=True):
+            for group, saved, settings in zip(self.param_groups, hooked["param_groups"], current_settings, strict=True):
                 kept = {k: v for k, v in settings.items() if k not in saved or (k == "momentum_dtype" and v)}
                 group.update(settled(group | kept))
                 for p, number in zip(group["params"], saved["params"], strict=True):
-                    if state := given["state"].get(number):
+                    if state := hooked["state"].get(number):
                         self.state[p] = memory.loaded(state, p, group, places[p])
             check_effect(self.param_groups, loaded=True)
 
-        before = self.register_load_state_dict_pre_hook(lambda _, state: given.update(state))
+        before = self.register_load_state_dict_pre_hook(lambda _, state: hooked.update(state))
         with before, self.register_load_state_dict_post_hook(mend, prepend=True):
             super().load_state_dict(state_dict)
 

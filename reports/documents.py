@@ -38,9 +38,9 @@ def fill(root: Path, results: Results) -> dict[Path, str]:
         content = (root / name).read_text(encoding="utf-8")
         for block in wanted:
             begin, end = f"<!-- {block}: written by make reports -->", f"<!-- end of {block} -->"
-            before, found, rest = content.partition(begin)
+            before, marker, rest = content.partition(begin)
             _, closed, after = rest.partition(end)
-            if not found or not closed:
+            if not marker or not closed:
                 raise ValueError(f"{name} has no block {block!r}: it stands between {begin} and {end}")
             content = f"{before}{begin}\n{texts[block]}\n{end}{after}"
         filled[root / name] = content

@@ -72,25 +72,25 @@ def compare(
         say(f"... and {more} more files that could not be used")
     for folder in missing_folders(folders):
         say(f"{folder}: no such folder")
-    known = sorted(records.runs["task"].unique())
+    tasks_with_runs = sorted(records.runs["task"].unique())
     runs = records.runs[records.runs["task"].isin(tasks)] if tasks else records.runs
-    if not known:
+    if not tasks_with_runs:
         say(
             f"no run records in {', '.join(map(str, folders))}: expected "
             "<folder>/<task>/<optim>/<run id>/summary.json; "
             "make one with: python run.py task=vit_b16 optim=lion"
         )
         return 2
-    if unknown := sorted(set(tasks or []) - set(known)):
-        say(f"no runs of task {', '.join(unknown)}; there are runs of: {', '.join(known)}")
+    if unknown := sorted(set(tasks or []) - set(tasks_with_runs)):
+        say(f"no runs of task {', '.join(unknown)}; there are runs of: {', '.join(tasks_with_runs)}")
         return 2
     results = compared(runs, read_speeds(folders), reference or REFERENCE)
     labels = {row.optim for table in results.tables for row in table.rows}
-    for option, given in (("--reference", reference), ("--highlight", highlight)):
-        kinds = sorted(label for label in labels if label.startswith(f"{given} ("))
-        if given is not None and given not in labels:
+    for option, wanted in (("--reference", reference), ("--highlight", highlight)):
+        kinds = sorted(label for label in labels if label.startswith(f"{wanted} ("))
+        if wanted is not None and wanted not in labels:
             say(
-                f"{option} {given}: no row has this name"
+                f"{option} {wanted}: no row has this name"
                 + (f", since it ran with several settings; choose one: {', '.join(map(repr, kinds))}" if kinds else "")
                 + ("" if kinds else f"; there are: {', '.join(sorted(labels))}")
             )

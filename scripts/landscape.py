@@ -122,8 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
     file = options.out / f"{options.task}.landscape.json"
     contenders = {name: main_kind(table, name) for name in options.optim.split(",")}
     if absent := [name for name, contender in contenders.items() if contender is None]:
-        known = ", ".join(contender.label for contender in table.comparison.contenders)
-        print(f"landscape.py: no runs of {', '.join(absent)} on {options.task}; there are {known}", file=sys.stderr)
+        present = ", ".join(contender.label for contender in table.comparison.contenders)
+        print(f"landscape.py: no runs of {', '.join(absent)} on {options.task}; there are {present}", file=sys.stderr)
         return 2
     paths = [path for contender in contenders.values() if contender for path in contender.at_choice()["path"]]
     rows: list[dict[str, Any]] = []

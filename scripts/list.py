@@ -99,15 +99,15 @@ def about(file: Path) -> str:
 
 def print_runs(folder: Path) -> None:
     """The runs in a folder, the one that wrote last at the end, and how many there are of each state."""
-    found = sorted(runs(folder), key=lambda run: run[0])
-    print(f"Runs in {folder}:" + ("" if found else " none"))
+    run_list = sorted(runs(folder), key=lambda run: run[0])
+    print(f"Runs in {folder}:" + ("" if run_list else " none"))
     states: dict[str, int] = {}
-    for written, place, summary, state in found:
+    for written, place, summary, state in run_list:
         states[state] = states.get(state, 0) + 1
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
         print_entry(state, f"{when}  {place}  {figures(summary, state)}")
-    if found:
-        print(f"{len(found)} runs: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
+    if run_list:
+        print(f"{len(run_list)} runs: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
 
 
 def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:

@@ -124,7 +124,7 @@ def evaluate(
         prefix_token_id=tokenizer.bos_token_id,
     )
     try:
-        found = simple_evaluate(
+        evaluation = simple_evaluate(
             wrapped,
             tasks=tasks,
             num_fewshot=shots,
@@ -138,7 +138,7 @@ def evaluate(
             f"lm-eval cannot get the data of its tasks ({first_line(error)}); where there is no network, --tasks and "
             "--include name tasks whose data are local"
         ) from None
-    return {task: _numbers(values) for task, values in found["results"].items()}
+    return {task: _numbers(values) for task, values in evaluation["results"].items()}
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
@@ -169,7 +169,10 @@ def table(results: dict[str, dict[str, float]], task: str) -> str:
         texts[-1] |= {f"paper {column[3:]}": row[column] if row else "" for column in shown}
         groups.setdefault(row["group"] if row else "other", []).append(value)
     lines = laid_out(texts, columns())
-    lines += [f"average of {len(found)} {name}: {statistics.fmean(found):.1f}" for name, found in groups.items()]
+    lines += [
+        f"average of {len(accuracies)} {name}: {statistics.fmean(accuracies):.1f}"
+        for name, accuracies in groups.items()
+    ]
     return "\n".join(lines)
 
 

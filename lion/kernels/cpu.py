@@ -41,7 +41,7 @@ SMALL = 50_000  # elements below which starting threads costs more than it saves
 def library() -> ctypes.CDLL | str:
     """The compiled kernels, or why there are none."""
     names = (os.environ.get("CC", "cc"), "gcc", "clang")
-    compiler = next((found for found in map(shutil.which, names) if found), None)
+    compiler = next((path for path in map(shutil.which, names) if path), None)
     if compiler is None or sys.platform == "win32":
         return "no C compiler was found ($CC, cc, gcc or clang)"
     try:

@@ -69,7 +69,7 @@ class Recipe(protocol.Recipe):
         self.shape = (args["unet"]["image_channels"], args["unet"]["size"], args["unet"]["size"])
         if args["judge"].startswith(RUN) and args["judge"] != args.get("scorer"):  # else a LiT run, which has both
             feature_extractors.check_run(args["judge"], cfg.scale.name, self.shape)
-        self.judge: feature_extractors.FeatureExtractor | None = None
+        self.feature_extractor: feature_extractors.FeatureExtractor | None = None
         self.reference: tuple[Tensor, Tensor] | None = None
         self.trained: weakref.ref[nn.Module] | None = None
 
@@ -84,17 +84,17 @@ class Recipe(protocol.Recipe):
             )
         self.check_samples(splits)
         rows = {name: self._rows(split, train=name == TRAIN) for name, split in splits.items()}
-        self.set_judge(feature_extractors.judge(self.cfg, self.args["judge"]))
+        self.set_feature_extractor(feature_extractors.load(self.cfg, self.args["judge"]))
         return {name: each if name == TRAIN else self.evaluation_rows(name, each) for name, each in rows.items()}
 
-    def set_judge(self, judge: feature_extractors.FeatureExtractor) -> None:
-        """Take a judge, and the reference's statistics by its features where there are such.
+    def set_feature_extractor(self, extractor: feature_extractors.FeatureExtractor) -> None:
+        """Take a feature extractor, and the reference's statistics by its features where there are such.
 
         Raises:
             ConfigError: it does not take the model's images, or the statistics are of other features.
         """
-        self.judge, self.metric = judge, judge.metric
-        width = judge.width(self.shape)
+        self.feature_extractor, self.metric = extractor, extractor.metric
+        width = extractor.width(self.shape)
         if self.args["reference"] is not None:
             self.reference = reference_statistics(Path(self.args["reference"]), width)
 
@@ -111,11 +111,11 @@ class Recipe(protocol.Recipe):
             )
 
     def evaluation_rows(self, split: str, rows: Any) -> EvaluationRows:
-        """A split's rows to evaluate by; their fingerprint covers what judges them."""
-        assert self.judge is not None
-        judges = [self.judge.fingerprint]
+        """A split's rows to evaluate by; their fingerprint covers the feature extractor."""
+        assert self.feature_extractor is not None
+        fingerprints = [self.feature_extractor.fingerprint]
         if self.reference is not None:
-            judges += [hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in self.reference]
+            fingerprints += [hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in self.reference]
         number = self.args["samples"]
         if isinstance(number, dict):
             number = number.get(split)
@@ -124,7 +124,7 @@ class Recipe(protocol.Recipe):
                 f"model.args.samples={self.args['samples']}: expected a whole number of at least 2, null for as many "
                 "as the split has images, or such numbers by split, as {val: 2000, test: 30000}"
             )
-        return EvaluationRows(rows, self.shape, split, number, judges)
+        return EvaluationRows(rows, self.shape, split, number, fingerprints)
 
     def _rows(self, split: Any, *, train: bool) -> Examples:
         if not isinstance(split, ImageArrays):
@@ -177,11 +177,11 @@ class Recipe(protocol.Recipe):
         figures = {"loss": self._fixed_losses(model, batch)}
         if not self._samples_from(model):
             return figures
-        assert self.judge is not None, "examples() comes first"
-        features, logits = self.judge(self.generate(model, batch))
+        assert self.feature_extractor is not None, "examples() comes first"
+        features, logits = self.feature_extractor(self.generate(model, batch))
         figures["made"] = features
         if self.reference is None:
-            figures["real"] = self.judge(batch["image"])[0]
+            figures["real"] = self.feature_extractor(batch["image"])[0]
         if logits is not None and "class_labels" in self.conditions(batch):
             figures["recognised"] = (logits.argmax(1) == batch["label"]).float()
         return figures

@@ -1,6 +1,6 @@
-"""Networks that generated images are judged by: a classifier of ours, or the Inception network of the FID.
+"""Networks that generated images are evaluated by: a classifier of ours, or the Inception network of the FID.
 
-A Fréchet distance is only as good as its features, so each judge says what its distance may be called.
+A Fréchet distance is only as good as its features, so each feature extractor says what its distance may be called.
 """
 
 import hashlib
@@ -56,8 +56,8 @@ class FeatureExtractor:
         return _width(self, shape)
 
 
-def judge(cfg: DictConfig, name: str) -> FeatureExtractor:
-    """The judge that model.args.judge names.
+def load(cfg: DictConfig, name: str) -> FeatureExtractor:
+    """The feature extractor that model.args.judge names.
 
     Args:
         cfg: the run's.
@@ -72,7 +72,7 @@ def judge(cfg: DictConfig, name: str) -> FeatureExtractor:
 
 
 def check_run(name: str, scale: str, shape: tuple[int, int, int]) -> None:
-    """Refuse to judge by a run that is no classifier of such images, before the minutes that it takes.
+    """Refuse a run that is no classifier of such images, before the minutes that it takes.
 
     Args:
         name: `run:` and its command.
@@ -150,10 +150,10 @@ def _classifier(cfg: DictConfig, folder: Path) -> FeatureExtractor:
     if config.task.recipe != "classification":
         raise ConfigError(f"model.args.judge={folder} is a run of {config.task.name}, expected a classifier")
     # Of other data it has features, but no word for what it sees.
-    return _judge_of(model, knows=has_same_data(config, cfg))
+    return _of_classifier(model, knows=has_same_data(config, cfg))
 
 
-def _judge_of(model: nn.Module, *, knows: bool) -> FeatureExtractor:
+def _of_classifier(model: nn.Module, *, knows: bool) -> FeatureExtractor:
     timm_model: Any = model
 
     def extract(images: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -74,11 +74,11 @@ def reference_statistics(file: Path, width: int) -> tuple[Tensor, Tensor]:
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ConfigError(
             f"model.args.reference={file} cannot be read ({first_line(error)}); expected a .npz file with the mean mu "
-            "and the covariance sigma of the judge's features"
+            "and the covariance sigma of the feature extractor's features"
         ) from None
     if mean.shape != (width,) or covariance.shape != (width, width):
         raise ConfigError(
             f"model.args.reference={file} has mu of {tuple(mean.shape)} and sigma of {tuple(covariance.shape)}; the "
-            f"judge has {width} features"
+            f"feature extractor has {width} features"
         )
     return mean, covariance

@@ -22,7 +22,7 @@ class EvaluationRows:
         split: its name; every split has noise of its own.
         number: how many. Fewer than the split has are spread over it evenly, since neighbours may be alike; beyond its
             end, it begins anew with other noise. None is one for each image.
-        judges: fingerprints of what judges the images that are made in their place.
+        evaluated_by: fingerprints of what evaluates the images that are generated in their place.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class EvaluationRows:
         shape: tuple[int, int, int],
         split: str,
         number: int | None = None,
-        judges: Sequence[str] = (),
+        evaluated_by: Sequence[str] = (),
     ) -> None:
         self.rows, self.shape, self.split, self.number = rows, shape, split, number or len(rows)
-        self.judges = list(judges)
+        self.evaluated_by = list(evaluated_by)
 
     def __len__(self) -> int:
         return self.number
@@ -46,8 +46,8 @@ class EvaluationRows:
         return batch | initial_noise([row_seed(self.split, i) for i in index], self.shape)
 
     def fingerprint(self) -> str:
-        """Of the split and of what judges: figures by another judge are no measurements of the same thing."""
-        parts = " ".join([self.rows.fingerprint(), *self.judges])
+        """Of the split and of the feature extractor: figures by another one are no measurements of the same thing."""
+        parts = " ".join([self.rows.fingerprint(), *self.evaluated_by])
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 

@@ -20,12 +20,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]  # z [B, C, H, W] and t int64 [B] 
 
 
 def sampler(
-    noise: NoiseSchedule,
-    name: str = "ddim",
-    steps: int = 50,
-    *,
-    clip: bool = True,
-    threshold: float | None = None,
+    noise: NoiseSchedule, name: str = "ddim", steps: int = 50, *, clip: bool = True, threshold: float | None = None
 ) -> Any:
     """A scheduler of diffusers over a noise schedule.
 
@@ -65,9 +60,7 @@ def sampler(
     }
     # The last step of DDIM goes to the clean image itself, not to what t = 0 would be.
     scheduler: Any = DDPMScheduler(**shared) if name == "ddpm" else DDIMScheduler(**shared, set_alpha_to_one=True)
-    scheduler.alphas_cumprod = (
-        alpha_squared.clone()
-    )  # in float64: products of a thousand float32 lose the last, small ones
+    scheduler.alphas_cumprod = alpha_squared.clone()  # in float64: float32 products of a thousand lose the small ones
     scheduler.set_timesteps(steps)
     return scheduler
 

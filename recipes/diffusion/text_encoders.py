@@ -1,6 +1,6 @@
-"""Frozen networks that text-to-image models are told by and judged by: text encoders, and scorers of image and text.
+"""Frozen networks of text-to-image models: text encoders that condition them, and scorers of image and text.
 
-At embedded scale both are our own LiT run (recipes/contrastive/recipe.py); at the paper's, T5 tells and CLIP judges.
+At embedded scale both are our own LiT run (recipes/contrastive/recipe.py); at the paper's, T5 encodes and CLIP scores.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class LitNetworks:
-    """A LiT run of ours with the tokenizer of its captions: text encoder, scorer and judge of images in one."""
+    """A LiT run of ours with the tokenizer of its captions: text encoder, scorer and feature extractor in one."""
 
     config: DictConfig
     towers: Any  # TwoTowers
@@ -100,7 +100,7 @@ class LitNetworks:
 
         return Scorer("lit_score", self.encoder, score, self.fingerprint)
 
-    def judge(self) -> feature_extractors.FeatureExtractor:
+    def feature_extractor(self) -> feature_extractors.FeatureExtractor:
         """The locked image tower's features."""
 
         def extract(images: Tensor) -> tuple[Tensor, None]:

@@ -116,7 +116,8 @@ class Recipe(class_conditional.Recipe):
         self.scorer = text_encoders.scorer(self.args["scorer"], lit)
         name = self.args["judge"]
         is_scorer = name == self.args["scorer"]
-        self.set_judge(lit(name).judge() if is_scorer else feature_extractors.judge(self.cfg, name))
+        extractor = lit(name).feature_extractor() if is_scorer else feature_extractors.load(self.cfg, name)
+        self.set_feature_extractor(extractor)
         self.empty_caption = self.text.tokens([""])[0]
         examples_of_split: dict[str, Examples] = {
             "train": CaptionRows(data.train.images, data.train.captions, size, self.text, None)
@@ -170,12 +171,12 @@ class Recipe(class_conditional.Recipe):
         """The loss at fixed noise levels; features of what is made, and how well it fits its caption."""
         figures = {"loss": self._fixed_losses(model, batch)}
         if self._samples_from(model):
-            assert self.judge is not None, "examples() comes first"
+            assert self.feature_extractor is not None, "examples() comes first"
             assert self.scorer is not None
             images = self.generate(model, batch)
-            figures["made"] = self.judge(images)[0]
+            figures["made"] = self.feature_extractor(images)[0]
             if self.reference is None:
-                figures["real"] = self.judge(batch["image"])[0]
+                figures["real"] = self.feature_extractor(batch["image"])[0]
             with torch.autocast(images.device.type, enabled=False):
                 figures["score"] = self.scorer.score(images, batch["scored"])
                 figures["real_score"] = self.scorer.score(batch["image"], batch["scored"])

@@ -143,14 +143,14 @@ class Average(AveragedModel):
         module.reshard()  # an evaluation leaves what belongs to the root gathered
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for mine, theirs in zip(_parts(self.module), _parts(model), strict=True):
-            own, new = pairs.setdefault(mine.dtype, ([], []))
-            own.append(mine)
-            new.append(theirs)
-        for own, new in pairs.values():
+            averages, values = pairs.setdefault(mine.dtype, ([], []))
+            averages.append(mine)
+            values.append(theirs)
+        for averages, values in pairs.values():
             if self.n_averaged == 0:
-                torch._foreach_copy_(own, new)
+                torch._foreach_copy_(averages, values)
             else:
-                self.multi_avg_fn(own, new, self.n_averaged)  # type: ignore[misc]
+                self.multi_avg_fn(averages, values, self.n_averaged)  # type: ignore[misc]
         self.n_averaged += 1
 
 

@@ -151,13 +151,13 @@ def _settle(answer: Any, error: Exception | None) -> list[Any]:
 
     if error is not None and (is_agreed(error) or is_lost(error)):
         raise error  # of an exchange within the action: the others know it
-    found: list[Any] = [None] * dist.get_world_size()
+    answers: list[Any] = [None] * dist.get_world_size()
     text = None if error is None else _words(error)
-    dist.all_gather_object(found, (answer, text), group=_control())
-    wrong = [(rank, text) for rank, (_, text) in enumerate(found) if text is not None]
-    if not wrong:
-        return [answer for answer, _ in found]
-    rank, text = wrong[0]
+    dist.all_gather_object(answers, (answer, text), group=_control())
+    failures = [(rank, text) for rank, (_, text) in enumerate(answers) if text is not None]
+    if not failures:
+        return [answer for answer, _ in answers]
+    rank, text = failures[0]
     if error is None:
         raise _agreed(ConfigError(text if rank == 0 else f"process {rank}: {text}"))
     if rank == dist.get_rank() != 0 and not isinstance(error, ConfigError | OSError):

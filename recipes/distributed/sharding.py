@@ -33,7 +33,7 @@ def units(model: nn.Module, precision: str) -> list[Unit]:
     holders = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     tied = {parameter for parameter, count in holders.items() if count > 1}  # stay with the root
     taken: set[nn.Module] = set()
-    found: list[Unit] = []
+    units: list[Unit] = []
     for part in (*_blocks(model), model):
         if part in taken:
             continue
@@ -42,10 +42,10 @@ def units(model: nn.Module, precision: str) -> list[Unit]:
             cast = [module for module in inner if _is_cast(module) and not tied & set(module.parameters())]
             # A block's are used together; of the root, one before the blocks and another behind them.
             groups = [[module] for module in cast] if part is model else [cast] if cast else []
-            found += [Unit(group, half=True) for group in groups]
-        found.append(Unit([part], half=False))
+            units += [Unit(group, half=True) for group in groups]
+        units.append(Unit([part], half=False))
         taken.update(part.modules())
-    return found
+    return units
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
@@ -60,14 +60,14 @@ def _is_cast(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | _ConvNd) or type(module).__name__ == "Conv1D"  # GPT-2's in transformers
 
 
-def parameters(found: list[Unit]) -> list[list[nn.Parameter]]:
+def parameters(units: list[Unit]) -> list[list[nn.Parameter]]:
     """The parameters of each unit."""
     seen: set[nn.Parameter] = set()
     each = []
-    for unit in found:
-        own = {p: None for module in unit.modules for p in module.parameters() if p not in seen}
-        seen.update(own)
-        each.append(list(own))
+    for unit in units:
+        unit_parameters = {p: None for module in unit.modules for p in module.parameters() if p not in seen}
+        seen.update(unit_parameters)
+        each.append(list(unit_parameters))
     return each
 
 
@@ -105,8 +105,8 @@ def _make_vectors(model: nn.Module) -> None:
     """Give scalar parameters one axis, and have the model remember their names."""
     scalars = {name for name, parameter in model.named_parameters() if parameter.ndim == 0}
     for name in scalars:
-        place, _, own = name.rpartition(".")
+        place, _, attribute = name.rpartition(".")
         scalar = model.get_parameter(name)
         vector = nn.Parameter(scalar.detach().reshape(1), scalar.requires_grad)
-        setattr(model.get_submodule(place), own, vector)
+        setattr(model.get_submodule(place), attribute, vector)
     model.scalars = scalars  # type: ignore[assignment]

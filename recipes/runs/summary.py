@@ -13,17 +13,7 @@ from recipes.protocol import Recipe
 from recipes.runs import build, run_id
 from recipes.training.run_state import RunState
 
-LIBRARIES = (
-    "torch",
-    "accelerate",
-    "timm",
-    "transformers",
-    "diffusers",
-    "datasets",
-    "hydra-core",
-    "numpy",
-    "wandb",
-)
+LIBRARIES = ("torch", "accelerate", "timm", "transformers", "diffusers", "datasets", "hydra-core", "numpy", "wandb")
 FIGURES = {"final": "val", "best": "best val", "test": "test"}  # that a person looks for, and what they are called
 
 
@@ -107,16 +97,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of this code, marked where the working tree differs from it."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--dirty",
-        "--exclude=*",
-    ]
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -194,8 +194,8 @@ def superfluous(cfg: DictConfig, overrides: Sequence[str] | None) -> list[str]:
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
     options: Any = OmegaConf.to_container(cfg.data.options, resolve=True)
-    known = declarations.options(cfg.data.module)
-    return {name: value for name, value in options.items() if name in known}
+    taken = declarations.options(cfg.data.module)
+    return {name: value for name, value in options.items() if name in taken}
 
 
 def _nothing(cfg: DictConfig, typed: Typed) -> Iterator[Derived]:
@@ -228,7 +228,7 @@ def _classes(cfg: DictConfig) -> int:
 
 
 def _diffusion(cfg: DictConfig, typed: Typed) -> Iterator[Derived]:
-    """Channels, classes and size; and a judge that learns from the same pictures."""
+    """Channels, classes and size; and a feature extractor that learns from the same pictures."""
     unet = cfg.model.args.unet
     yield Derived("model.args.unet.image_channels", 3, "pictures are read as RGB")
     if unet.classes is not None:
@@ -239,10 +239,10 @@ def _diffusion(cfg: DictConfig, typed: Typed) -> Iterator[Derived]:
         yield Derived("data.options.size", unet.size, f"the model has model.args.unet.size={unet.size}")
     judge = str(cfg.model.args.judge)
     if judge.startswith(schema.RUN) and not typed("model.args.judge"):
-        yield Derived("model.args.judge", _own_judge(cfg, judge), "a judge of the same data")
+        yield Derived("model.args.judge", _own_extractor(cfg, judge), "a feature extractor of the same data")
 
 
-def _own_judge(cfg: DictConfig, judge: str) -> str:
+def _own_extractor(cfg: DictConfig, judge: str) -> str:
     """The command of a classification run on the same pictures at the same size."""
     side = int(cfg.model.args.unet.size)
     options = _options(cfg) | ({"size": side} if "size" in cfg.data.options else {})

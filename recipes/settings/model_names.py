@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 
-def known(recipe: str) -> frozenset[str] | None:
+def names(recipe: str) -> frozenset[str] | None:
     """The names that `model.name=` takes in a recipe; None where that is not known from the source."""
     if recipe == "classification":
         return _timm()

@@ -193,7 +193,7 @@ def _schedule(values: Mapping[str, Any]) -> list[str]:
 def _model(values: Mapping[str, Any], task: str) -> list[str]:
     """The model's name, and arguments that are not of the kind that the task's own setting has."""
     lines = []
-    name, models = str(values.get("model.name")), model_names.known(str(values.get("task.recipe")))
+    name, models = str(values.get("model.name")), model_names.names(str(values.get("task.recipe")))
     if models is not None and name not in models and name.strip():
         close = difflib.get_close_matches(name, sorted(models), n=3)
         library = "timm" if values["task.recipe"] == "classification" else "transformers"

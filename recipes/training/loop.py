@@ -164,7 +164,7 @@ class Trainer:
                     progress.update(done, window.loss, statistics.steps_per_second)
                 else:
                     progress.begin(done)
-                stopping = stop.asked(closing)
+                stopping = stop.requested(closing)
                 if done % cfg.checkpoint_every == 0 or done == cfg.steps or stopping:
                     with timer.during("checkpoint"):
                         self.save(done)

@@ -42,7 +42,7 @@ class StopRequests:
         else:
             signal.signal(number, self._before[number])
 
-    def asked(self, together: bool) -> bool:
+    def requested(self, together: bool) -> bool:
         """Whether to stop now.
 
         Args:

@@ -56,7 +56,7 @@ def evaluate(ledger: Ledger, path: Path = FOLDER / "claims.yaml") -> list[Claim]
     Raises:
         ConfigError: an entry is not what it has to be.
     """
-    found = [pair for pair in pairs(ledger) if pair.study.name != PAPER]
+    measured = [pair for pair in pairs(ledger) if pair.study.name != PAPER]
     claims = []
     content = read_yaml(path)
     if not isinstance(content, list):
@@ -67,7 +67,7 @@ def evaluate(ledger: Ledger, path: Path = FOLDER / "claims.yaml") -> list[Claim]
         counts = None
         if "count" in entry:
             arguments = {key: value for key, value in entry.items() if key not in KEYS}
-            counts = COUNTS[entry["count"]](found, **arguments)
+            counts = COUNTS[entry["count"]](measured, **arguments)
         statements = tuple(entry.get("statements", ()))
         claims.append(Claim(entry["id"], entry["claim"], entry.get("suite"), counts, statements))
     return claims
@@ -80,7 +80,7 @@ def _check(place: str, entry: Any) -> None:
         if entry["count"] not in COUNTS:
             raise ConfigError(f"{place}: count is {entry['count']!r}; known: {', '.join(COUNTS)}")
         wanted = dict(inspect.signature(COUNTS[entry["count"]]).parameters)
-        del wanted["found"]
+        del wanted["measured"]
         if unknown := sorted(set(entry) - set(wanted) - set(KEYS)):
             takes = ", ".join(wanted) or "nothing"
             raise ConfigError(f"{place}: {', '.join(unknown)} is unknown; {entry['count']} takes {takes}")
@@ -93,9 +93,9 @@ def _check(place: str, entry: Any) -> None:
             raise ConfigError(f"{place}: a statement has says, source and for, and nothing else")
 
 
-def ahead(found: Sequence[Pair], domain: str | None = None, models: Sequence[str] = ()) -> Counts:
+def ahead(measured: Sequence[Pair], domain: str | None = None, models: Sequence[str] = ()) -> Counts:
     """Count in how many pairs Lion is ahead; signs without an interval count as signs, and their number is said."""
-    chosen = [pair for pair in _chosen(found, domain, models) if pair.reading != NO_VALUE]
+    chosen = [pair for pair in _chosen(measured, domain, models) if pair.reading != NO_VALUE]
     readings = [pair.reading for pair in chosen]
     supports, contradicts = (sum(reading.startswith(word) for reading in readings) for word in (LION, BASELINE))
     bare = sum(reading.endswith(NO_MARGIN) for reading in readings)
@@ -106,25 +106,25 @@ def ahead(found: Sequence[Pair], domain: str | None = None, models: Sequence[str
     return Counts(supports, contradicts, readings.count(TIE), "pairs", words)
 
 
-def not_ahead(found: Sequence[Pair], tuned: bool) -> Counts:
+def not_ahead(measured: Sequence[Pair], tuned: bool) -> Counts:
     """Count the pairs, tuned on both sides or not, in which Lion is not ahead."""
-    chosen = [pair for pair in found if ("lr" in pair.study.tuned) == tuned]
+    chosen = [pair for pair in measured if ("lr" in pair.study.tuned) == tuned]
     counts = ahead(chosen)
     return Counts(counts.contradicts + counts.neither, counts.supports, 0, counts.unit, counts.words)
 
 
-def alike(found: Sequence[Pair], within: float, models: Sequence[str]) -> Counts:
+def alike(measured: Sequence[Pair], within: float, models: Sequence[str]) -> Counts:
     """Count the pairs whose accuracies differ by no more than a share."""
-    chosen = [pair for pair in _chosen(found, None, models) if pair.difference is not None]
+    chosen = [pair for pair in _chosen(measured, None, models) if pair.difference is not None]
     shares = [(pair.difference or 0.0) / (100 if "%" in pair.lion.metric else 1) for pair in chosen]
     inside = sum(abs(share) <= within for share in shares)
     words = f"differences of {_listed(shares, '+.4f')}, no intervals published"
     return Counts(inside, len(shares) - inside, 0, "pairs", words)
 
 
-def ratio_between(found: Sequence[Pair], axis: str, between: Sequence[float]) -> Counts:
+def ratio_between(measured: Sequence[Pair], axis: str, between: Sequence[float]) -> Counts:
     """Count the tuned pairs whose ratio of rates (baseline over Lion) or decays (Lion over baseline) is in a range."""
-    tuned = [(pair, ratio) for pair in found if axis in pair.study.tuned and (ratio := setting_ratio(pair, axis))]
+    tuned = [(pair, ratio) for pair in measured if axis in pair.study.tuned and (ratio := setting_ratio(pair, axis))]
     ratios = [ratio for _, ratio in tuned]
     inside = sum(between[0] / ROUNDING <= ratio <= between[1] * ROUNDING for ratio in ratios)
     words = f"ratios from {min(ratios):.3g} to {max(ratios):.3g}" if ratios else "no tuned pairs"
@@ -133,9 +133,9 @@ def ratio_between(found: Sequence[Pair], axis: str, between: Sequence[float]) ->
     return Counts(inside, len(ratios) - inside, 0, "tuned pairs", words)
 
 
-def product_kept(found: Sequence[Pair], times: float) -> Counts:
+def product_kept(measured: Sequence[Pair], times: float) -> Counts:
     """Count the tuned pairs whose products of rate and decay differ by no more than a factor."""
-    tuned = [pair for pair in found if {"lr", "weight_decay"} <= set(pair.study.tuned)]
+    tuned = [pair for pair in measured if {"lr", "weight_decay"} <= set(pair.study.tuned)]
     both = [(setting_ratio(pair, "weight_decay"), setting_ratio(pair, "lr")) for pair in tuned]
     products = [decay / rate for decay, rate in both if decay and rate]
     inside = sum(1 / (times * ROUNDING) <= product <= times * ROUNDING for product in products)
@@ -143,10 +143,10 @@ def product_kept(found: Sequence[Pair], times: float) -> Counts:
     return Counts(inside, len(products) - inside, 0, "tuned pairs", words)
 
 
-def catches_up(found: Sequence[Pair]) -> Counts:
+def catches_up(measured: Sequence[Pair]) -> Counts:
     """Compare the difference at the longest with that at the shortest training of each size, beyond twice the noise."""
     changes, words = [], []
-    for size, lengths in _by_size(found).items():
+    for size, lengths in _by_size(measured).items():
         first, last = lengths[0], lengths[-1]
         toward = _signed(last) - _signed(first)
         changes.append(0 if abs(toward) <= 2 * (first.study.noise or 0.0) else math.copysign(1, toward))
@@ -155,20 +155,20 @@ def catches_up(found: Sequence[Pair]) -> Counts:
     return _signs(changes, "sizes", ", ".join(words))
 
 
-def longer_beta2(found: Sequence[Pair]) -> Counts:
+def longer_beta2(measured: Sequence[Pair]) -> Counts:
     """Compare Lion's chosen beta2 at the longest with that at the shortest training of each size."""
     changes, words = [], []
-    for size, lengths in _by_size(found).items():
+    for size, lengths in _by_size(measured).items():
         betas = [pair.lion.beta2 for pair in lengths if pair.lion.beta2 is not None]
         changes.append(_sign(betas[-1] - betas[0]))
         words.append(f"{size} {_listed(betas, 'g')}")
     return _signs(changes, "sizes", ", ".join(words))
 
 
-def close_to_divergence(found: Sequence[Pair], times: float) -> Counts:
+def close_to_divergence(measured: Sequence[Pair], times: float) -> Counts:
     """Find the lowest rate above the best one that diverged, along each sweep of rates, of both optimizers."""
     supports, contradicts, words = 0, 0, []
-    for pair in found:
+    for pair in measured:
         for rows in (pair.baseline_rows, pair.lion_rows):
             line = line_along(rows, "lr")
             values = {rate: run.value for rate, run in line.items() if run.value is not None}
@@ -185,10 +185,10 @@ def close_to_divergence(found: Sequence[Pair], times: float) -> Counts:
     return Counts(supports, contradicts, 0, "sweeps of the rate", shown)
 
 
-def equal_decay(found: Sequence[Pair]) -> Counts:
+def equal_decay(measured: Sequence[Pair]) -> Counts:
     """Read from sweeps of Lion's decay what the baseline's decay costs it, beyond the source's noise."""
     costs, above = [], 0
-    for pair in found:
+    for pair in measured:
         line = line_along(pair.lion_rows, "weight_decay")
         values = {decay: run.value for decay, run in line.items() if run.value is not None}
         above += len(values) >= 3 and min(values) > (pair.baseline.weight_decay or math.inf)
@@ -203,20 +203,22 @@ def equal_decay(found: Sequence[Pair]) -> Counts:
     return _signs([sign for sign, _ in costs], "sweeps of the decay", words)
 
 
-def behind_at_equal_decay(found: Sequence[Pair]) -> Counts:
+def behind_at_equal_decay(measured: Sequence[Pair]) -> Counts:
     """Count the pairs of one and the same decay, above 0, in which Lion is behind."""
-    equal = [pair for pair in found if pair.lion.weight_decay and pair.lion.weight_decay == pair.baseline.weight_decay]
+    equal = [
+        pair for pair in measured if pair.lion.weight_decay and pair.lion.weight_decay == pair.baseline.weight_decay
+    ]
     counts = ahead(equal)
     return Counts(counts.contradicts, counts.supports, counts.neither, counts.unit, counts.words)
 
 
-def batch_gain(found: Sequence[Pair]) -> Counts:
+def batch_gain(measured: Sequence[Pair]) -> Counts:
     """Compare the difference at the largest with that at the smallest batch that both sides ran, all else fixed.
 
     The rates are those of the centres: nothing was tuned anew for a batch.
     """
     changes, words = [], []
-    for pair in found:
+    for pair in measured:
         sides = [_steady(line_along(rows, "batch").values()) for rows in (pair.baseline_rows, pair.lion_rows)]
         common = sorted(set(sides[0]) & set(sides[1]))
         if len(common) < 2:
@@ -235,13 +237,13 @@ def _steady(runs: Iterable[Run]) -> dict[int, float]:
     return {batch: value for batch, value in values.items() if value <= min(values.values()) + DIVERGED}
 
 
-def _by_size(found: Sequence[Pair]) -> dict[str, list[Pair]]:
+def _by_size(measured: Sequence[Pair]) -> dict[str, list[Pair]]:
     """Return the pairs of one study and size that differ in the length of training, from the shortest to the longest.
 
     Longer means a multiple of the number of tokens that goes with the size, which the variant begins with: "2x ...".
     """
     sizes: dict[tuple[str, str], list[tuple[float, Pair]]] = {}
-    for pair in found:
+    for pair in measured:
         head = pair.lion.variant.partition("x")[0]
         if pair.difference is not None and head.isdigit():
             sizes.setdefault((pair.study.name, pair.lion.parameters), []).append((float(head), pair))
@@ -263,8 +265,10 @@ def _signs(signs: Sequence[float], unit: str, words: str) -> Counts:
     return Counts(supports, contradicts, len(signs) - supports - contradicts, unit, words)
 
 
-def _chosen(found: Sequence[Pair], domain: str | None, models: Sequence[str]) -> list[Pair]:
-    return [pair for pair in found if domain in (None, pair.lion.domain) and (not models or pair.lion.model in models)]
+def _chosen(measured: Sequence[Pair], domain: str | None, models: Sequence[str]) -> list[Pair]:
+    return [
+        pair for pair in measured if domain in (None, pair.lion.domain) and (not models or pair.lion.model in models)
+    ]
 
 
 def _listed(values: Sequence[float], form: str) -> str:

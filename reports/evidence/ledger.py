@@ -194,12 +194,12 @@ def _kind_words(kind: type | tuple[type, ...]) -> str:
     return words.get(kind, "a number") if isinstance(kind, type) else "a number"
 
 
-def _study(folder: Path, name: str, entry: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any]) -> Study:
+def _study(folder: Path, name: str, entry: Mapping[str, Any], study_names: Sequence[str] | Mapping[str, Any]) -> Study:
     path = folder / "studies" / f"{name}.csv"
     runs = tuple(Run(row=row, **values) for row, values in schema.read_rows(path, schema.RUNS))
     rows: dict[Run, int] = {}
     for run in runs:
-        _check_run(f"{path}, row {run.row}", run, name, known)
+        _check_run(f"{path}, row {run.row}", run, name, study_names)
         if (first := rows.setdefault(replace(run, row=0), run.row)) != run.row:
             raise ConfigError(f"{path}, row {run.row}: repeats row {first}, and would count twice")
     if not runs:
@@ -208,10 +208,10 @@ def _study(folder: Path, name: str, entry: Mapping[str, Any], known: Sequence[st
     return Study(name=name, runs=runs, **fields)
 
 
-def _check_run(place: str, run: Run, name: str, known: Sequence[str] | Mapping[str, Any]) -> None:
+def _check_run(place: str, run: Run, name: str, study_names: Sequence[str] | Mapping[str, Any]) -> None:
     """Check what no single cell shows."""
-    if run.study not in known:
-        raise ConfigError(f"{place}: study {run.study!r} is unknown; known: {', '.join(known)}")
+    if run.study not in study_names:
+        raise ConfigError(f"{place}: study {run.study!r} is unknown; known: {', '.join(study_names)}")
     if run.study != name:
         raise ConfigError(f"{place}: study is {run.study!r} in the table of {name!r}")
     if run.batch is not None and run.batch_unit is None:

@@ -46,8 +46,8 @@ class Pair:
         if self.difference is None:
             return None
         spreads = [spread(rows) for rows in (self.baseline_rows, self.lion_rows)]
-        known = [*(found for found in spreads if found is not None), *filter(None, [self.study.noise])]
-        return max(known) if self.study.noise or None not in spreads else None
+        estimates = [*(spread for spread in spreads if spread is not None), *filter(None, [self.study.noise])]
+        return max(estimates) if self.study.noise or None not in spreads else None
 
     @property
     def basis(self) -> str:

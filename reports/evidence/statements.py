@@ -29,7 +29,7 @@ class Held:
     study: str
     says: str
     source: str
-    found: str
+    computed: str
     verdict: str
     note: str
 
@@ -40,8 +40,8 @@ def hold(ledger: Ledger) -> list[Held]:
 
 
 def _held(study: Study, stated: Mapping[str, Any]) -> Held:
-    found, verdict = CHECKS[stated["kind"]](study, stated)
-    return Held(study.name, stated["says"], stated["source"], found, verdict, stated.get("note", ""))
+    computed, verdict = CHECKS[stated["kind"]](study, stated)
+    return Held(study.name, stated["says"], stated["source"], computed, verdict, stated.get("note", ""))
 
 
 def lowest(study: Study, stated: Mapping[str, Any]) -> tuple[str, str]:
@@ -105,10 +105,10 @@ def _ahead(one: float, other: float, goal: str | None) -> bool:
 def ratio(study: Study, stated: Mapping[str, Any]) -> tuple[str, str]:
     """Count the study's own pairs whose ratio of rates or decays lies in the stated range."""
     low, high = stated["between"]
-    ratios = [found for pair in pairs_of(study) if (found := setting_ratio(pair, stated["axis"])) is not None]
+    ratios = [ratio for pair in pairs_of(study) if (ratio := setting_ratio(pair, stated["axis"])) is not None]
     if not ratios:
         raise ConfigError(f"studies.yaml, {study.name}: no pair has a {stated['axis']} of both sides")
-    inside = sum(low / ROUNDING <= found <= high * ROUNDING for found in ratios)
+    inside = sum(low / ROUNDING <= ratio <= high * ROUNDING for ratio in ratios)
     words = f"{inside} of {len(ratios)} of its own pairs lie within; {min(ratios):.3g} to {max(ratios):.3g}"
     return words, AGREES if inside == len(ratios) else IN_PART if inside else CONTRADICTED
 

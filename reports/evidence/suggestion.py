@@ -94,7 +94,7 @@ def suggest(asked: Asked, pairs: Sequence[TunedPair]) -> Suggestion:
     asked.check()
     pair = asked.as_pair()
     chosen = {axis: choose(scores(pairs, axis)) for axis in AXES}
-    of_domain = [found for found in pairs if asked.domain in (None, found.domain)]
+    of_domain = [pair for pair in pairs if asked.domain in (None, pair.domain)]
     centre = (_two_digits(_value(chosen, "lr", pairs, pair)), _two_digits(_value(chosen, "weight_decay", pairs, pair)))
     betas, betas_from = _betas(asked, of_domain)
     points = around(centre, TRIALS if centre[1] > 0 else 3)
@@ -108,7 +108,7 @@ def suggest(asked: Asked, pairs: Sequence[TunedPair]) -> Suggestion:
         trials=tuple(points[place] for place in order),
         counts=tuple(counts[place] for place in order),
         scores=chosen,
-        ratios={axis: sorted(_ratio(found, axis) for found in of_domain if found.known(axis)) for axis in AXES},
+        ratios={axis: sorted(_ratio(other, axis) for other in of_domain if other.has(axis)) for axis in AXES},
         outside=tuple(_outside(asked, pairs)),
     )
 
@@ -117,7 +117,7 @@ def _value(chosen: dict[Axis, Score], axis: Axis, pairs: Sequence[TunedPair], pa
     """Return what the chosen rule, fitted to all pairs, makes of a setting; 0 stays 0."""
     if not pair.base[axis]:
         return 0.0
-    return chosen[axis].rule.fit([found for found in pairs if found.known(axis)], axis)(pair)
+    return chosen[axis].rule.fit([other for other in pairs if other.has(axis)], axis)(pair)
 
 
 def _ratio(pair: TunedPair, axis: Axis) -> float:
@@ -143,9 +143,9 @@ def _nearest_counts(chosen: dict[Axis, Score], points: Sequence[Point], centre: 
         [math.log10(value / middle) if middle else 0.0 for value, middle in zip(p, centre, strict=True)] for p in points
     ]
     nearest: Counter[int] = Counter()
-    for found in errors.values():
-        if "lr" in found:
-            at = (found["lr"], found.get("weight_decay", 0.0))
+    for pair_errors in errors.values():
+        if "lr" in pair_errors:
+            at = (pair_errors["lr"], pair_errors.get("weight_decay", 0.0))
             distances = [math.dist(at, place) for place in places]
             nearest[distances.index(min(distances))] += 1
     return [nearest[place] for place in range(len(points))]
@@ -153,29 +153,31 @@ def _nearest_counts(chosen: dict[Axis, Score], points: Sequence[Point], centre: 
 
 def _betas(asked: Asked, pairs: Sequence[TunedPair]) -> tuple[Betas, str]:
     """Take the betas that Lion had most often where AdamW's beta2 was nearest; the tuned pairs fit no rule for them."""
-    known = [pair for pair in pairs if pair.base_betas and pair.lion_betas]
-    if not known:
+    recorded = [pair for pair in pairs if pair.base_betas and pair.lion_betas]
+    if not recorded:
         return (0.9, 0.99), "no tuned pair of such a task says its betas: Lion's defaults"
     if asked.betas is not None:
         memory = math.log10(1 - asked.betas[1])
-        distance = [abs(math.log10(1 - pair.base_betas[1]) - memory) if pair.base_betas else math.inf for pair in known]
+        distance = [
+            abs(math.log10(1 - pair.base_betas[1]) - memory) if pair.base_betas else math.inf for pair in recorded
+        ]
         least = min(distance)
-        known = [pair for pair, away in zip(known, distance, strict=True) if away <= least + 1e-9]
-    counts = Counter(pair.lion_betas for pair in known)
+        recorded = [pair for pair, away in zip(recorded, distance, strict=True) if away <= least + 1e-9]
+    counts = Counter(pair.lion_betas for pair in recorded)
     most = max(counts.values())
     betas = min(betas for betas, number in counts.items() if betas and number == most)
-    near = f" with AdamW's beta2 at {known[0].base_betas[1]:g}" if asked.betas and known[0].base_betas else ""
-    return betas, f"the most frequent of the {len(known)} tuned pairs{near}, {most} of them; not fitted"
+    near = f" with AdamW's beta2 at {recorded[0].base_betas[1]:g}" if asked.betas and recorded[0].base_betas else ""
+    return betas, f"the most frequent of the {len(recorded)} tuned pairs{near}, {most} of them; not fitted"
 
 
 def _outside(asked: Asked, pairs: Sequence[TunedPair]) -> Iterable[str]:
     """Say which values lie beyond those of the tuned pairs, and how far."""
     ranges: list[tuple[str, float | None, list[float]]] = [
-        ("--adamw-lr", asked.lr, [float(pair.base["lr"] or 0) for pair in pairs if pair.known("lr")]),
+        ("--adamw-lr", asked.lr, [float(pair.base["lr"] or 0) for pair in pairs if pair.has("lr")]),
         (
             "--adamw-weight-decay",
             asked.weight_decay or None,
-            [float(pair.base["weight_decay"] or 0) for pair in pairs if pair.known("weight_decay")],
+            [float(pair.base["weight_decay"] or 0) for pair in pairs if pair.has("weight_decay")],
         ),
         ("--batch", asked.batch, [float(pair.batch) for pair in pairs if pair.batch]),
         ("--steps", asked.steps, [float(pair.steps) for pair in pairs if pair.steps]),
@@ -185,10 +187,10 @@ def _outside(asked: Asked, pairs: Sequence[TunedPair]) -> Iterable[str]:
         ranges += [
             ("the memory 1/(1 - beta2)", 1 / (1 - asked.betas[1]), [1 / (1 - beta2) for _, beta2 in betas]),
         ]
-    for name, value, known in ranges:
-        if value is None or not known:
+    for name, value, tuned_values in ranges:
+        if value is None or not tuned_values:
             continue
-        low, high = min(known), max(known)
+        low, high = min(tuned_values), max(tuned_values)
         if value < low / 1.001 or value > high * 1.001:
             factor = low / value if value < low else value / high
             yield (
@@ -213,13 +215,13 @@ def described(suggestion: Suggestion) -> list[str]:
     kind = asked.domain or "all domains"
     for axis, ratios in suggestion.ratios.items():
         words = {"lr": "AdamW's rate over Lion's", "weight_decay": "Lion's decay over AdamW's"}[axis]
-        found = f"{ratios[0]:.3g} to {ratios[-1]:.3g} in {len(ratios)} tuned pairs" if ratios else "no tuned pair"
+        span = f"{ratios[0]:.3g} to {ratios[-1]:.3g} in {len(ratios)} tuned pairs" if ratios else "no tuned pair"
         if ratios and axis == "lr":
-            found += f", here lr {_two_digits(asked.lr / ratios[-1]):g} to {_two_digits(asked.lr / ratios[0]):g}"
+            span += f", here lr {_two_digits(asked.lr / ratios[-1]):g} to {_two_digits(asked.lr / ratios[0]):g}"
         elif ratios and asked.weight_decay:
             ends = [_two_digits(asked.weight_decay * ratio) for ratio in (ratios[0], ratios[-1])]
-            found += f", here weight decay {ends[0]:g} to {ends[1]:g}"
-        text.append(f"{words} ({kind}): {found}")
+            span += f", here weight decay {ends[0]:g} to {ends[1]:g}"
+        text.append(f"{words} ({kind}): {span}")
     text += suggestion.outside
     text += ["", "trials in order: the centre, then by the number of tuned pairs whose best setting lay nearest"]
     for point, number in zip(suggestion.trials, suggestion.counts, strict=True):

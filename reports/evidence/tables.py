@@ -96,7 +96,7 @@ def study_rows(results: Results) -> Rows:
     return rows
 
 
-def difference_rows(found: Iterable[Pair]) -> Rows:
+def difference_rows(measured: Iterable[Pair]) -> Rows:
     """One row a pair."""
     return [
         {
@@ -120,7 +120,7 @@ def difference_rows(found: Iterable[Pair]) -> Rows:
             "rests on": pair.basis,
             "reading": pair.reading,
         }
-        for pair in found
+        for pair in measured
     ]
 
 
@@ -130,7 +130,7 @@ def statement_rows(held: Iterable[Held]) -> Rows:
         {
             "study": one.study,
             "says": one.says,
-            "own figures": one.found,
+            "own figures": one.computed,
             "verdict": one.verdict,
             "note": one.note,
             "source": one.source,
@@ -211,11 +211,11 @@ def regret_rows(results: Results) -> Rows:
     rows = []
     for rule, regrets in results.regrets.items():
         groups: dict[tuple[str, Axis, str], list[Regret]] = {}
-        for found in regrets:
-            key = (found.line.pair.study, found.line.axis, found.line.metric)
-            groups.setdefault(key, []).append(found)
+        for regret in regrets:
+            key = (regret.line.pair.study, regret.line.axis, regret.line.metric)
+            groups.setdefault(key, []).append(regret)
         for (study, axis, metric), group in sorted(groups.items()):
-            costs = [found.cost for found in group if found.cost is not None]
+            costs = [regret.cost for regret in group if regret.cost is not None]
             rows.append(
                 {
                     "rule": rule,
@@ -234,7 +234,7 @@ def regret_rows(results: Results) -> Rows:
 def page(results: Results, tables: Mapping[str, Rows]) -> str:
     """Return the page that explains the tables and shows them."""
     readings = Counter(pair.reading for pair in results.pairs)
-    own = sum(pair.study == OWN for pair in results.tuned)
+    ours = sum(pair.study == OWN for pair in results.tuned)
     parts = [
         "# What others found",
         "Written by `python scripts/evidence.py` from `reports/evidence` and `reports/published/records`; "
@@ -261,7 +261,7 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
         "Counted from the rows, without the Lion paper's own pairs; what no rows allow to be counted is cited.",
         _markdown(tables["claims.csv"]),
         "## Settings that transfer",
-        f"{len(results.tuned)} pairs tuned on both sides, {own} of them this suite's. A rule is fitted to all studies "
+        f"{len(results.tuned)} pairs tuned on both sides, {ours} of them this suite's. A rule is fitted to all studies "
         "but one and judged on that one; errors are in decades. Of this suite's pairs, a rate or decay on the edge of "
         "its grid does not count. A fitted rule is used where it has a larger share within half a decade than the best "
         "rule of thumb, and no larger median and worst errors.",
@@ -338,12 +338,12 @@ def summary(results: Results) -> list[str]:
             f"{row['behind']}, not told apart {row['not told apart']}, settings only {row['settings only']}"
         )
     lines.append("statements that a study's own figures contradict")
-    lines += [f"  {one.study}: {one.says}: {one.found}" for one in results.held if one.verdict != statements.AGREES]
+    lines += [f"  {one.study}: {one.says}: {one.computed}" for one in results.held if one.verdict != statements.AGREES]
     lines.append("claims: for, against, neither")
     for claim in results.claims:
         if claim.counts:
-            found = claim.counts
-            lines.append(f"  {claim.claim} {found.supports}, {found.contradicts}, {found.neither} {found.unit}")
+            tally = claim.counts
+            lines.append(f"  {claim.claim} {tally.supports}, {tally.contradicts}, {tally.neither} {tally.unit}")
         else:
             lines.append(f"  {claim.claim} cited: {len(claim.statements)}")
     lines.append("settings that transfer, judged on studies left out")

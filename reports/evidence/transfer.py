@@ -142,12 +142,12 @@ RULES = (
 
 def held_out(pairs: Sequence[TunedPair], axis: Axis, rule: Rule) -> Score:
     """Judge a rule by leaving out one study at a time."""
-    known = [pair for pair in pairs if pair.known(axis)]
+    tuned = [pair for pair in pairs if pair.has(axis)]
     errors = []
-    for study in studies_of(known):
-        suggest = rule.fit([pair for pair in known if pair.study != study], axis)
+    for study in studies_of(tuned):
+        suggest = rule.fit([pair for pair in tuned if pair.study != study], axis)
         errors += [
-            (pair, math.log10((pair.lion[axis] or math.nan) / suggest(pair))) for pair in known if pair.study == study
+            (pair, math.log10((pair.lion[axis] or math.nan) / suggest(pair))) for pair in tuned if pair.study == study
         ]
     return Score(rule, axis, tuple(errors))
 
@@ -158,10 +158,10 @@ def scores(pairs: Sequence[TunedPair], axis: Axis, rules: Sequence[Rule] = RULES
     Raises:
         ConfigError: there are no two studies to hold one out of.
     """
-    studies = studies_of([pair for pair in pairs if pair.known(axis)])
+    studies = studies_of([pair for pair in pairs if pair.has(axis)])
     if len(studies) < 2:
-        found = f"of {studies[0]} alone" if studies else "of no study"
-        raise ConfigError(f"tuned pairs {found} have a {axis} of both sides; rules are judged on studies left out")
+        which = f"of {studies[0]} alone" if studies else "of no study"
+        raise ConfigError(f"tuned pairs {which} have a {axis} of both sides; rules are judged on studies left out")
     return [held_out(pairs, axis, rule) for rule in rules]
 
 
@@ -196,14 +196,14 @@ class Regret:
 
 def regrets(pairs: Sequence[TunedPair], lines: Sequence[Line], rule: Rule) -> list[Regret]:
     """Read from sweeps what a rule's suggestions cost, each rule fitted without the study of the sweep."""
-    found = []
+    regrets = []
     for axis in AXES:
-        known = [pair for pair in pairs if pair.known(axis)]
+        tuned = [pair for pair in pairs if pair.has(axis)]
         for line in lines:
-            if line.axis == axis and line.pair.known(axis):
-                suggest = rule.fit([pair for pair in known if pair.study != line.pair.study], axis)
-                found.append(regret(line, suggest(line.pair)))
-    return found
+            if line.axis == axis and line.pair.has(axis):
+                suggest = rule.fit([pair for pair in tuned if pair.study != line.pair.study], axis)
+                regrets.append(regret(line, suggest(line.pair)))
+    return regrets
 
 
 def regret(line: Line, suggested: float) -> Regret:

@@ -51,7 +51,7 @@ class TunedPair:
     steps: int | None
     edges: frozenset[Axis] = frozenset()
 
-    def known(self, axis: Axis) -> bool:
+    def has(self, axis: Axis) -> bool:
         """Whether both sides have a tuned value that a ratio can be taken of."""
         return bool(self.base[axis]) and bool(self.lion[axis])
 
@@ -124,8 +124,8 @@ def _line(pair: TunedPair, rows: Sequence[Run], axis: Axis) -> Line | None:
 
 
 def _long_enough(pair: TunedPair, axis: Axis, goal: str, metric: str, values: dict[float, float | None]) -> Line | None:
-    known = [value for value in values.values() if value is not None]
-    if len(values) < SHORTEST_LINE or not known:
+    recorded = [value for value in values.values() if value is not None]
+    if len(values) < SHORTEST_LINE or not recorded:
         return None
     return Line(pair, axis, goal, metric, tuple(sorted(values.items())))
 
@@ -175,8 +175,8 @@ def _chosen(side: Contender, axis: Axis) -> float | None:
 
 
 def _own_betas(side: Contender) -> tuple[float, float] | None:
-    found = re.search(r"betas (\S+) ([^\s,]+)", side.described)
-    return (float(found[1]), float(found[2])) if found else None
+    betas = re.search(r"betas (\S+) ([^\s,]+)", side.described)
+    return (float(betas[1]), float(betas[2])) if betas else None
 
 
 def _own_line(comparison: Comparison, pair: TunedPair, lion: Contender, axis: Axis) -> Line | None:

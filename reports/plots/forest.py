@@ -28,7 +28,7 @@ class ForestRow:
     task: str
     unit: str
     value: float
-    own: tuple[float, float]  # the task's 95% interval
+    interval: tuple[float, float]  # the task's 95% interval
     joint: tuple[float, float]  # the interval that holds for all tasks together
     verdict: str
     seeds: int
@@ -51,13 +51,13 @@ def _forest_row(table: Table, row: Row, base: Row, tasks: int) -> ForestRow:
         next(c for c in table.comparison.contenders if c.label == label) for label in (row.optim, base.optim)
     )
     joint = difference(ours, theirs, "test" if table.split == "test" else "final", max(row.comparisons, 1) * tasks)
-    own = Difference(row.difference, row.difference_low, row.difference_high, row.common_seeds)
+    interval = Difference(row.difference, row.difference_low, row.difference_high, row.common_seeds)
     reference = base.compared(table.split)[0]
     share = table.comparison.goal == "max" and 0 <= reference <= 1
     times = 100.0 if share else 100.0 / abs(reference) * (1 if table.comparison.goal == "max" else -1)
 
-    def ends(found: Difference) -> tuple[float, float]:
-        low, high = sorted((times * found.low, times * found.high))
+    def ends(gap: Difference) -> tuple[float, float]:
+        low, high = sorted((times * gap.low, times * gap.high))
         return low, high
 
     metric = (table.comparison.metric or "").removeprefix("ema_")
@@ -66,7 +66,7 @@ def _forest_row(table: Table, row: Row, base: Row, tasks: int) -> ForestRow:
         task=table.comparison.task + (f", {table.comparison.steps:,} steps" if table.note else ""),
         unit=f"points of {metric}" if share else f"% of {metric}",
         value=times * row.difference,
-        own=ends(own),
+        interval=ends(interval),
         joint=ends(joint),
         verdict=row.verdict,
         seeds=row.common_seeds,
@@ -91,7 +91,7 @@ def _draw(rows: Sequence[ForestRow], subject: str, reference: str) -> Figure:
     for place, row in enumerate(reversed(rows)):
         colour = COLOURS[row.verdict]
         panel.plot(row.joint, [place, place], color=colour, linewidth=1, solid_capstyle="butt", clip_on=True)
-        panel.plot(row.own, [place, place], color=colour, linewidth=3.2, solid_capstyle="butt", clip_on=True)
+        panel.plot(row.interval, [place, place], color=colour, linewidth=3.2, solid_capstyle="butt", clip_on=True)
         face = "white" if row.open else colour
         panel.plot([row.value], [place], "o", color=colour, markerfacecolor=face, markersize=6, zorder=3)
         words = f"{row.verdict or 'no verdict'}, {row.seeds} seeds" + (", settings open" if row.open else "")
@@ -100,7 +100,7 @@ def _draw(rows: Sequence[ForestRow], subject: str, reference: str) -> Figure:
         )
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_xscale("symlog", linthresh=LINEAR)
-    reach = max(3.0, *(abs(end) for row in rows for end in (*row.own, *row.joint))) * 1.1
+    reach = max(3.0, *(abs(end) for row in rows for end in (*row.interval, *row.joint))) * 1.1
     panel.set_xlim(-reach, reach)
     panel.set_xticks([tick for tick in TICKS if abs(tick) <= reach])
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:+.0f}" if value else "0")

@@ -104,20 +104,20 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
     it did record; if there are several, it stands alone.
     """
     keys = [tuple(None if pd.isna(v) else v for v in row) for row in runs[SAME].itertuples(index=False)]
-    known = sorted(set(keys), key=lambda key: [(v is None, v) for v in key])
-    wider = {key: [k for k in known if k != key and _fills(k, key)] for key in known if None in key}
+    distinct = sorted(set(keys), key=lambda key: [(v is None, v) for v in key])
+    wider = {key: [k for k in distinct if k != key and _fills(k, key)] for key in distinct if None in key}
     wider = {key: [k for k in homes if None not in k] or homes for key, homes in wider.items()}
-    home = {key: wider[key][0] if len(wider.get(key, [])) == 1 else key for key in known}
+    home = {key: wider[key][0] if len(wider.get(key, [])) == 1 else key for key in distinct}
     rows: dict[tuple[Any, ...], list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(home[key], []).append(row)
     tasks = _tasks_of_kinds(runs)
-    found = []
-    for key in known:
+    comparisons = []
+    for key in distinct:
         if key in rows:
             facts = dict(zip(SAME, key, strict=True))
-            found.append(Comparison(**facts, contenders=_contenders(runs.iloc[rows[key]], facts["goal"], tasks)))
-    return found
+            comparisons.append(Comparison(**facts, contenders=_contenders(runs.iloc[rows[key]], facts["goal"], tasks)))
+    return comparisons
 
 
 def settings_of(runs: pd.DataFrame) -> pd.DataFrame:
@@ -198,10 +198,10 @@ Kind = tuple[str, str]  # class and arguments
 
 def _tasks_of_kinds(runs: pd.DataFrame) -> dict[str, dict[Kind, int]]:
     """Return for each optimizer on how many tasks each of its kinds was run."""
-    found: dict[str, dict[Kind, int]] = {}
+    counts: dict[str, dict[Kind, int]] = {}
     for (optim, kind, arguments), of_kind in runs.dropna(subset=KIND).groupby(["optim", *KIND]):
-        found.setdefault(str(optim), {})[str(kind), str(arguments)] = of_kind["task"].nunique()
-    return found
+        counts.setdefault(str(optim), {})[str(kind), str(arguments)] = of_kind["task"].nunique()
+    return counts
 
 
 def _usual(kinds: list[Kind], tasks: Mapping[Kind, int]) -> Kind | None:
@@ -212,7 +212,7 @@ def _usual(kinds: list[Kind], tasks: Mapping[Kind, int]) -> Kind | None:
 
 
 def _contenders(runs: pd.DataFrame, goal: str | None, tasks: Mapping[str, Mapping[Kind, int]]) -> list[Contender]:
-    found = []
+    contenders = []
     for optim, of_optim in runs.groupby("optim"):
         kinds = [_filled(of_optim[column]) for column in KIND]
         groups = list(of_optim.groupby(kinds))
@@ -222,14 +222,14 @@ def _contenders(runs: pd.DataFrame, goal: str | None, tasks: Mapping[str, Mappin
             trials = group[is_trial(group)]
             settings = settings_of(group if trials.empty else trials)
             label = f"{optim} ({name})" if len(groups) > 1 and name else str(optim)
-            found.append(Contender(label, group, settings, choose(settings, goal), fresh=not trials.empty))
-    return found
+            contenders.append(Contender(label, group, settings, choose(settings, goal), fresh=not trials.empty))
+    return contenders
 
 
 def _filled(values: pd.Series[str]) -> pd.Series[str]:
     """Take runs that ended before they said which kind they are for the only kind there is."""
-    known = values.dropna().unique()
-    return values.fillna(known[0] if len(known) == 1 else UNRECORDED)
+    recorded = values.dropna().unique()
+    return values.fillna(recorded[0] if len(recorded) == 1 else UNRECORDED)
 
 
 def _names(kinds: list[Kind], usual: Kind | None) -> list[str]:
@@ -238,8 +238,8 @@ def _names(kinds: list[Kind], usual: Kind | None) -> list[str]:
     The usual kind, where it is among them, has an empty name, and the others are named by what they have instead.
     """
     if usual in kinds:
-        own = set(usual[1].split(", "))
-        others = [[part for part in arguments.split(", ") if part not in own] for _, arguments in kinds]
+        usual_parts = set(usual[1].split(", "))
+        others = [[part for part in arguments.split(", ") if part not in usual_parts] for _, arguments in kinds]
         classes = [[kind] if kind != usual[0] else [] for kind, _ in kinds]
         names = [", ".join([*c, *filter(None, o)]) for c, o in zip(classes, others, strict=True)]
         if len(set(names)) == len(names) and names.count("") == 1:

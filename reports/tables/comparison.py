@@ -209,13 +209,13 @@ def _row(
     column = "test" if split == "test" else "final"
     named = families([c.label for c in comparison.contenders], base.label if base else "")
     family = named[contender.label]
-    found, comparisons, faster, verdict = None, 0, None, ""
+    gap, comparisons, faster, verdict = None, 0, None, ""
     if base is not None and base is not contender:
         same = [c for c in comparison.contenders if named[c.label] == family]
         comparisons = sum(len(c.by_seed(column).dropna()) > 0 for c in same)
-        found = difference(contender, base, column, comparisons)
-        if contender.by_protocol and base.by_protocol and found.seeds >= FRESH_SEEDS:
-            verdict = found.verdict(goal)
+        gap = difference(contender, base, column, comparisons)
+        if contender.by_protocol and base.by_protocol and gap.seeds >= FRESH_SEEDS:
+            verdict = gap.verdict(goal)
     if base is not None:
         faster = speedup(read_curve(base, metric).mean, read_curve(contender, metric).mean, goal)
     return Row(
@@ -241,10 +241,10 @@ def _row(
         fresh=contender.fresh,
         **_moments("val", val),
         **_moments("test", test),
-        difference=found.value if found else math.nan,
-        difference_low=found.low if found else math.nan,
-        difference_high=found.high if found else math.nan,
-        common_seeds=found.seeds if found else 0,
+        difference=gap.value if gap else math.nan,
+        difference_low=gap.low if gap else math.nan,
+        difference_high=gap.high if gap else math.nan,
+        common_seeds=gap.seeds if gap else 0,
         comparisons=comparisons,
         verdict=verdict,
         target_step=faster.step if faster else math.nan,

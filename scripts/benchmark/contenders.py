@@ -123,16 +123,16 @@ def contender(name: str, params: list[Any]) -> Any:
     """
     import importlib
 
-    given: dict[str, Any] = {"lr": LR, "weight_decay": 0.1}
+    shared: dict[str, Any] = {"lr": LR, "weight_decay": 0.1}
     if name in LIONS:
         from lion import Lion
 
-        return Lion(params, **given, **LIONS[name])
+        return Lion(params, **shared, **LIONS[name])
     if name in LIBRARIES:
         package, module, kind, options = LIBRARIES[name]
         version(package)
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that no optimizer uses
-        return getattr(importlib.import_module(module), kind)(params, **given, **options)
+        return getattr(importlib.import_module(module), kind)(params, **shared, **options)
     from omegaconf import OmegaConf
 
     from recipes.runs import build

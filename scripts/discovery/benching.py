@@ -29,10 +29,10 @@ ROUNDS = 3  # of one worker and two in turn
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print; writes bench.json into a folder if one is named."""
-    found: dict[str, str] = {}
+    report: dict[str, str] = {}
 
     def say(name: str, value: str) -> None:
-        found[name] = value
+        report[name] = value
         print(f"{name}: {value}", flush=True)
 
     _passes(say)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         _workers(say)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / BENCH).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (options.out / BENCH).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -84,16 +84,16 @@ def _hits(say: Callable[[str, str], None], hits: int) -> None:
     from lion.discovery.search.workers import Inline
 
     task = tasks.digits("search", seeds=(0, 1))
-    found: list[Member] = []
+    members: list[Member] = []
 
     class Watched(Search):
         def _enter(self, children: list[Any], fitnesses: list[float]) -> None:
-            known = [(child, self.cache[child.key]) for child in children if not child.new and child.key in self.cache]
-            found.extend(Member(child.program, child.key, fitness) for child, fitness in known)
+            cached = [(child, self.cache[child.key]) for child in children if not child.new and child.key in self.cache]
+            members.extend(Member(child.program, child.key, fitness) for child, fitness in cached)
             super()._enter(children, fitnesses)
 
-    Watched(Settings(seed=99)).run(Inline(task), lambda search: len(found) < 20 * hits)
-    drawn = Random(0).sample(found, hits)
+    Watched(Settings(seed=99)).run(Inline(task), lambda search: len(members) < 20 * hits)
+    drawn = Random(0).sample(members, hits)
     different = sum(task.fitness(member.program) != member.fitness for member in drawn)
     say("cache hits evaluated anew with another fitness", f"{different} of {hits}")
 

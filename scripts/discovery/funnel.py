@@ -55,13 +55,13 @@ class RecipeRung:
         return self._figures(program, RECIPE_SCORING, "test")
 
     def _figures(self, program: Program, seeds: Sequence[int], figure: str) -> list[float] | None:
-        found = []
+        figures = []
         for seed in seeds:
             summary = self._run(program, seed)
             if summary["status"] == "diverged":
                 return None
-            found.append(-float(summary[figure]) if summary["goal"] == "max" else float(summary[figure]))
-        return found
+            figures.append(-float(summary[figure]) if summary["goal"] == "max" else float(summary[figure]))
+        return figures
 
     def _run(self, program: Program, seed: int) -> dict[str, Any]:
         from lion.discovery.language.program import render
@@ -160,7 +160,7 @@ class _Memory:
     def __init__(self, file: Path) -> None:
         self.file = file
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        self.known = {line["key"]: line for line in map(json.loads, lines)}
+        self.recorded = {line["key"]: line for line in map(json.loads, lines)}
 
     def measure(self, rung: Rung, entry: Any, factors: tuple[float, ...]) -> Result:
         from lion.discovery.language.program import render
@@ -168,7 +168,7 @@ class _Memory:
 
         what = [rung.name, render(entry.candidate.program), [f"{entry.centre * factor:.9g}" for factor in factors]]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-        if (line := self.known.get(key)) is None:
+        if (line := self.recorded.get(key)) is None:
             result = measured(rung, entry, factors)
             line = {"key": key, "factor": result.factor, "losses": result.losses}
             with self.file.open("a", encoding="utf-8") as handle:

@@ -28,17 +28,17 @@ def gather(roots: Sequence[Path]) -> dict[str, Any]:
     root = roots[0]
     if not folders:
         raise ValueError(f"{root} holds no search that has ended: python scripts/discover.py search --out {root}/seed0")
-    found: dict[str, Any] = {"searches": [], "signs": []}
+    gathered: dict[str, Any] = {"searches": [], "signs": []}
     for folder in folders:
         content = json.loads((folder / SCORES).read_text(encoding="utf-8"))
         if content["settings"]["start"] == "lion_without_sign":
-            found["signs"] += [_sign(search, content) for search in searches_under(folder)]
+            gathered["signs"] += [_sign(search, content) for search in searches_under(folder)]
         elif "random" in content["measured"]:
-            found["searches"].append({**content, "curves": _curves(folder)})
+            gathered["searches"].append({**content, "curves": _curves(folder)})
     for name in (FUNNEL, BENCH):
         file = root / name
-        found[file.stem] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    return found
+        gathered[file.stem] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return gathered
 
 
 def _curves(folder: Path) -> dict[str, Any]:

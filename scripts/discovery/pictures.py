@@ -46,9 +46,9 @@ def _mean(curves: Sequence[dict[str, Any]], x: str, y: str) -> tuple[Any, Any, A
     """The mean and its standard error over searches, on the grid of the shortest; nothing where most is missing."""
     filled = []
     for curve in curves:
-        known = [(a, b) for a, b in zip(curve[x], curve[y], strict=True) if b is not None]
-        if 2 * len(known) > len(curve[y]):
-            filled.append(([a for a, _ in known], [b for _, b in known]))
+        measured = [(a, b) for a, b in zip(curve[x], curve[y], strict=True) if b is not None]
+        if 2 * len(measured) > len(curve[y]):
+            filled.append(([a for a, _ in measured], [b for _, b in measured]))
     if len(filled) < len(curves) or not filled:
         return np.array([]), np.array([]), np.array([])
     grid = np.linspace(max(xs[0] for xs, _ in filled), min(xs[-1] for xs, _ in filled), 50)
@@ -108,11 +108,11 @@ def draw_shares(searches: Sequence[dict[str, Any]]) -> Figure:
 
 def draw_overfitting(funnel: dict[str, Any]) -> Figure:
     """Draw the loss on the first rung of each search's best at moments of the search: the paper's Figure 3."""
-    figure, (own, larger) = _figure(2)
+    figure, (search_task, larger) = _figure(2)
     floor = funnel["floors"][0]
     for place, (name, rows) in enumerate(sorted(by_search(floor["results"]).items())):
         colour, dashes = OTHERS[place % len(OTHERS)], plot_style.DASHES[place // len(OTHERS) % len(plot_style.DASHES)]
-        for panel, figure_name in ((own, "fitness"), (larger, "mean")):
+        for panel, figure_name in ((search_task, "fitness"), (larger, "mean")):
             points = [(row["progress"], row[figure_name]) for row in rows if row[figure_name] is not None]
             if points:
                 x, y = zip(*points, (1.0, points[-1][1]), strict=True)
@@ -121,10 +121,10 @@ def draw_overfitting(funnel: dict[str, Any]) -> Figure:
     for baseline, colour in zip(floor["baselines"], (REFERENCE_COLOUR, HIGHLIGHT_COLOUR), strict=True):
         if baseline["mean"] is not None:
             larger.axhline(baseline["mean"], color=colour, linestyle="--", linewidth=1, label=baseline["name"])
-    own.set_ylabel("validation loss")
-    own.set_title("on the search's own task", fontsize=8)
+    search_task.set_ylabel("validation loss")
+    search_task.set_title("on the search's own task", fontsize=8)
     larger.set_title(f"on {floor['rung']}, fresh seeds and examples", fontsize=8)
-    for panel in (own, larger):
+    for panel in (search_task, larger):
         panel.set_xlabel("share of the search after which it was the best")
     larger.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
@@ -132,7 +132,7 @@ def draw_overfitting(funnel: dict[str, Any]) -> Figure:
 
 def by_search(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The best-so-far programs of each search, in the order of time."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_name: dict[str, list[dict[str, Any]]] = {}
     for row in sorted((row for row in results if row["progress"] is not None), key=lambda row: row["progress"]):
-        found.setdefault(row["name"].split(" at ")[0], []).append(row)
-    return found
+        by_name.setdefault(row["name"].split(" at ")[0], []).append(row)
+    return by_name

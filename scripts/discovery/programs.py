@@ -24,19 +24,19 @@ def run_show(options: argparse.Namespace) -> int:
     from lion.discovery.language.program import SIGNATURE, load
 
     program = load(options.program)
-    found = analyse(program)
+    analysis = analyse(program)
     print(SIGNATURE)
     width = max((len(str(stmt)) for stmt in program.stmts), default=0)
     for number, stmt in enumerate(program.stmts):
         mark = ""
-        if not found.live >> number & 1:
-            mark = "# reaches no update" if found.live_one_step >> number & 1 else "# dead"
+        if not analysis.live >> number & 1:
+            mark = "# reaches no update" if analysis.live_one_step >> number & 1 else "# dead"
         print(f"    {stmt!s:{width if mark else 0}}  {mark}".rstrip())
     print("    return update, m, v\n")
-    states = ", ".join(found.states) or "none"
+    states = ", ".join(analysis.states) or "none"
     print(
-        f"{len(program)} statements; {found.live_one_step.bit_count()} that an output depends on, "
-        f"{found.live.bit_count()} that an update depends on, now or in a later step; states needed: {states}"
+        f"{len(program)} statements; {analysis.live_one_step.bit_count()} that an output depends on, "
+        f"{analysis.live.bit_count()} that an update depends on, now or in a later step; states needed: {states}"
     )
     return 0
 
@@ -64,8 +64,8 @@ def run_simplify(options: argparse.Namespace) -> int:
         print(f"{len(step.program):3}  {step.rule} [{step.tag}]: {step.what}", flush=True)
         program = step.program
     print(f"\n{render(program)}")
-    if (found := betas(program)) is not None:
-        print(f"Lion's beta1 and beta2 in it: {found[0]:.6g} and {found[1]:.6g}")
+    if (rounded := betas(program)) is not None:
+        print(f"Lion's beta1 and beta2 in it: {rounded[0]:.6g} and {rounded[1]:.6g}")
     if options.out is not None:
         _write(options.out, render(program, f"{options.program}, simplified."))
     return 0

@@ -172,8 +172,8 @@ def _programs(searches: list[dict[str, Any]]) -> list[str]:
 
 
 def _signs(signs: list[dict[str, Any]]) -> list[str]:
-    found = [sign for sign in signs if sign["first"] is not None]
-    momentum = sum(sign["first"]["remembers"] for sign in found)
+    successes = [sign for sign in signs if sign["first"] is not None]
+    momentum = sum(sign["first"]["remembers"] for sign in successes)
     lines = [
         "| seed | first sign-like best: evaluation | program | its update remembers earlier gradients "
         "| evaluations in all | CPU seconds in all | last best: spread of its sizes | remembers |",
@@ -189,12 +189,12 @@ def _signs(signs: list[dict[str, Any]]) -> list[str]:
         "The start is Lion without its `sign`, with one state, on digits whose features differ in size by up to 1,000 "
         "times. A program counts as a sign if its update's sizes spread by less than 15% across coordinates whose "
         "gradients span four decades, at the start of training, whatever it is written with. Found in "
-        f"{len(found)} of {len(signs)} searches; in {momentum} of them it was the sign of something that remembers "
+        f"{len(successes)} of {len(signs)} searches; in {momentum} of them it was the sign of something that remembers "
         "earlier gradients, as Lion's is.",
         "\n".join(lines),
     ]
-    if found:
-        sign = found[0]
+    if successes:
+        sign = successes[0]
         text.append(
             f"The first one of seed {sign['seed']}, and its last best:\n\n```python\n{sign['first']['program']}```"
         )
@@ -264,9 +264,9 @@ def derivation() -> str:
             exact = exact if step.tag == "behavioural" else program
             parts.append(f"**{len(program)} statements**, {step.rule} [{step.tag}]: {step.what}")
             parts.append(f"```python\n{render(program)}```")
-        if (found := betas(exact)) is not None:
+        if (pair := betas(exact)) is not None:
             parts.append(
-                f"Before anything was rounded, its averages have beta1 = {found[0]:.6g} and beta2 = {found[1]:.6g}. "
+                f"Before anything was rounded, its averages have beta1 = {pair[0]:.6g} and beta2 = {pair[1]:.6g}. "
                 "Lion's default of 0.99 is a product of rounded factors, 0.9 x 1.1; it is not what the search found."
             )
         rewritten.append(exact)

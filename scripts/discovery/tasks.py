@@ -63,7 +63,7 @@ def text(split: str, **options: Any) -> TextTask:
     from recipes.data.text.token_cache import tokenised
 
     tokens = tokenised(stdlib.documents(TEXT_FILES), stdlib.tokenizer(VOCABULARY, (), TEXT_FILES))
-    ids = {name: np.asarray(found.ids) for name, found in tokens.items()}
+    ids = {name: np.asarray(split.ids) for name, split in tokens.items()}
     half = len(ids["val"]) // 2
     held_out = {"search": ids["val"][:half], "val": ids["val"][half:], "test": ids["test"]}[split]
     return TextTask(train=ids["train"], val=held_out, vocabulary=tokens["train"].vocab_size, **options)

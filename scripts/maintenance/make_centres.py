@@ -54,8 +54,8 @@ def read(folder: Path) -> list[dict[str, str]]:
     from recipes.runs.record import read_summary
     from reports.records.folders import walk
 
-    found = [read_summary(place) for place, names in walk([folder]) if "summary.json" in names]
-    rows = [{name: "" if s.get(name) is None else str(s[name]) for name in COLUMNS} for s in found if s]
+    summaries = [read_summary(place) for place, names in walk([folder]) if "summary.json" in names]
+    rows = [{name: "" if s.get(name) is None else str(s[name]) for name in COLUMNS} for s in summaries if s]
     return sorted(rows, key=lambda row: (row["task"], row["optim"], float(row["lr"]), float(row["weight_decay"])))
 
 

@@ -75,7 +75,7 @@ def test_pairs_train_two_towers_and_retrieval_chooses(pairs: Path, tmp_path: Pat
     assert held.model.args.image.args.in_chans == 3
 
 
-def test_the_judge_of_own_pictures_learns_from_them(photos: Path, tmp_path: Path) -> None:
+def test_the_of_classifier_own_pictures_learns_from_them(photos: Path, tmp_path: Path) -> None:
     cfg = composed(own("unet_64", photos, f"output_dir={tmp_path}/out", "model.args.unet.size=8", *SHORT))
     assert (cfg.model.args.unet.image_channels, cfg.model.args.unet.classes, cfg.data.options.size) == (3, 3, 8)
     judge = composed(schema.command_of(cfg.model.args.judge, "embedded"))
@@ -96,7 +96,7 @@ def test_own_pictures_train_a_u_net(photos: Path, tmp_path: Path, monkeypatch: p
     assert summary["metric"] == "ema_frechet_own_features"
 
 
-def test_a_judge_of_another_size_is_refused_before_it_is_trained(photos: Path, tmp_path: Path) -> None:
+def test_a_of_classifier_another_size_is_refused_before_it_is_trained(photos: Path, tmp_path: Path) -> None:
     for command, message in (
         ("run:task=vit_b16 optim=adamw", "model.args.judge does not take images of 1x16x16"),
         ("run:task=gpt2_small optim=adamw", "is a run of gpt2_small, expected a classifier"),

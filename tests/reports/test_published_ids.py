@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -11,37 +12,43 @@ from tests.recipes.conftest import ROOT, composed
 
 PUBLISHED = ROOT / "reports" / "published"
 RECORDS = sorted(PUBLISHED.glob("records/*.runs.jsonl")) + sorted(PUBLISHED.glob("archive/*.runs.jsonl"))
-BATCH_SIZES = {  # conf/experiment/batch_size.yaml
+# Archived runs had shorter warm-ups, which the names of their files say (vit_b16.warmup_200.runs.jsonl).
+ARCHIVED_BATCH_SIZES = {
     16: "steps=8400 schedule.warmup_steps=800 eval_every=800",
     256: "steps=525 schedule.warmup_steps=50 eval_every=50",
     1024: "steps=131 schedule.warmup_steps=12 eval_every=12",
 }
 # These were run when position embeddings decayed, too: under a rule of another name, which no run can have now.
-OLD_DECAY_RULE = ("t5_glue", "lit_b16_b")
+OLD_DECAY_RULE = ("t5_glue", "lit_b16_b", "gpt2_small", "bert_small")
+ARCHIVED_PREREQUISITES = {
+    "t5_glue": "init_from='run:task=t5_pretrain optim=adamw decay=matrices'",
+    "lit_b16_b": "init_from='run:task=vit_s16 optim=adamw schedule.warmup_steps=200'",
+}
 
 
 @functools.cache
-def base(task: str, optim: str, batch_size: int, steps: int, archived: bool) -> DictConfig:
+def base(task: str, optim: str, batch_size: int, steps: int, warmup: str | None) -> DictConfig:
+    """The config of a published run's command, of an archived one with its warm-up of then."""
     overrides = [f"task={task}", f"optim={optim}"]
-    if task == "vit_b16" and batch_size in BATCH_SIZES:
-        overrides += [f"batch_size={batch_size}", *BATCH_SIZES[batch_size].split()]
     if (task, steps) == ("unet_64", 1500):
         overrides.append("steps=1500")
-    if task in OLD_DECAY_RULE or archived:
-        overrides.append("decay=matrices")
-    if archived:  # by the names of the files, runs with the warm-up of before
-        overrides.append("schedule.warmup_steps=100")
-    if task == "t5_glue":
-        overrides.append("init_from='run:task=t5_pretrain optim=adamw decay=matrices'")
+    if warmup is not None:
+        overrides.append(f"schedule.warmup_steps={warmup}")
+        if task in OLD_DECAY_RULE:
+            overrides.append("decay=matrices")
+        if task in ARCHIVED_PREREQUISITES:
+            overrides.append(ARCHIVED_PREREQUISITES[task])
+        if task == "vit_b16" and batch_size in ARCHIVED_BATCH_SIZES:
+            overrides[2:] = [f"batch_size={batch_size}", *ARCHIVED_BATCH_SIZES[batch_size].split()]
     return composed(*overrides)
 
 
-@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name.partition(".")[0])
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name.removesuffix(".runs.jsonl"))
 def test_published_ids_follow_from_their_commands(path) -> None:
-    archived = path.parent.name == "archive"
+    warmup = re.search(r"warmup_(\d+)", path.name)
     for line in path.read_text().splitlines():
         summary = json.loads(line)["summary"]
-        cfg = base(summary["task"], summary["optim"], summary["batch_size"], summary["steps"], archived).copy()
+        cfg = base(summary["task"], summary["optim"], summary["batch_size"], summary["steps"], warmup and warmup[1]).copy()
         OmegaConf.set_struct(cfg, False)
         cfg.seed = summary["seed"]
         described = {key: cfg.optim[key] for key in ("name", "_target_", "_partial_")}

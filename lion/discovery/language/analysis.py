@@ -74,20 +74,20 @@ def analyse(program: Program) -> Analysis:
     for out, name, args in program.stmts:
         op = OPS[name]
         try:
-            given = [env[arg] if arg.__class__ is str else _constant(arg) for arg in args]
+            operands = [env[arg] if arg.__class__ is str else _constant(arg) for arg in args]
         except KeyError as error:
             raise ProgramError(f"{error} is used before it is assigned, in '{out} = {name}(...)'") from None
-        kind, exact, merged, mask, known = _kind(op, given), op.code, op.code, bit, True
-        for value in given:
+        kind, exact, merged, mask, foldable = _kind(op, operands), op.code, op.code, bit, True
+        for value in operands:
             exact = _mix(exact, value.exact)
             mask |= value.mask
             if value.number is None:
-                known = False
-        if known and op.rule in _FOLDS:
-            number = _folded(name, *[value.number for value in given])
+                foldable = False
+        if foldable and op.rule in _FOLDS:
+            number = _folded(name, *[value.number for value in operands])
             env[out] = _Value(kind, exact, _constant(number).merged, mask, number)
         else:
-            seen = [value.merged for value in given]
+            seen = [value.merged for value in operands]
             for part in sorted(seen) if op.commutative else seen:
                 merged = _mix(merged, part)
             env[out] = _Value(kind, exact, merged, mask)
@@ -95,14 +95,14 @@ def analyse(program: Program) -> Analysis:
     return _concluded(env, len(program.stmts))
 
 
-def _kind(op: Op, given: list[_Value]) -> int:
+def _kind(op: Op, operands: list[_Value]) -> int:
     """The type of a function's result."""
-    kinds = [value.kind for value in given]
+    kinds = [value.kind for value in operands]
     if op.rule is not ELEMENTWISE:  # which takes any type
         for slot, kind in enumerate(kinds):
             if kind not in (accepted := accepted_kinds(op.rule, slot)):
-                found, expected = TYPE_NAMES[kind], TYPE_NAMES[accepted[0]]
-                raise ProgramError(f"argument {slot + 1} of {op.name} is {found} and must be {expected}")
+                actual, expected = TYPE_NAMES[kind], TYPE_NAMES[accepted[0]]
+                raise ProgramError(f"argument {slot + 1} of {op.name} is {actual} and must be {expected}")
     return result_kind(op.rule, kinds)
 
 
@@ -142,10 +142,10 @@ def live(program: Program, analysis: Analysis | None = None) -> Program:
     It moves the weights like the program itself, to the last bit. A state that nothing reads is returned as it came,
     and where its name held something else for a while, that gets another name.
     """
-    found = analysis or analyse(program)
-    short = program.keep(numbers(found.live))
+    analysed = analysis or analyse(program)
+    short = program.keep(numbers(analysed.live))
     for state in STATES:
-        if state not in found.states and any(stmt.out == state for stmt in short.stmts):
+        if state not in analysed.states and any(stmt.out == state for stmt in short.stmts):
             short = rename(short, state, fresh_name(short, state))
     return short
 

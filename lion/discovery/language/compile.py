@@ -171,5 +171,5 @@ def reads_whole_tree(program: Program) -> bool:
 
 def states_of(program: Program) -> tuple[str, ...]:
     """The states that a program reads and has to keep between steps."""
-    found = analyse(program).states
-    return tuple(name for name in STATES if name in found)
+    used = analyse(program).states
+    return tuple(name for name in STATES if name in used)

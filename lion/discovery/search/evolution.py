@@ -157,13 +157,13 @@ class Search:
         self.save()
 
     def _begin(self, evaluator: Evaluator) -> None:
-        found = analyse(self.settings.initial)
+        analysis = analyse(self.settings.initial)
         (fitness,) = evaluator.submit([live(self.settings.initial)])()
         self.counters.evaluations += 1
         self.counters.diverged += fitness == DIVERGED
-        self.cache[found.canonical] = fitness
-        self.structural.add(found.structural)
-        first = Member(self.settings.initial, found.canonical, fitness)
+        self.cache[analysis.canonical] = fitness
+        self.structural.add(analysis.structural)
+        first = Member(self.settings.initial, analysis.canonical, fitness)
         self.population = [first] * self.settings.population
         self._meet(first)
 
@@ -175,20 +175,20 @@ class Search:
         while not children or (workers > 1 and new < most_new and len(children) < most):
             drawn = [self.random.choice(self.population) for _ in range(self.settings.tournament)]
             parent = min(drawn, key=lambda member: member.fitness)
-            program, kind, found = self._valid_child(parent.program)
-            key = found.canonical
+            program, kind, analysis = self._valid_child(parent.program)
+            key = analysis.canonical
             met = key in self.cache or key in self._in_flight
             if met:
-                self.counters.structural_hits += found.structural in self.structural
-                self.counters.canonical_hits += found.structural not in self.structural
+                self.counters.structural_hits += analysis.structural in self.structural
+                self.counters.canonical_hits += analysis.structural not in self.structural
             else:
                 self._in_flight.add(key)
                 new += 1
-            self.structural.add(found.structural)
-            count = found.live.bit_count()
-            self.counters.statements += found.length
-            self.counters.redundant += found.length - found.live_one_step.bit_count()
-            self.counters.idle += found.length - count
+            self.structural.add(analysis.structural)
+            count = analysis.live.bit_count()
+            self.counters.statements += analysis.length
+            self.counters.redundant += analysis.length - analysis.live_one_step.bit_count()
+            self.counters.idle += analysis.length - count
             children.append(Child(program, key, parent.key, kind, count, not met))
         return children
 

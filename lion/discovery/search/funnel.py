@@ -133,7 +133,7 @@ def climb(
     baselines: Sequence[Candidate],
     rungs: Sequence[Rung],
     say: Callable[[str, Result], None] = lambda rung, result: None,
-    known: Callable[[Rung, _Entry, tuple[float, ...]], Result] | None = None,
+    measure: Callable[[Rung, _Entry, tuple[float, ...]], Result] | None = None,
 ) -> Iterator[Floor]:
     """Send candidates up the ladder, the baselines beside them on every rung.
 
@@ -142,12 +142,12 @@ def climb(
         baselines: the first, where the search began, has to be beaten on every rung; all of them on the last.
         rungs: from the cheapest on.
         say: told every result that is new, with its rung's name.
-        known: measures a program on a rung; default `measured`. Hand in one that remembers.
+        measure: measures a program on a rung; default `measured`. Hand in one that remembers.
 
     Yields:
         One floor a rung, as soon as it is climbed; the last ones are missing where nothing was left to climb.
     """
-    measure = known or measured
+    measure = measure or measured
     entries, besides = [_Entry(c, 1.0) for c in candidates], [_Entry(c, 1.0) for c in baselines]
     for number, rung in enumerate(rungs):
         factors = NARROW if number else WIDE
@@ -206,13 +206,13 @@ def scaled(program: Program, factor: float) -> Program:
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates without their dead statements, one for each canonical key, the first of each."""
-    found: dict[int, Candidate] = {}
+    first_of_each: dict[int, Candidate] = {}
     for candidate in candidates:
         program = live(candidate.program)
-        found.setdefault(
+        first_of_each.setdefault(
             analyse(program).canonical, Candidate(candidate.name, program, candidate.fitness, candidate.progress)
         )
-    return list(found.values())
+    return list(first_of_each.values())
 
 
 def shortest(candidates: Sequence[Candidate], share: float = SHORT) -> Candidate:

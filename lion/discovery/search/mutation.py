@@ -42,13 +42,13 @@ class Space:
         Raises:
             ValueError: a function, state or kind of mutation is unknown.
         """
-        for what, given, known in (
+        for what, names, allowed in (
             ("function", self.ops, tuple(OPS)),
             ("state", self.states, STATES),
             ("kind of mutation", self.kinds, KINDS),
         ):
-            if unknown := [name for name in given if name not in known]:
-                raise ValueError(f"unknown {what} '{unknown[0]}'; known: {', '.join(known)}")
+            if unknown := [name for name in names if name not in allowed]:
+                raise ValueError(f"unknown {what} '{unknown[0]}'; known: {', '.join(allowed)}")
 
 
 def mutate(program: Program, random: Random, space: Space) -> tuple[Program, str]:

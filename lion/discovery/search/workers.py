@@ -76,8 +76,8 @@ class RayWorkers:
         self._own = not ray.is_initialized()
         if self._own:
             joins = "RAY_ADDRESS" in os.environ
-            own: dict[str, Any] = {} if joins else {"num_cpus": workers, "include_dashboard": False}
-            ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
+            options: dict[str, Any] = {} if joins else {"num_cpus": workers, "include_dashboard": False}
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         self._task = ray.put(task)
         self._fitness = ray.remote(_fitness)
 

@@ -34,9 +34,9 @@ class _Trial:
 
     def _best(self, program: Program, places: Sequence[int]) -> tuple[int, Losses]:
         """The place of the best factor, and each seed's loss with it."""
-        found = {place: self.task.losses(program, self.factors[place]) for place in places}
+        by_place = {place: self.task.losses(program, self.factors[place]) for place in places}
         nothing = np.full(len(self.task.seeds), math.inf)
-        losses = {place: nothing if loss is None else loss for place, loss in found.items()}
+        losses = {place: nothing if loss is None else loss for place, loss in by_place.items()}
         best = min(losses, key=lambda place: losses[place].mean())
         return best, losses[best]
 

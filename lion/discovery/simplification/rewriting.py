@@ -63,18 +63,18 @@ def _over_size(term: Term) -> Term | None:
 
 
 def _factor_out_of_quotient(term: Term) -> Term | None:
-    if term[0] == "divide" and kind(term[2]) == TREE and (found := _scaled(term[1])) and kind(found[0]) == TREE:
-        return node("multiply", node("divide", found[0], term[2]), found[1])
+    if term[0] == "divide" and kind(term[2]) == TREE and (scaled := _scaled(term[1])) and kind(scaled[0]) == TREE:
+        return node("multiply", node("divide", scaled[0], term[2]), scaled[1])
     return None
 
 
 def _constant_to_the_tree(term: Term) -> Term | None:
     """(s * c) * x to (x * c) * s, so that a scalar that several products share stands alone."""
-    found = _scaled(term)
-    if found and kind(found[0]) == TREE and (factors := _scaled(found[1])):
+    scaled = _scaled(term)
+    if scaled and kind(scaled[0]) == TREE and (factors := _scaled(scaled[1])):
         s, c = factors if isinstance(factors[1], float) else factors[::-1]
         if isinstance(c, float) and isinstance(s, Node):
-            return node("multiply", node("multiply", found[0], c), s)
+            return node("multiply", node("multiply", scaled[0], c), s)
     return None
 
 
@@ -124,8 +124,8 @@ def simplify(program: Program) -> Iterator[Step]:
     if len(across) < len(short):
         yield Step("dead across steps", EXACT, "no update of a later step depends on them", across)
     outputs, current = outputs_of(across), across
-    while (found := _first_match(outputs)) is not None:
-        rule, outputs = found
+    while (match := _first_match(outputs)) is not None:
+        rule, outputs = match
         after = program_of(outputs)
         yield Step(rule, *_evidence(difference(current, after)), after)
         current = after
@@ -144,13 +144,13 @@ def _first_match(outputs: Outputs) -> tuple[str, Outputs] | None:
     return None
 
 
-def _evidence(found: Difference) -> tuple[str, str]:
+def _evidence(difference: Difference) -> tuple[str, str]:
     compared = f"{VALUES * DRAWS} values"
-    if found.identical == 1:
+    if difference.identical == 1:
         return EXACT, f"update and states bit-identical in {compared}"
     return (
-        f"within {found.ulp:.2g} ulp",
-        f"{found.identical:.1%} of {compared} bit-identical, {found.flips} signs differ",
+        f"within {difference.ulp:.2g} ulp",
+        f"{difference.identical:.1%} of {compared} bit-identical, {difference.flips} signs differ",
     )
 
 

@@ -67,7 +67,7 @@ def load(variants: int = 2, vocab_size: int = 768, shuffle_captions: bool = Fals
         raise ConfigError(f"data.options.shuffle_captions={shuffle_captions} must be true or false")
     trained, held_out = character_split()
     train = glyphs.render(TRAIN_FACES, trained, variants=variants)
-    captions = [_lower(text) for text in train.captions or ()]
+    captions = [text.lower() for text in train.captions or ()]
     if shuffle_captions:
         captions = [captions[i] for i in np.random.default_rng(0).permutation(len(captions))]
     texts = Texts(captions)
@@ -101,8 +101,8 @@ def probe(faces: Sequence[Face], characters: tuple[str, ...], variants: int = 4)
     The same caption belongs to all images of a character in faces of one style.
     """
     arrays = glyphs.render(faces, characters, variants=variants)
-    image_captions = [_lower(text) for text in arrays.captions or ()]
-    class_prompts, prompt_class = prompts([_lower(unicodedata.name(c)) for c in characters], TEMPLATES)
+    image_captions = [text.lower() for text in arrays.captions or ()]
+    class_prompts, prompt_class = prompts([unicodedata.name(c).lower() for c in characters], TEMPLATES)
     captions = list(dict.fromkeys(image_captions))
     caption_index = {text: i for i, text in enumerate(captions)}
     image_group = np.array([caption_index[text] for text in image_captions])
@@ -115,7 +115,3 @@ def probe(faces: Sequence[Face], characters: tuple[str, ...], variants: int = 4)
         text_group=np.concatenate([np.full(len(class_prompts), -1), np.arange(len(captions))]),
         image_group=image_group,
     )
-
-
-def _lower(text: str) -> str:
-    return text.lower()

@@ -189,7 +189,7 @@ def test_every_split_has_noise_of_its_own(composed: Compose) -> None:
     assert abs(correlation) < 0.05
 
 
-def test_another_judge_makes_other_data(composed: Compose, classifier: Path, tmp_path: Path) -> None:
+def test_another_feature_extractor_makes_other_data(composed: Compose, classifier: Path, tmp_path: Path) -> None:
     """Records are compared, and runs go on, where the fingerprints of data are the same."""
     other = tmp_path / "other"
     shutil.copytree(classifier, other)
@@ -216,15 +216,15 @@ def test_another_reference_makes_other_data(composed: Compose, tmp_path: Path) -
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_a_judge_of_other_data_recognises_nothing(composed: Compose, classifier: Path, tmp_path: Path) -> None:
+def test_a_of_classifier_other_data_recognises_nothing(composed: Compose, classifier: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(classifier, other)
     text = (classifier / "config.yaml").read_text()
     (other / "config.yaml").write_text(text.replace("name: mnist5k", "name: otherdigits"))
     images = torch.zeros(2, 1, 16, 16)
-    features, logits = feature_extractors.judge(composed(), str(other))(images)
+    features, logits = feature_extractors.load(composed(), str(other))(images)
     assert logits is None
-    torch.testing.assert_close(features, feature_extractors.judge(composed(), str(classifier))(images)[0])
+    torch.testing.assert_close(features, feature_extractors.load(composed(), str(classifier))(images)[0])
 
 
 def test_fewer_classes_than_columns_are_drawn(composed: Compose) -> None:
@@ -245,8 +245,8 @@ def test_reference_statistics_take_the_splits_place(composed: Compose, tmp_path:
     assert values["frechet_own_features"] == pytest.approx(frechet_distance(made, reference))
 
 
-def test_a_judge_sees_what_its_own_classifier_would_say(classifier: Path, composed: Compose) -> None:
-    judge = feature_extractors.judge(composed(), str(classifier))
+def test_a_feature_extractor_sees_what_its_own_classifier_would_say(classifier: Path, composed: Compose) -> None:
+    judge = feature_extractors.load(composed(), str(classifier))
     model = feature_extractors.load_trained(classifier)[1]
     images = torch.randn(5, 1, 16, 16)
     features, logits = judge(images)
@@ -268,7 +268,7 @@ def test_the_inception_networks_distance_alone_is_called_fid(
         torch.manual_seed(0)
         random = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(file))
     torch.save(random.state_dict(), file)
-    judge = feature_extractors.judge(composed(), str(file))
+    judge = feature_extractors.load(composed(), str(file))
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     features, logits = judge(pixels / 127.5 - 1)
     assert judge.metric == "fid"
@@ -284,7 +284,7 @@ def test_without_a_network_the_inception_weights_are_asked_for(
     with pytest.raises(
         ConfigError, match=r"judge=inception needs weights-inception.* name it with model\.args\.judge="
     ):
-        feature_extractors.judge(composed(), "inception")
+        feature_extractors.load(composed(), "inception")
 
 
 def test_pictures_of_files_are_squares_of_the_size_and_mirrored_to_train() -> None:
@@ -350,11 +350,11 @@ def test_a_reference_of_something_else_is_refused(composed: Compose, tmp_path: P
         np.savez(file, mu=np.array(["a"] * 16), sigma=np.eye(16))
     else:
         np.savez(file, mu=np.zeros(2048), sigma=np.eye(2048))
-    with pytest.raises(ConfigError, match=r"reference=.*(cannot be read|the judge has 16 features)"):
+    with pytest.raises(ConfigError, match=r"reference=.*(cannot be read|the feature extractor has 16 features)"):
         protocol.make(composed(f"model.args.reference={file}")).examples()
 
 
-def test_a_judge_of_another_size_is_refused(composed: Compose) -> None:
+def test_a_of_classifier_another_size_is_refused(composed: Compose) -> None:
     with pytest.raises(ConfigError, match="judge does not take images of 1x32x32"):
         protocol.make(composed("data.options.size=32", "model.args.unet.size=32")).examples()
 

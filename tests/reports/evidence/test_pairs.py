@@ -120,15 +120,15 @@ def test_contradictions_that_are_known() -> None:
     held = {(one.study, one.says): one for one in hold(ledger.read())}
     best_row = held[MARIN, "AdamW's lowest loss at 520M, 1x"]
     assert best_row.verdict == CONTRADICTED
-    assert "best row 3.1096, stated 3.1041" in best_row.found
-    assert "-0.0019 by the rows, +0.0035 by the statement" in best_row.found
+    assert "best row 3.1096, stated 3.1041" in best_row.computed
+    assert "-0.0019 by the rows, +0.0035 by the statement" in best_row.computed
     muon = held[MUON, "LionMuon is better than Muon on every data set"]
     table = pd.read_csv(STUDIES / f"{MUON}.csv")
     table = table[(table["variant"] == "exps") & table["optimizer"].isin(["LionMuon P=2", "Muon (in lion_muon)"])]
     wide = table.pivot(index=["dataset", "model"], columns="optimizer", values=["value", "lowest"]).dropna()
     behind = wide["value"]["LionMuon P=2"] > wide["value"]["Muon (in lion_muon)"]
     assert {dataset for dataset, _ in behind[behind].index} == {"wikitext"}
-    assert muon.found.startswith(f"behind on {behind.sum()} of {len(wide)} by the last value")
+    assert muon.computed.startswith(f"behind on {behind.sum()} of {len(wide)} by the last value")
     assert (wide["lowest"]["LionMuon P=2"] < wide["lowest"]["Muon (in lion_muon)"]).all()
     assert muon.verdict == IN_PART
 
@@ -143,6 +143,6 @@ def test_a_statement_that_the_rows_bear_out_agrees_and_one_about_nothing_is_a_fa
         hold(ledger.read(folder))
     ratio = {"says": "x", "source": "y", "kind": "ratio", "axis": "lr", "between": [3, 10]}
     folder = write_ledger(stated=[ratio])  # 0.01 and 0.001
-    assert [(one.verdict, one.found) for one in hold(ledger.read(folder))] == [
+    assert [(one.verdict, one.computed) for one in hold(ledger.read(folder))] == [
         (AGREES, "1 of 1 of its own pairs lie within; 10 to 10")
     ]

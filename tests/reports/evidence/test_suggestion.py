@@ -135,7 +135,7 @@ def test_any_possible_settings_give_a_grid_around_a_centre_and_a_command(
     assert one.trials[0] == one.centre
     assert sorted(one.trials) == sorted(around(one.centre, 9))
     assert list(one.counts[1:]) == sorted(one.counts[1:], reverse=True)
-    known = Counter(p.known("lr") for p in pairs)[True]
+    known = Counter(p.has("lr") for p in pairs)[True]
     assert sum(one.counts) == known
     # Both follow one rule today, so the product stays; the rates are rounded to two digits.
     if one.scores["lr"].rule is one.scores["weight_decay"].rule and one.scores["lr"].rule.thumb:

@@ -60,7 +60,7 @@ def test_held_out_errors_are_those_of_a_brute_force_fit(published, axis: str, na
     ours = held_out(pairs, axis, BY_NAME[name])
     expected = brute_force(pairs, axis, name)
     by_pair = {id(p): error for p, error in ours.errors}
-    known = [p for p in pairs if p.known(axis)]
+    known = [p for p in pairs if p.has(axis)]
     assert [by_pair[id(p)] for p in known] == pytest.approx(expected, abs=1e-9)
     assert ours.median == pytest.approx(np.median(np.abs(expected)))
     assert ours.worst == pytest.approx(np.max(np.abs(expected)))
