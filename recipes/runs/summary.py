@@ -32,6 +32,8 @@ def description(cfg: DictConfig, recipe: Recipe) -> dict[str, Any]:
         "seed": cfg.seed,
         "steps": cfg.steps,
         "batch_size": cfg.batch_size,
+        "schedule": cfg.schedule.name,
+        "warmup_steps": cfg.schedule.warmup_steps,
         "conditions": run_id.conditions(cfg),
         "metric": recipe.metric,
         "goal": recipe.goal,

@@ -9,23 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from reports.claims.decision import Outcome, decide, inside_or_outside
+import numpy as np
+from scipy import stats
+
+from reports.claims import conditions
+from reports.claims.decision import LEVEL, Outcome, decide, inside_or_outside
 from reports.claims.evidence import (
     Evidence,
     Kinds,
-    above,
-    augmented_pairs,
-    batch_rows,
+    difference_in_words,
+    ends_in_words,
     kind_difference,
     kinds_of,
     main_kind,
     row_of,
+    share_unit,
+    shares_of,
     speedup_interval,
     tied_values,
     train_loss,
     validation_difference,
 )
-from reports.number_format import fixed, interval, short_number
+from reports.number_format import fixed, short_number
 from reports.protocol import FRESH_SEEDS, REFERENCE, SUBJECT
 from reports.records.speeds import STEPS
 from reports.statistics.intervals import Difference, paired_difference
@@ -67,7 +72,7 @@ def better(evidence: Evidence) -> Outcome:
 def alike(evidence: Evidence, within: float) -> Outcome:
     """Ask whether the subject and the reference are equal up to a margin."""
     rows = _compared(evidence)
-    return decide([inside_or_outside(*_shares(*pair), -within, within) for pair in rows], _words(rows))
+    return decide([inside_or_outside(*shares_of(*pair), -within, within) for pair in rows], _words(rows))
 
 
 def _compared(evidence: Evidence) -> list[tuple[Table, Row]]:
@@ -75,23 +80,23 @@ def _compared(evidence: Evidence) -> list[tuple[Table, Row]]:
 
 
 def _words(rows: Sequence[tuple[Table, Row]]) -> str:
-    return ", ".join(f"{table.comparison.task} {_difference(row)}" for table, row in rows)
+    return ", ".join(f"{table.comparison.task} {difference_in_words(row)}" for table, row in rows)
 
 
 def all_alike(evidence: Evidence, within: float, optims: Sequence[str] = ()) -> Outcome:
     """Ask whether every optimizer, or those named, equals the reference up to a margin."""
     rows = [(table, row) for table in evidence.main for row in table.rows if row.verdict]
     rows = [(table, row) for table, row in rows if not optims or row.optim in optims]
-    signs = [inside_or_outside(*_shares(*pair), -within, within) for pair in rows]
+    signs = [inside_or_outside(*shares_of(*pair), -within, within) for pair in rows]
     beyond = [(table, row) for (table, row), sign in zip(rows, signs, strict=True) if sign < 0]
-    shown = ", ".join(f"{row.optim} on {table.comparison.task} {_difference(row)}" for table, row in beyond)
+    shown = ", ".join(f"{row.optim} on {table.comparison.task} {difference_in_words(row)}" for table, row in beyond)
     return decide(signs, f"beyond {within:g}: {shown or 'none'}")
 
 
 def all_worse(evidence: Evidence, optims: Sequence[str]) -> Outcome:
     """Ask whether those named are worse than the reference."""
     rows = [(table, row) for table in evidence.main for row in table.rows if row.verdict and row.optim in optims]
-    shown = ", ".join(f"{row.optim} on {table.comparison.task} {_difference(row)}" for table, row in rows)
+    shown = ", ".join(f"{row.optim} on {table.comparison.task} {difference_in_words(row)}" for table, row in rows)
     return decide([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], shown)
 
 
@@ -120,7 +125,9 @@ def early_lead(evidence: Evidence, share: float) -> Outcome:
         ahead = early.verdict(table.comparison.goal or "max")
         if ahead:
             signs.append((ahead == "better" and row.verdict != "better") - (ahead == "worse"))
-            words.append(f"{table.comparison.task} {_ends(early)} at {share:.0%}, {_difference(row)} at the end")
+            words.append(
+                f"{table.comparison.task} {ends_in_words(early)} at {share:.0%}, {difference_in_words(row)} at the end"
+            )
     return decide(signs, ", ".join(words))
 
 
@@ -142,42 +149,10 @@ def smaller_span(evidence: Evidence) -> Outcome:
     return "not judged", f"no interval, since trials have one seed: {', '.join(words)}"
 
 
-def gain_grows(evidence: Evidence) -> Outcome:
-    """Compare the gain at the largest batch with that at the smallest."""
-    signs, words = [], []
-    for rows in batch_rows(evidence):
-        if len(rows) > 1:
-            (small, low), (large, high) = rows[0], rows[-1]
-            signs.append(above(small, high, low))
-            sizes = [f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in (rows[0], rows[-1])]
-            words.append(f"{large.comparison.task} {', '.join(sizes)}")
-    return decide(signs, "; ".join(words))
-
-
-def gain_shrinks(evidence: Evidence, strong: str) -> Outcome:
-    """Compare the gain without strong augmentation with that under it, each tuned by itself."""
-    pairs = augmented_pairs(evidence, strong)
-    words = [f"{t.comparison.task} {_difference(plain)}, {strong} {_difference(more)}" for t, plain, more in pairs]
-    return decide([above(table, plain, more) for table, plain, more in pairs], "; ".join(words))
-
-
 def no_gain(evidence: Evidence, within: float) -> Outcome:
     """Ask whether the subject gains nothing over the reference, up to a margin."""
-    return _no_gain(_compared(evidence), within)
-
-
-def no_gain_below(evidence: Evidence, batch: int, within: float) -> Outcome:
-    """Ask the same of all smaller batches."""
-    rows = [(t, row) for rows in batch_rows(evidence) for t, row in rows if (t.comparison.batch_size or batch) < batch]
-    details = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
-    return _no_gain(rows, within, details)
-
-
-def worse_at_smallest(evidence: Evidence) -> Outcome:
-    """Ask how the subject does at each task's smallest batch."""
-    rows = [rows[0] for rows in batch_rows(evidence) if rows]
-    details = ", ".join(f"batch {table.comparison.batch_size} {_difference(row)}" for table, row in rows)
-    return decide([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], details)
+    rows = _compared(evidence)
+    return conditions.without_gain(rows, within, _words(rows))
 
 
 def higher_train_loss(evidence: Evidence) -> Outcome:
@@ -236,8 +211,26 @@ def kinds_alike(evidence: Evidence, kinds: Sequence[str], within: float) -> Outc
     """Ask whether Lion of one argument equals Lion of another up to a margin."""
     pairs = kinds_of(evidence, kinds[0], kinds[1:])
     differences = [kind_difference(table, ours, theirs, 1) for table, ours, theirs, _ in pairs]
-    signs = [inside_or_outside(d.low, d.high, -within, within) for d in differences]
+    units = [share_unit(table) for table, *_ in pairs]
+    signs = [
+        inside_or_outside(d.low / unit, d.high / unit, -within, within)
+        for d, unit in zip(differences, units, strict=True)
+    ]
     return decide(signs, _kind_words(pairs, differences))
+
+
+def fewer_diverge(evidence: Evidence, kind: str, than: Sequence[str]) -> Outcome:
+    """Ask whether fewer trials of Lion diverged with one argument than with others, by Fisher's exact test."""
+    signs, words = [], []
+    for table, ours, theirs, other in kinds_of(evidence, kind, than):
+        counts = [(int((c.settings["diverged"] > 0).sum()), len(c.settings)) for c in (ours, theirs)]
+        (few, tried), (many, of) = counts
+        if few + many == 0:
+            continue
+        surprising = stats.fisher_exact(np.array([[few, tried - few], [many, of - many]])).pvalue <= LEVEL
+        signs.append(surprising * ((few / tried < many / of) - (few / tried > many / of)))
+        words.append(f"{table.comparison.task} {few} of {tried} trials against {many} of {of} with {other}")
+    return decide(signs, ", ".join(words))
 
 
 def flatter(evidence: Evidence, relative: bool) -> Outcome:
@@ -284,11 +277,15 @@ CRITERIA: dict[str, Callable[..., Outcome]] = {
         early_lead,
         fewer_steps,
         smaller_span,
-        gain_grows,
-        gain_shrinks,
+        conditions.gain_grows,
+        conditions.gain_shrinks,
         no_gain,
-        no_gain_below,
-        worse_at_smallest,
+        conditions.no_gain_below,
+        conditions.worse_at_smallest,
+        conditions.larger_best_batch,
+        conditions.longer_warmup_gains,
+        conditions.schedule_gains,
+        fewer_diverge,
         higher_train_loss,
         half_state,
         faster,
@@ -302,35 +299,7 @@ CRITERIA: dict[str, Callable[..., Outcome]] = {
 
 def _kind_words(pairs: Sequence[Kinds], differences: Sequence[Difference]) -> str:
     shown = zip(pairs, differences, strict=True)
-    return ", ".join(f"{table.comparison.task} over {other} {_ends(d)}" for (table, _, _, other), d in shown)
-
-
-def _no_gain(rows: Sequence[tuple[Table, Row]], within: float, details: str | None = None) -> Outcome:
-    signs = []
-    for table, row in rows:
-        low, high = _shares(table, row)
-        gain = high if table.comparison.goal == "max" else -low
-        signs.append((gain <= within) - (row.verdict == "better"))
-    return decide(signs, _words(rows) if details is None else details)
-
-
-def _shares(table: Table, row: Row) -> tuple[float, float]:
-    """Return the ends of a difference's interval; of what is no share itself, over the reference's mean."""
-    means = (r.compared(table.split)[0] for r in table.rows if r.is_reference)
-    unit = 1.0 if table.comparison.goal == "max" else next(means, math.nan)
-    return row.difference_low / unit, row.difference_high / unit
-
-
-def _difference(row: Row) -> str:
-    return _interval(row.difference, row.difference_low, row.difference_high)
-
-
-def _ends(difference: Difference) -> str:
-    return _interval(difference.value, difference.low, difference.high)
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{fixed(value, 4, '+')} {interval(low, high, 4, '+')}"
+    return ", ".join(f"{table.comparison.task} over {other} {ends_in_words(d)}" for (table, _, _, other), d in shown)
 
 
 def _sign(difference: Difference) -> int:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reports.number_format import fixed, interval
 from reports.protocol import REFERENCE, SUBJECT
 from reports.records.reader import read_metrics
 from reports.statistics.families import difference
 from reports.statistics.intervals import Difference, mean_and_sd, paired_difference
 from reports.statistics.learning_curves import seed_curves
 from reports.statistics.scoring import speedup
-from reports.statistics.selection import Contender
+from reports.statistics.selection import Comparison, Contender
 from reports.tables.comparison import Row, Table, batch_groups
 
 # AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
@@ -101,19 +102,22 @@ def batch_rows(evidence: Evidence) -> list[list[tuple[Table, Row]]]:
     return [[(t, row) for t in group if (row := row_of(t, SUBJECT)) and row.verdict] for group in groups]
 
 
-def augmented_pairs(evidence: Evidence, strong: str) -> list[tuple[Table, Row, Row]]:
-    """Return the subject's rows without strong augmentation and with it, of the same task, data and length."""
+def paired_rows(
+    evidence: Evidence, one: Callable[[Comparison], bool], other: Callable[[Comparison], bool]
+) -> list[tuple[Table, Row, Row]]:
+    """Return the subject's rows under one condition and under another, of the same task, data and length."""
     keys = ("task", "scale", "model", "data_fingerprint", "batch_size", "steps", "metric")
     pairs = []
     for table in evidence.tables:
+        if not other(table.comparison):
+            continue
         same = [
             t for t in evidence.tables if all(getattr(t.comparison, k) == getattr(table.comparison, k) for k in keys)
         ]
-        plain = max((t for t in same if t.comparison.augment == "none"), key=lambda t: len(t.rows), default=None)
-        if table.comparison.augment == strong and plain:
-            usual, augmented = row_of(plain, SUBJECT), row_of(table, SUBJECT)
-            if usual and augmented and usual.verdict and augmented.verdict:
-                pairs.append((plain, usual, augmented))
+        under_one = max((t for t in same if one(t.comparison)), key=lambda t: len(t.rows), default=None)
+        rows = under_one and row_of(under_one, SUBJECT), row_of(table, SUBJECT)
+        if under_one and rows[0] and rows[1] and rows[0].verdict and rows[1].verdict:
+            pairs.append((under_one, rows[0], rows[1]))
     return pairs
 
 
@@ -188,3 +192,26 @@ def speedup_interval(table: Table, ours: Contender, theirs: Contender, confidenc
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
+
+
+def share_unit(table: Table) -> float:
+    """Return what a difference is divided by to be a share: 1 of an accuracy, else the reference's mean."""
+    if table.comparison.goal == "max":
+        return 1.0
+    return next((row.compared(table.split)[0] for row in table.rows if row.is_reference), math.nan)
+
+
+def shares_of(table: Table, row: Row) -> tuple[float, float]:
+    """Return the ends of a row's difference as shares."""
+    unit = share_unit(table)
+    return row.difference_low / unit, row.difference_high / unit
+
+
+def difference_in_words(row: Row) -> str:
+    """Write a row's difference with its interval."""
+    return ends_in_words(Difference(row.difference, row.difference_low, row.difference_high, row.common_seeds))
+
+
+def ends_in_words(difference: Difference) -> str:
+    """Write a difference with its interval."""
+    return f"{fixed(difference.value, 4, '+')} {interval(difference.low, difference.high, 4, '+')}"

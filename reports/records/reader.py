@@ -27,6 +27,7 @@ from reports.records.folders import walk
 STATUSES = ("completed", "diverged", "failed", "interrupted")
 GOALS = ("max", "min")
 TEXT = ["run_id", "status", "task", "optim", "scale", "conditions", "metric", "goal", "tuned", "cause", "git_commit"]
+TEXT += ["schedule"]
 NAMES = ("task", "optim", "run_id")  # become names of folders and files
 FACTS = [
     "model",
@@ -36,7 +37,7 @@ FACTS = [
     "augment",
     "optim_args",
 ]  # texts or structures, read as one text
-WHOLE = ["seed", "steps", "batch_size", "num_parameters", "optimizer_state_bytes", "diverged_step"]
+WHOLE = ["seed", "steps", "warmup_steps", "batch_size", "num_parameters", "optimizer_state_bytes", "diverged_step"]
 REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]
 ORDER = ["task", "scale", "optim", "optim_class", "optim_args", "lr", "weight_decay", "seed", "run_id"]
 LONGEST = 10_000  # characters of a text

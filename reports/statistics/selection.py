@@ -24,7 +24,7 @@ from reports.protocol import FRESH_SEEDS, TRIALS
 from reports.protocol import TRIAL_SEEDS_FROM as TRIAL_SEEDS_FROM
 
 SAME = ["task", "scale", "model", "model_args", "num_parameters", "data", "data_fingerprint", "augment"]
-SAME += ["conditions", "batch_size", "steps", "metric", "goal"]
+SAME += ["conditions", "batch_size", "steps", "schedule", "warmup_steps", "metric", "goal"]
 SETTING = ["lr", "weight_decay"]
 KIND = ["optim_class", "optim_args"]  # what makes two rows of one optimizer's runs
 UNRECORDED = "not recorded"
@@ -92,6 +92,8 @@ class Comparison:
     conditions: str | None
     batch_size: int | None
     steps: int | None
+    schedule: str | None
+    warmup_steps: int | None
     metric: str | None
     goal: str | None
     contenders: list[Contender]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Settings that differ within a comparison, or decide nothing.
 FREE = {"optim", "seed", "tracker", "tuned", "output_dir", "dry_run", "device_memory", "log_every", "checkpoint_every"}
+NOT_IN_HEADINGS = ("conditions", "contenders", "schedule", "warmup_steps")
 SHOWN = 4
 LONGEST = 60
 
@@ -23,7 +24,7 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
     groups: dict[tuple[object, ...], list[int]] = {}
     for place, comparison in enumerate(comparisons):
         facts = vars(comparison)
-        key = tuple(value for name, value in facts.items() if name not in ("conditions", "contenders"))
+        key = tuple(value for name, value in facts.items() if name not in NOT_IN_HEADINGS)
         groups.setdefault(key, []).append(place)
     words = [""] * len(comparisons)
     for places in groups.values():
@@ -45,12 +46,16 @@ def _differing_settings(alike: Sequence[Comparison]) -> list[str]:
 
 
 def _config(comparison: Comparison) -> dict[str, str]:
-    """Return the settings of a comparison's runs by their keys, from the first config that can be read."""
+    """Return the settings of a comparison's runs by their keys, from the first config that can be read.
+
+    Archived runs have none; of these, the schedule and its warm-up are known.
+    """
     for contender in comparison.contenders:
         for path in contender.runs["path"]:
             if config := _flat(str(path)):
                 return config
-    return {}
+    schedule = {"schedule.name": comparison.schedule, "schedule.warmup_steps": comparison.warmup_steps}
+    return {key: str(value) for key, value in schedule.items() if value is not None}
 
 
 @lru_cache(maxsize=256)

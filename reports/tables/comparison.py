@@ -162,7 +162,7 @@ def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | N
 
 def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
     """Group comparisons that differ in batch size (and so in steps) and nothing else; groups of several sizes only."""
-    free = {"batch_size", "steps", "conditions"}
+    free = {"batch_size", "steps", "warmup_steps", "conditions"}
     groups: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
         if table.variants:

@@ -48,7 +48,9 @@ def test_published_ids_follow_from_their_commands(path) -> None:
     warmup = re.search(r"warmup_(\d+)", path.name)
     for line in path.read_text().splitlines():
         summary = json.loads(line)["summary"]
-        cfg = base(summary["task"], summary["optim"], summary["batch_size"], summary["steps"], warmup and warmup[1]).copy()
+        cfg = base(
+            summary["task"], summary["optim"], summary["batch_size"], summary["steps"], warmup and warmup[1]
+        ).copy()
         OmegaConf.set_struct(cfg, False)
         cfg.seed = summary["seed"]
         described = {key: cfg.optim[key] for key in ("name", "_target_", "_partial_")}

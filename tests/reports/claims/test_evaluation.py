@@ -221,6 +221,70 @@ def test_gain_grows(tune, judge, large, word):
     assert judge("gain_grows") == word
 
 
+@pytest.mark.parametrize(
+    ("gains", "word"),
+    [
+        ((0.9, 0.95, 0.90), "not shown"),  # both at 64
+        ((0.9, 0.95, 0.99), "supported"),
+        ((0.99, 0.95, 0.90), "contradicted"),
+        ((0.9, 0.95, None), "not shown"),  # 0.95 at 64, and 0.5 or 1.3 at 256 from seed to seed
+    ],
+)
+def test_larger_best_batch(tune, judge, gains, word):
+    theirs = (0.92, 0.95, 0.90)
+    for batch, adamw, lion in zip((16, 64, 256), theirs, gains, strict=True):
+        tune("adamw", (adamw, adamw + 0.001), batch_size=batch, warmup_steps=100 // batch)
+        tune("lion", (lion, lion + 0.001) if lion else (0.5, 1.3), batch_size=batch, warmup_steps=100 // batch)
+    assert judge("larger_best_batch") == word
+
+
+@pytest.mark.parametrize(("without", "word"), [(0.7, "supported"), (0.97, "contradicted"), (0.93, "not shown")])
+def test_what_a_warmup_gains(tune, judge, without, word):
+    for steps, theirs, ours in ((0, (0.9, 0.901), (without, without + 0.001)), (25, (0.9, 0.902), (0.93, 0.9315))):
+        tune("adamw", theirs, warmup_steps=steps, conditions=f"warmup {steps}")
+        tune("lion", ours, warmup_steps=steps, conditions=f"warmup {steps}")
+    assert judge("longer_warmup_gains", share=0.25) == word
+    assert judge("longer_warmup_gains", share=0.5) == "not run"
+
+
+@pytest.mark.parametrize(("rsqrt", "word"), [(0.91, "supported"), (0.99, "contradicted"), (0.95, "not shown")])
+def test_what_a_schedule_gains(tune, judge, rsqrt, word):
+    for schedule, ours in (("cosine", (0.95, 0.951)), ("rsqrt", (rsqrt, rsqrt + 0.001))):
+        tune("adamw", (0.9, 0.9012), schedule=schedule)
+        tune("lion", ours, schedule=schedule)
+    assert judge("schedule_gains", more="cosine", less="rsqrt") == word
+    assert judge("schedule_gains", more="cosine", less="linear") == "not run"
+
+
+@pytest.mark.parametrize(("small", "large", "word"), [(0, 5, "supported"), (5, 0, "contradicted"), (2, 4, "not shown")])
+def test_fewer_trials_diverge(tune, judge, outputs, small, large, word):
+    """Of nine trials each: 0 against 5 has p = 0.03 by Fisher's test, 2 against 4 has 0.62."""
+    for betas, diverged in (("0.95 0.98", small), ("0.9 0.99", large)):
+        tune("lion", (0.9, 0.902), optim_args={"betas": [float(beta) for beta in betas.split()]})
+        trials = []
+        for place in outputs.glob("*/lion/*/summary.json"):
+            summary = json.loads(place.read_text())
+            if (
+                summary["seed"] >= 1000
+                and summary["final"] == 0.5
+                and summary["optim_args"]["betas"][0] == float(betas[:4])
+            ):
+                trials.append((place, summary))
+        for place, summary in trials[:diverged]:
+            place.write_text(json.dumps(summary | {"status": "diverged", "final": None, "test": None}))
+    assert judge("fewer_diverge", kind="betas 0.95 0.98", than=["betas 0.9 0.99"]) == word
+
+
+def test_margins_between_kinds_of_a_perplexity_are_shares(tune, judge):
+    for dtype, value in (("bfloat16", 50.0), ("float32", 50.2)):
+        given = {"goal": "min", "metric": "perplexity", "trial_finals": (10.0, 90.0)}
+        tune("lion", (value, value + 0.01), optim_args={"momentum_dtype": dtype}, **given)
+    tune("adamw", (50.0, 50.01), **given)
+    kinds = ["momentum_dtype bfloat16", "momentum_dtype float32"]
+    assert judge("kinds_alike", kinds=kinds, within=0.01) == "supported"
+    assert judge("kinds_alike", kinds=kinds, within=0.001) == "contradicted"
+
+
 def test_small_batches(tune, judge):
     for batch in (16, 64):
         tune("adamw", (0.9, 0.902), batch_size=batch)
