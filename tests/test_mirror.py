@@ -73,7 +73,6 @@ COVERED_BY = {
     "reports/results.py": "tests/reports/test_publish.py",
     "reports/statistics/learning_curves.py": "tests/reports/plots/test_curves.py",
     "reports/statistics/setting_differences.py": "tests/reports/test_compare.py",
-    "reports/statistics/setting_grid.py": "tests/reports/test_publish.py",
     "reports/statistics/timings.py": "tests/reports/records/test_speeds.py",
     "reports/tables/overviews.py": "tests/reports/test_publish.py",
     "scripts/benchmark/contenders.py": "tests/scripts/test_bench.py",
