@@ -57,6 +57,7 @@ COVERED_BY = {
     "recipes/settings/optimizer_arguments.py": "tests/recipes/settings/test_validation.py",
     "recipes/training/run_state.py": "tests/test_run.py",
     "recipes/training/step_kind.py": "tests/recipes/training/test_loop.py",
+    "reports/claims/conditions.py": "tests/reports/claims/test_evaluation.py",
     "reports/claims/criteria.py": "tests/reports/claims/test_evaluation.py",
     "reports/claims/evidence.py": "tests/reports/claims/test_evaluation.py",
     "reports/evidence/schema.py": "tests/reports/evidence/test_ledger.py",
