@@ -23,6 +23,7 @@ from recipes.settings.schema import Config
 EXECUTION = (
     "accumulate",
     "checkpoint_every",
+    "compile",
     "data.module",  # the code behind a name
     "data.workers",
     "device",
@@ -32,8 +33,10 @@ EXECUTION = (
     "log_every",
     "optim.variant",
     "output_dir",
+    "reduce_every_part",
     "scale.threads",
     "shard",
+    "shard_size",
     "task.recipe",
     "tracker",
     "tuned",

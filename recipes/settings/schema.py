@@ -129,7 +129,10 @@ class Config:
     log_every: int = 20
     checkpoint_every: int = 200
     device: str = "auto"  # auto, cpu
+    compile: bool = False  # torch.compile of the model's training pass; steps/s leaves out the time it takes
     shard: bool = False  # FSDP: split parameters, gradients and state over the processes
+    shard_size: int | None = None  # processes that share a copy, such as those of a machine; None: all of them
+    reduce_every_part: bool = False  # average gradients after each micro-batch: slower; in shards, none is kept whole
 
     output_dir: str = "outputs"
     dry_run: bool = False

@@ -249,8 +249,12 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 
 def _together(values: Mapping[str, Any]) -> list[str]:
     """Values that are right each by itself."""
-    size, micro = values.get("batch_size", 1), values.get("accumulate", 1)
+    size, micro, shard_size = values.get("batch_size", 1), values.get("accumulate", 1), values.get("shard_size")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if shard_size is not None and (shard_size < 2 or (processes > 1 and processes % shard_size)):
+        return [f"shard_size={shard_size} must be at least 2 and divide the {processes} processes"]
+    if shard_size is not None and not values.get("shard"):
+        return [f"shard_size={shard_size} needs shard=true"]
     parts = processes * micro
     if min(size, micro) < 1 or size % parts == 0:
         return []
