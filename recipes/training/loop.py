@@ -19,7 +19,15 @@ from recipes.distributed import devices, processes, sharding
 from recipes.errors import ConfigError
 from recipes.protocol import Recipe
 from recipes.settings.schema import Config
-from recipes.training import checkpoint, compilation, param_groups, pretrained_weights, sampler, schedule
+from recipes.training import (
+    checkpoint,
+    compilation,
+    param_groups,
+    part_checkpoint,
+    pretrained_weights,
+    sampler,
+    schedule,
+)
 from recipes.training.checkpoint import Checkpoint
 from recipes.training.param_groups import OptimizerFactory
 from recipes.training.progress import Progress
@@ -84,6 +92,7 @@ class Trainer:
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         if cfg.compile:
             compilation.begin(sharding.blocks(self.model) if cfg.shard else [self.model])
+        self.in_parts = cfg.shard and part_checkpoint.is_shared(folder)
         self.first, window = self._resume()
         self.statistics = StepStatistics(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
 
@@ -232,7 +241,7 @@ class Trainer:
             norm = gradient_size([p.grad for p in self.updated if p.grad is not None])
         statistics.add_gradient(step, norm)
         statistics.add_seconds(timer.switch("optimizer"))
-        if step == self.first + 1 and not cfg.shard:
+        if step == self.first + 1:
             with StepKind(len(self.updated)) as watched:
                 self.optimizer.step()
             self.state.optimizer_step = watched.kind
@@ -319,25 +328,24 @@ class Trainer:
         Raises:
             ConfigError: it cannot be written, or the record is not there any more.
         """
+        state = self.state
+        values = {
+            "best": state.best,
+            "final": state.final,
+            "seconds": dict(self.timer.seconds),
+            "window": self.statistics.steps(step),
+            "figures": {name: getattr(state, name) for name in FIGURES},
+            "data_fingerprint": state.data_fingerprint,
+        }
+        folder, run = self.folder / "checkpoint", self.folder.name
+        processes.by_first(self.logger.check)
+        if self.in_parts and step < self.cfg.steps:  # the final weights are for everybody
+            part_checkpoint.save(folder, run, step, values, self.model, self.optimizer, self.average)
+            return
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
         average = None if self.average is None else devices.average_state(self.average, self.cfg.shard)
-        window = self.statistics.steps(step)
-
-        def write() -> None:
-            state = self.state
-            values = {
-                "best": state.best,
-                "final": state.final,
-                "seconds": dict(self.timer.seconds),
-                "window": window,
-                "figures": {name: getattr(state, name) for name in FIGURES},
-                "data_fingerprint": state.data_fingerprint,
-            }
-            self.logger.check()
-            whole = Checkpoint(step, weights, average, optimizer, values)
-            checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
-
-        processes.by_first(write)
+        whole = Checkpoint(step, weights, average, optimizer, values)
+        processes.by_first(lambda: checkpoint.save(folder, run, whole))
 
     def _resume(self) -> tuple[int, list[list[float]]]:
         """Go on where the newest checkpoint stands; all that is random follows from (seed, step).
@@ -358,10 +366,13 @@ class Trainer:
 
         read = processes.sent_by_first(newest)
         saved = None if read is None else Checkpoint(**read)
-        if saved is not None:
+        if saved is not None and saved.parts is not None:
+            part_checkpoint.load(Path(saved.parts), self.model, self.optimizer, self.average)
+        elif saved is not None:
             devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
             if self.average is not None and saved.average is not None:
                 devices.restore_average(self.average, saved.average, self.cfg.shard)
+        if saved is not None:
             self.state.best, self.state.final = saved.state["best"], saved.state["final"]
             for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
                 setattr(self.state, name, value)

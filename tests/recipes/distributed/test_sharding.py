@@ -132,13 +132,14 @@ def test_shards_begin_with_what_the_first_process_has_built(tmp_path: Path) -> N
 
 def count_reductions(each: bool, output: str) -> None:
     """How many gradients are exchanged by a run of three micro-batches a step, and what it comes to."""
-    calls, reduce = [], dist.reduce_scatter_tensor
+    name = "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"  # older torch
+    calls, reduce = [], getattr(dist, name)
 
     def counted(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
         return reduce(*arguments, **named)
 
-    dist.reduce_scatter_tensor = counted
+    setattr(dist, name, counted)
     train([[*VIT, "shard=true", "accumulate=4", f"reduce_every_part={each}".lower(), f"output_dir={output}"]])
     print(f"exchanges: {len(calls)}")
 
