@@ -95,7 +95,8 @@ def plan(columns: Columns, device: torch.device) -> Plan:
             made = made._replace(addresses=on_device(now, device))
     else:
         ends = array("q", itertools.accumulate(-(-size // BLOCK) for size in sizes))
-        made = Plan(*(on_device(column, device) for column in (now, sizes.tobytes(), ends.tobytes())), ends[-1])
+        arrays = [on_device(column, device) for column in (now, sizes.tobytes(), ends.tobytes())]
+        made = Plan(arrays[0], arrays[1], arrays[2], ends[-1])
     _plans[key] = now, made
     if len(_plans) > KEPT_PLANS:
         _plans.popitem(last=False)

@@ -22,6 +22,7 @@ from recipes.settings.schema import Config
 # Where a run is written, how it is watched and what it is computed on: settings that do not decide its result.
 EXECUTION = (
     "accumulate",
+    "activation_checkpointing",
     "checkpoint_every",
     "compile",
     "data.module",  # the code behind a name
@@ -31,6 +32,7 @@ EXECUTION = (
     "dry_run",
     "eval_batch_size",
     "log_every",
+    "logit_rows",
     "optim.variant",
     "output_dir",
     "reduce_every_part",

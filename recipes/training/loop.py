@@ -20,6 +20,7 @@ from recipes.errors import ConfigError
 from recipes.protocol import Recipe
 from recipes.settings.schema import Config
 from recipes.training import (
+    activation_checkpointing,
     checkpoint,
     compilation,
     param_groups,
@@ -90,6 +91,8 @@ class Trainer:
         self.updated = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
+        if cfg.activation_checkpointing:
+            activation_checkpointing.apply(sharding.blocks(self.model))
         if cfg.compile:
             compilation.begin(sharding.blocks(self.model) if cfg.shard else [self.model])
         self.in_parts = cfg.shard and part_checkpoint.is_shared(folder)

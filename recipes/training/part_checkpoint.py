@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load as load_parts
+from torch.distributed.checkpoint.state_dict_saver import save as save_parts
 from torch.optim.swa_utils import AveragedModel
 
 from recipes.distributed import devices, processes
@@ -54,7 +55,7 @@ def save(
 
     def write() -> dict[str, dict[str, int]]:
         with checkpoint.writing(folder, step):
-            dcp.save(_held(model, optimizer, average), checkpoint_id=parts)
+            save_parts(_held(model, optimizer, average), checkpoint_id=parts)
             own = f"__{os.environ.get('RANK', '0')}_"
             mine = [path for path in parts.iterdir() if path.name.startswith(own)]
             mine += [parts / ".metadata"] if processes.is_first() else []
@@ -73,7 +74,7 @@ def load(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
     parts = folder / checkpoint.PARTS
     processes.by_all(lambda: checkpoint.check_seen(parts))
     held = _held(model, optimizer, average)
-    dcp.load(held, checkpoint_id=parts, no_dist=not processes.joined())
+    load_parts(held, checkpoint_id=parts, no_dist=not processes.joined())
     set_model_state_dict(model, devices.reshaped(held["model"], model, _shape(model)))
     if held["optimizer"]["state"]:  # torch refuses an empty one; groups alone say nothing that the config does not
         set_optimizer_state_dict(model, optimizer, devices.reshaped_state(held["optimizer"], model, _shape(model)))
@@ -84,7 +85,7 @@ def load(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
 
 def _held(model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None) -> dict[str, Any]:
     """What a checkpoint has, by name; scalars are vectors of one element, as in shards."""
-    held = {
+    held: dict[str, Any] = {
         "model": devices.reshaped(get_model_state_dict(model), model, (1,)),
         "optimizer": devices.reshaped_state(get_optimizer_state_dict(model, optimizer), model, (1,)),
     }
