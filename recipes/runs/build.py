@@ -16,6 +16,9 @@ from recipes.training.param_groups import OptimizerFactory
 def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
     """The optimizer's class with its settings, waiting for parameters.
 
+    On CUDA torch's own optimizers take their fused step where they have one, unless the settings choose: their default
+    there is several passes over memory, while Lion's is one. On the CPU torch's defaults stay.
+
     Raises:
         ConfigError: there is no such class, it does not take an argument of that name, or refuses a value.
     """
@@ -25,11 +28,14 @@ def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
     if unknown := [name for name in names if name not in parameters]:
         accepted = ", ".join(name for name in parameters if name != "params")
         raise ConfigError(f"optim={optim.name} has no argument {unknown[0]}; it takes {accepted}")
+    choosable = _class(optim).__module__.startswith("torch.optim") and not {"fused", "foreach"} & set(names)
     factory = instantiate({k: v for k, v in arguments.items() if k not in DESCRIPTION}, _convert_="all")
 
     def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         try:
-            optimizer: torch.optim.Optimizer = factory(groups)
+            on_cuda = all(p.is_cuda for group in groups for p in group["params"])
+            chosen = {"fused": True} if on_cuda and choosable and "fused" in parameters else {}
+            optimizer: torch.optim.Optimizer = factory(groups, **chosen)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"optim={optim.name}: {error}") from None
         return optimizer

@@ -22,7 +22,9 @@ from recipes.settings.schema import Config
 # Where a run is written, how it is watched and what it is computed on: settings that do not decide its result.
 EXECUTION = (
     "accumulate",
+    "activation_checkpointing",
     "checkpoint_every",
+    "compile",
     "data.module",  # the code behind a name
     "data.workers",
     "device",
@@ -30,10 +32,13 @@ EXECUTION = (
     "dry_run",
     "eval_batch_size",
     "log_every",
+    "logit_rows",
     "optim.variant",
     "output_dir",
+    "reduce_every_part",
     "scale.threads",
     "shard",
+    "shard_size",
     "task.recipe",
     "tracker",
     "tuned",

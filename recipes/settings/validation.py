@@ -34,6 +34,8 @@ WHOLE = {
     "eval_every": (1, COUNT),
     "eval_batch_size": (1, COUNT),
     "log_every": (1, COUNT),
+    "logit_rows": (0, COUNT),
+    "shard_size": (2, PROCESSES),
     "checkpoint_every": (1, COUNT),
     "scale.threads": (1, PROCESSES),
     "data.workers": (0, PROCESSES),
@@ -126,7 +128,7 @@ def _ranges(values: Mapping[str, Any]) -> list[str]:
     lines = []
     for key, (least, most) in WHOLE.items():
         value = values.get(key, least)
-        if value is None and key == "scale.threads":
+        if value is None and key in ("scale.threads", "logit_rows", "shard_size"):
             continue
         if not least <= value <= most:
             limit = f"at least {least}" if value < least else f"at most {most}"
@@ -249,8 +251,12 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 
 def _together(values: Mapping[str, Any]) -> list[str]:
     """Values that are right each by itself."""
-    size, micro = values.get("batch_size", 1), values.get("accumulate", 1)
+    size, micro, shard_size = values.get("batch_size", 1), values.get("accumulate", 1), values.get("shard_size")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if shard_size is not None and shard_size > 1 and processes > 1 and processes % shard_size:
+        return [f"shard_size={shard_size} does not divide the {processes} processes"]
+    if shard_size is not None and not values.get("shard"):
+        return [f"shard_size={shard_size} needs shard=true"]
     parts = processes * micro
     if min(size, micro) < 1 or size % parts == 0:
         return []
