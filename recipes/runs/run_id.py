@@ -31,6 +31,7 @@ EXECUTION = (
     "eval_batch_size",
     "log_every",
     "optim.variant",
+    "optim.whole_parameters",
     "output_dir",
     "scale.threads",
     "shard",

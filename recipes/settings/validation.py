@@ -180,7 +180,13 @@ def _names(values: Mapping[str, Any]) -> list[str]:
 
 
 def _optimizer(values: Mapping[str, Any]) -> list[str]:
-    return optimizer_arguments.problems(values.get("optim"))
+    optim = values.get("optim")
+    lines = optimizer_arguments.problems(optim)
+    name = optim.get("schedule") if isinstance(optim, dict) else None
+    if name is not None and name not in schedule.SHAPES:
+        known = ", ".join(schedule.SHAPES)
+        lines.append(f"optim.schedule={typed(name)} is unknown; known: {known}, or null for the task's own")
+    return lines
 
 
 def _schedule(values: Mapping[str, Any]) -> list[str]:
@@ -249,6 +255,14 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 
 def _together(values: Mapping[str, Any]) -> list[str]:
     """Values that are right each by itself."""
+    lines, optim = [], values.get("optim")
+    if values.get("shard") and isinstance(optim, dict) and optim.get("whole_parameters"):
+        lines.append(f"optim={optim.get('name')} needs whole matrices, which shard=true splits: set shard=false")
+    return [*lines, *_parts_of_a_batch(values)]
+
+
+def _parts_of_a_batch(values: Mapping[str, Any]) -> list[str]:
+    """A batch that processes and accumulation do not divide."""
     size, micro = values.get("batch_size", 1), values.get("accumulate", 1)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     parts = processes * micro
