@@ -34,6 +34,7 @@ EXECUTION = (
     "log_every",
     "logit_rows",
     "optim.variant",
+    "optim.whole_parameters",
     "output_dir",
     "reduce_every_part",
     "scale.threads",
