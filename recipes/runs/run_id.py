@@ -23,6 +23,7 @@ from recipes.settings.schema import Config
 EXECUTION = (
     "accumulate",
     "checkpoint_every",
+    "data.download",
     "data.module",  # the code behind a name
     "data.workers",
     "device",
