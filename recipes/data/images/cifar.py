@@ -24,6 +24,7 @@ def load(
     hub: str | None = None,
     path: str | None = None,
     *,
+    size: int = SIDE,
     val_size: int = VALIDATION,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -33,6 +34,7 @@ def load(
     Args:
         hub: the data set's name on the Hugging Face hub.
         path: a folder of CIFAR's own files, or the one that it lies in, or another that `files.load` reads.
+        size: height and width in pixels, 32; recipes read it where the model has no such argument.
         val_size: images to validate on.
         image_column: of a Hugging Face data set, see `files.load`.
         label_column: likewise.
@@ -40,10 +42,11 @@ def load(
     Raises:
         ConfigError: the data are missing, damaged, or not of 32x32 pixels.
     """
+    if size != SIDE:
+        raise ConfigError(f"data.options.size={size}: CIFAR's images have {SIDE} pixels a side")
     own = None if path is None else _own_files(Path(path).expanduser())
     if own is None:
-        columns = {"image_column": image_column, "label_column": label_column}
-        splits = files.load(hub, path, val_size=val_size, **columns)
+        splits = files.load(hub, path, val_size=val_size, image_column=image_column, label_column=label_column)
         return {name: _decoded(split) for name, split in splits.items()}
     train, test = own
     if not 0 < val_size < len(train):
