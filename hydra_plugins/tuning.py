@@ -112,6 +112,9 @@ class TuningSweeper(Sweeper):
         """
         from recipes.errors import ConfigError
 
+        if isinstance(self.all_conditions, Mapping) and self.base.scale.name not in self.all_conditions:
+            scales = ", ".join(map(str, self.all_conditions))
+            raise ConfigError(f"this experiment has nothing to run at scale={self.base.scale.name}; it has {scales}")
         studies, problems = [], []
         for overrides in self._combinations(arguments):
             try:

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from reports.number_format import fixed, interval
 from reports.protocol import REFERENCE, SUBJECT
 from reports.records.reader import read_metrics
 from reports.statistics.families import difference
-from reports.statistics.intervals import Difference, mean_and_sd, paired_difference
+from reports.statistics.intervals import Difference, paired_difference
 from reports.statistics.learning_curves import seed_curves
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import Comparison, Contender
+from reports.statistics.ties import tied_settings
 from reports.tables.comparison import Row, Table, batch_groups
 
 # AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
@@ -140,19 +140,14 @@ def train_loss(contender: Contender) -> pd.Series[float]:
 
 
 def tied_values(contender: Contender, axis: str) -> tuple[float, float, float]:
-    """Return the chosen value of an axis, and the smallest and largest at which a trial was not shown to be worse.
+    """Return the chosen value of an axis, and the smallest and largest at which a trial ties with the chosen one.
 
-    Two single runs of one setting differ by the square root of two times the standard deviation over seeds, here of
-    the chosen setting's fresh seeds: a trial within that times the 97.5% point of Student's t of the best one is a
-    tie. An end on the edge of what was tried is open, 0 or inf: values beyond it were not tried.
+    An end on the edge of what was tried is open, 0 or inf: values beyond it were not tried.
     """
-    chosen = contender.chosen
+    chosen, tried = contender.chosen, contender.settings
     if chosen is None:
         return math.nan, 0.0, math.inf
-    finals = contender.by_seed("final").dropna()
-    margin = float(stats.t.ppf(0.975, max(len(finals) - 1, 1))) * math.sqrt(2) * mean_and_sd(finals)[1]
-    tried = contender.settings
-    ties = tried[(tried["diverged"] == 0) & ((tried["final"] - chosen["final"]).abs() <= margin)][axis]
+    ties = tied_settings(contender)[axis]
     low, high = (float(end) for end in (min([chosen[axis], *ties]), max([chosen[axis], *ties])))
     edges = tried[axis].min(), tried[axis].max()
     return float(chosen[axis]), 0.0 if low <= edges[0] else low, math.inf if high >= edges[1] else high

@@ -20,6 +20,7 @@ from reports.evidence.ledger import Ledger, Run
 from reports.evidence.pairs import Pair, line_along, pairs_of
 from reports.records.reader import read_records
 from reports.statistics.selection import Comparison, Contender, comparisons, on_border
+from reports.statistics.ties import is_flat
 
 Axis = Literal["lr", "weight_decay"]
 AXES: tuple[Axis, ...] = ("lr", "weight_decay")
@@ -133,6 +134,9 @@ def _long_enough(pair: TunedPair, axis: Axis, goal: str, metric: str, values: di
 def from_records(folder: Path = RECORDS) -> tuple[list[TunedPair], list[Line]]:
     """Return the pairs of AdamW and Lion that this suite tuned by its protocol.
 
+    A pair has no rate, or no decay, where that of a side is not enclosed by what was tried, or where everything that
+    was tried ties.
+
     Raises:
         ConfigError: there is no such folder, or a record's task is not in conf/task.
     """
@@ -151,14 +155,14 @@ def from_records(folder: Path = RECORDS) -> tuple[list[TunedPair], list[Line]]:
 
 
 def _own_pair(comparison: Comparison, base: Contender, lion: Contender) -> TunedPair:
-    closed = {axis: not any(_open(side, axis) for side in (base, lion)) for axis in AXES}
+    settled = {axis: not any(_open(side, axis) or is_flat(side, axis) for side in (base, lion)) for axis in AXES}
     place = f"{comparison.task}, batch {comparison.batch_size}, {comparison.steps} steps"
     return TunedPair(
         study=OWN,
         place=place + ("" if comparison.augment in (None, "none") else f", {comparison.augment}"),
         domain=domain_of(comparison.task),
-        base={axis: _chosen(base, axis) if closed[axis] else None for axis in AXES},
-        lion={axis: _chosen(lion, axis) if closed[axis] else None for axis in AXES},
+        base={axis: _chosen(base, axis) if settled[axis] else None for axis in AXES},
+        lion={axis: _chosen(lion, axis) if settled[axis] else None for axis in AXES},
         base_betas=_own_betas(base),
         lion_betas=_own_betas(lion),
         batch=comparison.batch_size,

@@ -160,6 +160,11 @@ def test_trials_by_scale(sweep):
     assert len(done.runs) == 1
 
 
+def test_an_experiment_without_runs_at_a_scale_says_which_it_has(sweep):
+    with pytest.raises(ConfigError, match="nothing to run at scale=paper; it has embedded"):
+        sweep("task=vit_b16", "optim=lion", "scale=paper", conditions={"embedded": ["steps=40"]})
+
+
 CONDITIONS = ["batch_size=16 steps=40", "batch_size=32 steps=20", "optim=lion optim.betas=[0.9,0.9] steps=10"]
 
 
