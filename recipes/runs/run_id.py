@@ -25,6 +25,7 @@ EXECUTION = (
     "activation_checkpointing",
     "checkpoint_every",
     "compile",
+    "data.download",
     "data.module",  # the code behind a name
     "data.workers",
     "device",
