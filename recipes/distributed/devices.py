@@ -45,6 +45,10 @@ def start(cfg: DictConfig) -> Accelerator:
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",
     )
+    if accelerator.device.type == "cuda":
+        tf32 = cfg.tf32 and cfg.precision == "fp32"
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
     parts = accelerator.num_processes * cfg.accumulate
     if cfg.batch_size % parts:
         fewer = cfg.batch_size // parts * parts

@@ -23,6 +23,7 @@ from recipes.settings.schema import Config
 EXECUTION = (
     "accumulate",
     "activation_checkpointing",
+    "channels_last",
     "checkpoint_every",
     "compile",
     "data.module",  # the code behind a name
@@ -40,6 +41,7 @@ EXECUTION = (
     "shard",
     "shard_size",
     "task.recipe",
+    "tf32",
     "tracker",
     "tuned",
 )

@@ -14,7 +14,7 @@ from recipes.classification import Recipe
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_metrics, read_summary
-from recipes.training import compilation
+from recipes.training.execution import compilation
 from tests.processes import end, start, train
 from tests.recipes.conftest import TINY, TINY_BERT, composed
 
