@@ -102,7 +102,13 @@ def load_data(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: the data are missing.
     """
-    loaded: dict[str, Any] = importlib.import_module(f"recipes.data.{cfg.data.module}").load(
-        **declarations.place(cfg.data), **cfg.data.options
-    )
+    from recipes.data.hub import NotAvailableError
+
+    load: Any = importlib.import_module(f"recipes.data.{cfg.data.module}").load
+    try:
+        loaded: dict[str, Any] = load(**declarations.place(cfg.data), **cfg.data.options)
+    except NotAvailableError as error:
+        if cfg.data.get("download"):
+            raise NotAvailableError(f"{error}; to get: {cfg.data.download}") from None
+        raise
     return loaded

@@ -9,21 +9,30 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
+from reports.evidence import counts, ledger
+from reports.evidence.counts import Claim
 from reports.protocol import REFERENCE, SUBJECT
 from reports.results import Results
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables.comparison import Row, Table
 
-WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "tasks"]}
+WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "situations", "tasks"]}
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def blocks(results: Results) -> dict[str, str]:
     """Return the text of each block."""
-    return {"answer": answer(results.main), "tasks": task_table(results.main, results.about.get("names", {}))}
+    names, entries = results.about.get("names", {}), results.about.get("situations", [])
+    claims = counts.evaluate(ledger.read()) if entries else []
+    return {
+        "answer": answer(results.main),
+        "situations": situation_table(results.main, entries, claims, names),
+        "tasks": task_table(results.main, names),
+    }
 
 
 def fill(root: Path, results: Results) -> dict[Path, str]:
@@ -74,18 +83,79 @@ def task_table(tables: Sequence[Table], names: Mapping[str, str]) -> str:
         row, base = _pair(table)
         if row is None or base is None or not row.seeds or not base.seeds:
             continue
-        share = table.comparison.goal == "max"
-        times = 100 if share else 1
-        ends = (row.difference_low, row.difference_high)
-        digits = _digits(times * (ends[1] - ends[0]) / 2)
-        figures = [f"{times * r.compared(table.split)[0]:.{digits}f}" for r in (base, row)]
-        difference = f"{times * row.difference:+.{digits}f}"
-        if not math.isnan(ends[0]):
-            difference += f" [{times * ends[0]:+.{digits}f}, {times * ends[1]:+.{digits}f}]"
+        figures = [f"{_times(table) * r.compared(table.split)[0]:.{_digits_of(table, row)}f}" for r in (base, row)]
         task = names.get(table.comparison.task, table.comparison.task)
-        verdict = (row.verdict or "no verdict") + (" †" if row.open or base.open else "")
-        rows.append([task, *figures, difference, row.common_seeds, verdict])
-    headings = ["task", "AdamW", "Lion", "difference [95% interval]", "seeds", f"{SUBJECT.title()} is"]
+        rows.append([task, *figures, _difference(table, row), row.common_seeds, _verdict(row, base)])
+    return _pipe(rows, ["task", "AdamW", "Lion", "difference [95% interval]", "seeds", f"{SUBJECT.title()} is"])
+
+
+def situation_table(
+    tables: Sequence[Table], entries: Sequence[Mapping[str, Any]], claims: Sequence[Claim], names: Mapping[str, str]
+) -> str:
+    """Return a row a situation: what to do in it, what was measured here, and what others found.
+
+    Args:
+        tables: the main table of each task.
+        entries: each with `if` and `then`, and what it rests on: `tasks`, what was measured `here` beside them, and
+            ids of `claims` of the evidence ledger.
+        claims: the ledger's.
+        names: what people call the tasks.
+
+    Raises:
+        ValueError: an entry names an unknown claim.
+    """
+    of_task = {table.comparison.task: table for table in tables}
+    of_id = {claim.id: claim for claim in claims}
+    rows = []
+    for entry in entries:
+        if unknown := [name for name in entry.get("claims", []) if name not in of_id]:
+            raise ValueError(f"situation {entry['if']!r}: claim {unknown[0]} is unknown; known: {', '.join(of_id)}")
+        here = [entry.get("here", "")]
+        here += [_here(of_task[task], names) for task in entry.get("tasks", []) if task in of_task]
+        found = [f"{claim.claim} {_counted(claim)}" for claim in map(of_id.__getitem__, entry.get("claims", []))]
+        rows.append([entry["if"], entry["then"], "; ".join(filter(None, here)) or "not measured", " ".join(found)])
+    return _pipe(
+        rows,
+        ["if you are ...", "then", "measured here: Lion minus AdamW", "others, by the ledger (without the Lion paper)"],
+    )
+
+
+def _here(table: Table, names: Mapping[str, str]) -> str:
+    row, base = _pair(table)
+    if row is None or base is None or not row.seeds:
+        return ""
+    task = names.get(table.comparison.task, table.comparison.task)
+    return f"{task} {_difference(table, row)}, {_verdict(row, base)}"
+
+
+def _counted(claim: Claim) -> str:
+    if claim.counts is None:
+        return "Cited, not counted."
+    tally = claim.counts
+    return f"{tally.supports} of {tally.total} {tally.unit} for it, {tally.contradicts} against."
+
+
+def _times(table: Table) -> int:
+    return 100 if table.comparison.goal == "max" else 1
+
+
+def _digits_of(table: Table, row: Row) -> int:
+    return _digits(_times(table) * (row.difference_high - row.difference_low) / 2)
+
+
+def _difference(table: Table, row: Row) -> str:
+    times, digits = _times(table), _digits_of(table, row)
+    words = f"{times * row.difference:+.{digits}f}"
+    if math.isnan(row.difference_low):
+        return words
+    return f"{words} [{times * row.difference_low:+.{digits}f}, {times * row.difference_high:+.{digits}f}]"
+
+
+def _verdict(row: Row, base: Row) -> str:
+    return (row.verdict or "no verdict") + (" †" if row.open or base.open else "")
+
+
+def _pipe(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> str:
     grid = tabulate(rows, headings, tablefmt="pipe", disable_numparse=True)
     return re.sub(r" {2,}", " ", re.sub(r"-{4,}", "---", grid))
 

@@ -26,6 +26,7 @@ EXECUTION = (
     "channels_last",
     "checkpoint_every",
     "compile",
+    "data.download",
     "data.module",  # the code behind a name
     "data.workers",
     "device",
@@ -35,6 +36,7 @@ EXECUTION = (
     "log_every",
     "logit_rows",
     "optim.variant",
+    "optim.whole_parameters",
     "output_dir",
     "reduce_every_part",
     "scale.threads",

@@ -35,7 +35,7 @@ class Task:
 
 @dataclass
 class Scale:
-    """How large: `embedded` runs anywhere, `paper` is the paper's setting."""
+    """How large: `embedded` runs anywhere, `gpu` takes one GPU a day at most, `paper` is the paper's setting."""
 
     name: str = MISSING
     threads: int | None = None  # intra-op threads of the CPU; None leaves torch's choice
@@ -57,6 +57,7 @@ class Data:
     module: str = MISSING
     path: str | None = None  # a local folder in a standard format
     hub: str | None = None  # a name on the Hugging Face hub
+    download: str | None = None  # what to get, how large, on which terms: said where the data are not there
     workers: int = 0  # loader processes of each training process
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -67,6 +68,7 @@ class Augment:
 
     name: str = "none"
     shift: int = 0  # embedded images: random translation of up to so many pixels, the counterpart of crops
+    flip: bool = False  # embedded images: mirrored or not at random
     randaugment: str | None = None  # timm's notation, e.g. rand-m15-mmax15-n2-p1
     mixup: float = 0.0  # alpha of the Beta distribution that draws the mixing weight
 

@@ -182,7 +182,13 @@ def _names(values: Mapping[str, Any]) -> list[str]:
 
 
 def _optimizer(values: Mapping[str, Any]) -> list[str]:
-    return optimizer_arguments.problems(values.get("optim"))
+    optim = values.get("optim")
+    lines = optimizer_arguments.problems(optim)
+    name = optim.get("schedule") if isinstance(optim, dict) else None
+    if name is not None and name not in schedule.SHAPES:
+        known = ", ".join(schedule.SHAPES)
+        lines.append(f"optim.schedule={typed(name)} is unknown; known: {known}, or null for the task's own")
+    return lines
 
 
 def _schedule(values: Mapping[str, Any]) -> list[str]:
@@ -251,6 +257,14 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 
 def _together(values: Mapping[str, Any]) -> list[str]:
     """Values that are right each by itself."""
+    lines, optim = [], values.get("optim")
+    if values.get("shard") and isinstance(optim, dict) and optim.get("whole_parameters"):
+        lines.append(f"optim={optim.get('name')} needs whole matrices, which shard=true splits: set shard=false")
+    return [*lines, *_parts_of_a_batch(values)]
+
+
+def _parts_of_a_batch(values: Mapping[str, Any]) -> list[str]:
+    """A batch, and groups of processes, that do not come out even."""
     size, micro, shard_size = values.get("batch_size", 1), values.get("accumulate", 1), values.get("shard_size")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if shard_size is not None and shard_size > 1 and processes > 1 and processes % shard_size:

@@ -96,6 +96,7 @@ class Trainer:
             devices.name_dtypes(self.optimizer)
         self.updated = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.schedule = schedule.for_optimizer(self.cfg.schedule, cfg.optim.get("schedule"))
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         if cfg.activation_checkpointing:
             activation_checkpointing.apply(sharding.blocks(self.model))
@@ -230,6 +231,9 @@ class Trainer:
         timed = not background or step == statistics.start
         timer.synchronize = torch.accelerator.synchronize if background and timed else None
         sampler.seed_all(cfg.seed, step, accelerator.process_index)
+        # Weights to evaluate stay in place until the next step, so a checkpoint at an evaluation holds these, the last
+        # one among them, and a run that goes on from it starts from the same bits as one that was not stopped.
+        param_groups.set_training(self.optimizer, True)
         rate = self._rate(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             _set_lr(group, peak * rate)
@@ -302,7 +306,6 @@ class Trainer:
             values = self._metrics(self.model, split)
             if self.average is not None:
                 values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
-        param_groups.set_training(self.optimizer, True)
         self.trained.train()
         self._log(step, split, values)
         return values
@@ -420,7 +423,7 @@ class Trainer:
         return self.loaders[split]
 
     def _rate(self, step: int) -> float:
-        return schedule.factor(step, self.cfg.steps, self.cfg.schedule)
+        return schedule.factor(step, self.cfg.steps, self.schedule)
 
     def _log(self, step: int, split: str, values: dict[str, float]) -> None:
         self.logger.log(step, split, values, self.timer.elapsed)

@@ -167,9 +167,10 @@ def _heatmaps(table: Table) -> page.HeatmapBlock | None:
     goal: Literal["max", "min"] = "min" if table.comparison.goal == "min" else "max"
     finite = [value for panel in panels for row in panel.values for value in row if value is not None]
     low, high = colour_limits(grids, goal)
-    limits = (low, high) if finite and high < max(finite) else None  # None: from the smallest to the largest value
+    clipped = finite and (high < max(finite) or low > min(finite))
+    limits = (low, high) if clipped else None  # None: from the smallest to the largest value
     digits = 3 if not finite or max(abs(value) for value in finite) < 10 else 1
-    words = f"Final validation {table.comparison.metric} of each trial; the chosen setting is framed."
+    words = f"Final validation {table.comparison.metric} of each setting; the chosen one is framed."
     return page.HeatmapBlock(words, "peak learning rate", "weight decay", panels, goal, digits, limits)
 
 

@@ -26,8 +26,9 @@ from reports.tables.comparison import Table
 from reports.tables.render import DIRECTION, heading
 
 HEATMAP_NOTE = (
-    "Validation {metric} of each trial ({direction}), one colour scale for all. Frame: the chosen setting. "
-    "Cross: the trial diverged. Empty: not tried."
+    "Validation {metric} of each setting ({direction}), one colour scale for all, beyond its arrow one colour. "
+    "Thick frame: the chosen setting, † where a side of it was not tried. Thin frame: ties with it, by the spread over "
+    "seeds. Cross: diverged. Empty: not tried."
 )
 COLUMNS = 4  # panels in a row
 
@@ -62,7 +63,7 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
         panel.grid(False)
         panel.set_xticks(range(values.shape[1]), [short_number(rate) for rate in grid.learning_rates], fontsize=7)
         panel.set_yticks(range(values.shape[0]), [short_number(decay) for decay in grid.weight_decays], fontsize=7)
-        panel.set_title(contender.label, fontsize=8)
+        panel.set_title(contender.label + " †" * grid.open, fontsize=8)
         dark = (lambda v: v < (low + high) / 2) if table.comparison.goal == "max" else (lambda v: v > (low + high) / 2)
         for row, column in np.ndindex(*values.shape):
             if grid.diverged[row, column]:
@@ -72,6 +73,9 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
                 colour = "white" if dark(value) else "black"
                 text = f"{value:.3f}" if abs(value) < 10 else short_number(value)
                 panel.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+        for row, column in np.argwhere(grid.tied):
+            corner = column - 0.44, row - 0.44
+            panel.add_patch(Rectangle(corner, 0.88, 0.88, fill=False, edgecolor="#D55E00", linewidth=0.7))
         if grid.chosen is not None:
             corner = grid.chosen[1] - 0.5, grid.chosen[0] - 0.5
             panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#D55E00", linewidth=2))
@@ -80,7 +84,8 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
     for panel in panels[-1]:
         panel.set_xlabel("peak learning rate")
     if image is not None:
-        figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01)
+        beyond = "min" if table.comparison.goal == "max" else "max"
+        figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01, extend=beyond)
     note = HEATMAP_NOTE.format(
         metric=table.comparison.metric, direction=DIRECTION.get(table.comparison.goal or "", "direction unknown")
     )
@@ -107,7 +112,12 @@ def write_tuning_curves(
         panel.set_ylabel(f"expected best validation {table.comparison.metric}")
         panel.set_xticks(range(1, 1 + max(len(curve) for curve in curves.values())))
         panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=7)
-        _title(figure, table, "Expected best of k trials drawn from those that were run, with 95% bands (opda).")
+        _title(
+            figure,
+            table,
+            "Expected best of k trials drawn at random from those that were run, on one seed. Bands (opda) are for "
+            "independent draws; these are points of a grid, so that they have no stated coverage.",
+        )
         return figure
 
     return plot_style.save(draw, folder, stem) if curves else []

@@ -10,22 +10,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.statistics.selection import SETTING, Contender
+from reports.statistics.selection import SETTING, Contender, on_border
+from reports.statistics.ties import tied_settings
+
+FAR = 3.0  # times the median distance from the best: beyond it, all colours are one
 
 
 @dataclass(frozen=True)
 class SettingGrid:
     """Final validation values at [weight decay, learning rate], both ascending.
 
-    `values` is nan where nothing was tried or every run diverged; `diverged` says where any run did. `chosen` is the
-    [row, column] of the chosen setting, None where there is none.
+    `values` is nan where nothing was tried or every run diverged; `diverged` says where any run did, `tied` which
+    settings tie with the chosen one. `chosen` is the [row, column] of the chosen setting, None where there is none, and
+    `open` says whether it has a side on which nothing was tried.
     """
 
     learning_rates: list[float]
     weight_decays: list[float]
     values: NDArray[np.float64]
     diverged: NDArray[np.bool_]
+    tied: NDArray[np.bool_]
     chosen: tuple[int, int] | None
+    open: bool
 
 
 def setting_grid(contender: Contender) -> SettingGrid:
@@ -33,26 +39,28 @@ def setting_grid(contender: Contender) -> SettingGrid:
     settings = contender.settings
     rates, decays = (sorted(settings[axis].dropna().unique().tolist()) for axis in SETTING)
     values = np.full((len(decays), len(rates)), math.nan)
-    diverged = np.zeros(values.shape, dtype=bool)
-    for setting in settings.dropna(subset=SETTING).to_dict("records"):
+    diverged, tied = np.zeros(values.shape, dtype=bool), np.zeros(values.shape, dtype=bool)
+    ties = set(tied_settings(contender).index)
+    for label, setting in settings.dropna(subset=SETTING).to_dict("index").items():
         place = decays.index(setting["weight_decay"]), rates.index(setting["lr"])
-        values[place], diverged[place] = setting["final"], setting["diverged"] > 0
-    chosen = None
+        values[place], diverged[place], tied[place] = setting["final"], setting["diverged"] > 0, label in ties
+    chosen, unenclosed = None, False
     if contender.chosen is not None and not pd.isna(contender.chosen["lr"]):
         chosen = decays.index(contender.chosen["weight_decay"]), rates.index(contender.chosen["lr"])
-    return SettingGrid(rates, decays, values, diverged, chosen)
+        unenclosed = any(on_border(settings, contender.chosen, axis) for axis in SETTING)
+    return SettingGrid(rates, decays, values, diverged, tied, chosen, unenclosed)
 
 
 def colour_limits(grids: Sequence[SettingGrid], goal: str) -> tuple[float, float]:
     """Return the ends of a colour scale over all grids, the lower one first.
 
-    Of a metric to be lowered, values beyond ten times the best share one colour: a few bad trials would leave no
+    Values further from the best than three times the median distance share one colour: a few bad trials would leave no
     contrast between the good ones.
     """
     finite = np.concatenate([grid.values[np.isfinite(grid.values)] for grid in grids])
     if not finite.size:
         return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    if goal == "min" and low > 0:
-        high = min(high, 10 * low)
-    return low, high if high > low else low + 1e-6
+    best, worst = (finite.max(), finite.min()) if goal == "max" else (finite.min(), finite.max())
+    reach = min(abs(worst - best), FAR * float(np.median(np.abs(finite - best)))) or abs(worst - best) or 1e-6
+    ends = float(best), float(best - reach if goal == "max" else best + reach)
+    return min(ends), max(ends)
