@@ -302,7 +302,7 @@ class Trainer:
         param_groups.set_training(self.optimizer, False)
         for model in (self.model, self.average):
             devices.share_running_statistics(model)
-        with compilation.paused():
+        with compilation.paused(self.cfg.compile):
             values = self._metrics(self.model, split)
             if self.average is not None:
                 values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
@@ -314,7 +314,7 @@ class Trainer:
     def _draw(self) -> None:
         """Keep the pictures that a recipe of images makes of the averaged weights, or of the trained ones."""
         model = self.model if self.average is None else self.average.module
-        with compilation.paused(), self.accelerator.autocast():
+        with compilation.paused(self.cfg.compile), self.accelerator.autocast():
             pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
         for name, pixels in pictures.items():
             self.logger.picture(self.cfg.steps, name, pixels)
