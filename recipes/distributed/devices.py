@@ -45,6 +45,10 @@ def start(cfg: DictConfig) -> Accelerator:
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",
     )
+    if accelerator.device.type == "cuda":
+        tf32 = cfg.tf32 and cfg.precision == "fp32"
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
     parts = accelerator.num_processes * cfg.accumulate
     if cfg.batch_size % parts:
         fewer = cfg.batch_size // parts * parts
@@ -142,15 +146,15 @@ def restore(
 
 
 class Average(AveragedModel):
-    """torch's moving average of a model, also of one in shards: each process averages its own part."""
+    """torch's moving average of a model, also of one in shards: each process averages its own part.
+
+    The number of averages stays on the CPU: torch's own update copies it to a device at every step, and waits for that.
+    """
 
     def update_parameters(self, model: nn.Module) -> None:
         """Take the model's parameters and buffers into the average."""
-        module: Any = self.module
-        if not isinstance(module, FSDPModule):
-            super().update_parameters(model)
-            return
-        module.reshard()  # an evaluation leaves what belongs to the root gathered
+        if isinstance(self.module, FSDPModule):
+            self.module.reshard()  # an evaluation leaves what belongs to the root gathered
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for mine, theirs in zip(_parts(self.module), _parts(model), strict=True):
             averages, values = pairs.setdefault(mine.dtype, ([], []))

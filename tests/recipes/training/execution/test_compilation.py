@@ -10,11 +10,12 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
+from recipes import protocol
 from recipes.classification import Recipe
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_metrics, read_summary
-from recipes.training import compilation
+from recipes.training.execution import compilation
 from tests.processes import end, start, train
 from tests.recipes.conftest import TINY, TINY_BERT, composed
 
@@ -124,3 +125,32 @@ def test_replicas_and_shards_are_compiled_too(tmp_path: Path) -> None:
     assert printed.count("1 graphs, breaks {}") == 2, printed
     for run in runs.values():
         assert losses(composed(*run)) == pytest.approx(losses(one), rel=1e-5)
+
+
+FAMILIES = ["mixer_s16", "coatnet_1", "gpt2_small", "t5_pretrain", "lit_b16_b", "unet_64", "t2i_64", "t2i_256_sr"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_inductor")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("task", FAMILIES)
+def test_the_models_of_every_family_are_one_graph(task: str, precision: str) -> None:
+    recipe = protocol.make(composed(f"task={task}"))
+    model = recipe.model().train()
+    batch = {
+        name: torch.rand_like(value) if value.is_floating_point() else value
+        for name, value in recipe.blank_batch(4).items()
+    }
+
+    def loss() -> torch.Tensor:
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            return recipe.loss(model, batch)["loss"]
+
+    expected = loss().item()
+    counters.clear()
+    compilation.begin([model])
+    compilation.warm_up(model, loss, torch.Tensor.backward)
+    assert [loss().item() for _ in range(2)] == pytest.approx([expected] * 2, rel=1e-4)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]

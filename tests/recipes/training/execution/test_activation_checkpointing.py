@@ -12,7 +12,7 @@ from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.dry_run.memory_estimate import kept_for_backward
 from recipes.runs.record import folder_of, read_metrics
-from recipes.training import activation_checkpointing, compilation
+from recipes.training.execution import activation_checkpointing, compilation
 from tests.recipes.conftest import TINY, TINY_BERT, composed
 
 DROPOUT = ["model.args.hidden_dropout_prob=0.1", "model.args.attention_probs_dropout_prob=0.1"]

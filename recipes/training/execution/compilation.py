@@ -45,7 +45,7 @@ def warm_up(model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Te
 
 
 @contextlib.contextmanager
-def paused() -> Iterator[None]:
-    """Run compiled modules as they were written."""
-    with torch.compiler.set_stance("force_eager"):
+def paused(is_compiled: bool) -> Iterator[None]:
+    """Run a model as it was written, if it is compiled: torch's compiler takes a second to import."""
+    with torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext():
         yield
