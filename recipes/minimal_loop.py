@@ -38,6 +38,7 @@ class MinimalLoop:
         self.model.to(self.device)
         groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = build.optimizer_factory(cfg.optim)(groups)
+        param_groups.set_training(self.optimizer, True)
         self.average: AveragedModel | None = None
         if cfg.ema_decay is not None:
             average_fn = get_ema_multi_avg_fn(cfg.ema_decay)

@@ -29,6 +29,7 @@ class Recipe(ABC):
         goal: whether more or less of it is better.
         tokenizer: what texts are read with, known once `examples` has been called.
         forward_methods: methods of its model that are called from outside, beside `forward`.
+        uses_initial_weights: `initialise` computes with the model, so that each process needs all of its weights.
     """
 
     learns_from: str
@@ -36,6 +37,7 @@ class Recipe(ABC):
     goal: Literal["max", "min"]
     tokenizer: Tokenizer | None = None
     forward_methods: tuple[str, ...] = ()
+    uses_initial_weights: bool = False
 
     @abstractmethod
     def __init__(self, cfg: DictConfig) -> None: ...

@@ -5,25 +5,34 @@ A block stands between `<!-- NAME: written by make reports -->` and `<!-- end of
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
-from reports.protocol import REFERENCE, SUBJECT
+from reports.evidence import counts, ledger
+from reports.evidence.counts import Claim
+from reports.protocol import SUBJECT
 from reports.results import Results
-from reports.statistics.intervals import NO_DIFFERENCE
+from reports.tables.answer import answer, pair
 from reports.tables.comparison import Row, Table
+from reports.tables.names import metric_name, task_name
+from reports.tables.units import difference, unit_of
 
-WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "tasks"]}
-NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "situations", "tasks"]}
 
 
 def blocks(results: Results) -> dict[str, str]:
     """Return the text of each block."""
-    return {"answer": answer(results.main), "tasks": task_table(results.main, results.about.get("names", {}))}
+    entries = results.about.get("situations", [])
+    claims = counts.evaluate(ledger.read()) if entries else []
+    return {
+        "answer": answer(results.main),
+        "situations": situation_table(results.main, entries, claims),
+        "tasks": task_table(results.main),
+    }
 
 
 def fill(root: Path, results: Results) -> dict[Path, str]:
@@ -47,60 +56,69 @@ def fill(root: Path, results: Results) -> dict[Path, str]:
     return filled
 
 
-def answer(tables: Sequence[Table]) -> str:
-    """Say in a few sentences on how many tasks the subject is better, worse, or shows no difference."""
-    compared = [(row, base) for table in tables for row, base in [_pair(table)] if row and base and row.verdict]
-    if not compared:
-        return f"{SUBJECT.title()} and {REFERENCE} have not been compared by the protocol yet."
-    count = {word: sum(row.verdict == word for row, _ in compared) for word in ("better", "worse", NO_DIFFERENCE)}
-    unsure = sum(row.open or base.open for row, base in compared)
-    words = (
-        f"On the {_number(len(compared))} small models measured so far, {SUBJECT.title()} is better than AdamW on "
-        f"{_number(count['better'])}, worse on {_number(count['worse'])}, and on {_number(count[NO_DIFFERENCE])} no "
-        "difference is shown."
-    )
-    if unsure:
-        words += (
-            f" On {_number(unsure)} of them a chosen setting is not enclosed by what was tried (an open circle), and a "
-            "wider grid may change what is shown."
-        )
-    return words
-
-
-def task_table(tables: Sequence[Table], names: Mapping[str, str]) -> str:
+def task_table(tables: Sequence[Table]) -> str:
     """Return a row a task: both figures and their difference with its interval, in the digits that it warrants."""
     rows = []
     for table in tables:
-        row, base = _pair(table)
-        if row is None or base is None or not row.seeds or not base.seeds:
+        both = pair(table)
+        if both is None or not both[0].seeds or not both[1].seeds:
             continue
-        share = table.comparison.goal == "max"
-        times = 100 if share else 1
-        ends = (row.difference_low, row.difference_high)
-        digits = _digits(times * (ends[1] - ends[0]) / 2)
-        figures = [f"{times * r.compared(table.split)[0]:.{digits}f}" for r in (base, row)]
-        difference = f"{times * row.difference:+.{digits}f}"
-        if not math.isnan(ends[0]):
-            difference += f" [{times * ends[0]:+.{digits}f}, {times * ends[1]:+.{digits}f}]"
-        task = names.get(table.comparison.task, table.comparison.task)
-        verdict = (row.verdict or "no verdict") + (" †" if row.open or base.open else "")
-        rows.append([task, *figures, difference, row.common_seeds, verdict])
-    headings = ["task", "AdamW", "Lion", "difference [95% interval]", "seeds", f"{SUBJECT.title()} is"]
+        row, base = both
+        figures = [unit_of(table).figure(*each.compared(table.split)) for each in (base, row)]
+        rows.append([_task(table), *figures, difference(row, table), row.common_seeds, _verdict(row, base)])
+    return _pipe(rows, ["task", "AdamW", "Lion", "difference [95% interval]", "seeds", f"{SUBJECT.title()} is"])
+
+
+def situation_table(tables: Sequence[Table], entries: Sequence[Mapping[str, Any]], claims: Sequence[Claim]) -> str:
+    """Return a row a situation: what to do in it, what was measured here, and what others found.
+
+    Args:
+        tables: the main table of each task.
+        entries: each with `if` and `then`, and what it rests on: `tasks`, what was measured `here` beside them, and
+            ids of `claims` of the evidence ledger.
+        claims: the ledger's.
+
+    Raises:
+        ValueError: an entry names an unknown claim.
+    """
+    of_task = {table.comparison.task: table for table in tables}
+    of_id = {claim.id: claim for claim in claims}
+    rows = []
+    for entry in entries:
+        if unknown := [name for name in entry.get("claims", []) if name not in of_id]:
+            raise ValueError(f"situation {entry['if']!r}: claim {unknown[0]} is unknown; known: {', '.join(of_id)}")
+        here = [entry.get("here", ""), *(_here(of_task[task]) for task in entry.get("tasks", []) if task in of_task)]
+        others = [f"{claim.claim} {_counted(claim)}" for claim in map(of_id.__getitem__, entry.get("claims", []))]
+        rows.append([entry["if"], entry["then"], "; ".join(filter(None, here)) or "not measured", " ".join(others)])
+    headings = [
+        "if you are ...",
+        "then",
+        "measured here: Lion minus AdamW",
+        "others, by the ledger (without the paper)",
+    ]
+    return _pipe(rows, headings)
+
+
+def _here(table: Table) -> str:
+    both = pair(table)
+    return f"{_task(table)} {difference(both[0], table)}, {_verdict(*both)}" if both and both[0].seeds else ""
+
+
+def _counted(claim: Claim) -> str:
+    if claim.counts is None:
+        return "Cited, not counted."
+    tally = claim.counts
+    return f"{tally.supports} of {tally.total} {tally.unit} for it, {tally.contradicts} against."
+
+
+def _task(table: Table) -> str:
+    return f"{task_name(table.comparison)}, {metric_name(table.comparison)}"
+
+
+def _verdict(row: Row, base: Row) -> str:
+    return (row.verdict or "no verdict") + (" †" if row.open or base.open else "")
+
+
+def _pipe(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> str:
     grid = tabulate(rows, headings, tablefmt="pipe", disable_numparse=True)
     return re.sub(r" {2,}", " ", re.sub(r"-{4,}", "---", grid))
-
-
-def _pair(table: Table) -> tuple[Row | None, Row | None]:
-    row = next((row for row in table.rows if row.optim == SUBJECT), None)
-    return row, next((row for row in table.rows if row.is_reference), None)
-
-
-def _digits(half_width: float) -> int:
-    """How many decimals an interval of this half-width warrants: two digits of it."""
-    if math.isnan(half_width) or half_width <= 0:
-        return 2
-    return max(0, 1 - math.floor(math.log10(half_width)))
-
-
-def _number(count: int) -> str:
-    return NUMBERS[count] if count < len(NUMBERS) else str(count)

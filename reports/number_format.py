@@ -22,12 +22,6 @@ def short_number(value: float) -> str:
     return NONE if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def places(means: Iterable[float]) -> int:
-    """Choose the decimals that show four figures of the largest value."""
-    largest = max((abs(mean) for mean in means if math.isfinite(mean)), default=0.0)
-    return min(max(3 - math.floor(math.log10(largest)), 0), 8) if largest > 0 else 4
-
-
 def fixed(value: float, places: int, sign: str = "") -> str:
     """Write a number with so many decimals; a huge one, such as the loss of a run on its way out, in short."""
     return f"{value:{sign}.{places}f}" if abs(value) < 1e7 else f"{value:{sign}.4g}"

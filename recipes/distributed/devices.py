@@ -62,18 +62,28 @@ def start(cfg: DictConfig) -> Accelerator:
     return accelerator
 
 
-def _reshaped(tensors: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
+def _scalars(model: nn.Module) -> Any:
+    """The names of scalar parameters, which are vectors in shards."""
+    names = {name for name, parameter in model.named_parameters() if parameter.ndim == 0}
+    return getattr(model, "scalars", names)  # set by sharding.shard
+
+
+def reshaped(tensors: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
     """Weights by name, those of scalar parameters with another shape."""
-    scalars: Any = model.scalars  # set by sharding.shard
-    return {name: value.reshape(shape) if name in scalars else value for name, value in tensors.items()}
+    scalars = _scalars(model)
+    return {name: _reshaped(value, shape) if name in scalars else value for name, value in tensors.items()}
 
 
-def _reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
+def _reshaped(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return value if value.shape == shape else value.reshape(shape)
+
+
+def reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
     """An optimizer's state by name, with what it holds of scalar parameters in another shape, but for step counters."""
-    scalars: Any = model.scalars  # set by sharding.shard
+    scalars = _scalars(model)
     held = {
         name: {
-            key: value.reshape(shape) if isinstance(value, torch.Tensor) and key != "step" else value
+            key: _reshaped(value, shape) if isinstance(value, Tensor) and key != "step" else value
             for key, value in values.items()
         }
         if name in scalars
@@ -109,7 +119,7 @@ def state_of(
     state = get_optimizer_state_dict(model, optimizer, options=_WHOLE)
     if not state:  # not the first process
         return weights, state
-    return _reshaped(weights, model, ()), _reshaped_state(state, model, ())
+    return reshaped(weights, model, ()), reshaped_state(state, model, ())
 
 
 def restore(
@@ -126,9 +136,9 @@ def restore(
         optimizer.load_state_dict(_renamed(state, numbers) if "state" in state else state)
         return
     state = _renamed(state, {number: name for name, number in numbers.items()})
-    set_model_state_dict(model, _reshaped(weights, model, (1,)), options=_WHOLE)
+    set_model_state_dict(model, reshaped(weights, model, (1,)), options=_WHOLE)
     if state["state"]:  # torch refuses an empty one; groups alone say nothing that the config does not
-        set_optimizer_state_dict(model, optimizer, _reshaped_state(state, model, (1,)), options=_WHOLE)
+        set_optimizer_state_dict(model, optimizer, reshaped_state(state, model, (1,)), options=_WHOLE)
 
 
 class Average(AveragedModel):
@@ -164,7 +174,7 @@ def average_state(average: AveragedModel, sharded: bool) -> dict[str, Any]:
     """The whole state dictionary of an average, on every process or, if sharded, on the first alone."""
     if not sharded:
         return average.state_dict()
-    weights = _reshaped(get_model_state_dict(average.module, options=_WHOLE), average.module, ())
+    weights = reshaped(get_model_state_dict(average.module, options=_WHOLE), average.module, ())
     return {"n_averaged": average.n_averaged} | {f"module.{name}": value for name, value in weights.items()}
 
 
@@ -174,7 +184,7 @@ def restore_average(average: AveragedModel, state: dict[str, Any], sharded: bool
         average.load_state_dict(state)
         return
     weights = {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
-    set_model_state_dict(average.module, _reshaped(weights, average.module, (1,)), options=_WHOLE)
+    set_model_state_dict(average.module, reshaped(weights, average.module, (1,)), options=_WHOLE)
     average.n_averaged.copy_(state["n_averaged"])
 
 

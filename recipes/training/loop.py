@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from recipes.data import listing
@@ -18,7 +19,16 @@ from recipes.distributed import devices, processes, sharding
 from recipes.errors import ConfigError
 from recipes.protocol import Recipe
 from recipes.settings.schema import Config
-from recipes.training import checkpoint, param_groups, pretrained_weights, sampler, schedule
+from recipes.training import (
+    activation_checkpointing,
+    checkpoint,
+    compilation,
+    param_groups,
+    part_checkpoint,
+    pretrained_weights,
+    sampler,
+    schedule,
+)
 from recipes.training.checkpoint import Checkpoint
 from recipes.training.param_groups import OptimizerFactory
 from recipes.training.progress import Progress
@@ -73,20 +83,20 @@ class Trainer:
         state.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
         if cfg.shard:
             for model in (self.model, *([] if self.average is None else [self.average.module])):
-                sharding.shard(
-                    model,
-                    accelerator.device.type,
-                    accelerator.num_processes,
-                    cfg.precision,
-                    recipe.forward_methods,
-                )
+                sharding.shard(model, accelerator.device, cfg.precision, recipe.forward_methods, cfg.shard_size)
         groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = processes.by_all(lambda: make_optimizer(groups))
         if cfg.shard:
             devices.name_dtypes(self.optimizer)
         self.updated = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.schedule = schedule.for_optimizer(self.cfg.schedule, cfg.optim.get("schedule"))
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
+        if cfg.activation_checkpointing:
+            activation_checkpointing.apply(sharding.blocks(self.model))
+        if cfg.compile:
+            compilation.begin(sharding.blocks(self.model) if cfg.shard else [self.model])
+        self.in_parts = cfg.shard and part_checkpoint.is_shared(folder)
         self.first, window = self._resume()
         self.statistics = StepStatistics(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
 
@@ -106,10 +116,14 @@ class Trainer:
         if recipe.tokenizer is not None:
             state.tokenizer = pretrained_weights.tokenizer_fingerprint(recipe.tokenizer)
         sampler.seed_all(cfg.seed)
-        self.model = recipe.model()
+        everywhere = not cfg.shard or recipe.uses_initial_weights
+        here = everywhere or processes.is_first()  # of shards, the others get their parts from the first process
+        with contextlib.nullcontext() if here else torch.device("meta"):
+            self.model = recipe.model()
         state.num_parameters = sum(p.numel() for p in self.model.parameters())
-        if cfg.init_from is not None:
-            recipe.initialise(self.model, processes.sent_by_first(self._initial_weights))
+        if cfg.init_from is not None and here:
+            read = self._initial_weights
+            recipe.initialise(self.model, processes.sent_by_first(read) if everywhere else read())
 
     def _initial_weights(self) -> dict[str, torch.Tensor]:
         """The weights that `init_from` names, which fit the run's tokenizer."""
@@ -129,8 +143,9 @@ class Trainer:
         statistics = self.statistics
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
-        with StopRequests(self.accelerator) as stop, progress, contextlib.closing(self._feed()) as feed:
+        with StopRequests(self.accelerator) as stop, progress, contextlib.closing(self._feed()) as batches:
             timer.switch("data")
+            feed = self._compiled(batches) if cfg.compile else batches
             for step in range(self.first, cfg.steps):
                 done = step + 1
                 measuring = done % cfg.eval_every == 0 or done == cfg.steps
@@ -178,6 +193,24 @@ class Trainer:
                     state.test[split] = values[state.metric]
             self._draw()
 
+    def _compiled(self, feed: Iterator[Batch]) -> Iterator[Batch]:
+        """Compile the model on the first batch, and hand out all of them."""
+        first = next(feed, None)
+        if first is None:  # a run that is resumed behind its last step
+            return feed
+        batch = self._on_device(first)
+
+        def loss() -> torch.Tensor:
+            with self.accelerator.autocast():
+                return self.recipe.loss(self.trained, batch)["loss"]
+
+        with self.timer.during("compilation"):
+            processes.by_all(lambda: compilation.warm_up(self.model, loss, self.accelerator.backward))
+        return itertools.chain([first], feed)
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.accelerator.device, non_blocking=True) for name, value in batch.items()}
+
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
         """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""
         cfg, timer, accelerator, statistics = self.cfg, self.timer, self.accelerator, self.statistics
@@ -187,15 +220,21 @@ class Trainer:
         timed = not background or step == statistics.start
         timer.synchronize = torch.accelerator.synchronize if background and timed else None
         sampler.seed_all(cfg.seed, step, accelerator.process_index)
+        # Weights to evaluate stay in place until the next step, so a checkpoint at an evaluation holds these, the last
+        # one among them, and a run that goes on from it starts from the same bits as one that was not stopped.
+        param_groups.set_training(self.optimizer, True)
         rate = self._rate(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             _set_lr(group, peak * rate)
         values: dict[str, torch.Tensor] = {}
         for part, (batch, share) in enumerate(self._parts(feed)):
-            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
+            batch = self._on_device(batch)
             last = part == cfg.accumulate - 1
+            reduced = last or cfg.reduce_every_part
+            if isinstance(self.model, FSDPModule):
+                self.model.set_requires_gradient_sync(reduced)
             statistics.add_seconds(timer.switch("forward"))
-            with contextlib.nullcontext() if last or cfg.shard else accelerator.no_sync(self.trained):
+            with contextlib.nullcontext() if reduced or cfg.shard else accelerator.no_sync(self.trained):
                 with accelerator.autocast():
                     values = self.recipe.loss(self.trained, batch)
                 loss = values.pop("loss") * share / cfg.accumulate
@@ -209,7 +248,7 @@ class Trainer:
             norm = gradient_size([p.grad for p in self.updated if p.grad is not None])
         statistics.add_gradient(step, norm)
         statistics.add_seconds(timer.switch("optimizer"))
-        if step == self.first + 1 and not cfg.shard:
+        if step == self.first + 1:
             with StepKind(len(self.updated)) as watched:
                 self.optimizer.step()
             self.state.optimizer_step = watched.kind
@@ -252,10 +291,10 @@ class Trainer:
         param_groups.set_training(self.optimizer, False)
         for model in (self.model, self.average):
             devices.share_running_statistics(model)
-        values = self._metrics(self.accelerator.unwrap_model(self.trained), split)
-        if self.average is not None:
-            values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
-        param_groups.set_training(self.optimizer, True)
+        with compilation.paused():
+            values = self._metrics(self.model, split)
+            if self.average is not None:
+                values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
         self.trained.train()
         self._log(step, split, values)
         return values
@@ -263,8 +302,8 @@ class Trainer:
     @torch.no_grad()
     def _draw(self) -> None:
         """Keep the pictures that a recipe of images makes of the averaged weights, or of the trained ones."""
-        model = self.accelerator.unwrap_model(self.trained) if self.average is None else self.average.module
-        with self.accelerator.autocast():
+        model = self.model if self.average is None else self.average.module
+        with compilation.paused(), self.accelerator.autocast():
             pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
         for name, pixels in pictures.items():
             self.logger.picture(self.cfg.steps, name, pixels)
@@ -295,25 +334,24 @@ class Trainer:
         Raises:
             ConfigError: it cannot be written, or the record is not there any more.
         """
+        state = self.state
+        values = {
+            "best": state.best,
+            "final": state.final,
+            "seconds": dict(self.timer.seconds),
+            "window": self.statistics.steps(step),
+            "figures": {name: getattr(state, name) for name in FIGURES},
+            "data_fingerprint": state.data_fingerprint,
+        }
+        folder, run = self.folder / "checkpoint", self.folder.name
+        processes.by_first(self.logger.check)
+        if self.in_parts and step < self.cfg.steps:  # the final weights are for everybody
+            part_checkpoint.save(folder, run, step, values, self.model, self.optimizer, self.average)
+            return
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
         average = None if self.average is None else devices.average_state(self.average, self.cfg.shard)
-        window = self.statistics.steps(step)
-
-        def write() -> None:
-            state = self.state
-            values = {
-                "best": state.best,
-                "final": state.final,
-                "seconds": dict(self.timer.seconds),
-                "window": window,
-                "figures": {name: getattr(state, name) for name in FIGURES},
-                "data_fingerprint": state.data_fingerprint,
-            }
-            self.logger.check()
-            whole = Checkpoint(step, weights, average, optimizer, values)
-            checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
-
-        processes.by_first(write)
+        whole = Checkpoint(step, weights, average, optimizer, values)
+        processes.by_first(lambda: checkpoint.save(folder, run, whole))
 
     def _resume(self) -> tuple[int, list[list[float]]]:
         """Go on where the newest checkpoint stands; all that is random follows from (seed, step).
@@ -334,10 +372,13 @@ class Trainer:
 
         read = processes.sent_by_first(newest)
         saved = None if read is None else Checkpoint(**read)
-        if saved is not None:
+        if saved is not None and saved.parts is not None:
+            part_checkpoint.load(Path(saved.parts), self.model, self.optimizer, self.average)
+        elif saved is not None:
             devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
             if self.average is not None and saved.average is not None:
                 devices.restore_average(self.average, saved.average, self.cfg.shard)
+        if saved is not None:
             self.state.best, self.state.final = saved.state["best"], saved.state["final"]
             for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
                 setattr(self.state, name, value)
@@ -369,7 +410,7 @@ class Trainer:
         return sampler.loader(self.examples[split], batches, self.workers, pin)
 
     def _rate(self, step: int) -> float:
-        return schedule.factor(step, self.cfg.steps, self.cfg.schedule)
+        return schedule.factor(step, self.cfg.steps, self.schedule)
 
     def _log(self, step: int, split: str, values: dict[str, float]) -> None:
         self.logger.log(step, split, values, self.timer.elapsed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +15,19 @@ from reports.plots import plot_style
 from reports.statistics.families import difference
 from reports.statistics.intervals import NO_DIFFERENCE, Difference
 from reports.tables.comparison import Row, Table
+from reports.tables.names import metric_name, task_name
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", NO_DIFFERENCE: "#7F7F7F", "": "#7F7F7F"}
-NAMES = {"frechet_own_features": "Fréchet distance", "zero_shot": "zero-shot accuracy", "average": "GLUE average"}
-LINEAR = 2.0  # percent or points up to which the axis is linear; beyond, a decade takes as much room
+LINEAR = 2.0  # percent up to which the axis is linear; beyond, a decade takes as much room
 TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)
 
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One task. Ends and value are better to the right: points of a share, or percent of the reference's figure."""
+    """One task. Ends and value are in percent of the reference's figure, better to the right."""
 
-    task: str
-    unit: str
+    table: Table
+    name: str
     value: float
     interval: tuple[float, float]  # the task's 95% interval
     joint: tuple[float, float]  # the interval that holds for all tasks together
@@ -41,7 +42,7 @@ def forest_rows(tables: Sequence[Table], subject: str) -> list[ForestRow]:
     for table in tables:
         row = next((row for row in table.rows if row.optim == subject), None)
         base = next((row for row in table.rows if row.is_reference), None)
-        if row is not None and base is not None and row.common_seeds > 1:
+        if row is not None and base is not None and row.common_seeds > 1 and base.compared(table.split)[0]:
             pairs.append((table, row, base))
     return [_forest_row(table, row, base, len(pairs)) for table, row, base in pairs]
 
@@ -52,19 +53,15 @@ def _forest_row(table: Table, row: Row, base: Row, tasks: int) -> ForestRow:
     )
     joint = difference(ours, theirs, "test" if table.split == "test" else "final", max(row.comparisons, 1) * tasks)
     interval = Difference(row.difference, row.difference_low, row.difference_high, row.common_seeds)
-    reference = base.compared(table.split)[0]
-    share = table.comparison.goal == "max" and 0 <= reference <= 1
-    times = 100.0 if share else 100.0 / abs(reference) * (1 if table.comparison.goal == "max" else -1)
+    times = 100.0 / abs(base.compared(table.split)[0]) * (1 if table.comparison.goal == "max" else -1)
 
     def ends(gap: Difference) -> tuple[float, float]:
         low, high = sorted((times * gap.low, times * gap.high))
         return low, high
 
-    metric = (table.comparison.metric or "").removeprefix("ema_")
-    metric = NAMES.get(metric, metric.replace("_", " "))
     return ForestRow(
-        task=table.comparison.task + (f", {table.comparison.steps:,} steps" if table.note else ""),
-        unit=f"points of {metric}" if share else f"% of {metric}",
+        table=table,
+        name=task_name(table.comparison) + (f", {table.comparison.steps:,} steps" if table.note else ""),
         value=times * row.difference,
         interval=ends(interval),
         joint=ends(joint),
@@ -72,6 +69,11 @@ def _forest_row(table: Table, row: Row, base: Row, tasks: int) -> ForestRow:
         seeds=row.common_seeds,
         open=row.open or base.open,
     )
+
+
+def reach_of(rows: Sequence[ForestRow]) -> float:
+    """Return the axis's end, beyond every interval."""
+    return max(3.0, *(abs(end) for row in rows for end in (*row.interval, *row.joint) if math.isfinite(end))) * 1.1
 
 
 def write_forest(
@@ -100,15 +102,15 @@ def _draw(rows: Sequence[ForestRow], subject: str, reference: str) -> Figure:
         )
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_xscale("symlog", linthresh=LINEAR)
-    reach = max(3.0, *(abs(end) for row in rows for end in (*row.interval, *row.joint))) * 1.1
+    reach = reach_of(rows)
     panel.set_xlim(-reach, reach)
     panel.set_xticks([tick for tick in TICKS if abs(tick) <= reach])
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:+.0f}" if value else "0")
     panel.xaxis.set_minor_locator(plot_style.no_ticks())
-    panel.set_yticks(range(len(rows)), [f"{row.task}\n{row.unit}" for row in reversed(rows)])
+    panel.set_yticks(range(len(rows)), [f"{row.name}\n{metric_name(row.table.comparison)}" for row in reversed(rows)])
     panel.set_ylim(-0.6, len(rows) - 0.4)
     panel.grid(visible=False, axis="y")
-    panel.set_xlabel(f"{subject} minus {reference} on test data: {subject} worse  ←   0   →  {subject} better")
+    panel.set_xlabel(f"{subject} minus {reference} on test data, % of {reference}'s figure: worse  ←   0   →  better")
     handles = [
         Line2D([], [], color="#444444", linewidth=3.2, label="95% interval"),
         Line2D([], [], color="#444444", linewidth=1, label="95% for all tasks together"),

@@ -18,8 +18,10 @@ from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.scoring import compared_alike, mean_ranks, profile_scores
 from reports.statistics.survival import survival
 from reports.tables.comparison import Row, Table
+from reports.tables.names import metric_name
 from reports.tables.paper_comparison import PaperComparison
 from reports.tables.render import plain, titles
+from reports.tables.units import difference, unit_of
 
 
 @dataclass(frozen=True)
@@ -176,20 +178,16 @@ def summary_lines(tables: Sequence[Table], optim: str) -> list[str]:
 def _sentence(row: Row, base: Row, table: Table) -> str:
     if row.seeds == 0 or base.seeds == 0:
         return f"{row.optim} or {base.optim} has no completed run at its chosen setting"
-    ours, theirs = (fixed(r.compared(table.split)[0], 4) for r in (row, base))
+    ours, theirs = (unit_of(table).figure(*r.compared(table.split)) for r in (row, base))
     words = {
         "better": f"{row.optim} is better",
         "worse": f"{row.optim} is worse",
         "": f"no verdict below {NEEDED}",
     }.get(row.verdict, NO_DIFFERENCE)
     direction = " (lower is better)" if table.comparison.goal == "min" else ""
-    between = ""
-    if not math.isnan(row.difference_low):
-        between = f" {interval(row.difference_low, row.difference_high, 4, '+')}"
     return (
-        f"{table.split} {table.comparison.metric}{direction}, {row.optim} {ours}, {base.optim} {theirs}, "
-        f"difference {fixed(row.difference, 4, '+')}{between} over {row.common_seeds} seeds: {words}"
-        + _open_in_words(row, base)
+        f"{table.split} {metric_name(table.comparison)}{direction}, {row.optim} {ours}, {base.optim} {theirs}, "
+        f"difference {difference(row, table)} over {row.common_seeds} seeds: {words}" + _open_in_words(row, base)
     )
 
 

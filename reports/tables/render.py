@@ -18,11 +18,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
-from reports.number_format import NONE, fixed, interval, laid_out, places, short_count, short_number
+from reports.number_format import NONE, fixed, laid_out, short_count, short_number
 from reports.protocol import FRESH_SEEDS, SUBJECT, TRIAL_SEEDS_FROM, TRIALS
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.selection import SETTING, Comparison
 from reports.tables.comparison import Row, Table, to_frame
+from reports.tables.units import difference, unit_of
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
 # What a metric is called in words, where its name alone could be taken for another.
@@ -65,14 +66,14 @@ def _title(table: Table, several: bool) -> str:
 
 def cells(table: Table) -> pd.DataFrame:
     """Return the table as the texts that a reader sees, markers included."""
-    digits = {split: places(row.compared(split)[0] for row in table.rows) for split in ("val", "test")}
+    unit = unit_of(table)
     timed = any(row.timed_step for row in table.rows)
     return pd.DataFrame(
         {
             "optimizer": row.optim + (" untuned" if row.untuned else ""),
-            "test": _mean(*row.compared("test"), digits["test"]),
-            f"{table.split} minus {table.reference}": _difference(row, digits[table.split]),
-            "val": _mean(*row.compared("val"), digits["val"]),
+            "test": unit.figure(*row.compared("test")),
+            f"{table.split} minus {table.reference}": _difference(row, table),
+            "val": unit.figure(*row.compared("val")),
             "lr": short_number(row.lr) + _mark(row.lr_on_border, "†"),
             "weight decay": short_number(row.weight_decay) + _mark(row.weight_decay_on_border, "†"),
             "seeds": f"{row.seeds}"
@@ -95,7 +96,7 @@ def legend(table: Table) -> list[str]:
     kept = f"trials (seeds from {TRIAL_SEEDS_FROM} on)" if any(row.fresh for row in rows) else "seeds"
     lines = [
         f"lr and weight decay: the setting with the {best} mean val over {kept}, whatever its test value. "
-        "val, test: mean over the seeds at that setting [95% interval, Student's t over seeds].",
+        "val, test: mean over the seeds at that setting ± half its 95% interval (Student's t over seeds).",
     ]
     if any(not math.isnan(row.difference) for row in rows):
         counts = {row.family: row.comparisons for row in rows if row.family}
@@ -232,12 +233,6 @@ def _print_rows(shown: pd.DataFrame, console: Console) -> None:
         console.print(grid)
 
 
-def _mean(mean: float, low: float, high: float, digits: int) -> str:
-    if math.isnan(mean):
-        return NONE
-    return fixed(mean, digits) + ("" if math.isnan(low) else f" {interval(low, high, digits)}")
-
-
 def _target(row: Row, table: Table) -> str:
     if math.isnan(row.target_step):
         return NONE
@@ -255,16 +250,10 @@ def _timed(row: Row, table: Table) -> dict[str, str]:
     return {f"steps/s over {table.reference}'s": ratio, "optimizer step, ms": short_number(row.optimizer_step_ms)}
 
 
-def _difference(row: Row, digits: int) -> str:
+def _difference(row: Row, table: Table) -> str:
     if row.is_reference:
         return "reference"
-    if math.isnan(row.difference):
-        return NONE
-    value = fixed(row.difference, digits, "+")
-    if math.isnan(row.difference_low):
-        return f"{value} [{NONE}]"
-    shown = row.verdict if row.verdict == NO_DIFFERENCE else f"{value} {row.verdict}".rstrip()
-    return f"{shown} {interval(row.difference_low, row.difference_high, digits, '+')}"
+    return f"{difference(row, table)} {row.verdict}".rstrip()
 
 
 def _runs(row: Row) -> str:
@@ -296,7 +285,7 @@ def _latex(text: str) -> str:
 def _latex_signs(text: str) -> str:
     """Write the marks that LaTeX's fonts lack as commands that they have."""
     signs = {"†": r"$\dagger$", "‡": r"$\ddagger$", "◊": r"$\diamond$", "✗": r"$\times$", "×": r"$\times$"}
-    signs |= {"·": r"$\cdot$", "⁶": "$^6$", "<": "$<$"}
+    signs |= {"·": r"$\cdot$", "⁶": "$^6$", "<": "$<$", "±": r"$\pm$"}
     return "".join(signs.get(character, character) for character in text)
 
 

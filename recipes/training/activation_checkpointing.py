@@ -1,0 +1,42 @@
+"""Activations of blocks computed again in the backward pass instead of kept (`activation_checkpointing=true`)."""
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import checkpoint
+
+from recipes.errors import ConfigError
+
+
+def apply(blocks: list[nn.Module]) -> None:
+    """Keep of each block only what it is given, in place; results and gradients stay the same, dropout included.
+
+    Of blocks within blocks the innermost are taken. Those with running statistics, which a second pass would move
+    again, are left as they are.
+
+    Args:
+        blocks: a model's, before they are compiled. A copy that is made of the model later would run these blocks.
+
+    Raises:
+        ConfigError: there is no block that can be.
+    """
+    inner = [block for block in blocks if not any(other is not block and _holds(block, other) for other in blocks)]
+    taken = [block for block in inner if not any(_moves(module) for module in block.modules())]
+    if not taken:
+        raise ConfigError(
+            "activation_checkpointing=true: this model has no block without batch norm, whose running statistics a "
+            "second pass would move again; set activation_checkpointing=false"
+        )
+    for block in taken:
+        recomputed: Any = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = recomputed
+
+
+def _holds(block: nn.Module, other: nn.Module) -> bool:
+    return any(module is other for module in block.modules())
+
+
+def _moves(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.track_running_stats

@@ -1,0 +1,113 @@
+"""What the tables answer to "should I train with Lion?", in counts and in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.protocol import NEEDED, REFERENCE, SUBJECT
+from reports.statistics.intervals import NO_DIFFERENCE
+from reports.tables.comparison import Row, Table
+
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SHARES = {1.0: "all", 0.75: "three quarters", 0.5: "half", 0.25: "a quarter", 0.125: "an eighth"}
+NAMES = {"adamw": "AdamW"}  # optimizers whose name is not written as other words are
+
+
+@dataclass(frozen=True)
+class Counts:
+    """On how many tasks the subject is better than the reference, worse, or neither, by the protocol.
+
+    `open` counts those of them on which a chosen setting of the two is not enclosed by what was tried.
+    """
+
+    better: int
+    worse: int
+    neither: int
+    open: int
+
+    @property
+    def total(self) -> int:
+        """All tasks with a verdict."""
+        return self.better + self.worse + self.neither
+
+
+def pair(table: Table, subject: str = SUBJECT) -> tuple[Row, Row] | None:
+    """Return the subject's row and the reference's, or None where either is missing."""
+    row = next((row for row in table.rows if row.optim == subject), None)
+    base = next((row for row in table.rows if row.is_reference), None)
+    return (row, base) if row is not None and base is not None and row is not base else None
+
+
+def count(tables: Sequence[Table]) -> Counts:
+    """Count the verdicts of the tables, one a task."""
+    judged = [rows for table in tables if (rows := pair(table)) and rows[0].verdict]
+    words = [row.verdict for row, _ in judged]
+    unsure = sum(row.open or base.open for row, base in judged)
+    return Counts(words.count("better"), words.count("worse"), words.count(NO_DIFFERENCE), unsure)
+
+
+def answer(tables: Sequence[Table]) -> str:
+    """Say in a few sentences on how many tasks the subject is better, worse, or shows no difference."""
+    counts = count(tables)
+    if not counts.total:
+        return f"{SUBJECT.title()} and {REFERENCE} have not been compared by the protocol yet."
+    words = (
+        f"On the {number(counts.total)} small models measured so far, {SUBJECT.title()} is better than AdamW on "
+        f"{number(counts.better)}, worse on {number(counts.worse)}, and on {number(counts.neither)} no "
+        "difference is shown."
+    )
+    if counts.open:
+        words += (
+            f" On {number(counts.open)} of them a chosen setting is not enclosed by what was tried (an open circle), "
+            "and a wider grid may change what is shown."
+        )
+    return words
+
+
+def headline(tables: Sequence[Table]) -> str:
+    """Answer in one sentence: for accuracy by the majority of verdicts, for memory by the state that was kept."""
+    counts, state = count(tables), state_share(tables)
+    subject = SUBJECT.title()
+    memory = f"it keeps {state} of {name(REFERENCE)}'s optimizer state" if state else ""
+    if not counts.total:
+        reason = f"no task has {NEEDED} of both {subject} and {name(REFERENCE)} yet"
+        return f"Not known yet: {reason}" + (f"; for memory, {memory}." if memory else ".")
+    tasks = "one task" if counts.total == 1 else f"{number(counts.total)} tasks"
+    found = (
+        f"against a tuned {name(REFERENCE)} on {tasks}, {subject} is better on {number(counts.better)}, worse on "
+        f"{number(counts.worse)}, and shows no difference on {number(counts.neither)}"
+    )
+    if 2 * counts.better > counts.total:
+        return f"Yes, on tasks like these: {found}" + (f"; and {memory}." if memory else ".")
+    first = f"To save memory, yes: {memory}. For better results, " if memory else "For better results, "
+    doubt = "no" if 2 * counts.worse > counts.total else "do not count on it"
+    return f"{first}{doubt}: {found}."
+
+
+def state_share(tables: Sequence[Table]) -> str:
+    """Say what share of the reference's optimizer state the subject keeps, over the tasks: "a quarter to half"."""
+    shares = [
+        row.optimizer_state_bytes / base.optimizer_state_bytes
+        for table in tables
+        for row, base in filter(None, [pair(table)])
+        if base.optimizer_state_bytes > 0 and not math.isnan(row.optimizer_state_bytes)
+    ]
+    ends = list(dict.fromkeys(_share(share) for share in (min(shares), max(shares)))) if shares else []
+    return " to ".join(ends)
+
+
+def _share(share: float) -> str:
+    near = next((words for value, words in SHARES.items() if abs(share / value - 1) < 0.02), None)
+    return near or f"{share:.2f}"
+
+
+def name(optim: str) -> str:
+    """Write an optimizer's name as a word: Lion, AdamW."""
+    return NAMES.get(optim, optim.title())
+
+
+def number(count: int) -> str:
+    """Write a small count as a word."""
+    return NUMBERS[count] if count < len(NUMBERS) else str(count)
