@@ -61,17 +61,8 @@ class TuningSweeper(Sweeper):
         self.prepare(config)
 
     def prepare(self, config: DictConfig) -> None:
-        """Settle what depends on the scale that the command line names.
-
-        Raises:
-            ConfigError: the experiment has nothing at this scale.
-        """
+        """Settle what depends on the scale that the command line names."""
         self.base, self.launched = config, 0
-        scale, conditions = config.scale.name, self.all_conditions
-        if isinstance(conditions, Mapping) and scale not in conditions:
-            from recipes.errors import ConfigError
-
-            raise ConfigError(f"this experiment has nothing at scale={scale}; it has {', '.join(conditions)}")
         self.protocol = Protocol(trials=self._at_scale(self.all_trials), **self.numbers)
         self.conditions = [str(line) for line in self._at_scale(self.all_conditions) or [""]]
 

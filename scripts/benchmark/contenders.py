@@ -95,23 +95,26 @@ def contender_names() -> list[str]:
     return [*LIONS, *LIBRARIES, *(name for name in configured if name != "lion")]
 
 
-def kind_of_step(name: str) -> str:
-    """fused, foreach, loop or own: how a contender goes over the tensors, on the CPU."""
+def kind_of_step(name: str, device: str = "cpu") -> str:
+    """fused, foreach, loop or own: how a contender goes over the tensors on a device."""
     from omegaconf import OmegaConf
 
     from lion.kernels import cpu
 
+    has_fused = device == "cuda" or not isinstance(cpu.library(), str)
     options: dict[str, Any]
     if name in LIBRARIES:
         options = LIBRARIES[name][-1]
         if not {"fused", "foreach"} & options.keys():
-            return "loop" if name in LOOPS else "own"
+            return "loop" if name in LOOPS and device == "cpu" else "own"
     elif name in LIONS:
-        options = LIONS[name] | ({"fused": False} if isinstance(cpu.library(), str) else {})
-    else:  # torch and timm take the loop on the CPU unless told otherwise, and so do our baselines
+        options = LIONS[name] | ({} if has_fused else {"fused": False})
+    else:  # on the CPU torch and timm take the loop unless told otherwise, and so do our baselines
         options = dict(OmegaConf.load(ROOT / f"conf/optim/{name}.yaml"))
         if str(options["_target_"]) == "lion.Lion":
-            options = {"fused": not isinstance(cpu.library(), str)} | options
+            options = {"fused": has_fused} | options
+        elif device == "cuda" and str(options["_target_"]).startswith("torch."):
+            options = {"foreach": True} | options
     return next((kind for kind in ("fused", "foreach") if options.get(kind)), "loop")
 
 

@@ -13,6 +13,7 @@ import torch
 from hydra import compose
 
 from recipes import protocol
+from recipes.errors import ConfigError
 from recipes.settings import from_data, schema
 from tests.recipes.data.images.test_cifar import binary10, binary100
 from tests.recipes.data.text.test_token_shards import shard
@@ -148,3 +149,14 @@ def test_a_data_set_that_is_not_there_is_a_line_that_says_what_to_get(tmp_path: 
     (line,) = from_data.problems(composed("task=lit_b16_b"))
     assert line.startswith("data=coco needs data.path=")
     assert "20 GB" in line
+
+
+def test_without_a_gpu_it_is_a_line_that_says_what_device_cpu_means(tmp_path: Path, monkeypatch) -> None:
+    from recipes.runs import experiment
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    cfg = composed("task=vit_cifar100", f"data.path={binary100(tmp_path)}", f"output_dir={tmp_path}")
+    with pytest.raises(ConfigError, match="torch finds none here: device=cpu would compute the same run") as error:
+        experiment.run(cfg)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("summary.json"))

@@ -64,6 +64,11 @@ class Footprint:
     shards: Shards  # what stays whole where the model is divided
     flops: Flops  # of an example, nothing recomputed
 
+    @property
+    def fixed(self) -> int:
+        """Bytes whatever the batch and the optimizer are."""
+        return self.parameter_bytes + self.gradient_bytes + self.ema_bytes
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -91,7 +96,7 @@ class DryRun:
 def devices_needed(footprint: Footprint, state: int, batch: int, memory: int) -> Devices:
     """Return how many devices of `memory` bytes hold a step on `batch` examples."""
     usable, kept = memory * (1 - ALLOWANCE), footprint.activations
-    model = footprint.parameter_bytes + footprint.gradient_bytes + footprint.ema_bytes + state + kept.constant
+    model = footprint.fixed + state + kept.constant
 
     def on_each(devices: int) -> int:
         return math.ceil(model) + kept.peak(math.ceil(batch / devices))
@@ -218,21 +223,16 @@ def render(result: DryRun, selected: str) -> str:
 def _one_gpu(result: DryRun, state: int, optimizer: str) -> str:
     """What one GPU of each kind makes of the run, with the optimizer that has this state."""
     f = result.footprint
-    fixed = f.parameter_bytes + f.gradient_bytes + f.ema_bytes + state
+    fixed = f.fixed + state
     kept = f.activations, f.activations_checkpointed
     run = gpus.Run(f.flops, result.global_batch, result.steps, result.autocast_dtype)
     return gpus.table(run, fixed, kept, ALLOWANCE, optimizer)
 
 
-def run(cfg: DictConfig) -> None:
-    """Print what a run would cost with its optimizer and with every other in conf/optim."""
+def of_config(cfg: DictConfig, optimizers: Mapping[str, Any]) -> DryRun:
+    """Work out what a run costs with optimizers, given as nodes of conf/optim by name."""
     recipe = protocol.make(cfg)
-    # The other optimizers stand beside the chosen one as their own files describe them.
-    optimizers: dict[str, Any] = {
-        name: OmegaConf.load(CONF / "optim" / f"{name}.yaml") for name in choices.names("optim")
-    }
-    optimizers[cfg.optim.name] = cfg.optim
-    result = estimate(
+    return estimate(
         recipe.model,
         lambda model, batch: recipe.loss(model, batch)["loss"],
         recipe.blank_batch,
@@ -244,9 +244,16 @@ def run(cfg: DictConfig) -> None:
         param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.0),  # decay costs no memory
         ema=cfg.ema_decay is not None,
     )
+
+
+def run(cfg: DictConfig) -> None:
+    """Print what a run would cost with its optimizer and with every other in conf/optim."""
+    # The other optimizers stand beside the chosen one as their own files describe them.
+    optimizers = {name: OmegaConf.load(CONF / "optim" / f"{name}.yaml") for name in choices.names("optim")}
+    result = of_config(cfg, optimizers | {cfg.optim.name: cfg.optim})
     print(f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name}, a dry run\n")
     print(render(result, cfg.optim.name))
     with torch.device("meta"):
-        model = recipe.model()
+        model = protocol.make(cfg).model()
     print(f"\ndecay={cfg.decay}: what weight decay acts on, for every optimizer\n")
     print(param_groups.table(model, cfg.decay))

@@ -4,6 +4,7 @@ Hours are FLOPs over a share of the device's peak. The shares are round numbers 
 device come to (docs/dry_run.md has them); loading data, evaluation and sampling are not counted.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,14 @@ class Run:
     batch: int
     steps: int
     dtype: torch.dtype | None
+
+
+def called(name: str) -> Gpu | None:
+    """The GPU of the table that a driver's name, such as "NVIDIA H100 80GB HBM3", is of; None where none is."""
+    if "PCIe" in name and "H100" in name:
+        return None  # it is slower than the one of the table
+    kinds = {gpu: gpu.name.removeprefix("RTX ").split()[0] for gpu in GPUS}
+    return next((gpu for gpu, kind in kinds.items() if re.search(rf"\b{kind}\b", name)), None)
 
 
 def hours(run: Run, gpu: Gpu, recomputed: bool = False) -> float:

@@ -58,3 +58,21 @@ def test_the_table_says_what_does_not_fit() -> None:
     cells = {line[:12].strip(): line.split() for line in lines[2:]}
     assert cells["RTX 4090"][4:] == ["none", "none", "4", "x", "2", "135"]
     assert cells["H200"][3:9] == ["4", "x", "2", "17", "8", "x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100 SXM"),
+        ("NVIDIA H100 PCIe", None),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA A100-SXM4-80GB", "A100 40GB"),  # the same peak
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA GeForce RTX 3090", "RTX 3090"),
+        ("NVIDIA RTX A1000", None),
+        ("cpu", None),
+    ],
+)
+def test_a_drivers_name_finds_its_line(name: str, called: str | None) -> None:
+    gpu = gpus.called(name)
+    assert (gpu and gpu.name) == called
