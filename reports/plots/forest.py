@@ -17,7 +17,7 @@ from reports.statistics.intervals import NO_DIFFERENCE, Difference
 from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name, task_name
 
-COLOURS = {"better": "#0072B2", "worse": "#D55E00", NO_DIFFERENCE: "#7F7F7F", "": "#7F7F7F"}
+COLOURS = {"better": "#2166AC", "worse": "#B2182B", NO_DIFFERENCE: "#7F7F7F", "": "#7F7F7F"}
 LINEAR = 2.0  # percent up to which the axis is linear; beyond, a decade takes as much room
 TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)
 
@@ -110,9 +110,7 @@ def _draw(rows: Sequence[ForestRow], subject: str, reference: str) -> Figure:
     panel.set_yticks(range(len(rows)), [f"{row.name}\n{metric_name(row.table.comparison)}" for row in reversed(rows)])
     panel.set_ylim(-0.6, len(rows) - 0.4)
     panel.grid(visible=False, axis="y")
-    panel.set_xlabel(
-        f"{subject} minus {reference} on test data, % of {reference}'s figure: worse  ←   0   →  better"
-    )
+    panel.set_xlabel(f"{subject} minus {reference} on test data, % of {reference}'s figure: worse  ←   0   →  better")
     handles = [
         Line2D([], [], color="#444444", linewidth=3.2, label="95% interval"),
         Line2D([], [], color="#444444", linewidth=1, label="95% for all tasks together"),

@@ -33,7 +33,9 @@ def test_the_answer_counts_verdicts(results):
 
 def test_the_table_has_points_and_the_digits_that_the_interval_warrants(results):
     lines = documents.task_table(results.main).splitlines()
-    assert lines[2].startswith("| digits, accuracy | 90.3 ± 1.4% | 97.4 ± 1.6% | +7.03 points [+6.85, +7.21] | 3 | better |")
+    assert lines[2].startswith(
+        "| digits, accuracy | 90.3 ± 1.4% | 97.4 ± 1.6% | +7.03 points [+6.85, +7.21] | 3 | better |"
+    )
     assert lines[3].startswith("| text, perplexity | 41 ± 2 | 42 ± 5 | +0.5 [")
 
 
