@@ -37,7 +37,7 @@ def test_the_table_has_points_and_the_digits_that_the_interval_warrants(results)
     assert lines[2].startswith(
         "| digits, accuracy | 90.3 ± 1.4% | 97.4 ± 1.6% | +7.03 points [+6.85, +7.21] | 3 | better |"
     )
-    assert lines[3].startswith("| text, perplexity | 41 ± 2 | 42 ± 5 | +0.5 [")
+    assert lines[3].startswith("| text, perplexity | 41.0 ± 2.5 | 42 ± 4 | +0.5 [")
 
 
 def test_a_situation_shows_what_was_measured_and_what_others_found(results):
