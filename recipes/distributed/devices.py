@@ -86,6 +86,7 @@ def _reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, .
 def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
     """An optimizer's state under other names of the parameters: shards have their names, others their numbers."""
     return {
+        **state,  # what a class keeps beside, such as a generator's state
         "state": {names.get(key, key): value for key, value in state["state"].items()},
         "param_groups": [
             {**group, "params": [names.get(key, key) for key in group["params"]]} for group in state["param_groups"]
