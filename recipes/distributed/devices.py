@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._pytree import tree_leaves
 
 from recipes.distributed import processes
 from recipes.errors import ConfigError
@@ -209,7 +210,6 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the optimizer's state tensors over all processes' parts, step counters left out."""
     return sum(
         value.numel() * value.element_size()
-        for state in optimizer.state.values()
-        for value in state.values()
+        for value in tree_leaves([*optimizer.state.values()])
         if isinstance(value, torch.Tensor) and value.ndim > 0
     )
