@@ -16,8 +16,7 @@ def apply(blocks: list[nn.Module]) -> None:
     Those with running statistics, which a second pass would move again, are left as they are.
 
     Args:
-        blocks: a model's, none within another, before they are compiled. A copy that is made of the model later would
-            run these blocks.
+        blocks: a model's, none within another, before they are compiled.
 
     Raises:
         ConfigError: there is no block that can be.

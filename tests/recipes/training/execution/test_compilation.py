@@ -17,7 +17,7 @@ from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_metrics, read_summary
 from recipes.training.execution import compilation
 from tests.processes import end, start, train
-from tests.recipes.conftest import TINY, TINY_BERT, composed
+from tests.recipes.conftest import TINY, TINY_BERT, TINY_GPT2, composed
 
 RESNET = [
     "task=resnet50",
@@ -28,6 +28,7 @@ TASKS = {
     "vit": [*TINY, "ema_decay=0.9", "clip_norm=1.0"],
     "vit-bf16": [*TINY, "precision=bf16", "accumulate=2"],
     "resnet": RESNET,  # running statistics, which compiling must not touch
+    "gpt2-chunks": [*TINY_GPT2, "logit_rows=50", "activation_checkpointing=true"],
     "bert": [*TINY_BERT, "model.args.hidden_dropout_prob=0", "model.args.attention_probs_dropout_prob=0"],
 }
 
@@ -69,6 +70,14 @@ def test_a_run_takes_one_graph_and_has_the_eager_runs_losses(tmp_path: Path, tas
     summary = read_summary(folder_of(compiled))
     assert summary is not None
     assert summary["seconds"]["compilation"] > 0
+    assert summary["execution"] == {
+        "device": "cpu",
+        "compile": True,
+        "activation_checkpointing": "activation_checkpointing=true" in task,
+        "channels_last": False,  # on CUDA alone, as is the next
+        "tf32": False,
+        "data_workers": 0,
+    }
     assert summary["steps_per_second"] * summary["seconds"]["compilation"] > 1  # it would have been the slowest step
 
 
