@@ -99,9 +99,9 @@ class Trainer:
         self.schedule = schedule.for_optimizer(self.cfg.schedule, cfg.optim.get("schedule"))
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         if cfg.activation_checkpointing:
-            activation_checkpointing.apply(sharding.blocks(self.model))
+            activation_checkpointing.apply(sharding.innermost(self.model))
         if cfg.compile:
-            compilation.begin(sharding.blocks(self.model) if cfg.shard else [self.model])
+            compilation.begin(self.model, sharding.innermost(self.model) if cfg.shard else None)
         self.in_parts = cfg.shard and part_checkpoint.is_shared(folder)
         self.first, window = self._resume()
         self.statistics = StepStatistics(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
