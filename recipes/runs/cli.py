@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.distributed import processes
 from recipes.errors import BUSY, ConfigError, DeviceMemoryError
-from recipes.runs import startup, sweep
+from recipes.runs import device_slots, startup, sweep
 from recipes.runs.startup import INTERRUPTED
 from recipes.settings import choices, command_line, from_data, unknown_settings, validation
 
@@ -109,6 +109,7 @@ def run(cfg: DictConfig) -> None:
         from_data.resolve(cfg)
         print(sweep.plan_line(cfg))
         return
+    device_slots.take_slot()
     from recipes.runs import experiment
 
     sweep.end_with_parent()
