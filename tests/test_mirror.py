@@ -32,7 +32,7 @@ COVERED_BY = {
     "recipes/data/pairs/shards.py": "tests/recipes/data/pairs/test_image_text.py",
     "recipes/data/pairs/sources.py": "tests/recipes/data/pairs/test_image_text.py",
     "recipes/data/pairs/zero_shot.py": "tests/recipes/data/pairs/test_image_text.py",
-    "recipes/data/text/text_tasks.py": "tests/recipes/data/text/test_text_pairs.py",
+    "recipes/data/text/tasks/text_tasks.py": "tests/recipes/data/text/tasks/test_text_pairs.py",
     "recipes/diffusion/caption_rows.py": "tests/recipes/diffusion/test_text_to_image.py",
     "recipes/diffusion/feature_extractors.py": "tests/recipes/diffusion/test_class_conditional.py",
     "recipes/diffusion/rows.py": "tests/recipes/diffusion/test_class_conditional.py",
