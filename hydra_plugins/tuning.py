@@ -197,7 +197,9 @@ class TuningSweeper(Sweeper):
         seconds = [run_seconds(study.cfg) for study, _, _ in todo]
         later = protocol.seeds + (protocol.runs_again + 2 * protocol.refine if protocol.trials else 0)
         seconds += [run_seconds(study.cfg) for study in studies] * later
-        if None in seconds:
+        if self.base.scale.name == "gpu":
+            say(gpu_hours([study.cfg for study, _, _ in todo] + [study.cfg for study in studies] * later))
+        elif None in seconds:
             say("how long that takes is not known: no finished run of some of these tasks to judge by")
         else:
             total = sum(s for s in seconds if s is not None) / max(workers, 1)
@@ -272,6 +274,19 @@ def run_seconds(cfg: DictConfig) -> float | None:
         if len(speeds := speeds.dropna()):
             return 3 + 1.1 * int(cfg.steps) / float(speeds.median())  # start-up, and evaluation's share
     return None
+
+
+def gpu_hours(runs: Sequence[DictConfig]) -> str:
+    """About how many hours of some GPUs these runs take, by their FLOPs."""
+    from recipes.runs.dry_run import gpus
+
+    parts = ("task", "model", "data", "batch_size", "steps", "precision")
+    distinct = {str([cfg[part] for part in parts]): cfg for cfg in runs}
+    costs = {key: gpus.of_config(cfg) for key, cfg in distinct.items()}
+    each = [costs[str([cfg[part] for part in parts])] for cfg in runs]
+    totals = {gpu.name: sum(gpus.hours(run, gpu) for run in each) for gpu in gpus.GPUS}
+    shown = ", ".join(f"{name} {hours:,.0f}" for name, hours in totals.items())
+    return f"GPU-hours of {len(runs)} runs by their FLOPs, an estimate, rings not counted: {shown}"
 
 
 def words(values: Iterable[float]) -> str:

@@ -19,6 +19,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import nn
 from torch.nn import functional as F
 
+import recipes.image_models  # noqa: F401 (registers its models with timm)
 from recipes import protocol
 from recipes.data.images.arrays import ImageArrays
 from recipes.data.images.batches import AugmentedArrays, DecodedImages, TensorImages
@@ -76,10 +77,13 @@ class Recipe(protocol.Recipe):
                 )
             elif name == TRAIN and self.cfg.augment.randaugment:
                 augment = self.cfg.augment
-                batches[name] = AugmentedArrays(self._padded(split), augment.randaugment, augment.shift, self.cfg.seed)
+                batches[name] = AugmentedArrays(
+                    self._padded(split), augment.randaugment, augment.shift, self.cfg.seed, augment.flip
+                )
             else:
                 shift = self.cfg.augment.shift if name == TRAIN else 0
-                batches[name] = TensorImages(self._padded(split), shift, self.cfg.seed)
+                flip = self.cfg.augment.flip and name == TRAIN
+                batches[name] = TensorImages(self._padded(split), shift, self.cfg.seed, flip)
         return batches
 
     def _check_fit(self, train: Any) -> None:

@@ -10,3 +10,7 @@ class ConfigError(ValueError):
     The message says what was given, what is allowed, and what to do next, in one line; a command with several
     mistakes has a line for each.
     """
+
+
+class DeviceMemoryError(RuntimeError):
+    """A device's memory is too small for a run; the message says what fits, in one line. The record stays."""

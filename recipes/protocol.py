@@ -29,6 +29,7 @@ class Recipe(ABC):
         goal: whether more or less of it is better.
         tokenizer: what texts are read with, known once `examples` has been called.
         forward_methods: methods of its model that are called from outside, beside `forward`.
+        uses_initial_weights: `initialise` computes with the model, so that each process needs all of its weights.
     """
 
     learns_from: str
@@ -36,6 +37,7 @@ class Recipe(ABC):
     goal: Literal["max", "min"]
     tokenizer: Tokenizer | None = None
     forward_methods: tuple[str, ...] = ()
+    uses_initial_weights: bool = False
 
     @abstractmethod
     def __init__(self, cfg: DictConfig) -> None: ...
@@ -100,7 +102,13 @@ def load_data(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: the data are missing.
     """
-    loaded: dict[str, Any] = importlib.import_module(f"recipes.data.{cfg.data.module}").load(
-        **declarations.place(cfg.data), **cfg.data.options
-    )
+    from recipes.data.hub import NotAvailableError
+
+    load: Any = importlib.import_module(f"recipes.data.{cfg.data.module}").load
+    try:
+        loaded: dict[str, Any] = load(**declarations.place(cfg.data), **cfg.data.options)
+    except NotAvailableError as error:
+        if cfg.data.get("download"):
+            raise NotAvailableError(f"{error}; to get: {cfg.data.download}") from None
+        raise
     return loaded

@@ -6,24 +6,33 @@ A block stands between `<!-- NAME: written by make reports -->` and `<!-- end of
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
+from reports.evidence import counts, ledger
+from reports.evidence.counts import Claim
 from reports.protocol import SUBJECT
 from reports.results import Results
 from reports.tables.answer import answer, pair
-from reports.tables.comparison import Table
+from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name, task_name
 from reports.tables.units import difference, unit_of
 
-WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "tasks"]}
+WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "situations", "tasks"]}
 
 
 def blocks(results: Results) -> dict[str, str]:
     """Return the text of each block."""
-    return {"answer": answer(results.main), "tasks": task_table(results.main)}
+    entries = results.about.get("situations", [])
+    claims = counts.evaluate(ledger.read()) if entries else []
+    return {
+        "answer": answer(results.main),
+        "situations": situation_table(results.main, entries, claims),
+        "tasks": task_table(results.main),
+    }
 
 
 def fill(root: Path, results: Results) -> dict[Path, str]:
@@ -56,9 +65,60 @@ def task_table(tables: Sequence[Table]) -> str:
             continue
         row, base = both
         figures = [unit_of(table).figure(*each.compared(table.split)) for each in (base, row)]
-        verdict = (row.verdict or "no verdict") + (" †" if row.open or base.open else "")
-        task = f"{task_name(table.comparison)}, {metric_name(table.comparison)}"
-        rows.append([task, *figures, difference(row, table), row.common_seeds, verdict])
-    headings = ["task", "AdamW", "Lion", "difference [95% interval]", "seeds", f"{SUBJECT.title()} is"]
+        rows.append([_task(table), *figures, difference(row, table), row.common_seeds, _verdict(row, base)])
+    return _pipe(rows, ["task", "AdamW", "Lion", "difference [95% interval]", "seeds", f"{SUBJECT.title()} is"])
+
+
+def situation_table(tables: Sequence[Table], entries: Sequence[Mapping[str, Any]], claims: Sequence[Claim]) -> str:
+    """Return a row a situation: what to do in it, what was measured here, and what others found.
+
+    Args:
+        tables: the main table of each task.
+        entries: each with `if` and `then`, and what it rests on: `tasks`, what was measured `here` beside them, and
+            ids of `claims` of the evidence ledger.
+        claims: the ledger's.
+
+    Raises:
+        ValueError: an entry names an unknown claim.
+    """
+    of_task = {table.comparison.task: table for table in tables}
+    of_id = {claim.id: claim for claim in claims}
+    rows = []
+    for entry in entries:
+        if unknown := [name for name in entry.get("claims", []) if name not in of_id]:
+            raise ValueError(f"situation {entry['if']!r}: claim {unknown[0]} is unknown; known: {', '.join(of_id)}")
+        here = [entry.get("here", ""), *(_here(of_task[task]) for task in entry.get("tasks", []) if task in of_task)]
+        others = [f"{claim.claim} {_counted(claim)}" for claim in map(of_id.__getitem__, entry.get("claims", []))]
+        rows.append([entry["if"], entry["then"], "; ".join(filter(None, here)) or "not measured", " ".join(others)])
+    headings = [
+        "if you are ...",
+        "then",
+        "measured here: Lion minus AdamW",
+        "others, by the ledger (without the paper)",
+    ]
+    return _pipe(rows, headings)
+
+
+def _here(table: Table) -> str:
+    both = pair(table)
+    return f"{_task(table)} {difference(both[0], table)}, {_verdict(*both)}" if both and both[0].seeds else ""
+
+
+def _counted(claim: Claim) -> str:
+    if claim.counts is None:
+        return "Cited, not counted."
+    tally = claim.counts
+    return f"{tally.supports} of {tally.total} {tally.unit} for it, {tally.contradicts} against."
+
+
+def _task(table: Table) -> str:
+    return f"{task_name(table.comparison)}, {metric_name(table.comparison)}"
+
+
+def _verdict(row: Row, base: Row) -> str:
+    return (row.verdict or "no verdict") + (" †" if row.open or base.open else "")
+
+
+def _pipe(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> str:
     grid = tabulate(rows, headings, tablefmt="pipe", disable_numparse=True)
     return re.sub(r" {2,}", " ", re.sub(r"-{4,}", "---", grid))

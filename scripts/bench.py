@@ -18,7 +18,7 @@ in-place stream that is timed in the same rounds: three float32 arrays read, two
 memory is what a step allocates beside weights, gradients and state. Libraries that are missing are named:
 pip install '.[recipes,bench]' gets them.
 
-Writes <out>/<model>.csv, .md and .png. On the CPU.
+Writes <out>/<model>.csv, .md and .png. With --device cuda the stream is the device's own copy of one array to another.
 """
 
 import argparse
@@ -85,29 +85,40 @@ def allocated(step: Callable[[], Any]) -> int:
     return counter.peak
 
 
-def slot(step: Callable[[], Any], steps: int, before: Callable[[], None] | None) -> Callable[[], float]:
-    """Seconds a step: after an untimed one, or each after what makes its gradients, which is timed too."""
+def slot(
+    step: Callable[[], Any], steps: int, before: Callable[[], None] | None, wait: Callable[[], None] = lambda: None
+) -> Callable[[], float]:
+    """Seconds a step: after an untimed one, or each after what makes its gradients, which is timed too.
+
+    `wait` returns when the device has done what it was given.
+    """
 
     def timed() -> float:
         if before is None:
             step()
+        wait()
         start = time.perf_counter()
         for _ in range(steps):
             if before is not None:
                 before()
             step()
+        wait()
         return (time.perf_counter() - start) / steps
 
     return timed
 
 
-def affordable(names: list[str], state: int, chosen: bool) -> list[str]:
+def affordable(names: list[str], state: int, chosen: bool, device: str = "cpu") -> list[str]:
     """The first so many names for whose states the memory is enough; all of them, where the user chose them.
 
     Raises:
         BenchError: there is not enough for the chosen ones, or for two.
     """
     room = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if device == "cuda":
+        import torch
+
+        room = torch.cuda.mem_get_info()[0]
     most = room // state
     if len(names) <= most:
         return names
@@ -131,21 +142,24 @@ def measure(
     """
     import torch
 
+    device: str = options.device
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     before: Callable[[], None] | None = None
     if options.train:
         params, before = training(model, options.batch_size)
         before()
     else:
         random = torch.Generator().manual_seed(0)
-        params = [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in MODELS[model]()]
+        shapes = MODELS[model]()
+        params = [torch.nn.Parameter(torch.randn(shape, generator=random).to(device)) for shape in shapes]
         for p in params:
-            p.grad = torch.randn(p.shape, generator=random)
+            p.grad = torch.randn(p.shape, generator=random).to(device)
     elements = sum(p.numel() for p in params)
-    names = affordable(names, 8 * elements, options.optim is not None)
+    names = affordable(names, 8 * elements, options.optim is not None, device)
     slots: dict[str, Callable[[], float]] = {}
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
-        rows[name] = {"optimizer": name, "step": kind_of_step(name)}
+        rows[name] = {"optimizer": name, "step": kind_of_step(name, device)}
         try:
             optimizer = contender(name, params)
             for _ in range(WARM):
@@ -159,16 +173,16 @@ def measure(
         state = sum(t.nbytes for t in state_tensors(optimizer))
         rows[name] |= {"state_mb": state / 1e6, "bytes_per_parameter": state / elements}
         rows[name] |= {"peak_mb": allocated(optimizer.step) / 1e6, "moved": 12 * elements + 2 * state}
-        slots[name] = slot(optimizer.step, options.steps, before)
+        slots[name] = slot(optimizer.step, options.steps, before, wait)
     for reference in dict.fromkeys(against[name] for name in slots):
         if reference not in slots:
             reason = rows[reference]["note"] if reference in rows else "the memory is too small for it"
             raise BenchError(f"the reference {reference} did not run: {reason}")
     if before is not None:
         slots["forward and backward"] = slot(lambda: None, options.steps, before)
-    elif (stream := _stream(elements)) is not None:
-        slots[STREAM] = slot(stream, options.steps, None)
-        rows[STREAM] = {"optimizer": STREAM, "moved": 20 * elements}
+    elif (stream := _stream(elements, device)) is not None:
+        slots[STREAM] = slot(stream[0], options.steps, None, wait)
+        rows[STREAM] = {"optimizer": STREAM, "moved": stream[1]}
     timings = round_robin(slots, options.rounds, seconds=options.seconds)
     for name, seconds in timings.items():
         row = rows.setdefault(name, {"optimizer": name})
@@ -181,21 +195,28 @@ def measure(
             row["gb_per_s"] = row["moved"] / statistics.median(seconds) / 1e9
             if STREAM in timings:  # in the same round, as the ratio: a machine's bandwidth changes by the minute
                 share = statistics.median(ratios(timings[STREAM], seconds))
-                row["of_stream"] = share * row["moved"] / (20 * elements)
+                row["of_stream"] = share * row["moved"] / rows[STREAM]["moved"]
     order = sorted(rows.values(), key=lambda row: row.get("ms", float("inf")))
     return [{k: v for k, v in row.items() if k != "moved"} for row in order], min(map(len, timings.values()))
 
 
-def _stream(elements: int) -> Callable[[], None] | None:
-    """The in-place stream over as many elements, or None where the C library cannot be had."""
+def _stream(elements: int, device: str) -> tuple[Callable[[], Any], int] | None:
+    """What the memory allows over as many elements, a copy on a GPU and else an in-place stream, and the bytes moved.
+
+    None where the C library cannot be had.
+    """
     import torch
 
     from lion.kernels import cpu
 
+    if device == "cuda":
+        source, target = torch.zeros(elements, device=device), torch.empty(elements, device=device)
+        return lambda: target.copy_(source), 8 * elements
+
     if isinstance(cpu.library(), str):
         return None
     a, b, c = torch.zeros(elements), torch.full((elements,), 1e-9), torch.zeros(elements)
-    return lambda: cpu.stream(a, b, c)
+    return lambda: cpu.stream(a, b, c), 20 * elements
 
 
 def writable(folder: Path) -> None:
@@ -218,6 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", nargs="?", default="vit_s16", help=f"{', '.join(MODELS)} (%(default)s)")
     parser.add_argument("--optim", help="names, separated by commas (all; with --train: a few)")
     parser.add_argument("--reference", help="whose time is 1 for all (default: AdamW with the same step as each)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(%(default)s)")
     parser.add_argument("--threads", type=int, help="of torch (default: as many as torch takes)")
     parser.add_argument("--rounds", type=int, default=9, help="at most (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="of each contender in a round (%(default)s)")
@@ -239,8 +261,15 @@ def main(arguments: list[str] | None = None) -> int:
                 raise BenchError(f"--{option.replace('_', '-')} must be at least {least}, not {value}")
         if not options.seconds > 0:
             raise BenchError(f"--seconds must be above 0, not {options.seconds:g}")
+        if options.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise BenchError("--device cuda: torch finds no GPU here")
+            if options.train:
+                raise BenchError("--device cuda times steps alone; scripts/maintenance/gpu_report.py trains on a GPU")
         writable(options.out)
-        against = {name: options.reference or LIKE[kind_of_step(name)] for name in names}
+        against = {name: options.reference or LIKE[kind_of_step(name, options.device)] for name in names}
         against |= {name: options.reference or name for name in against.values()}
         names = list(dict.fromkeys([*against.values(), *names]))  # what others are divided by comes first
         import torch
@@ -254,7 +283,8 @@ def main(arguments: list[str] | None = None) -> int:
     import pandas as pd
 
     what = f"{options.model}, training steps of {options.batch_size}" if options.train else options.model
-    heading = f"{what}, float32, {torch.get_num_threads()} threads, {rounds} rounds of {options.steps} steps"
+    place = f"{torch.get_num_threads()} threads" if options.device == "cpu" else torch.cuda.get_device_name()
+    heading = f"{what}, float32, {place}, {rounds} rounds of {options.steps} steps"
     compared = options.reference or "AdamW with the same step"
     note = f"{heading}; ratio to {compared}; torch {torch.__version__}"
     print(f"{note}\n{table(rows, 'simple')}")

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from hydra_plugins.tuning import Study, TuningSweeper
+from recipes.errors import ConfigError
+from recipes.runs.dry_run import gpus
+from recipes.runs.dry_run.memory_estimate import Flops
 from recipes.settings import schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +68,27 @@ def test_it_composes_and_its_plan_prints(name, scale, tmp_path, capsys):
     else:
         assert all(len(study.points) == 9 for study in found)
         assert all(study.cfg.tuned.file != "none" for study in found), "a centre that nothing is known of"
+
+
+ON_ONE_GPU = ["table2", "table4", "table6", "table7", "figure5", "figure5_diffusion", "figure7", "figure9", "figure10"]
+ON_ONE_GPU += ["figure11", "warmup", "betas", "bf16_momentum"]
+
+
+@pytest.mark.parametrize("name", ON_ONE_GPU)
+def test_it_composes_on_one_gpu_and_its_plan_has_gpu_hours(name, tmp_path, capsys, monkeypatch):
+    one_hour = gpus.Run(Flops(0, int(3600 * 0.4 * 312e12), 0), 1, 1, torch.bfloat16)
+    monkeypatch.setattr(gpus, "of_config", lambda cfg: one_hour)  # of an A100; each model's own takes seconds
+    found = studies(name, "gpu", tmp_path)
+    assert all(study.cfg.scale.name == "gpu" and study.cfg.tuned.file.startswith("gpu/") for study in found)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("GPU-hours")]
+    runs = int(re.search(r"of ([\d]+) runs", line)[1])
+    assert runs > 9 * len(found)
+    assert f"A100 80GB {runs:,}, H100 SXM {runs * 312 / 989.4:,.0f}, " in line
+
+
+def test_an_experiment_without_conditions_on_one_gpu_says_so(tmp_path):
+    with pytest.raises(ConfigError, match="this experiment has nothing to run at scale=gpu; it has embedded, paper"):
+        studies("table8", "gpu", tmp_path)
 
 
 def run(*arguments: str, tmp_path: Path) -> str:

@@ -1,13 +1,17 @@
 """The step on a GPU: one launch of a Triton kernel for all tensors of a group.
 
 A launch for each tensor would cost more than the work on small ones. So every program of the one launch looks up which
-tensor it works on, and where in it, in arrays that lie on the device. Those that follow from the sizes are made once
-for the same sizes; addresses are copied again where they have changed, as those of gradients may in every step. Nothing
-is autotuned: trying configurations out would apply an update in place several times. A device is tried once, on a few
-numbers, before it is trusted with weights.
+tensor it works on, in arrays that lie on the device: 40 bytes a tensor. What follows from the sizes is made once for
+the same sizes. Addresses are copied again where they have changed, as those of gradients may in every step: a copy
+that the device does not wait for, and the host neither. Nothing is autotuned: trying configurations out would apply an
+update in place several times. A device is tried once, on a few numbers, before it is trusted with weights.
+
+A captured CUDA graph would replay the addresses and the rate of the step that was captured, so there the plain step is
+taken, whose `capturable` rate is a tensor.
 """
 
 import functools
+import itertools
 from array import array
 from collections import OrderedDict
 from contextlib import nullcontext
@@ -30,18 +34,16 @@ KEPT_PLANS = 64  # of different lists of sizes, the least recently used one drop
 
 
 class Plan(NamedTuple):
-    """Where the tensors of a launch lie, and what each of its programs does; int64 tensors on the device."""
+    """Where the tensors of a launch lie, and how its programs are shared out; int64 tensors on the device."""
 
-    weights: Tensor  # addresses
-    gradients: Tensor
-    momenta: Tensor
+    addresses: Tensor  # of weights, then of gradients, then of momenta
     sizes: Tensor
-    tensors: Tensor  # a program's tensor,
-    starts: Tensor  # and its first element there
+    ends: Tensor  # the number of programs up to the end of each tensor
+    programs: int
 
 
 # By sizes and device: the addresses as they were the last time, and the plan with them.
-_plans: OrderedDict[tuple[bytes, torch.device], tuple[list[bytes], Plan]] = OrderedDict()
+_plans: OrderedDict[tuple[bytes, torch.device], tuple[bytes, Plan]] = OrderedDict()
 
 
 def refusal(params: Tensors, grads: Tensors, states: list[State], group: Group) -> str | None:
@@ -49,6 +51,8 @@ def refusal(params: Tensors, grads: Tensors, states: list[State], group: Group) 
     devices = {p.device for p in params}
     if len(devices) > 1:
         return f"parameters are on {' and '.join(sorted(map(str, devices)))}"
+    if params[0].is_cuda and torch.cuda.is_current_stream_capturing():
+        return "a CUDA graph is being captured, which would replay this step's rate and the places of its gradients"
     return launch.refusal(params, grads, states, group, KINDS) or trouble(params[0].device)
 
 
@@ -81,48 +85,43 @@ def update(params: Tensors, grads: Tensors, states: list[State], group: Group) -
 def plan(columns: Columns, device: torch.device) -> Plan:
     """The arrays for tensors of these sizes at these addresses, as they were the last time where nothing has changed.
 
-    Memory is bounded by `KEPT_PLANS` lists of sizes, with 16 bytes for every `BLOCK` elements each.
+    Memory is bounded by `KEPT_PLANS` lists of sizes, with 40 bytes for every tensor each.
     """
     *addresses, _, sizes, _ = columns
-    key, now = (sizes.tobytes(), device), [column.tobytes() for column in addresses]
+    key, now = (sizes.tobytes(), device), b"".join(column.tobytes() for column in addresses)
     if key in _plans:
         before, made = _plans.pop(key)
-        moved = {Plan._fields[i]: on_device(now[i], device) for i in range(len(now)) if now[i] != before[i]}
-        made = made._replace(**moved)
+        if now != before:
+            made = made._replace(addresses=on_device(now, device))
     else:
-        of_sizes = [column.tobytes() for column in (sizes, *programs(sizes))]
-        made = Plan(*(on_device(column, device) for column in (*now, *of_sizes)))
+        ends = array("q", itertools.accumulate(-(-size // BLOCK) for size in sizes))
+        arrays = [on_device(column, device) for column in (now, sizes.tobytes(), ends.tobytes())]
+        made = Plan(arrays[0], arrays[1], arrays[2], ends[-1])
     _plans[key] = now, made
     if len(_plans) > KEPT_PLANS:
         _plans.popitem(last=False)
     return made
 
 
-def programs(sizes: "array[int]") -> tuple["array[int]", "array[int]"]:
-    """The tensor and the first element of each program of a launch."""
-    tensors, starts = array("q"), array("q")
-    for tensor, size in enumerate(sizes):
-        firsts = range(0, size, BLOCK)
-        tensors.extend([tensor] * len(firsts))
-        starts.extend(firsts)
-    return tensors, starts
-
-
 def on_device(column: bytes, device: torch.device) -> Tensor:
     """An int64 tensor of the same bits: what torch can copy."""
-    if not column:  # a shard of a few small tensors may have no element
-        return torch.empty(0, dtype=torch.int64, device=device)
-    return torch.frombuffer(bytearray(column), dtype=torch.int64).to(device)
+    host = torch.frombuffer(bytearray(column), dtype=torch.int64)
+    if device.type == "cuda":
+        host = host.pin_memory()  # torch keeps it until the copy is done
+    return host.to(device, non_blocking=True)
 
 
 def run(what: Plan, kind: Kind, group: Group) -> None:
     """Launch the kernel over a plan, if it holds any element."""
-    if not len(what.tensors):
+    if not what.programs:  # a shard of a few small tensors may have no element
         return
     flip = -1.0 if group["maximize"] else 1.0
-    with torch.cuda.device(what.weights.device) if what.weights.is_cuda else nullcontext():
-        step[(len(what.tensors),)](
-            *what,
+    with torch.cuda.device(what.sizes.device) if what.sizes.is_cuda else nullcontext():
+        step[(what.programs,)](
+            what.addresses,
+            what.sizes,
+            what.ends,
+            len(what.sizes),
             *map(float, launch.numbers(group)),
             flip,
             MEMORY[kind[0]],
@@ -164,13 +163,24 @@ def narrowed(x, T: tl.constexpr):
 
 
 @triton.jit
+def tensor_of(program, ends, count):
+    """The tensor that a program works on, by halving: the first one that ends behind it."""
+    low = 0
+    high = count
+    while low < high:
+        middle = (low + high) // 2
+        behind = tl.load(ends + middle) > program
+        high = tl.where(behind, middle, high)
+        low = tl.where(behind, low, middle + 1)
+    return low
+
+
+@triton.jit
 def step(
-    weights,
-    gradients,
-    momenta,
+    addresses,
     sizes,
-    tensors,
-    starts,
+    ends,
+    count,
     lr,
     kept,
     kept_against,
@@ -183,12 +193,14 @@ def step(
 ):
     """Algorithm 2 on up to BLOCK elements of one tensor. Addresses and elements are int64 throughout."""
     program = tl.program_id(0)
-    tensor = tl.load(tensors + program)
-    element = tl.load(starts + program) + tl.arange(0, BLOCK)
-    inside = element < tl.load(sizes + tensor)
-    weight = tl.load(weights + tensor).to(tl.pointer_type(W)) + element
-    gradient = tl.load(gradients + tensor).to(tl.pointer_type(W)) + element
-    momentum = tl.load(momenta + tensor).to(tl.pointer_type(M)) + element
+    tensor = tensor_of(program, ends, count)
+    size = tl.load(sizes + tensor)
+    first = (program - tl.load(ends + tensor) + tl.cdiv(size, BLOCK)) * BLOCK
+    element = first + tl.arange(0, BLOCK)
+    inside = element < size
+    weight = tl.load(addresses + tensor).to(tl.pointer_type(W)) + element
+    gradient = tl.load(addresses + count + tensor).to(tl.pointer_type(W)) + element
+    momentum = tl.load(addresses + 2 * count + tensor).to(tl.pointer_type(M)) + element
     w = widened(tl.load(weight, inside, 0))
     g = widened(tl.load(gradient, inside, 0)) * flip
     m = widened(tl.load(momentum, inside, 0))

@@ -53,6 +53,7 @@ class Recipe(protocol.Recipe):
         if mismatched := sorted(set(args) ^ set(ARGS)):
             raise ConfigError(f"model.args of {cfg.model.name} are {', '.join(ARGS)}; see {mismatched[0]}")
         self.args = args
+        self.uses_initial_weights = bool(args["cache_features"])
         scale, micro = self.args["logit_scale"], self.args["micro_batch"]
         if not scale > 0:
             raise ConfigError(f"model.args.logit_scale={scale} must be above 0")

@@ -10,6 +10,10 @@ from typing import Any
 from recipes.errors import ConfigError
 
 
+class NotAvailableError(ConfigError):
+    """A data set that neither the hub nor its cache gives."""
+
+
 def from_hub(name: str, subset: str | None, advice: str, **options: Any) -> Mapping[str, Any]:
     """The splits of a data set on the hub, from the hub's own cache where there is no network.
 
@@ -20,7 +24,7 @@ def from_hub(name: str, subset: str | None, advice: str, **options: Any) -> Mapp
         options: of `datasets.load_dataset`.
 
     Raises:
-        ConfigError: the data set is not available.
+        NotAvailableError: the data set is not available.
     """
     from datasets import config, load_dataset
 
@@ -32,7 +36,7 @@ def from_hub(name: str, subset: str | None, advice: str, **options: Any) -> Mapp
     except Exception as error:  # datasets has no common error
         reason = "the hub cannot be reached and the cache has no copy" if config.HF_HUB_OFFLINE else first_line(error)
         location = f"data.hub={name}{f' ({subset})' if subset else ''}"
-        raise ConfigError(f"{location} is not available ({reason}): {advice}") from None
+        raise NotAvailableError(f"{location} is not available ({reason}): {advice}") from None
     finally:
         config.HF_HUB_OFFLINE = was_offline
 

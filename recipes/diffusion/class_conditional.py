@@ -138,7 +138,7 @@ class Recipe(protocol.Recipe):
                 f"data={self.cfg.data.name} has images of {'x'.join(map(str, split.images.shape[1:]))}, the model "
                 f"model.args.unet.size={self.shape[1]} and image_channels={self.shape[0]}; see data.options.size"
             )
-        return TensorImages(split)
+        return TensorImages(split, seed=self.cfg.seed, flip=train and self.cfg.augment.flip)
 
     def model(self) -> nn.Module:
         """The U-Net with random weights."""

@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._pytree import tree_leaves
 
 from recipes.distributed import processes
 from recipes.errors import ConfigError
@@ -45,6 +46,10 @@ def start(cfg: DictConfig) -> Accelerator:
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",
     )
+    if accelerator.device.type == "cuda":
+        tf32 = cfg.tf32 and cfg.precision == "fp32"
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
     parts = accelerator.num_processes * cfg.accumulate
     if cfg.batch_size % parts:
         fewer = cfg.batch_size // parts * parts
@@ -62,18 +67,28 @@ def start(cfg: DictConfig) -> Accelerator:
     return accelerator
 
 
-def _reshaped(tensors: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
+def _scalars(model: nn.Module) -> Any:
+    """The names of scalar parameters, which are vectors in shards."""
+    names = {name for name, parameter in model.named_parameters() if parameter.ndim == 0}
+    return getattr(model, "scalars", names)  # set by sharding.shard
+
+
+def reshaped(tensors: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
     """Weights by name, those of scalar parameters with another shape."""
-    scalars: Any = model.scalars  # set by sharding.shard
-    return {name: value.reshape(shape) if name in scalars else value for name, value in tensors.items()}
+    scalars = _scalars(model)
+    return {name: _reshaped(value, shape) if name in scalars else value for name, value in tensors.items()}
 
 
-def _reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
+def _reshaped(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return value if value.shape == shape else value.reshape(shape)
+
+
+def reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
     """An optimizer's state by name, with what it holds of scalar parameters in another shape, but for step counters."""
-    scalars: Any = model.scalars  # set by sharding.shard
+    scalars = _scalars(model)
     held = {
         name: {
-            key: value.reshape(shape) if isinstance(value, torch.Tensor) and key != "step" else value
+            key: _reshaped(value, shape) if isinstance(value, Tensor) and key != "step" else value
             for key, value in values.items()
         }
         if name in scalars
@@ -86,6 +101,7 @@ def _reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, .
 def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
     """An optimizer's state under other names of the parameters: shards have their names, others their numbers."""
     return {
+        **state,  # what a class keeps beside, such as a generator's state
         "state": {names.get(key, key): value for key, value in state["state"].items()},
         "param_groups": [
             {**group, "params": [names.get(key, key) for key in group["params"]]} for group in state["param_groups"]
@@ -109,7 +125,7 @@ def state_of(
     state = get_optimizer_state_dict(model, optimizer, options=_WHOLE)
     if not state:  # not the first process
         return weights, state
-    return _reshaped(weights, model, ()), _reshaped_state(state, model, ())
+    return reshaped(weights, model, ()), reshaped_state(state, model, ())
 
 
 def restore(
@@ -126,21 +142,21 @@ def restore(
         optimizer.load_state_dict(_renamed(state, numbers) if "state" in state else state)
         return
     state = _renamed(state, {number: name for name, number in numbers.items()})
-    set_model_state_dict(model, _reshaped(weights, model, (1,)), options=_WHOLE)
+    set_model_state_dict(model, reshaped(weights, model, (1,)), options=_WHOLE)
     if state["state"]:  # torch refuses an empty one; groups alone say nothing that the config does not
-        set_optimizer_state_dict(model, optimizer, _reshaped_state(state, model, (1,)), options=_WHOLE)
+        set_optimizer_state_dict(model, optimizer, reshaped_state(state, model, (1,)), options=_WHOLE)
 
 
 class Average(AveragedModel):
-    """torch's moving average of a model, also of one in shards: each process averages its own part."""
+    """torch's moving average of a model, also of one in shards: each process averages its own part.
+
+    The number of averages stays on the CPU: torch's own update copies it to a device at every step, and waits for that.
+    """
 
     def update_parameters(self, model: nn.Module) -> None:
         """Take the model's parameters and buffers into the average."""
-        module: Any = self.module
-        if not isinstance(module, FSDPModule):
-            super().update_parameters(model)
-            return
-        module.reshard()  # an evaluation leaves what belongs to the root gathered
+        if isinstance(self.module, FSDPModule):
+            self.module.reshard()  # an evaluation leaves what belongs to the root gathered
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for mine, theirs in zip(_parts(self.module), _parts(model), strict=True):
             averages, values = pairs.setdefault(mine.dtype, ([], []))
@@ -164,7 +180,7 @@ def average_state(average: AveragedModel, sharded: bool) -> dict[str, Any]:
     """The whole state dictionary of an average, on every process or, if sharded, on the first alone."""
     if not sharded:
         return average.state_dict()
-    weights = _reshaped(get_model_state_dict(average.module, options=_WHOLE), average.module, ())
+    weights = reshaped(get_model_state_dict(average.module, options=_WHOLE), average.module, ())
     return {"n_averaged": average.n_averaged} | {f"module.{name}": value for name, value in weights.items()}
 
 
@@ -174,7 +190,7 @@ def restore_average(average: AveragedModel, state: dict[str, Any], sharded: bool
         average.load_state_dict(state)
         return
     weights = {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
-    set_model_state_dict(average.module, _reshaped(weights, average.module, (1,)), options=_WHOLE)
+    set_model_state_dict(average.module, reshaped(weights, average.module, (1,)), options=_WHOLE)
     average.n_averaged.copy_(state["n_averaged"])
 
 
@@ -208,7 +224,6 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the optimizer's state tensors over all processes' parts, step counters left out."""
     return sum(
         value.numel() * value.element_size()
-        for state in optimizer.state.values()
-        for value in state.values()
+        for value in tree_leaves([*optimizer.state.values()])
         if isinstance(value, torch.Tensor) and value.ndim > 0
     )

@@ -4,12 +4,16 @@ The dry run counts by the same rules.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.modules.conv import _ConvNd
+
+from recipes.distributed import initial_values
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def units(model: nn.Module, precision: str) -> list[Unit]:
     tied = {parameter for parameter, count in holders.items() if count > 1}  # stay with the root
     taken: set[nn.Module] = set()
     units: list[Unit] = []
-    for part in (*_blocks(model), model):
+    for part in (*blocks(model), model):
         if part in taken:
             continue
         if precision == "bf16":
@@ -48,11 +52,21 @@ def units(model: nn.Module, precision: str) -> list[Unit]:
     return units
 
 
-def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+def blocks(model: nn.Module) -> list[nn.Module]:
     """Transformer blocks and stages, and no single layers; what lies within another before it."""
-    for module in reversed(list(model.modules())):
-        if isinstance(module, nn.ModuleList | nn.Sequential):
-            yield from (block for block in module if len(list(block.parameters())) > 2)
+    lists = [module for module in reversed(list(model.modules())) if isinstance(module, nn.ModuleList | nn.Sequential)]
+    return [block for module in lists for block in module if len(list(block.parameters())) > 2]
+
+
+def innermost(model: nn.Module) -> list[nn.Module]:
+    """Those of a model's blocks that hold no other."""
+    found = blocks(model)
+    holders = {id(block) for block in found for inner in found if inner is not block and _holds(block, inner)}
+    return [block for block in found if id(block) not in holders]
+
+
+def _holds(block: nn.Module, inner: nn.Module) -> bool:
+    return any(module is inner for module in block.modules())
 
 
 def _is_cast(module: nn.Module) -> bool:
@@ -71,7 +85,13 @@ def parameters(units: list[Unit]) -> list[list[nn.Parameter]]:
     return each
 
 
-def shard(model: nn.Module, device: str, processes: int, precision: str, forward_methods: Sequence[str] = ()) -> None:
+def shard(
+    model: nn.Module,
+    device: torch.device,
+    precision: str,
+    forward_methods: Sequence[str] = (),
+    size: int | None = None,
+) -> None:
     """Split parameters, gradients and optimizer state over the processes, in place.
 
     Each unit goes to the device when its turn has come, whole, and leaves its part there. A forward pass has the values
@@ -79,26 +99,36 @@ def shard(model: nn.Module, device: str, processes: int, precision: str, forward
     split; checkpoints hold them as scalars, whose names the model keeps as `scalars`.
 
     Args:
-        model: on the CPU or the devices, not wrapped.
-        device: the type of the devices, such as "cuda".
-        processes: how many there are.
+        model: on the CPU or the devices, not wrapped; on the meta device on any process but the first.
+        device: of this process.
         precision: fp32, or bf16 for autocast.
         forward_methods: the model's methods that are called from outside, beside `forward`: they gather, too.
+        size: processes that share one copy of the model, neighbours by rank; each such group has a copy, so that only
+            gradients travel between groups, as suits several machines. None: all processes share one.
     """
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-    mesh = init_device_mesh(device, (processes,))
     policies = {
         False: MixedPrecisionPolicy(),
         True: MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False),
     }
+    mesh = _mesh(device.type, size)
     _make_vectors(model)
+    values = initial_values.values_of(model)
     for unit in units(model, precision):
         modules = unit.modules if len(unit.modules) > 1 else unit.modules[0]
         fully_shard(modules, mesh=mesh, mp_policy=policies[unit.half])
     for name in forward_methods:
         register_fsdp_forward_method(model, name)
+    initial_values.distribute(model, values, device)
+
+
+def _mesh(device: str, size: int | None) -> DeviceMesh:
+    """The processes as one row, or as rows of `size`, each with a copy."""
+    processes = dist.get_world_size()
+    if size in (None, processes):
+        return init_device_mesh(device, (processes,))
+    return init_device_mesh(device, (processes // int(size or 1), int(size or 1)), mesh_dim_names=("copies", "parts"))
 
 
 def _make_vectors(model: nn.Module) -> None:

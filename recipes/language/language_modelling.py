@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from recipes import protocol
 from recipes.data.text.tokens import PADDING, TokenWindows
 from recipes.errors import ConfigError
-from recipes.language import ngram
+from recipes.language import chunked_loss, ngram
 from recipes.language.token_targets import HiddenTokens, NextTokens
 from recipes.protocol import load_data
 from recipes.training.pretrained_weights import check_matching
@@ -43,6 +43,7 @@ class Recipe(protocol.Recipe):
         self.cfg = cfg
         self.args: dict[str, Any] = OmegaConf.to_container(cfg.model.args)  # type: ignore[assignment]
         self.tokenizer: Tokenizer | None = None
+        self.vocabulary: int | None = None  # of a model that gives losses by chunks, once `model` has been called
         self.ngrams: dict[str, torch.Tensor] = {}  # log probabilities of models that count, for comparison
 
     def _model_class(self) -> Any:
@@ -123,6 +124,8 @@ class Recipe(protocol.Recipe):
                 f"{self.cfg.model.name} counts positions by its padding token, and packed windows have none; choose a "
                 "model of the other kind, such as BertForMaskedLM or GPT2LMHeadModel"
             )
+        if chunked_loss.teach(model):
+            self.vocabulary = config.vocab_size
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -155,7 +158,10 @@ class Recipe(protocol.Recipe):
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy over the batch's targets."""
-        return {"loss": _nll(model, batch).sum() / self.targets(batch).clamp(min=1)}
+        target = batch["target"]
+        rows = chunked_loss.rows_at_a_time(self.cfg.logit_rows, target.numel(), self.vocabulary)
+        losses = _nll(model, batch) if rows is None else model(input_ids=batch["input"], target=target, rows=rows)
+        return {"loss": losses.sum() / self.targets(batch).clamp(min=1)}
 
     def targets(self, batch: Batch) -> torch.Tensor:
         """How many tokens of a batch are learnt, 0-d int64: the loop weighs the parts of a step by it."""

@@ -13,8 +13,8 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from recipes.data.text.text_pairs import TextPairs
-from recipes.data.text.text_tasks import TextTask
+from recipes.data.text.tasks.text_pairs import TextPairs
+from recipes.data.text.tasks.text_tasks import TextTask
 from recipes.language.glue_metrics import METRICS, average
 from recipes.language.t5 import T5
 from recipes.protocol import load_data
@@ -43,6 +43,20 @@ class Recipe(T5):
         self.tasks, self.end = splits["val"].tasks, splits["val"].end
         self.answers = [[tuple(word.tolist()) for word in words] for words in splits["val"].answers]
         return dict(splits)
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Mean cross-entropy over all target tokens; a compiled model has batches of one shape."""
+        if self.cfg.compile and self.answers:  # the dry run has none, and one shape
+            lengths = {
+                "input": int(self.cfg.data.options.length),
+                "target": max(len(word) for words in self.answers for word in words),
+            }
+            filled = {
+                name: nn.functional.pad(batch[name], (0, length - batch[name].shape[1]), value=self.pad)
+                for name, length in lengths.items()
+            }
+            batch = batch | filled
+        return super().loss(model, batch)
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Task, label, what was answered, and mean cross-entropy of the right word's tokens.

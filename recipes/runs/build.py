@@ -9,44 +9,77 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.errors import ConfigError
-from recipes.settings.optimizer_arguments import DESCRIPTION
-from recipes.training.param_groups import OptimizerFactory
+from recipes.routed_optimizer import Route, RoutedOptimizer
+from recipes.settings.optimizer_arguments import DESCRIPTION, HYDRA_KEYS
+from recipes.training.param_groups import OptimizerFactory, Role
 
 
 def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
-    """The optimizer's class with its settings, waiting for parameters.
+    """The optimizer's class with its settings, waiting for parameters; several of them where it has routes.
+
+    On CUDA torch's own optimizers take their fused step where they have one, unless the settings choose: their default
+    there is several passes over memory, while Lion's is one. On the CPU torch's defaults stay.
 
     Raises:
         ConfigError: there is no such class, it does not take an argument of that name, or refuses a value.
     """
-    arguments: Any = OmegaConf.to_container(optim, resolve=True)
-    parameters = inspect.signature(_class(optim)).parameters
-    names = [name for name in arguments if name not in (*DESCRIPTION, "_target_", "_partial_")]
+    settings: Any = OmegaConf.to_container(optim, resolve=True)
+    name = str(settings["name"])
+    main = _class_factory(f"optim={name}", settings)
+    if not settings.get("routes"):
+        return main
+    routes = [Route("optim.roles", _roles(settings), main)]
+    for key, own in settings["routes"].items():
+        ratio = float(own["lr_ratio"])
+        rates = {"lr": settings["lr"] * ratio, "weight_decay": settings["weight_decay"] / ratio}
+        make = _class_factory(f"optim.routes.{key}", own | rates)
+        routes.append(Route(f"optim.routes.{key}.roles", _roles(own), make, ratio))
+    return lambda groups: RoutedOptimizer(groups, name, routes)
+
+
+def _roles(settings: dict[str, Any]) -> frozenset[Role]:
+    return frozenset(Role[role.upper()] for role in settings["roles"])
+
+
+def _class_factory(setting: str, settings: dict[str, Any]) -> OptimizerFactory:
+    """One class with its settings; `setting` is what it is called in a message."""
+    parameters = inspect.signature(_class(setting, str(settings["_target_"]))).parameters
+    names = [name for name in settings if name not in (*DESCRIPTION, *HYDRA_KEYS)]
     if unknown := [name for name in names if name not in parameters]:
         accepted = ", ".join(name for name in parameters if name != "params")
-        raise ConfigError(f"optim={optim.name} has no argument {unknown[0]}; it takes {accepted}")
-    factory = instantiate({k: v for k, v in arguments.items() if k not in DESCRIPTION}, _convert_="all")
+        raise ConfigError(f"{setting} has no argument {unknown[0]}; it takes {accepted}")
+    of_torch = str(settings["_target_"]).startswith("torch.optim.")
+    choosable = of_torch and "fused" in parameters and not {"fused", "foreach"} & set(names)
+    described = {k: v for k, v in settings.items() if k not in DESCRIPTION}
+    factory = instantiate({**described, "_partial_": True}, _convert_="all")
 
-    def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    def make(groups: Any) -> torch.optim.Optimizer:
         try:
-            optimizer: torch.optim.Optimizer = factory(groups)
+            on_cuda = all(p.is_cuda for group in groups for p in group["params"])
+            chosen = {"fused": True} if on_cuda and choosable else {}
+            optimizer: torch.optim.Optimizer = factory([_without_roles(group) for group in groups], **chosen)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"optim={optim.name}: {error}") from None
+            raise ConfigError(f"{setting}: {error}") from None
         return optimizer
 
     return make
 
 
+def _without_roles(group: Any) -> Any:
+    """A group as the classes of libraries know it."""
+    return {key: value for key, value in group.items() if key != "roles"} if isinstance(group, dict) else group
+
+
 def further_arguments(optim: DictConfig) -> dict[str, Any]:
     """An optimizer's settings other than learning rate and weight decay, as they stand in its record."""
     arguments: Any = OmegaConf.to_container(optim, resolve=True)
-    left_out = (*DESCRIPTION, "_target_", "_partial_", "lr", "weight_decay")
+    left_out = ("name", "variant", "_target_", "_partial_", "lr", "weight_decay")
     return {name: value for name, value in sorted(arguments.items()) if name not in left_out}
 
 
-def _class(optim: DictConfig) -> type:
-    module, _, name = str(optim._target_).rpartition(".")
+def _class(setting: str, target: str) -> type:
+    module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"optim={optim.name}: _target_={optim._target_} cannot be imported: {error}") from None
+        raise ConfigError(f"{setting}: _target_={target} cannot be imported: {error}") from None

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.distributed import processes
-from recipes.errors import BUSY, ConfigError
-from recipes.runs import startup, sweep
+from recipes.errors import BUSY, ConfigError, DeviceMemoryError
+from recipes.runs import device_slots, startup, sweep
 from recipes.runs.startup import INTERRUPTED
 from recipes.settings import choices, command_line, from_data, unknown_settings, validation
 
@@ -109,6 +109,7 @@ def run(cfg: DictConfig) -> None:
         from_data.resolve(cfg)
         print(sweep.plan_line(cfg))
         return
+    device_slots.take_slot()
     from recipes.runs import experiment
 
     sweep.end_with_parent()
@@ -133,7 +134,7 @@ def run(cfg: DictConfig) -> None:
 
 def mistake(error: Exception) -> str | None:
     """What to tell the user, a line for each mistake, or None where it may be ours and the trace is due."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | DeviceMemoryError):
         return "\n".join(" ".join(line.split()) for line in str(error).splitlines() if line.strip())
     if isinstance(error, HydraException | OmegaConfBaseException):
         return unknown_settings.one_line(error)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes import protocol
 from recipes.distributed import processes
-from recipes.errors import ConfigError
+from recipes.errors import ConfigError, DeviceMemoryError
 from recipes.runs import build, record, startup, summary
 from recipes.settings import from_data, validation
 from recipes.training.timers import PhaseTimer
@@ -34,6 +34,7 @@ def run(cfg: DictConfig) -> str:
             if processes.is_first():
                 cost.run(cfg)
             return "dry run"
+        processes.by_all(lambda: _check_device(cfg))
         folder = processes.by_first(lambda: record.folder_of(cfg))
         done = processes.by_first(lambda: record.read_summary(folder))
         if done is not None and done.get("status") in record.FINISHED:
@@ -44,8 +45,22 @@ def run(cfg: DictConfig) -> str:
         return _run(cfg, folder)
 
 
+def _check_device(cfg: DictConfig) -> None:
+    """Refuse a run of scale=gpu that would train on the processor without having been told to."""
+    if cfg.scale.name != "gpu" or cfg.device == "cpu":
+        return
+    import torch
+
+    if not torch.accelerator.is_available():
+        raise ConfigError(
+            "scale=gpu trains on a GPU, and torch finds none here: device=cpu would compute the same run on the "
+            "processor, which takes weeks (dry_run=true has its FLOPs); scale=embedded takes minutes anywhere"
+        )
+
+
 def _run(cfg: DictConfig, folder: Path) -> str:
     timer = PhaseTimer("startup")  # before the imports, which take seconds
+    import torch
     from accelerate.state import AcceleratorState
 
     from recipes.distributed import devices
@@ -117,6 +132,11 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     except InterruptedRunError as error:
         status, cause, known_to_all = "interrupted", str(error), True
         raise KeyboardInterrupt(f"{error}; the same command goes on from there") from None
+    except torch.OutOfMemoryError as error:
+        from recipes.runs.dry_run import memory_advice
+
+        cause = memory_advice.after(error, cfg)
+        raise DeviceMemoryError(cause) from None
     except BaseException as error:
         lost = processes.is_lost(error)
         cause = str(processes.LostProcessError()) if lost else f"{type(error).__name__}: {error}".splitlines()[0]

@@ -22,7 +22,11 @@ from recipes.settings.schema import Config
 # Where a run is written, how it is watched and what it is computed on: settings that do not decide its result.
 EXECUTION = (
     "accumulate",
+    "activation_checkpointing",
+    "channels_last",
     "checkpoint_every",
+    "compile",
+    "data.download",
     "data.module",  # the code behind a name
     "data.workers",
     "device",
@@ -30,11 +34,16 @@ EXECUTION = (
     "dry_run",
     "eval_batch_size",
     "log_every",
+    "logit_rows",
     "optim.variant",
+    "optim.whole_parameters",
     "output_dir",
+    "reduce_every_part",
     "scale.threads",
     "shard",
+    "shard_size",
     "task.recipe",
+    "tf32",
     "tracker",
     "tuned",
 )

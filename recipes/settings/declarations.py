@@ -78,7 +78,8 @@ def place(data: DictConfig) -> dict[str, str]:
 
 
 def place_problems(data: DictConfig) -> list[str]:
-    """A place that is not given or not there."""
+    """A place that is not given or not there, and what to get where the data set's file says it."""
+    what = f"; to get: {data.download}" if data.get("download") else ""
     try:
         if "path" not in options(data.module):
             return []
@@ -86,9 +87,13 @@ def place_problems(data: DictConfig) -> list[str]:
         return []
     if data.path is not None:
         if not Path(data.path).expanduser().exists():
-            return [f"data.path={data.path} does not exist: set data.path to where the data of data={data.name} are"]
+            return [
+                f"data.path={data.path} does not exist: set data.path to where the data of data={data.name} are{what}"
+            ]
     elif data.hub is None:
-        return [f"data={data.name} needs data.path=, a file or folder, or data.hub=, a name on the Hugging Face hub"]
+        return [
+            f"data={data.name} needs data.path=, a file or folder, or data.hub=, a name on the Hugging Face hub{what}"
+        ]
     return []
 
 

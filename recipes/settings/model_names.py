@@ -22,9 +22,10 @@ def _folder(package: str, *below: str) -> Path | None:
 
 @cache
 def _timm() -> frozenset[str] | None:
-    """Registered functions and classes of timm.models."""
+    """Registered functions and classes of timm.models, and what recipes/image_models.py adds to them."""
     folder = _folder("timm", "models")
-    texts = [file.read_text(encoding="utf-8") for file in folder.glob("*.py")] if folder else []
+    files = [*folder.glob("*.py"), Path(__file__).parents[1] / "image_models.py"] if folder else []
+    texts = [file.read_text(encoding="utf-8") for file in files]
     names = {
         name
         for text in texts

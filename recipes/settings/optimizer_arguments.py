@@ -16,8 +16,11 @@ from omegaconf import DictConfig
 
 from recipes.settings.arguments import is_number, near, typed
 
-# What an optimizer's YAML says about itself, beside the arguments of its class.
-DESCRIPTION = ("name", "variant")
+# What an optimizer's YAML says beside the arguments of its class: what it is called, the schedule that it takes in the
+# place of the task's, the roles of parameters that its class steps and which classes step the others, and whether a
+# step needs a parameter whole.
+DESCRIPTION = ("name", "variant", "schedule", "roles", "routes", "lr_ratio", "whole_parameters")
+ROLES = ("matrix", "convolution", "embedding", "head", "vector", "position")  # of recipes/training/param_groups.py
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
 DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in
 SYNONYMS = {
@@ -88,7 +91,7 @@ def _read(module: str, name: str, depth: int) -> Arguments | None:
     tree = _parsed(file)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+            bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
             inherited = None if BASE in bases else next((_read(module, base, depth + 1) for base in bases), None)
             if BASE not in bases and inherited is None:
                 return None
@@ -151,19 +154,51 @@ def problems(optim: object) -> list[str]:
     if optim.get("_partial_") is not True:
         partial = typed(optim.get("_partial_"))
         lines.append(f"optim._partial_={partial} must be true: the class waits for the parameters")
+    return [*lines, *_class_problems(optim, f"optim={optim.get('name')}", "optim"), *_route_problems(optim)]
+
+
+def _class_problems(settings: dict[str, Any], title: str, key: str) -> list[str]:
+    """What is wrong with the arguments of one class; `key` is the node that holds them."""
     try:
-        taken = arguments(str(optim.get("_target_")))
+        taken = arguments(str(settings.get("_target_")))
     except NotAnOptimizerError as error:
-        return [*lines, f"optim={optim.get('name')}: _target_={optim.get('_target_')} {error}"]
-    for name, value in optim.items():
+        return [f"{title}: _target_={settings.get('_target_')} {error}"]
+    lines = []
+    for name, value in settings.items():
         if name in (*DESCRIPTION, *HYDRA_KEYS, "lr", "weight_decay") or taken is None:
             continue
         if name not in taken or name == "params":
             allowed = [argument for argument in taken if argument != "params"]
             hint = f"; did you mean {SYNONYMS[name]}?" if SYNONYMS.get(name) in allowed else near(name, allowed)
-            lines.append(f"optim={optim.get('name')} has no argument {name}; it takes {', '.join(allowed)}{hint}")
+            lines.append(f"{title} has no argument {name}; it takes {', '.join(allowed)}{hint}")
         elif expected := _expected(name, value, taken[name]):
-            lines.append(f"optim.{name}={typed(value)} must be {expected}")
+            lines.append(f"{key}.{name}={typed(value)} must be {expected}")
+    return lines
+
+
+def _route_problems(optim: dict[str, Any]) -> list[str]:
+    """What is wrong with the roles of a class and with the routes beside it; each role may be named once."""
+    routes = optim.get("routes") or {}
+    if not isinstance(routes, dict) or not all(isinstance(route, dict) for route in routes.values()):
+        return ["optim.routes must hold, under a name for each, a class with its roles and lr_ratio"]
+    lines: list[str] = []
+    taken: dict[str, str] = {}
+    for key, settings in [("optim", optim), *((f"optim.routes.{name}", route) for name, route in routes.items())]:
+        roles = settings.get("roles", [] if not routes else None)
+        if not isinstance(roles, list) or (routes and not roles) or not all(role in ROLES for role in roles):
+            lines.append(f"{key}.roles={typed(roles)} must name some of {', '.join(ROLES)}, as in [matrix,head]")
+            continue
+        for role in roles:
+            if role in taken:
+                lines.append(f"{key}.roles names {role}, and so does {taken[role]}: a parameter is stepped once")
+            taken[role] = f"{key}.roles"
+        if settings is not optim:
+            ratio = settings.get("lr_ratio")
+            if not is_number(ratio) or ratio <= 0:
+                lines.append(f"{key}.lr_ratio={typed(ratio)} must be a finite number above 0: its lr over optim.lr")
+            own = [name for name in ("lr", "weight_decay") if name in settings]
+            lines += [f"{key}.{name} follows from optim.{name}: set {key}.lr_ratio" for name in own]
+            lines += _class_problems(settings, key, key)
     return lines
 
 

@@ -35,7 +35,7 @@ class Task:
 
 @dataclass
 class Scale:
-    """How large: `embedded` runs anywhere, `paper` is the paper's setting."""
+    """How large: `embedded` runs anywhere, `gpu` takes one GPU a day at most, `paper` is the paper's setting."""
 
     name: str = MISSING
     threads: int | None = None  # intra-op threads of the CPU; None leaves torch's choice
@@ -57,6 +57,7 @@ class Data:
     module: str = MISSING
     path: str | None = None  # a local folder in a standard format
     hub: str | None = None  # a name on the Hugging Face hub
+    download: str | None = None  # what to get, how large, on which terms: said where the data are not there
     workers: int = 0  # loader processes of each training process
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -67,6 +68,7 @@ class Augment:
 
     name: str = "none"
     shift: int = 0  # embedded images: random translation of up to so many pixels, the counterpart of crops
+    flip: bool = False  # embedded images: mirrored or not at random
     randaugment: str | None = None  # timm's notation, e.g. rand-m15-mmax15-n2-p1
     mixup: float = 0.0  # alpha of the Beta distribution that draws the mixing weight
 
@@ -129,7 +131,14 @@ class Config:
     log_every: int = 20
     checkpoint_every: int = 200
     device: str = "auto"  # auto, cpu
+    compile: bool = False  # torch.compile of the model's training pass; steps/s leaves out the time it takes
+    tf32: bool = True  # on CUDA, precision=fp32: products of matrices in TensorFloat-32
+    channels_last: bool = True  # on CUDA, convolutional models that are not in shards
+    activation_checkpointing: bool = False  # compute activations of blocks again instead of keeping them: slower
+    logit_rows: int | None = None  # of a causal language model's loss at a time; None: 256 MiB of them, 0: all
     shard: bool = False  # FSDP: split parameters, gradients and state over the processes
+    shard_size: int | None = None  # processes that share a copy, such as those of a machine; None: all of them
+    reduce_every_part: bool = False  # average gradients after each micro-batch: slower; in shards, none is kept whole
 
     output_dir: str = "outputs"
     dry_run: bool = False

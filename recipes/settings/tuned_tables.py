@@ -92,15 +92,14 @@ def row_of(config_path: str) -> dict[str, Any] | None:
 def names(scale: str, task: str) -> list[str]:
     """The optimizers that a table has numbers for, its own rows and what falls back on them."""
     table = _read(file_of(scale, task))
-    fallbacks = _read(TABLES / "fallback.yaml").values()
-    optimizers = {name for rule in fallbacks for name in rule["optimizers"]} | set(table)
+    optimizers = {name for rule in _fallbacks() for name in rule["optimizers"]} | set(table)
     return sorted(name for name in optimizers if row_of(f"{GROUP}/{scale}/{task}/{name}") is not None)
 
 
 def _row(section: Row, optim: str) -> tuple[Row, str] | None:
     """The numbers of an optimizer in a table, and where they come from."""
     rows = {key: row for key, row in section.items() if isinstance(row, dict) and "lr" in row}
-    origins = {origin: rule for origin, rule in _read(TABLES / "fallback.yaml").items() if optim in rule["optimizers"]}
+    origins = {rule["from"]: rule for rule in _fallbacks() if optim in rule["optimizers"]}
     origin = next((name for name in (optim, *origins) if name in rows), None)
     if origin is None:
         return None
@@ -111,12 +110,16 @@ def _row(section: Row, optim: str) -> tuple[Row, str] | None:
     return {key: row[key] for key in origins[origin]["takes"] if key in row}, source
 
 
+def _fallbacks() -> list[Row]:
+    return _read(TABLES / "fallback.yaml")
+
+
 def file_of(scale: str, task: str) -> Path:
     """Where a task's table lies."""
     return TABLES / scale / f"{task}.yaml"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Any:
     try:
         modified = path.stat().st_mtime_ns
     except OSError:

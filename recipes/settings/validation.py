@@ -34,6 +34,8 @@ WHOLE = {
     "eval_every": (1, COUNT),
     "eval_batch_size": (1, COUNT),
     "log_every": (1, COUNT),
+    "logit_rows": (0, COUNT),
+    "shard_size": (2, PROCESSES),
     "checkpoint_every": (1, COUNT),
     "scale.threads": (1, PROCESSES),
     "data.workers": (0, PROCESSES),
@@ -126,7 +128,7 @@ def _ranges(values: Mapping[str, Any]) -> list[str]:
     lines = []
     for key, (least, most) in WHOLE.items():
         value = values.get(key, least)
-        if value is None and key == "scale.threads":
+        if value is None and key in ("scale.threads", "logit_rows", "shard_size"):
             continue
         if not least <= value <= most:
             limit = f"at least {least}" if value < least else f"at most {most}"
@@ -180,7 +182,13 @@ def _names(values: Mapping[str, Any]) -> list[str]:
 
 
 def _optimizer(values: Mapping[str, Any]) -> list[str]:
-    return optimizer_arguments.problems(values.get("optim"))
+    optim = values.get("optim")
+    lines = optimizer_arguments.problems(optim)
+    name = optim.get("schedule") if isinstance(optim, dict) else None
+    if name is not None and name not in schedule.SHAPES:
+        known = ", ".join(schedule.SHAPES)
+        lines.append(f"optim.schedule={typed(name)} is unknown; known: {known}, or null for the task's own")
+    return lines
 
 
 def _schedule(values: Mapping[str, Any]) -> list[str]:
@@ -249,8 +257,20 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 
 def _together(values: Mapping[str, Any]) -> list[str]:
     """Values that are right each by itself."""
-    size, micro = values.get("batch_size", 1), values.get("accumulate", 1)
+    lines, optim = [], values.get("optim")
+    if values.get("shard") and isinstance(optim, dict) and optim.get("whole_parameters"):
+        lines.append(f"optim={optim.get('name')} needs whole matrices, which shard=true splits: set shard=false")
+    return [*lines, *_parts_of_a_batch(values)]
+
+
+def _parts_of_a_batch(values: Mapping[str, Any]) -> list[str]:
+    """A batch, and groups of processes, that do not come out even."""
+    size, micro, shard_size = values.get("batch_size", 1), values.get("accumulate", 1), values.get("shard_size")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if shard_size is not None and shard_size > 1 and processes > 1 and processes % shard_size:
+        return [f"shard_size={shard_size} does not divide the {processes} processes"]
+    if shard_size is not None and not values.get("shard"):
+        return [f"shard_size={shard_size} needs shard=true"]
     parts = processes * micro
     if min(size, micro) < 1 or size % parts == 0:
         return []

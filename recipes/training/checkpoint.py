@@ -7,12 +7,14 @@ checkpoint/step-00000200/
     state.json            run id, step, seconds, every file's size and checksum, and its own
 """
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.api import CheckpointException
 
 from recipes.errors import ConfigError
 from recipes.files import sync_folder
 from recipes.training import pretrained_weights
 
 KEEP = 2
+PARTS = "parts"  # the folder of what several processes wrote (execution/part_checkpoint.py)
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Checkpoint:
     average: dict[str, torch.Tensor] | None
     optimizer: dict[str, Any]
     state: dict[str, Any]  # plain values: seconds by part, best metric
+    parts: str | None = None  # where model, average and optimizer lie instead, written by the processes that had them
 
 
 def checksum(path: Path) -> int:
@@ -59,42 +64,87 @@ def save(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
     Raises:
         ConfigError: the disk is full or cannot be written; the earlier checkpoints are untouched.
     """
-    final = folder / f"step-{checkpoint.step:08d}"
-    temporary = folder / f".{final.name}.tmp"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        folder.mkdir(exist_ok=True)  # in the run's own, which may have been deleted
-        temporary.mkdir()
+    temporary = begin(folder, checkpoint.step)
+    with writing(folder, checkpoint.step):
         save_file(_storable(checkpoint.model), temporary / "model.safetensors")
         if checkpoint.average is not None:
             save_file(_storable(checkpoint.average), temporary / "average.safetensors")
         with (temporary / "optimizer.pt").open("wb") as file:  # given a path, torch does not say that it is full
             torch.save(checkpoint.optimizer, file)
-        files = {}
-        for path in sorted(temporary.iterdir()):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            files[path.name] = {"bytes": path.stat().st_size, "crc32": checksum(path)}
-        state = {"run_id": run_id, "step": checkpoint.step, "state": checkpoint.state, "files": files}
+        files = {path.name: secured(path) for path in sorted(temporary.iterdir())}
+    seal(folder, run_id, checkpoint.step, checkpoint.state, files)
+
+
+def _place(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
+def _temporary(folder: Path, step: int) -> Path:
+    return folder / f".{_place(folder, step).name}.tmp"
+
+
+@contextlib.contextmanager
+def writing(folder: Path, step: int) -> Iterator[None]:
+    """Have what cannot be written of a checkpoint end in a line, and leave nothing behind.
+
+    Raises:
+        ConfigError: the disk is full or cannot be written; the earlier checkpoints are untouched.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:  # a full disk comes as each of them
+        shutil.rmtree(_temporary(folder, step), ignore_errors=True)
+        reason = "no space left on the disk" if _is_full(error) else str(error).splitlines()[0]
+        raise ConfigError(
+            f"checkpoint at step {step} could not be written to {folder} ({reason}); "
+            "the one before is kept: make room and start the same command again"
+        ) from None
+
+
+def begin(folder: Path, step: int) -> Path:
+    """An empty folder under a temporary name, for a checkpoint's files."""
+    temporary = _temporary(folder, step)
+    with writing(folder, step):
+        shutil.rmtree(temporary, ignore_errors=True)
+        folder.mkdir(exist_ok=True)  # in the run's own, which may have been deleted
+        temporary.mkdir()
+    return temporary
+
+
+def secured(path: Path) -> dict[str, int]:
+    """Have a file reach the disk; its size and checksum."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "crc32": checksum(path)}
+
+
+def seal(folder: Path, run_id: str, step: int, state: dict[str, Any], files: dict[str, dict[str, int]]) -> None:
+    """Write state.json beside the files of a checkpoint, give it its name, and delete all but the newest two."""
+    final, temporary = _place(folder, step), _temporary(folder, step)
+    with writing(folder, step):
+        described = {"run_id": run_id, "step": step, "state": state, "files": files}
         with (temporary / "state.json").open("w") as text:
-            json.dump({"crc32": _seal(state), **state}, text, indent=2)
+            json.dump({"crc32": _seal(described), **described}, text, indent=2)
             text.flush()
             os.fsync(text.fileno())
         if final.exists():  # the same step again, after a resume from the one before
             shutil.rmtree(final)
         temporary.rename(final)
         sync_folder(folder)
-    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk comes as each of them
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = "no space left on the disk" if _is_full(error) else str(error).splitlines()[0]
-        raise ConfigError(
-            f"checkpoint at step {checkpoint.step} could not be written to {folder} ({reason}); "
-            "the one before is kept: make room and start the same command again"
-        ) from None
     checkpoints = _named(folder)
     place = checkpoints.index(final)  # newer ones were passed over when the run went on
     for old in [*checkpoints[:place], *checkpoints[place + KEEP :]]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def check_seen(parts: Path) -> None:
+    """Refuse a checkpoint of parts that this process does not see.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if not (parts / ".metadata").exists():
+        raise ConfigError(f"{parts} is not there: a checkpoint of shards is read from a disk that all processes share")
 
 
 def _is_full(error: BaseException | None) -> bool:
@@ -150,6 +200,8 @@ def _load(path: Path, run_id: str) -> Checkpoint:
             raise _TornError(f"{name} is missing or truncated")
         if checksum(file) != expected["crc32"]:
             raise _TornError(f"{name} does not match its checksum")
+    if f"{PARTS}/.metadata" in files:
+        return Checkpoint(step=step, model={}, average=None, optimizer={}, state=state["state"], parts=str(path))
     average = path / "average.safetensors"
     return Checkpoint(
         step=step,

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from recipes.data import listing
@@ -20,6 +21,8 @@ from recipes.protocol import Recipe
 from recipes.settings.schema import Config
 from recipes.training import checkpoint, param_groups, pretrained_weights, sampler, schedule
 from recipes.training.checkpoint import Checkpoint
+from recipes.training.execution import activation_checkpointing, compilation, part_checkpoint
+from recipes.training.execution.device_layout import Placement, is_convolutional, match
 from recipes.training.param_groups import OptimizerFactory
 from recipes.training.progress import Progress
 from recipes.training.run_state import DivergedError, InterruptedRunError, MetricLogger, RunState
@@ -64,8 +67,21 @@ class Trainer:
 
         processes.by_all(self._make_model)
         processes.check_same(f"the data of data={cfg.data.name}", state.data_fingerprint)
+        on_cuda = accelerator.device.type == "cuda"
+        channels_last = on_cuda and cfg.channels_last and not cfg.shard and is_convolutional(self.model)
+        self.placed = Placement(accelerator.device, channels_last)
+        state.execution = {
+            "device": accelerator.device.type,
+            "compile": cfg.compile,
+            "activation_checkpointing": cfg.activation_checkpointing,
+            "channels_last": channels_last,
+            "tf32": on_cuda and cfg.tf32 and cfg.precision == "fp32",
+            "data_workers": self.workers,
+        }
         if not cfg.shard:  # a model that one device cannot hold goes there block by block
             self.model.to(accelerator.device)
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
         self.average: AveragedModel | None = None
         if cfg.ema_decay is not None:
             average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
@@ -73,20 +89,20 @@ class Trainer:
         state.metric = recipe.metric if self.average is None else f"ema_{recipe.metric}"
         if cfg.shard:
             for model in (self.model, *([] if self.average is None else [self.average.module])):
-                sharding.shard(
-                    model,
-                    accelerator.device.type,
-                    accelerator.num_processes,
-                    cfg.precision,
-                    recipe.forward_methods,
-                )
+                sharding.shard(model, accelerator.device, cfg.precision, recipe.forward_methods, cfg.shard_size)
         groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = processes.by_all(lambda: make_optimizer(groups))
         if cfg.shard:
             devices.name_dtypes(self.optimizer)
         self.updated = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.schedule = schedule.for_optimizer(self.cfg.schedule, cfg.optim.get("schedule"))
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
+        if cfg.activation_checkpointing:
+            activation_checkpointing.apply(sharding.innermost(self.model))
+        if cfg.compile:
+            compilation.begin(self.model, sharding.innermost(self.model) if cfg.shard else None)
+        self.in_parts = cfg.shard and part_checkpoint.is_shared(folder)
         self.first, window = self._resume()
         self.statistics = StepStatistics(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
 
@@ -101,15 +117,21 @@ class Trainer:
                 f"batch_size={cfg.batch_size} is larger than the training set of {size} examples: a batch holds some "
                 "of them more than once"
             )
-        self.workers = sampler.workers(cfg.data.workers)
+        # Where a device works on its own, a process beside this one prepares its next batches.
+        self.workers = sampler.workers(max(cfg.data.workers, int(self.accelerator.device.type != "cpu")))
+        self.loaders: dict[str, Iterable[Batch]] = {}  # of evaluations one each: their processes stay for the next
         state.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
         if recipe.tokenizer is not None:
             state.tokenizer = pretrained_weights.tokenizer_fingerprint(recipe.tokenizer)
         sampler.seed_all(cfg.seed)
-        self.model = recipe.model()
+        everywhere = not cfg.shard or recipe.uses_initial_weights
+        here = everywhere or processes.is_first()  # of shards, the others get their parts from the first process
+        with contextlib.nullcontext() if here else torch.device("meta"):
+            self.model = recipe.model()
         state.num_parameters = sum(p.numel() for p in self.model.parameters())
-        if cfg.init_from is not None:
-            recipe.initialise(self.model, processes.sent_by_first(self._initial_weights))
+        if cfg.init_from is not None and here:
+            read = self._initial_weights
+            recipe.initialise(self.model, processes.sent_by_first(read) if everywhere else read())
 
     def _initial_weights(self) -> dict[str, torch.Tensor]:
         """The weights that `init_from` names, which fit the run's tokenizer."""
@@ -129,8 +151,15 @@ class Trainer:
         statistics = self.statistics
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
-        with StopRequests(self.accelerator) as stop, progress, contextlib.closing(self._feed()) as feed:
+        with (
+            StopRequests(self.accelerator) as stop,
+            progress,
+            contextlib.closing(self._feed()) as batches,
+            contextlib.ExitStack() as ending,
+        ):
+            ending.callback(self.loaders.clear)  # and with them their processes
             timer.switch("data")
+            feed = self._compiled(batches) if cfg.compile else batches
             for step in range(self.first, cfg.steps):
                 done = step + 1
                 measuring = done % cfg.eval_every == 0 or done == cfg.steps
@@ -178,6 +207,21 @@ class Trainer:
                     state.test[split] = values[state.metric]
             self._draw()
 
+    def _compiled(self, feed: Iterator[Batch]) -> Iterator[Batch]:
+        """Compile the model on the first batch, and hand out all of them."""
+        first = next(feed, None)
+        if first is None:  # a run that is resumed behind its last step
+            return feed
+        batch = self.placed(first)
+
+        def loss() -> torch.Tensor:
+            with self.accelerator.autocast():
+                return self.recipe.loss(self.trained, batch)["loss"]
+
+        with self.timer.during("compilation"):
+            processes.by_all(lambda: compilation.warm_up(self.model, loss, self.accelerator.backward))
+        return itertools.chain([first], feed)
+
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
         """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""
         cfg, timer, accelerator, statistics = self.cfg, self.timer, self.accelerator, self.statistics
@@ -187,15 +231,20 @@ class Trainer:
         timed = not background or step == statistics.start
         timer.synchronize = torch.accelerator.synchronize if background and timed else None
         sampler.seed_all(cfg.seed, step, accelerator.process_index)
+        # Weights to evaluate stay in place until the next step, so a checkpoint at an evaluation holds these, the last
+        # one among them, and a run that goes on from it starts from the same bits as one that was not stopped.
+        param_groups.set_training(self.optimizer, True)
         rate = self._rate(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             _set_lr(group, peak * rate)
         values: dict[str, torch.Tensor] = {}
         for part, (batch, share) in enumerate(self._parts(feed)):
-            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
             last = part == cfg.accumulate - 1
+            reduced = last or cfg.reduce_every_part
+            if isinstance(self.model, FSDPModule):
+                self.model.set_requires_gradient_sync(reduced)
             statistics.add_seconds(timer.switch("forward"))
-            with contextlib.nullcontext() if last or cfg.shard else accelerator.no_sync(self.trained):
+            with contextlib.nullcontext() if reduced or cfg.shard else accelerator.no_sync(self.trained):
                 with accelerator.autocast():
                     values = self.recipe.loss(self.trained, batch)
                 loss = values.pop("loss") * share / cfg.accumulate
@@ -209,7 +258,7 @@ class Trainer:
             norm = gradient_size([p.grad for p in self.updated if p.grad is not None])
         statistics.add_gradient(step, norm)
         statistics.add_seconds(timer.switch("optimizer"))
-        if step == self.first + 1 and not cfg.shard:
+        if step == self.first + 1:
             with StepKind(len(self.updated)) as watched:
                 self.optimizer.step()
             self.state.optimizer_step = watched.kind
@@ -236,14 +285,15 @@ class Trainer:
         """
         accelerator, accumulate = self.accelerator, self.cfg.accumulate
         parts = accumulate * accelerator.num_processes
-        batch = next(feed)
+        placed = map(self.placed, feed)
+        batch = next(placed)
         if parts == 1 or self.recipe.targets(batch) is None:
             yield batch, 1.0
-            yield from ((next(feed), 1.0) for _ in range(accumulate - 1))
+            yield from ((next(placed), 1.0) for _ in range(accumulate - 1))
             return
-        batches = [batch, *itertools.islice(feed, accumulate - 1)]
+        batches = [batch, *itertools.islice(placed, accumulate - 1)]
         targets: list[Any] = [self.recipe.targets(each) for each in batches]
-        counts = torch.stack(targets).to(accelerator.device)
+        counts = torch.stack(targets)
         total = accelerator.reduce(counts.sum(), "sum").clamp(min=1)
         yield from zip(batches, counts * parts / total, strict=True)
 
@@ -252,10 +302,10 @@ class Trainer:
         param_groups.set_training(self.optimizer, False)
         for model in (self.model, self.average):
             devices.share_running_statistics(model)
-        values = self._metrics(self.accelerator.unwrap_model(self.trained), split)
-        if self.average is not None:
-            values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
-        param_groups.set_training(self.optimizer, True)
+        with compilation.paused(self.cfg.compile):
+            values = self._metrics(self.model, split)
+            if self.average is not None:
+                values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
         self.trained.train()
         self._log(step, split, values)
         return values
@@ -263,8 +313,8 @@ class Trainer:
     @torch.no_grad()
     def _draw(self) -> None:
         """Keep the pictures that a recipe of images makes of the averaged weights, or of the trained ones."""
-        model = self.accelerator.unwrap_model(self.trained) if self.average is None else self.average.module
-        with self.accelerator.autocast():
+        model = self.model if self.average is None else self.average.module
+        with compilation.paused(self.cfg.compile), self.accelerator.autocast():
             pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
         for name, pixels in pictures.items():
             self.logger.picture(self.cfg.steps, name, pixels)
@@ -282,9 +332,8 @@ class Trainer:
         )
         collected: dict[str, list[torch.Tensor]] = {}
         for batch in self._loader(split, batches):
-            moved = {name: value.to(accelerator.device) for name, value in batch.items()}
             with accelerator.autocast():
-                figures = self.recipe.evaluate(model, moved)
+                figures = self.recipe.evaluate(model, self.placed(batch))
             for name, value in figures.items():
                 collected.setdefault(name, []).append(accelerator.gather(value.float()).cpu())
         return self.recipe.metrics({name: torch.cat(parts)[: len(examples)] for name, parts in collected.items()})
@@ -295,25 +344,24 @@ class Trainer:
         Raises:
             ConfigError: it cannot be written, or the record is not there any more.
         """
+        state = self.state
+        values = {
+            "best": state.best,
+            "final": state.final,
+            "seconds": dict(self.timer.seconds),
+            "window": self.statistics.steps(step),
+            "figures": {name: getattr(state, name) for name in FIGURES},
+            "data_fingerprint": state.data_fingerprint,
+        }
+        folder, run = self.folder / "checkpoint", self.folder.name
+        processes.by_first(self.logger.check)
+        if self.in_parts and step < self.cfg.steps:  # the final weights are for everybody
+            part_checkpoint.save(folder, run, step, values, self.model, self.optimizer, self.average)
+            return
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
         average = None if self.average is None else devices.average_state(self.average, self.cfg.shard)
-        window = self.statistics.steps(step)
-
-        def write() -> None:
-            state = self.state
-            values = {
-                "best": state.best,
-                "final": state.final,
-                "seconds": dict(self.timer.seconds),
-                "window": window,
-                "figures": {name: getattr(state, name) for name in FIGURES},
-                "data_fingerprint": state.data_fingerprint,
-            }
-            self.logger.check()
-            whole = Checkpoint(step, weights, average, optimizer, values)
-            checkpoint.save(self.folder / "checkpoint", self.folder.name, whole)
-
-        processes.by_first(write)
+        whole = Checkpoint(step, weights, average, optimizer, values)
+        processes.by_first(lambda: checkpoint.save(folder, run, whole))
 
     def _resume(self) -> tuple[int, list[list[float]]]:
         """Go on where the newest checkpoint stands; all that is random follows from (seed, step).
@@ -334,10 +382,14 @@ class Trainer:
 
         read = processes.sent_by_first(newest)
         saved = None if read is None else Checkpoint(**read)
-        if saved is not None:
+        if saved is not None and saved.parts is not None:
+            part_checkpoint.load(Path(saved.parts), self.model, self.optimizer, self.average)
+        elif saved is not None:
             devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
             if self.average is not None and saved.average is not None:
                 devices.restore_average(self.average, saved.average, self.cfg.shard)
+        if saved is not None:
+            match(self.optimizer)
             self.state.best, self.state.final = saved.state["best"], saved.state["final"]
             for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
                 setattr(self.state, name, value)
@@ -365,11 +417,13 @@ class Trainer:
         return (batch for batch in started)
 
     def _loader(self, split: str, batches: sampler.TrainBatches | sampler.EvalBatches) -> Iterable[Batch]:
-        pin = self.accelerator.device.type == "cuda"
-        return sampler.loader(self.examples[split], batches, self.workers, pin)
+        if split not in self.loaders:
+            pin = self.accelerator.device.type == "cuda"
+            self.loaders[split] = sampler.loader(self.examples[split], batches, self.workers, pin)
+        return self.loaders[split]
 
     def _rate(self, step: int) -> float:
-        return schedule.factor(step, self.cfg.steps, self.cfg.schedule)
+        return schedule.factor(step, self.cfg.steps, self.schedule)
 
     def _log(self, step: int, split: str, values: dict[str, float]) -> None:
         self.logger.log(step, split, values, self.timer.elapsed)

@@ -25,6 +25,11 @@ class Role(StrEnum):
     VECTOR = "vector"  # biases, the scales of norms, single numbers such as a temperature
     POSITION = "position"  # embeddings of positions and segments, class tokens, tables of relative positions
 
+    @property
+    def key(self) -> str:
+        """Its name in a setting, as in optim.roles=[matrix,head]."""
+        return self.name.lower()
+
 
 DECAYING = {
     "weights": frozenset({Role.MATRIX, Role.CONVOLUTION, Role.EMBEDDING, Role.HEAD}),
@@ -59,18 +64,23 @@ def parameters_of(model: nn.Module) -> Iterator[Parameter]:
 def parameter_groups(model: nn.Module, rule: str, weight_decay: float) -> list[dict[str, Any]]:
     """Split a model's trainable parameters into those that decay and those that do not.
 
+    Each group says the roles of its parameters, in their order, as `roles`.
+
     Args:
         model: its trainable parameters are grouped.
         rule: a key of `DECAYING`. `weights` decays the weights of linear and convolutional layers and of embeddings
             of tokens and classes, but no biases, norms, position embeddings or class tokens; `all` decays everything.
         weight_decay: the coefficient of those that decay.
     """
-    decayed: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+    decayed: list[Parameter] = []
+    rest: list[Parameter] = []
     for parameter in parameters_of(model):
-        (decayed if parameter.role in DECAYING[rule] else rest).append(parameter.value)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+        (decayed if parameter.role in DECAYING[rule] else rest).append(parameter)
+    return [
+        {"params": [p.value for p in group], "roles": [p.role for p in group], "weight_decay": coefficient}
+        for group, coefficient in ((decayed, weight_decay), (rest, 0.0))
+        if group
+    ]
 
 
 def table(model: nn.Module, rule: str) -> str:

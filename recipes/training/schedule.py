@@ -4,6 +4,7 @@ The factor multiplies the peak rate. Initial, peak and final rates therefore sca
 advises when a rate is carried over from AdamW.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -30,6 +31,16 @@ def _rsqrt(progress: float, cfg: Schedule, length: int) -> float:
 
 SHAPES: dict[str, Decay] = {"cosine": _cosine, "linear": _linear, "constant": _constant, "rsqrt": _rsqrt}
 WITH_COOLDOWN = ("constant", "rsqrt")
+
+
+def for_optimizer(cfg: Schedule, name: str | None) -> Schedule:
+    """The schedule of a run: the task's, or its warm-up and another shape where the optimizer comes with one.
+
+    Args:
+        cfg: the task's.
+        name: `optim.schedule`, a key of `SHAPES`; None for the task's own.
+    """
+    return cfg if name is None else dataclasses.replace(cfg, name=name, cooldown_steps=0)
 
 
 def factor(step: int, steps: int, cfg: Schedule) -> float:

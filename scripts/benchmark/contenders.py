@@ -29,6 +29,7 @@ LIBRARIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # name: package,
 LOOPS = ("lion-pytorch",)  # libraries that have no other step on the CPU
 LIKE = {"fused": "adamw-fused", "foreach": "adamw-foreach", "loop": "adamw", "own": "adamw-fused"}  # by step
 TRAINED = "lion,lion-bf16,lion-plain,adamw-fused,adamw,adafactor"  # by default with --train, where a step takes seconds
+VOCABULARY = 10_000  # rows, from which a matrix is an embedding
 Shapes = list[tuple[int, ...]]
 
 
@@ -95,23 +96,26 @@ def contender_names() -> list[str]:
     return [*LIONS, *LIBRARIES, *(name for name in configured if name != "lion")]
 
 
-def kind_of_step(name: str) -> str:
-    """fused, foreach, loop or own: how a contender goes over the tensors, on the CPU."""
+def kind_of_step(name: str, device: str = "cpu") -> str:
+    """fused, foreach, loop or own: how a contender goes over the tensors on a device."""
     from omegaconf import OmegaConf
 
     from lion.kernels import cpu
 
+    has_fused = device == "cuda" or not isinstance(cpu.library(), str)
     options: dict[str, Any]
     if name in LIBRARIES:
         options = LIBRARIES[name][-1]
         if not {"fused", "foreach"} & options.keys():
-            return "loop" if name in LOOPS else "own"
+            return "loop" if name in LOOPS and device == "cpu" else "own"
     elif name in LIONS:
-        options = LIONS[name] | ({"fused": False} if isinstance(cpu.library(), str) else {})
-    else:  # torch and timm take the loop on the CPU unless told otherwise, and so do our baselines
+        options = LIONS[name] | ({} if has_fused else {"fused": False})
+    else:  # on the CPU torch and timm take the loop unless told otherwise, and so do our baselines
         options = dict(OmegaConf.load(ROOT / f"conf/optim/{name}.yaml"))
         if str(options["_target_"]) == "lion.Lion":
-            options = {"fused": not isinstance(cpu.library(), str)} | options
+            options = {"fused": has_fused} | options
+        elif device == "cuda" and str(options["_target_"]).startswith("torch."):
+            options = {"foreach": True} | options
     return next((kind for kind in ("fused", "foreach") if options.get(kind)), "loop")
 
 
@@ -136,19 +140,32 @@ def contender(name: str, params: list[Any]) -> Any:
     from omegaconf import OmegaConf
 
     from recipes.runs import build
+    from recipes.training.param_groups import set_training
 
     described: Any = OmegaConf.load(ROOT / f"conf/optim/{name}.yaml")
     described.lr = LR
-    return build.optimizer_factory(described)([{"params": params, "weight_decay": described.weight_decay}])
+    group = {"params": params, "roles": [role_of(p) for p in params], "weight_decay": described.weight_decay}
+    optimizer = build.optimizer_factory(described)([group])
+    set_training(optimizer, True)
+    return optimizer
+
+
+def role_of(parameter: Any) -> Any:
+    """What a tensor of `MODELS` is, by its shape: a matrix with a vocabulary's rows is an embedding."""
+    from recipes.training.param_groups import Role
+
+    if parameter.ndim == 2:
+        return Role.EMBEDDING if parameter.shape[0] > VOCABULARY else Role.MATRIX
+    return Role.VECTOR if parameter.ndim < 2 else Role.CONVOLUTION
 
 
 def state_tensors(optimizer: Any) -> Iterator[Any]:
     """Tensors of the state, shared ones once, step counters left out."""
     import torch
+    from torch.utils._pytree import tree_leaves
 
     seen = set()
-    for state in optimizer.state.values():
-        for value in state.values():
-            if isinstance(value, torch.Tensor) and value.ndim and value.data_ptr() not in seen:
-                seen.add(value.data_ptr())
-                yield value
+    for value in tree_leaves([*optimizer.state.values()]):
+        if isinstance(value, torch.Tensor) and value.ndim and value.data_ptr() not in seen:
+            seen.add(value.data_ptr())
+            yield value

@@ -1,6 +1,7 @@
 import pytest
 
 from reports import documents
+from reports.evidence.counts import Claim, Counts
 from reports.records.reader import read_records
 from reports.results import compared
 from reports.statistics.intervals import NO_DIFFERENCE
@@ -36,14 +37,33 @@ def test_the_table_has_points_and_the_digits_that_the_interval_warrants(results)
     assert lines[2].startswith(
         "| digits, accuracy | 90.3 ± 1.4% | 97.4 ± 1.6% | +7.03 points [+6.85, +7.21] | 3 | better |"
     )
-    assert lines[3].startswith("| text, perplexity | 41 ± 2 | 42 ± 5 | +0.5 [")
+    assert lines[3].startswith("| text, perplexity | 41.0 ± 2.5 | 42 ± 4 | +0.5 [")
+
+
+def test_a_situation_shows_what_was_measured_and_what_others_found(results):
+    tally = Counts(supports=4, contradicts=11, neither=4, unit="pairs", words="")
+    claims = [Claim("lower_loss", "Lion ends lower.", None, tally, ()), Claim("cited", "Cited.", None, None, ({}, {}))]
+    entries = [
+        {"if": "training text", "then": "AdamW", "tasks": ["text", "absent"], "claims": ["lower_loss", "cited"]},
+        {"if": "elsewhere", "then": "measure"},
+    ]
+    lines = documents.situation_table(results.main, entries, claims).splitlines()
+    assert lines[2].startswith("| training text | AdamW | text, perplexity +0.5 [-3.7, +4.7]")
+    assert lines[2].endswith(
+        f"{NO_DIFFERENCE} | Lion ends lower. 4 of 19 pairs for it, 11 against. Cited. Cited, not counted. |"
+    )
+    assert lines[3].split(" | ")[:3] == ["| elsewhere", "measure", "not measured"]
+    with pytest.raises(ValueError, match="claim other is unknown; known: lower_loss, cited"):
+        documents.situation_table(results.main, [{"if": "a", "then": "b", "claims": ["other"]}], claims)
 
 
 def test_blocks_are_filled_and_nothing_else_is_touched(results, tmp_path):
     (tmp_path / "docs").mkdir()
     block = "<!-- {0}: written by make reports -->\nold\n<!-- end of {0} -->"
     (tmp_path / "README.md").write_text(f"before\n{block.format('answer')}\nafter\n")
-    (tmp_path / "docs" / "guide.md").write_text(f"{block.format('answer')}\nmiddle\n{block.format('tasks')}\n")
+    (tmp_path / "docs" / "guide.md").write_text(
+        f"{block.format('answer')}\nmiddle\n{block.format('situations')}\n{block.format('tasks')}\n"
+    )
     filled = documents.fill(tmp_path, results)
     readme = filled[tmp_path / "README.md"]
     assert readme.startswith("before\n<!-- answer")

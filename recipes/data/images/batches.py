@@ -28,15 +28,26 @@ def offsets(keys: Sequence[Key], shift: int, seed: int) -> torch.Tensor:
     is moved the same way whichever process loads it. The low 24 bits of the seed count in steps of 2^40 positions,
     those above are hashed into the result, so that no two seeds share their translations.
     """
+    word = _words(keys, seed)
+    span = np.uint64(2 * shift + 1)
+    pairs = np.stack([word % span, (word >> np.uint64(32)) % span], axis=1)
+    return torch.from_numpy(pairs.astype(np.int64))
+
+
+def mirrored(image: torch.Tensor, keys: Sequence[Key], seed: int) -> torch.Tensor:
+    """Images [B, C, H, W], about half of them with left and right exchanged: by a second hash of seed and position."""
+    with np.errstate(over="ignore"):
+        chosen = _mixed(_words(keys, seed)) >> np.uint64(63)
+    return torch.where(torch.from_numpy(chosen.astype(bool))[:, None, None, None], image.flip(3), image)
+
+
+def _words(keys: Sequence[Key], seed: int) -> np.ndarray:
+    """A hash of the seed and each example's position, uint64 [B]."""
     positions = np.array([position for position, _ in keys], dtype=np.uint64)
     low, high = seed % (1 << 24), (seed >> 24) % (1 << 64)
     with np.errstate(over="ignore"):
         word = _mixed(positions + np.uint64(low) * np.uint64(1 << 40) + np.uint64(1))
-        if high:
-            word = _mixed(word ^ _mixed(np.array(high, np.uint64)))
-    span = np.uint64(2 * shift + 1)
-    pairs = np.stack([word % span, (word >> np.uint64(32)) % span], axis=1)
-    return torch.from_numpy(pairs.astype(np.int64))
+        return _mixed(word ^ _mixed(np.array(high, np.uint64))) if high else word
 
 
 def _mixed(word: np.ndarray) -> np.ndarray:
@@ -58,11 +69,18 @@ def shifted(image: torch.Tensor, offset: torch.Tensor, shift: int) -> torch.Tens
 
 
 class TensorImages:
-    """Arrays held as normalised tensors: a batch is one indexing, and one more where images are shifted."""
+    """Arrays held as normalised tensors: a batch is one indexing, and one more where images are shifted.
 
-    def __init__(self, arrays: ImageArrays, shift: int = 0, seed: int = 0) -> None:
+    Args:
+        arrays: of one split.
+        shift: of the random translations, in pixels.
+        seed: of all draws.
+        flip: whether images are mirrored at random.
+    """
+
+    def __init__(self, arrays: ImageArrays, shift: int = 0, seed: int = 0, flip: bool = False) -> None:
         self.image, self.label = normalised(arrays.images), torch.from_numpy(arrays.labels)
-        self.shift, self.seed = shift, seed
+        self.shift, self.seed, self.flip = shift, seed, flip
         self._fingerprint = arrays.fingerprint()
 
     def __len__(self) -> int:
@@ -70,10 +88,12 @@ class TensorImages:
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         index = torch.tensor([index for _, index in keys])
-        image = self.image[index]
+        return {"image": self._moved(self.image[index], keys), "label": self.label[index]}
+
+    def _moved(self, image: torch.Tensor, keys: Sequence[Key]) -> torch.Tensor:
         if self.shift:
             image = shifted(image, offsets(keys, self.shift, self.seed), self.shift)
-        return {"image": image, "label": self.label[index]}
+        return mirrored(image, keys, self.seed) if self.flip else image
 
     def fingerprint(self) -> str:
         """The arrays' own."""
@@ -88,18 +108,17 @@ class AugmentedArrays(TensorImages):
         randaugment: timm's notation.
         shift: of the random translations, in pixels.
         seed: of all draws.
+        flip: whether images are mirrored at random.
     """
 
-    def __init__(self, arrays: ImageArrays, randaugment: str, shift: int, seed: int) -> None:
-        super().__init__(arrays, shift, seed)
+    def __init__(self, arrays: ImageArrays, randaugment: str, shift: int, seed: int, flip: bool = False) -> None:
+        super().__init__(arrays, shift, seed, flip)
         self.images = arrays.images
         self.transform = rand_augment_transform(randaugment, {"img_mean": (0, 0, 0)})
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         image = normalised(np.stack([self._augmented(position, index) for position, index in keys]))
-        if self.shift:
-            image = shifted(image, offsets(keys, self.shift, self.seed), self.shift)
-        return {"image": image, "label": self.label[torch.tensor([index for _, index in keys])]}
+        return {"image": self._moved(image, keys), "label": self.label[torch.tensor([index for _, index in keys])]}
 
     def _augmented(self, position: int, index: int) -> np.ndarray:
         from PIL import Image

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from recipes.data import listing
-from recipes.data.images import tables as image_tables
 from recipes.data.images.examples import ImageExamples, Source, TransformedImages
+from recipes.data.images.formats import tables as image_tables
 from recipes.data.images.transforms import eval_transform
 from recipes.data.location import location
+from recipes.data.pairs import coco
 from recipes.data.pairs.caption_files import has_caption_files, read_caption_files, report_missing_captions
 from recipes.data.pairs.pairs import Pairs, Probe, Texts
 from recipes.data.pairs.shards import ShardCaptions, Shards
@@ -20,8 +21,8 @@ from recipes.errors import ConfigError
 
 CAPTION_COLUMNS = ("caption", "captions", "text")  # the first that exists, unless the user names one
 FORMATS = (
-    "WebDataset shards (*.tar), pictures with captions beside them (1.jpg and 1.txt) or a data set saved by Hugging "
-    "Face datasets"
+    "WebDataset shards (*.tar), pictures with captions beside them (1.jpg and 1.txt), COCO's own files or a data set "
+    "saved by Hugging Face datasets"
 )
 
 
@@ -79,7 +80,7 @@ class DecodedImages:
         return len(self.examples)
 
     def batch(self, index: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
-        """Float [B, 3, size, size] in [-1, 1], and the indices of the images that were read."""
+        """Uint8 [B, 3, size, size], and the indices of the images that were read."""
         examples = [self.examples[i] for i in index]
         return torch.stack([image for image, _ in examples]), [int(label) for _, label in examples]
 
@@ -111,6 +112,9 @@ def pairs_of(
         folder = Path(path).expanduser().absolute()
         if shards := sorted(file for file in folder.glob("*.[tT][aA][rR]") if not listing.is_hidden(file.name)):
             return from_shards(shards, name)
+        if annotations := coco.annotations(folder, split):
+            images, texts = coco.read(folder, annotations, name)
+            return PairSource(images, np.arange(len(texts)), texts, name)
         if has_caption_files(folder):
             images, captions = read_caption_files(folder, name)
             return PairSource(images, np.arange(len(captions)), [[text] for text in captions], name)

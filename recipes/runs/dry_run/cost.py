@@ -20,9 +20,11 @@ from torch import nn
 from recipes import protocol
 from recipes.errors import ConfigError
 from recipes.runs import build
+from recipes.runs.dry_run import checkpointed, gpus
 from recipes.runs.dry_run.memory_estimate import (
     Activations,
     BatchFn,
+    Flops,
     GroupsFn,
     LossFn,
     OptimizerFn,
@@ -58,9 +60,14 @@ class Footprint:
     optimizer_state_bytes: Mapping[str, int | str]  # the reason, where it is unknown
     activations: Activations  # with an attention kernel that never stores the attention matrix
     activations_unfused: Activations  # with one that does
+    activations_checkpointed: Activations  # where blocks are computed again in backward
     shards: Shards  # what stays whole where the model is divided
-    flops_per_example_forward: int
-    flops_per_step: int  # forward and backward on the global batch, nothing recomputed
+    flops: Flops  # of an example, nothing recomputed
+
+    @property
+    def fixed(self) -> int:
+        """Bytes whatever the batch and the optimizer are."""
+        return self.parameter_bytes + self.gradient_bytes + self.ema_bytes
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class DryRun:
 def devices_needed(footprint: Footprint, state: int, batch: int, memory: int) -> Devices:
     """Return how many devices of `memory` bytes hold a step on `batch` examples."""
     usable, kept = memory * (1 - ALLOWANCE), footprint.activations
-    model = footprint.parameter_bytes + footprint.gradient_bytes + footprint.ema_bytes + state + kept.constant
+    model = footprint.fixed + state + kept.constant
 
     def on_each(devices: int) -> int:
         return math.ceil(model) + kept.peak(math.ceil(batch / devices))
@@ -135,7 +142,10 @@ def estimate(
     try:
         activations = trace_activations(model, loss_fn, batch_fn, autocast_dtype, fused=True)
         unfused = trace_activations(model, loss_fn, batch_fn, autocast_dtype, fused=False)
-        forward, both = count_flops(model, loss_fn, batch_fn)
+        recomputed = trace_activations(
+            model, loss_fn, batch_fn, autocast_dtype, fused=True, keeps=checkpointed.kept_for_backward
+        )
+        flops = count_flops(model, loss_fn, batch_fn)
         divided = shards(model, loss_fn, batch_fn, autocast_dtype, activations)
     except RuntimeError as error:
         raise ConfigError(f"dry_run=true cannot follow this task's loss without data ({one_line(error)})") from error
@@ -151,9 +161,9 @@ def estimate(
         optimizer_state_bytes=states,
         activations=activations,
         activations_unfused=unfused,
+        activations_checkpointed=recomputed,
         shards=divided,
-        flops_per_example_forward=forward,
-        flops_per_step=both * global_batch,
+        flops=flops,
     )
     known_states = [(name, state) for name, state in states.items() if isinstance(state, int)]
     devices = {name: devices_needed(footprint, state, global_batch, device_memory) for name, state in known_states}
@@ -168,6 +178,7 @@ def _size(number: float) -> str:
 def render(result: DryRun, selected: str) -> str:
     """Write the result as text: what all optimizers share, and a line for each, the selected one first."""
     f, kept, unfused = result.footprint, result.footprint.activations, result.footprint.activations_unfused
+    flops_per_step = f.flops.both * result.global_batch
     precision = str(result.autocast_dtype or torch.float32).removeprefix("torch.")
     stored = f" ({_size(unfused.per_example)} where the attention matrix is stored)" if unfused != kept else ""
     ema = f", moving average {_size(f.ema_bytes)}" if f.ema_bytes else ""
@@ -177,10 +188,10 @@ def render(result: DryRun, selected: str) -> str:
         f"replica     parameters {_size(f.parameter_bytes)}, gradients {_size(f.gradient_bytes)}{ema}{copies}",
         f"shards      {_size(f.shards.whole)} on each beside its share: {_size(f.shards.root)} gathered for a step, "
         f"{_size(f.shards.work)} for the block at work",
-        f"example     {f.flops_per_example_forward:.4g} FLOPs forward, activations {_size(kept.per_example)}{stored}"
+        f"example     {f.flops.forward:.4g} FLOPs forward, activations {_size(kept.per_example)}{stored}"
         + (f", and {_size(kept.per_pair)} a pair of examples" if kept.per_pair else ""),
-        f"step        {result.global_batch:,} examples, {f.flops_per_step:.4g} FLOPs",
-        f"run         {result.steps:,} steps, {f.flops_per_step * result.steps:.4g} FLOPs",
+        f"step        {result.global_batch:,} examples, {flops_per_step:.4g} FLOPs",
+        f"run         {result.steps:,} steps, {flops_per_step * result.steps:.4g} FLOPs",
     ]
     rows: list[list[Any]] = []
     for name, state in sorted(f.optimizer_state_bytes.items(), key=lambda item: item[0] != selected):
@@ -202,18 +213,26 @@ def render(result: DryRun, selected: str) -> str:
     memory = f"devices of {_size(result.device_memory)}"
     headers = [memory, "state", "/parameter", "replicas", "power of 2", "sharded", "on each", "one device"]
     table = tabulate(rows, headers, preserve_whitespace=True, missingval="none", colalign=["left"] + ["right"] * 7)
-    return "\n".join([*lines, "", table, "", NOTE])
+    text = [*lines, "", table, "", NOTE]
+    own_state = f.optimizer_state_bytes.get(selected)
+    if isinstance(own_state, int):
+        text += ["", _one_gpu(result, own_state, selected), "", gpus.NOTE]
+    return "\n".join(text)
 
 
-def run(cfg: DictConfig) -> None:
-    """Print what a run would cost with its optimizer and with every other in conf/optim."""
+def _one_gpu(result: DryRun, state: int, optimizer: str) -> str:
+    """What one GPU of each kind makes of the run, with the optimizer that has this state."""
+    f = result.footprint
+    fixed = f.fixed + state
+    kept = f.activations, f.activations_checkpointed
+    run = gpus.Run(f.flops, result.global_batch, result.steps, result.autocast_dtype)
+    return gpus.table(run, fixed, kept, ALLOWANCE, optimizer)
+
+
+def of_config(cfg: DictConfig, optimizers: Mapping[str, Any]) -> DryRun:
+    """Work out what a run costs with optimizers, given as nodes of conf/optim by name."""
     recipe = protocol.make(cfg)
-    # The other optimizers stand beside the chosen one as their own files describe them.
-    optimizers: dict[str, Any] = {
-        name: OmegaConf.load(CONF / "optim" / f"{name}.yaml") for name in choices.names("optim")
-    }
-    optimizers[cfg.optim.name] = cfg.optim
-    result = estimate(
+    return estimate(
         recipe.model,
         lambda model, batch: recipe.loss(model, batch)["loss"],
         recipe.blank_batch,
@@ -222,12 +241,19 @@ def run(cfg: DictConfig) -> None:
         steps=cfg.steps,
         autocast_dtype=torch.bfloat16 if cfg.precision == "bf16" else None,
         device_memory=parse_bytes(cfg.device_memory),
-        param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.0),  # decay costs no memory
+        param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.1),  # decay costs no memory
         ema=cfg.ema_decay is not None,
     )
+
+
+def run(cfg: DictConfig) -> None:
+    """Print what a run would cost with its optimizer and with every other in conf/optim."""
+    # The other optimizers stand beside the chosen one as their own files describe them.
+    optimizers = {name: OmegaConf.load(CONF / "optim" / f"{name}.yaml") for name in choices.names("optim")}
+    result = of_config(cfg, optimizers | {cfg.optim.name: cfg.optim})
     print(f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name}, a dry run\n")
     print(render(result, cfg.optim.name))
     with torch.device("meta"):
-        model = recipe.model()
+        model = protocol.make(cfg).model()
     print(f"\ndecay={cfg.decay}: what weight decay acts on, for every optimizer\n")
     print(param_groups.table(model, cfg.decay))

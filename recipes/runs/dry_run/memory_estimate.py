@@ -120,13 +120,22 @@ def kept_for_backward(model: nn.Module, loss_fn: LossFn, batch: Batch) -> tuple[
 
 
 def trace_activations(
-    model: nn.Module, loss_fn: LossFn, batch_fn: BatchFn, dtype: torch.dtype | None, fused: bool, device: str = "cuda"
+    model: nn.Module,
+    loss_fn: LossFn,
+    batch_fn: BatchFn,
+    dtype: torch.dtype | None,
+    fused: bool,
+    device: str = "cuda",
+    keeps: Callable[[nn.Module, LossFn, Batch], tuple[int, int]] = kept_for_backward,
 ) -> Activations:
-    """Fit a parabola to what three batches keep, with a fused attention kernel or with the matrix stored."""
+    """Fit a parabola to what three batches keep, with a fused attention kernel or with the matrix stored.
+
+    `keeps` returns the bytes that live from forward to backward and the largest tensor's.
+    """
     points = []
     for n in TRACED_BATCHES:
         with _fake(device, dtype), _FusedAttention() if fused else nullcontext():
-            points.append(kept_for_backward(_copy(model, device), loss_fn, _batch(batch_fn(n), device)))
+            points.append(keeps(_copy(model, device), loss_fn, _batch(batch_fn(n), device)))
     (small, _), (middle, _), (large, largest) = points
     square = (large - 2 * middle + small) / 2
     linear = middle - small - 3 * square
@@ -184,14 +193,31 @@ def shards(
     return Shards(gathered[-1] + gradients[-1], work, constant, buffers)
 
 
-def count_flops(model: nn.Module, loss_fn: LossFn, batch_fn: BatchFn) -> tuple[int, int]:
-    """Return FLOPs an example of matrix products and convolutions: forward, and forward with backward."""
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs an example of matrix products and convolutions, a multiply-add as two.
+
+    Attributes:
+        forward: of the forward pass.
+        both: of forward and backward pass.
+        convolutions: the part of `both` that convolutions have.
+    """
+
+    forward: int
+    both: int
+    convolutions: int
+
+
+def count_flops(model: nn.Module, loss_fn: LossFn, batch_fn: BatchFn) -> Flops:
+    """Count the FLOPs of an example."""
     n = TRACED_BATCHES[0]
     with _fake("cpu"), FlopCounterMode(display=False) as counter:
         loss = loss_fn(_copy(model, "cpu"), _batch(batch_fn(n), "cpu"))
         forward = counter.get_total_flops()
         loss.backward()
-    return forward // n, counter.get_total_flops() // n
+    by_operator = counter.get_flop_counts()["Global"].items()
+    convolutions = sum(flops for operator, flops in by_operator if "convolution" in str(operator))
+    return Flops(forward // n, counter.get_total_flops() // n, convolutions // n)
 
 
 def optimizer_state(model: nn.Module, factory: OptimizerFn, param_groups: GroupsFn | None = None) -> int | str:

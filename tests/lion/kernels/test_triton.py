@@ -12,6 +12,7 @@ import subprocess
 import sys
 from array import array
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,17 +91,15 @@ def beyond_32_bits() -> list[list[float]]:
     here, size = 3000, 2**31 + 2000
     arrays = [torch.full((here,), value) for value in (1.0, -3.0, 0.0)]
     ahead = 4 * (size - here)
-    columns = [array("Q", [(a.data_ptr() - ahead) % 2**64]) for a in arrays]
-    sizes, tensors, starts = array("q", [size]), array("q"), array("q")
-    first = (size - here) // triton.BLOCK * triton.BLOCK
-    first += triton.BLOCK if first < size - here else 0
-    for start in range(first, size, triton.BLOCK):
-        tensors.append(0)
-        starts.append(start)
+    addresses = array("Q", [(a.data_ptr() - ahead) % 2**64 for a in arrays])
+    programs = -(-size // triton.BLOCK)
+    launched = here // triton.BLOCK  # the last ones: the end is counted in programs, from the first one launched
+    first = (programs - launched) * triton.BLOCK
     cpu = torch.device("cpu")
-    as_tensors = (triton.on_device(c.tobytes(), cpu) for c in (*columns, sizes, tensors, starts))
+    columns = (addresses, array("q", [size]), array("q", [launched]))
     group = Lion([torch.zeros(1)], lr=0.5).param_groups[0]
-    triton.run(triton.Plan(*as_tensors), (FLOAT, FLOAT, False), group)
+    plan = triton.Plan(*(triton.on_device(c.tobytes(), cpu) for c in columns), launched)
+    triton.run(plan, (FLOAT, FLOAT, False), group)
     skipped = first - (size - here)
     return [[float(a[:skipped].mean()), float(a[skipped:].min()), float(a[skipped:].max())] for a in arrays]
 
@@ -152,14 +151,13 @@ def test_plans_follow_addresses_and_their_number_is_bounded() -> None:
         return triton.plan([array("QQQQqq"[i], [row[i] for row in rows]) for i in range(6)], device)
 
     first = plan((2**63 + 8, 16, 24, 0, 3000, 0), (1, 2, 3, 0, 5, 0))
-    assert first.weights.tolist() == [8 - 2**63, 1]
-    assert (first.gradients.tolist(), first.momenta.tolist(), first.sizes.tolist()) == ([16, 2], [24, 3], [3000, 5])
-    assert first.tensors.tolist() == [0, 0, 0, 1]
+    assert first.addresses.tolist() == [8 - 2**63, 1, 16, 2, 24, 3]
+    assert (first.sizes.tolist(), first.ends.tolist(), first.programs) == ([3000, 5], [3, 4], 4)
     second = plan((2**63 + 8, 160, 24, 0, 3000, 0), (1, 20, 3, 0, 5, 0))  # new gradients
-    assert second.gradients.tolist() == [160, 20]
-    for name in ("weights", "momenta", "sizes", "tensors", "starts"):
-        assert getattr(second, name) is getattr(first, name)
-    assert plan((2**63 + 8, 160, 24, 0, 3000, 0), (1, 20, 3, 0, 5, 0)).gradients is second.gradients
+    assert second.addresses.tolist() == [8 - 2**63, 1, 160, 20, 24, 3]
+    assert second.sizes is first.sizes
+    assert second.ends is first.ends
+    assert plan((2**63 + 8, 160, 24, 0, 3000, 0), (1, 20, 3, 0, 5, 0)).addresses is second.addresses
     for size in range(3 * triton.KEPT_PLANS):
         plan((1, 2, 3, 0, size, 0))
         plan((2**63 + 8, 160, 24, 0, 3000, 0), (1, 20, 3, 0, 5, 0))
@@ -168,16 +166,23 @@ def test_plans_follow_addresses_and_their_number_is_bounded() -> None:
     triton._plans.clear()
 
 
-def test_programs_cover_every_element_once() -> None:
+def test_a_plan_has_five_numbers_for_a_tensor_however_large_it_is() -> None:
     triton = pytest.importorskip("lion.kernels.triton")
-    sizes = array("q", [0, 1, triton.BLOCK, triton.BLOCK + 1, 0, 5000])
-    covered = [0] * len(sizes)
-    for tensor, start in zip(*triton.programs(sizes), strict=True):
-        assert start == covered[tensor]
-        covered[tensor] = min(start + triton.BLOCK, sizes[tensor])
-    assert covered == list(sizes)
-    _, starts = triton.programs(array("q", [2**31 + 1]))
-    assert (starts.itemsize, starts[-1]) == (8, 2**31)
+    triton._plans.clear()
+    sizes = [2**33, 0, 1, triton.BLOCK, triton.BLOCK + 1]
+    columns = [array("QQQQqq"[i], sizes if i == 4 else [0] * len(sizes)) for i in range(6)]
+    plan = triton.plan(columns, torch.device("cpu"))
+    assert sum(part.numel() for part in plan[:3]) == 5 * len(sizes)
+    assert plan.ends.diff(prepend=torch.tensor([0])).tolist() == [2**33 // triton.BLOCK, 0, 1, 1, 2]
+    assert plan.programs == plan.ends[-1]
+    triton._plans.clear()
+
+
+def test_a_graph_that_is_captured_takes_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = pytest.importorskip("lion.kernels.triton")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    weight: Any = SimpleNamespace(is_cuda=True, device=torch.device("cuda"))
+    assert triton.refusal([weight], [weight], [], {}).startswith("a CUDA graph is being captured")
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -193,7 +198,7 @@ def test_it_compiles_for_gpus(weight: torch.dtype, momentum: torch.dtype, capabi
 
     names = triton.step.arg_names
     constants = {"W": triton.MEMORY[weight], "M": triton.MEMORY[momentum], "BLOCK": triton.BLOCK}
-    types = {name: "*i64" if place < 6 else "fp32" for place, name in enumerate(names)}
+    types = dict.fromkeys(names, "fp32") | dict.fromkeys(names[:3], "*i64") | {"count": "i32"}
     source = ASTSource(fn=triton.step, signature=types | dict.fromkeys(constants, "constexpr"), constexprs=constants)
     made = compiled(source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": False})
     assert made.asm["cubin"]

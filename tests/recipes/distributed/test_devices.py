@@ -39,7 +39,7 @@ def _worker() -> None:
         def make(config: DictConfig = config) -> tuple[nn.Module, torch.optim.Optimizer]:
             torch.manual_seed(0)
             model = nn.Linear(40, 36)
-            sharding.shard(model, "cpu", 2, "fp32")
+            sharding.shard(model, torch.device("cpu"), "fp32")
             optimizer = optimizer_factory(config)([{"params": list(model.parameters())}])
             devices.name_dtypes(optimizer)
             return model, optimizer
@@ -68,7 +68,7 @@ def _worker() -> None:
     blocks = [nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)) for _ in range(4)]
     stages = nn.Sequential(nn.Sequential(*blocks[:2]), nn.Sequential(*blocks[2:]))
     expected = stages(torch.ones(2, 8)).sum().item()
-    sharding.shard(stages, "cpu", 2, "fp32")  # blocks within stages, as in CoAtNet
+    sharding.shard(stages, torch.device("cpu"), "fp32")  # blocks within stages, as in CoAtNet
     if not torch.isclose(stages(torch.ones(2, 8)).sum(), torch.tensor(expected)):
         wrong.append(f"nested blocks on process {rank}")
     assert not wrong

@@ -59,7 +59,7 @@ def measure(result: str) -> None:
     found: dict[str, Any] = {}
     for precision in ("fp32", "bf16"):
         model = vit()
-        sharding.shard(model, "cpu", 2, precision)
+        sharding.shard(model, torch.device("cpu"), precision)
         found[precision] = kept_for_backward(model, classify, batch)[0]
         own = {name: value.chunk(2)[dist.get_rank()] for name, value in batch.items()}
         model.zero_grad()
@@ -96,6 +96,81 @@ def test_no_copy_of_the_weights_lives_from_forward_to_backward(tmp_path: Path) -
             torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=0.02 * scale, msg=name)
 
 
+class Held(nn.Module):
+    """Values of every kind: tied weights, buffers that are saved and that are not, a tensor in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.second = nn.Linear(5, 5), nn.Linear(5, 5)
+        self.second.weight = self.first.weight
+        self.norm, self.scale = nn.BatchNorm1d(5), nn.Parameter(torch.rand(()))
+        self.register_buffer("table", torch.rand(5), persistent=False)
+        self.attribute = torch.rand(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.norm(self.second(self.first(x))) + self.table + self.attribute
+
+
+def begin(_: str) -> None:
+    processes.join(cpu=True)
+    x = torch.arange(20.0).view(4, 5)
+    with torch.device("meta" if dist.get_rank() else "cpu"):
+        model = Held()
+    sharding.shard(model, torch.device("cpu"), "fp32")
+    assert torch.equal(model(x), Held()(x))
+    model.zero_grad()
+    model(x).square().sum().backward()
+    assert model.first.weight is model.second.weight
+
+
+def test_shards_begin_with_what_the_first_process_has_built(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    status = end(start(begin, "", said=said), said)
+    assert status == [0, 0], "".join(Path(f"{said}-{rank}").read_text() for rank in range(2))
+
+
+def count_reductions(each: bool, output: str) -> None:
+    """How many gradients are exchanged by a run of three micro-batches a step, and what it comes to."""
+    name = "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"  # older torch
+    calls, reduce = [], getattr(dist, name)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        return reduce(*arguments, **named)
+
+    setattr(dist, name, counted)
+    train([[*VIT, "shard=true", "accumulate=4", f"reduce_every_part={each}".lower(), f"output_dir={output}"]])
+    print(f"exchanges: {len(calls)}")
+
+
+def test_gradients_are_reduced_after_the_last_micro_batch_alone(tmp_path: Path) -> None:
+    exchanges, losses = [], []
+    for each in (True, False):
+        said = tmp_path / f"said-{each}"
+        status = end(start(count_reductions, each, str(tmp_path / str(each)), said=said), said)
+        printed = Path(f"{said}-0").read_text()
+        assert status == [0, 0], printed
+        exchanges.append(int(printed.rpartition("exchanges: ")[2]))
+        figures = measured(next((tmp_path / str(each)).glob("*/*/*")))
+        losses.append([value for (_, split, name), value in figures.items() if (split, name) == ("train", "loss")])
+    assert exchanges[0] == 4 * exchanges[1] > 0
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_four_processes_hold_two_copies_in_two_parts_each(tmp_path: Path) -> None:
+    runs = [[*VIT, "optim=adamw", "ema_decay=0.5", f"output_dir={tmp_path / name}"] for name in ("one", "four")]
+    one = composed(*runs[0])
+    assert experiment.run(one) == "completed"
+    said = tmp_path / "said"
+    status = end(start(train, [[*runs[1], "shard=true", "shard_size=2"]], count=4, said=said), said)
+    assert status == [0, 0, 0, 0], Path(f"{said}-0").read_text()
+    values, expected = measured(next((tmp_path / "four").glob("*/*/*"))), measured(folder_of(one))
+    assert values.keys() == expected.keys()
+    for key, value in values.items():
+        assert value == pytest.approx(expected[key], rel=1e-5, abs=1e-6), key
+
+
 class Scaled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +199,7 @@ def exchange(_: str) -> None:
     for kind in (torch.optim.AdamW, torch.optim.SGD):
         single, its_optimizer = trained(kind, lambda model: None)
         step(single, its_optimizer)
-        split, optimizer = trained(kind, lambda model: sharding.shard(model, "cpu", 2, "fp32"))
+        split, optimizer = trained(kind, lambda model: sharding.shard(model, torch.device("cpu"), "fp32"))
         weights, state = copy.deepcopy((single.state_dict(), its_optimizer.state_dict()))
         devices.restore(split, optimizer, weights, state, sharded=True)
         for _ in range(2):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from recipes.errors import ConfigError
 from recipes.runs import build
@@ -175,3 +176,30 @@ def test_the_config_is_left_as_it_was(tiny: Callable[..., DictConfig]) -> None:
     before = OmegaConf.to_yaml(cfg)
     build.optimizer_factory(cfg.optim)
     assert OmegaConf.to_yaml(cfg) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "fused"),
+    [
+        ("adamw", {}, True),
+        ("amsgrad_torch", {}, True),
+        ("adamw", {"foreach": True}, None),
+        ("adamw", {"fused": False}, False),
+        ("lion", {}, None),  # chooses by itself
+    ],
+)
+def test_torchs_optimizers_are_fused_on_cuda_as_lion_is(
+    name: str, settings: dict[str, Any], fused: bool | None
+) -> None:
+    config = OmegaConf.merge(OmegaConf.load(ROOT / "conf" / "optim" / f"{name}.yaml"), settings)
+    assert isinstance(config, DictConfig)
+    for device, expected in (("cuda", fused), ("cpu", settings.get("fused"))):
+        with FakeTensorMode():
+            weight = nn.Parameter(torch.empty(2, device=device))
+            optimizer = build.optimizer_factory(config)([{"params": [weight]}])
+        assert optimizer.param_groups[0]["fused"] is expected
+    for other in ("radam", "adafactor"):  # have no fused step
+        config = OmegaConf.load(ROOT / "conf" / "optim" / f"{other}.yaml")
+        assert isinstance(config, DictConfig)
+        with FakeTensorMode():
+            build.optimizer_factory(config)([{"params": [nn.Parameter(torch.empty(2, device="cuda"))]}])

@@ -54,10 +54,10 @@ def test_learns_from_is_that_of_the_imported_recipe(recipe: str) -> None:
 
 def test_unknown_modules_are_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        ConfigError, match=r"data\.module=foo is unknown; known: images\.files, images\.glyphs, images\.mnist5k"
+        ConfigError, match=r"data\.module=foo is unknown; known: images\.cifar, images\.files, images\.glyphs"
     ):
         declarations.options("foo")
-    with pytest.raises(ConfigError, match=r"data\.module=text\.bpe loads no data; known: images\.files"):
+    with pytest.raises(ConfigError, match=r"data\.module=text\.bpe loads no data; known: images\.cifar"):
         declarations.holds("text.bpe")
     with pytest.raises(ConfigError, match=r"task\.recipe=\.\./x is unknown; known: classification, contrastive"):
         declarations.learns_from("../x")

@@ -55,7 +55,7 @@ def test_what_no_table_knows_is_nothing(name: str) -> None:
 
 
 def test_groups_are_listed_as_hydra_lists_folders() -> None:
-    assert SOURCE.list("tuned", ObjectType.GROUP) == ["embedded", "paper"]
+    assert SOURCE.list("tuned", ObjectType.GROUP) == ["embedded", "gpu", "paper"]
     assert "vit_b16" in SOURCE.list("tuned/paper", None)
     assert SOURCE.list("tuned/paper/vit_b16", ObjectType.CONFIG) == names("paper", "vit_b16")
     assert {"lion", "adamw", "radam", "signum"} <= set(names("paper", "vit_b16"))

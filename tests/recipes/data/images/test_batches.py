@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from recipes.data.images import mnist5k
-from recipes.data.images.batches import AugmentedArrays, TensorImages, normalised, offsets, shifted
+from recipes.data.images.arrays import ImageArrays
+from recipes.data.images.batches import AugmentedArrays, TensorImages, mirrored, normalised, offsets, shifted
 
 
 def keys(first: int, count: int) -> list[tuple[int, int]]:
@@ -77,3 +78,28 @@ def test_augmentation_follows_the_position_however_a_batch_is_split(tiny) -> Non
     assert not torch.equal(again, whole)
     plain = TensorImages(mnist5k.load()["train"]).__getitems__(keys(0, 12))["image"]
     assert not torch.equal(whole, plain)
+
+
+def test_flips_mirror_about_half_and_follow_seed_and_position() -> None:
+    images = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4, 1)
+    arrays = ImageArrays(images, np.zeros(2, np.int64), ("a",))
+    plain, flipping = TensorImages(arrays), TensorImages(arrays, seed=5, flip=True)
+    keys = [(position, 1) for position in range(2000)]
+    original = plain.__getitems__(keys[:1])["image"][0]
+    drawn = flipping.__getitems__(keys)["image"]
+    mirrored = torch.tensor([torch.equal(image, original.flip(2)) for image in drawn])
+    assert all(torch.equal(image, original) for image in drawn[~mirrored])
+    assert abs(mirrored.sum().item() - 1000) < 4 * np.sqrt(500)  # four deviations of a fair coin
+    again = flipping.__getitems__(keys[700:900])["image"]
+    assert torch.equal(again, drawn[700:900])
+    assert not torch.equal(TensorImages(arrays, seed=6, flip=True).__getitems__(keys)["image"], drawn)
+
+
+def test_flips_are_independent_of_shifts() -> None:
+    keys = [(position, 0) for position in range(4000)]
+    to_the_left = offsets(keys, 1, 3)[:, 1] == 0
+    image = torch.zeros(len(keys), 1, 1, 2)
+    image[..., 1] = 1
+    flipped = mirrored(image, keys, 3)[:, 0, 0, 0] == 1
+    share = (flipped & to_the_left).sum() / to_the_left.sum()
+    assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(to_the_left.sum().item())

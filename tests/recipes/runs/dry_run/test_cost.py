@@ -19,6 +19,7 @@ from recipes.runs.dry_run.cost import Footprint, devices_needed, estimate, parse
 from recipes.runs.dry_run.memory_estimate import (
     Activations,
     Batch,
+    Flops,
     Shards,
     count_flops,
     kept_for_backward,
@@ -94,8 +95,8 @@ def footprint(**changes: Any) -> Footprint:
         "activations": Activations(0, 10, 0, 0),
         "activations_unfused": Activations(0, 10, 0, 0),
         "shards": Shards(0, 0, 0, 0),
-        "flops_per_example_forward": 1,
-        "flops_per_step": 3,
+        "activations_checkpointed": Activations(0, 5, 0, 0),
+        "flops": Flops(1, 3, 0),
     }
     return Footprint(**{**figures, **changes})
 
@@ -210,7 +211,7 @@ def test_the_peak_of_a_step_is_covered(model_fn: Callable[[], nn.Module], dtype:
 def test_flops_of_an_mlp_by_hand() -> None:
     forward = 2 * (16 * 32 + 32 * 8)
     # Backward: both weights' gradients and the hidden layer's; the input needs none.
-    assert count_flops(meta(mlp), regress, vectors) == (forward, forward + 2 * (16 * 32 + 2 * 32 * 8))
+    assert count_flops(meta(mlp), regress, vectors) == Flops(forward, forward + 2 * (16 * 32 + 2 * 32 * 8), 0)
 
 
 def test_flops_of_vit_b16() -> None:
@@ -218,10 +219,12 @@ def test_flops_of_vit_b16() -> None:
     block = 24 * length * width**2 + 4 * length**2 * width
     expected = layers * block + 2 * 196 * (16 * 16 * 3) * width + 2 * width * classes
     model = meta(lambda: timm.create_model("vit_base_patch16_224"))
-    forward, both = count_flops(model, classify, lambda n: images(n, 224))
-    assert forward == expected
-    assert forward / 2e9 == pytest.approx(17.58, rel=0.01)  # GMACs, as timm and torchvision list it
-    assert both == 3 * forward - 2 * 196 * (16 * 16 * 3) * width  # no gradient to the pixels
+    flops = count_flops(model, classify, lambda n: images(n, 224))
+    patches = 2 * 196 * (16 * 16 * 3) * width
+    assert flops.forward == expected
+    assert flops.forward / 2e9 == pytest.approx(17.58, rel=0.01)  # GMACs, as timm and torchvision list it
+    assert flops.both == 3 * flops.forward - patches  # no gradient to the pixels
+    assert flops.convolutions == 2 * patches  # forward, and the weight's gradient
 
 
 @pytest.mark.parametrize(
@@ -305,7 +308,7 @@ def test_frozen_parameters_have_no_gradient_and_no_state_and_groups_are_the_runs
     assert (f.num_parameters, f.trainable) == (16 * 32 + 32 + last, last)
     assert f.parameter_bytes == f.ema_bytes == 4 * (f.num_parameters + 5)
     assert (f.gradient_bytes, f.optimizer_state_bytes) == (4 * last, {"adamw": 8 * last})
-    assert f.flops_per_step == 8 * (2 * (16 * 32 + 32 * 8) + 2 * 32 * 8)  # one weight's gradient
+    assert f.flops.both == 2 * (16 * 32 + 32 * 8) + 2 * 32 * 8  # one weight's gradient
 
 
 def test_tied_weights_count_once() -> None:

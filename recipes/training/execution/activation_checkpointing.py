@@ -1,0 +1,36 @@
+"""Activations of blocks computed again in the backward pass instead of kept (`activation_checkpointing=true`)."""
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import checkpoint
+
+from recipes.errors import ConfigError
+
+
+def apply(blocks: list[nn.Module]) -> None:
+    """Keep of each block only what it is given, in place; results and gradients stay the same, dropout included.
+
+    Those with running statistics, which a second pass would move again, are left as they are.
+
+    Args:
+        blocks: a model's, none within another, before they are compiled.
+
+    Raises:
+        ConfigError: there is no block that can be.
+    """
+    taken = [block for block in blocks if not any(_moves(module) for module in block.modules())]
+    if not taken:
+        raise ConfigError(
+            "activation_checkpointing=true: this model has no block without batch norm, whose running statistics a "
+            "second pass would move again; set activation_checkpointing=false"
+        )
+    for block in taken:
+        recomputed: Any = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = recomputed
+
+
+def _moves(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.track_running_stats

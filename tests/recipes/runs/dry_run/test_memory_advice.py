@@ -1,0 +1,86 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose
+from omegaconf import open_dict
+
+from recipes.errors import DeviceMemoryError
+from recipes.runs import cli, experiment, record
+from recipes.runs.dry_run import cost, gpus, memory_advice
+from recipes.settings import schema
+
+GIB = gpus.GIB
+
+
+def composed(*overrides: str):
+    with schema.composing():
+        return compose("config", overrides=list(overrides))
+
+
+VIT = ["task=vit_b16", "scale=paper", "optim=lion"]
+
+
+def test_the_setting_that_it_names_fits_and_the_one_before_it_does_not() -> None:
+    cfg = composed(*VIT)
+    said = memory_advice.advice(cfg, 24 * GIB)
+    assert "\n" not in said
+    assert said.startswith("the device's memory of 24 GiB is too small: 4,096 examples at a time take ")
+    accumulate = int(re.search(r"accumulate=(\d+)", said)[1])
+    f = cost.of_config(cfg, {"lion": cfg.optim}).footprint
+    fixed = f.fixed + f.optimizer_state_bytes["lion"] + f.activations.constant
+    divisors = [n for n in range(1, 4097) if 4096 % n == 0]
+    before = divisors[divisors.index(accumulate) - 1]
+    assert (
+        fixed + f.activations.peak(4096 // accumulate) <= 0.95 * 24 * GIB < fixed + f.activations.peak(4096 // before)
+    )
+
+
+def test_activation_checkpointing_is_named_where_the_setting_exists() -> None:
+    cfg = composed(*VIT)
+    with open_dict(cfg):
+        cfg.activation_checkpointing = False
+    said = memory_advice.advice(cfg, 24 * GIB)
+    assert re.search(r"set accumulate=\d+, or activation_checkpointing=true( accumulate=\d+)?$", said)
+
+
+def test_pairs_are_embedded_in_parts_and_what_fits_points_elsewhere() -> None:
+    said = memory_advice.advice(composed("task=lit_b16_b", "scale=paper"), 24 * GIB)
+    assert re.search(r"set model\.args\.micro_batch=\d+$", said)
+    said = memory_advice.advice(composed("task=vit_b16"), 24 * GIB)
+    assert "something else uses the device" in said
+
+
+def test_a_model_that_no_part_of_the_batch_fits_beside() -> None:
+    said = memory_advice.advice(composed("task=vit_h14", "scale=paper"), 4 * GIB)
+    assert said.endswith(f"set {memory_advice.NOTHING_FITS}")
+
+
+def test_a_run_that_meets_it_keeps_its_record_and_says_a_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    from recipes.training.loop import Trainer
+
+    def train(self):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr(Trainer, "train", train)
+    monkeypatch.setattr(memory_advice, "after", lambda error, cfg: memory_advice.advice(cfg, 2**20))
+    cfg = composed("task=vit_b16", "tracker=none", f"output_dir={tmp_path}")
+    with pytest.raises(DeviceMemoryError) as error:
+        experiment.run(cfg)
+    line = cli.mistake(error.value)
+    assert line is not None
+    assert "\n" not in line
+    summary = json.loads((record.folder_of(cfg) / "summary.json").read_text())
+    assert (summary["status"], summary["cause"]) == ("failed", str(error.value))
+
+
+def test_figures_that_cannot_be_had_leave_torchs_own_words(monkeypatch) -> None:
+    class Properties:
+        total_memory = 24 * GIB
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    said = memory_advice.after(torch.OutOfMemoryError("CUDA out of memory.\nMore"), composed("task=vit_b16").optim)
+    assert said == "the device's memory is too small for this run (CUDA out of memory.): raise accumulate="

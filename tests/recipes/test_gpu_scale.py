@@ -1,0 +1,162 @@
+"""What scale=gpu says against what was published, and its data formats through run.py on tiny files."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose
+
+from recipes import protocol
+from recipes.errors import ConfigError
+from recipes.settings import from_data, schema
+from tests.recipes.data.images.test_cifar import binary10, binary100
+from tests.recipes.data.text.test_token_shards import shard
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = sorted(path.stem for path in (ROOT / "conf/setting/gpu").glob("*.yaml"))
+FAMILIES = {  # every family of tasks that the paper has
+    "classification",
+    "contrastive.recipe",
+    "diffusion.class_conditional",
+    "language.language_modelling",
+    "language.span_corruption",
+    "language.text_to_text",
+}
+# Millions of parameters that the published runs of a setting name; of LiT the text tower, which is what is trained.
+PUBLISHED = {
+    "resnet_cifar10": 0.27,  # He et al. 2016, Table 6
+    "vit_s16": 22.05,  # Lion paper, Table 2
+    "resnet50": 25.56,
+    "mixer_s16": 18.53,
+    "gpt2_124m": 124.4,  # GPT-2
+    "t5_pretrain": 247.6,  # nanoT5: 248M
+    "t5_base": 247.6,
+}
+
+
+def composed(*overrides: str):
+    with schema.composing():
+        return compose("config", overrides=["scale=gpu", *overrides])
+
+
+def header(task: str) -> str:
+    lines = (ROOT / "conf/setting/gpu" / f"{task}.yaml").read_text().splitlines()
+    return " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+
+
+def test_every_family_has_a_setting() -> None:
+    assert {composed(f"task={task}").task.recipe for task in TASKS} == FAMILIES
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_its_file_names_data_terms_a_published_figure_with_its_source_and_hours(task: str) -> None:
+    text = header(task)
+    assert "Data:" in text
+    assert re.search(r"free for research|for research, gated|CC BY|ODC-By|own licence", text)
+    published = text[text.index("Published") :]
+    assert re.search(r"\d", published)
+    assert re.search(r"github\.com|arXiv:|Lion paper|lit_coco\.py", text)
+    assert "Hours:" in published
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_both_centres_have_a_source_and_others_say_whose_numbers_they_take(task: str) -> None:
+    for optim in ("adamw", "lion"):
+        cfg = composed(f"task={task}", f"optim={optim}")
+        assert cfg.tuned.file == f"gpu/{task}/{optim}"
+        assert "since" not in cfg.tuned.source
+    source = composed(f"task={task}", "optim=radam").tuned.source
+    assert source.endswith("adamw's numbers, since radam has none of its own")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_its_data_say_what_to_get(task: str) -> None:
+    data = composed(f"task={task}").data
+    assert re.search(r"\d ?(MB|GB)", data.download)
+    assert "http" in data.download or f"data.hub={data.hub}" in data.download or str(data.hub) in data.download
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_models_have_the_published_size(task: str) -> None:
+    cfg = composed(f"task={task}")
+    with torch.device("meta"):
+        model = protocol.make(cfg).model()
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    assert millions == pytest.approx(PUBLISHED[task], rel=0.02)
+
+
+def test_lengths_are_the_published_ones() -> None:
+    assert composed("task=vit_s16").steps == round(1281167 / 1024 * 90)
+    assert composed("task=resnet50").steps == round(1281167 / 1024 * 16)
+    gpt2 = composed("task=gpt2_124m")
+    assert gpt2.batch_size * gpt2.data.options.context == 524_288
+    t5 = composed("task=t5_pretrain")
+    blank = protocol.make(t5).blank_batch(1)
+    assert (blank["input"].shape[1], blank["target"].shape[1]) == (512, 114)  # nanoT5's, by T5's own rule
+
+
+def run(*arguments: str, tmp_path: Path) -> dict:
+    command = [sys.executable, str(ROOT / "run.py"), "scale=gpu", "device=cpu", "tracker=none", "data.workers=0"]
+    command += [*arguments, f"output_dir={tmp_path}/outputs", "precision=fp32", "scale.threads=1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "LION_BENCH_CACHE": str(tmp_path / "c")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    (summary,) = (tmp_path / "outputs").rglob("summary.json")
+    return json.loads(summary.read_text())
+
+
+SHORT = ["steps=3", "batch_size=4", "eval_every=3", "schedule.warmup_steps=1", "eval_batch_size=8"]
+
+
+def test_cifar_through_run(tmp_path: Path) -> None:
+    binary100(tmp_path)
+    summary = run("task=vit_cifar100", f"data.path={tmp_path}", "+data.options.val_size=8", *SHORT, tmp_path=tmp_path)
+    assert (summary["status"], summary["scale"], summary["num_parameters"]) == ("completed", "gpu", 1_376_356)
+
+
+def test_fineweb_shards_through_run(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shard(tmp_path / "data" / "fineweb_train_000001.bin", rng.integers(0, 90, 4000))
+    shard(tmp_path / "data" / "fineweb_val_000000.bin", rng.integers(0, 90, 600))
+    small = ["model.args.n_embd=16", "model.args.n_layer=1", "model.args.n_head=2", "data.options.context=32"]
+    more = ["optim=adamw", "accumulate=2", "model.args.vocab_size=50257"]
+    summary = run("task=gpt2_124m", f"data.path={tmp_path}/data", *small, *more, *SHORT, tmp_path=tmp_path)
+    assert summary["status"] == "completed"
+    assert summary["final"] == pytest.approx(50257, rel=0.2)  # perplexity of a model that knows nothing
+
+
+def test_cifar_is_what_the_diffusion_setting_reads(tmp_path: Path) -> None:
+    cfg = composed("task=unet_64", f"data.path={binary10(tmp_path)}", "+data.options.val_size=8")
+    recipe = protocol.make(cfg)
+    rows = recipe._rows(protocol.load_data(cfg)["train"], train=True)
+    batch = rows.__getitems__([(0, 0), (1, 1)])
+    assert batch["image"].shape == (2, 3, 32, 32)
+    assert rows.flip
+    assert not recipe._rows(protocol.load_data(cfg)["val"], train=False).flip
+
+
+def test_a_data_set_that_is_not_there_is_a_line_that_says_what_to_get(tmp_path: Path) -> None:
+    cfg = composed("task=vit_cifar100", f"data.path={tmp_path}/none")
+    (line,) = from_data.problems(cfg)
+    assert line.startswith(f"data.path={tmp_path}/none does not exist: set data.path")
+    assert "170 MB" in line
+    (line,) = from_data.problems(composed("task=lit_b16_b"))
+    assert line.startswith("data=coco needs data.path=")
+    assert "20 GB" in line
+
+
+def test_without_a_gpu_it_is_a_line_that_says_what_device_cpu_means(tmp_path: Path, monkeypatch) -> None:
+    from recipes.runs import experiment
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    cfg = composed("task=vit_cifar100", f"data.path={binary100(tmp_path)}", f"output_dir={tmp_path}")
+    with pytest.raises(ConfigError, match="torch finds none here: device=cpu would compute the same run") as error:
+        experiment.run(cfg)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("summary.json"))
