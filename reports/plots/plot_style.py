@@ -18,7 +18,7 @@ from reports.statistics.families import FIELD
 # Okabe and Ito's palette, which all kinds of colour vision tell apart. Vermilion is kept for the highlighted
 # optimizer and black for the reference; yellow, faint on white, comes last.
 HIGHLIGHT_COLOUR, REFERENCE_COLOUR = "#D55E00", "#000000"
-OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F", "#F0E442")
+OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666", "#F0E442")
 # Each of these has its colour, whichever others a figure shows; further ones take the places after them.
 PLACES = ("adafactor", "radam", "nadam", "adabelief", "amsgrad", "sgd")
 DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
