@@ -9,7 +9,7 @@ run: $(VENV)/.recipes
 	$(BIN)/python run.py task=vit_b16 optim=lion
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -r s --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
@@ -43,6 +43,7 @@ $(VENV)/.recipes: pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.recipes
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[recipes,test]'
+	$(BIN)/python scripts/maintenance/get_browser.py
 	touch $@
 
 clean:

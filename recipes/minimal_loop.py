@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._pytree import tree_leaves
 
 from recipes import protocol
 from recipes.runs import build, prerequisite
 from recipes.training import checkpoint, param_groups
+from recipes.training.execution.device_layout import Placement
 from recipes.training.progress import duration
 from recipes.training.sampler import seed_all
 from recipes.training.step_kind import StepKind
@@ -36,6 +38,7 @@ class MinimalLoop:
         if cfg.init_from is not None:  # a locked tower's features may be cached from these weights
             self.recipe.initialise(self.model, checkpoint.load_weights(cfg.init_from))
         self.model.to(self.device)
+        self.placed = Placement(self.device)
         groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
         self.optimizer = build.optimizer_factory(cfg.optim)(groups)
         param_groups.set_training(self.optimizer, True)
@@ -87,8 +90,7 @@ class MinimalLoop:
         """Compute the gradients of the next batch, clipped where the setting says so."""
         indices = self.order[self.done % len(self.order)]
         batch: Any = self.train.__getitems__([(self.done * len(indices) + i, j) for i, j in enumerate(indices)])
-        if self.device.type != "cpu":
-            batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        batch = self.placed(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.precision == "bf16"):
             loss = self.recipe.loss(self.model, batch)["loss"]
         loss.backward()
@@ -97,7 +99,7 @@ class MinimalLoop:
 
     def state_bytes(self) -> int:
         """Bytes of the optimizer's state, scalars such as step counts left out."""
-        states = (value for state in self.optimizer.state.values() for value in state.values())
+        states = tree_leaves([*self.optimizer.state.values()])
         return sum(v.numel() * v.element_size() for v in states if isinstance(v, torch.Tensor) and v.ndim)
 
 

@@ -101,7 +101,7 @@ def readme(results: Results) -> str:
         f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval holds zero. Below {NEEDED} there is no verdict."
     )
     parts += ["## How it was made", _list(f"{name}: {value}" for name, value in facts(results))]
-    parts += ["## Claims", overviews.to_markdown(claims_grid(results.verdicts))]
+    parts += ["## Claims", overviews.to_markdown(claims_grid(results.verdicts, results.others))]
     parts += ["## Tables over all tasks", *(overviews.to_markdown(grid) for grid in all_grids(results))]
     parts.append("Each task's own table: [tables.md](tables.md). Figures: [figures](figures). Page: index.html.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pandas as pd
 import yaml
 
 from reports.claims.evaluation import Verdict, evaluate
+from reports.evidence import counts, ledger
+from reports.evidence.tables import cited
 from reports.protocol import REFERENCE
 from reports.records.landscape import read_landscape
 from reports.records.reader import read_records
@@ -30,6 +33,7 @@ class Results:
     tables: list[Table]
     main: list[Table]  # one a task, that of most optimizers
     verdicts: list[Verdict]
+    others: dict[str, list[str]]  # what other studies found, sentences by the claim's id
     about: dict[str, Any]
     problems: list[str]
 
@@ -54,7 +58,25 @@ def compared(
     tables = build_tables(runs, reference, speeds)
     verdicts = evaluate(tables, speeds, landscape)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
-    return Results(runs, speeds, reference, tables, main_tables(tables), verdicts, about, list(problems))
+    main = main_tables(tables)
+    return Results(runs, speeds, reference, tables, main, verdicts, found_by_others(), about, list(problems))
+
+
+@cache
+def found_by_others() -> dict[str, list[str]]:
+    """Say what the ledger of other studies (reports/evidence) counts and cites on each claim of ours, by its id."""
+    found: dict[str, list[str]] = {}
+    for claim in counts.evaluate(ledger.read()):
+        if claim.suite is None:
+            continue
+        sentences = found.setdefault(claim.suite, [])
+        if claim.counts and claim.counts.total:
+            of = claim.counts
+            sides = f"{of.supports} for, {of.contradicts} against" + (f", {of.neither} neither" if of.neither else "")
+            sentences.append(f"{sides}, of {of.total} {of.unit}: {of.words}" if of.words else sides)
+        if claim.statements:
+            sentences.append(f"Cited: {cited(claim)}")
+    return found
 
 
 def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:

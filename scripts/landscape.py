@@ -66,6 +66,7 @@ def measure(folder: Path, noises: Sequence[float], repeats: int, examples: int) 
     from recipes import protocol
     from recipes.runs import prerequisite
     from recipes.training.checkpoint import load_weights
+    from recipes.training.execution.device_layout import Placement
 
     cfg: Any = prerequisite.resolved(OmegaConf.load(folder / "config.yaml"))  # type: ignore[arg-type]
     cfg.augment = {"name": "none", "shift": 0, "randaugment": None, "mixup": 0.0}
@@ -74,7 +75,7 @@ def measure(folder: Path, noises: Sequence[float], repeats: int, examples: int) 
     model.load_state_dict(load_weights(folder))
     train = the_recipe.examples()["train"]
     keys = [(number, number * len(train) // examples) for number in range(min(examples, len(train)))]
-    batch = train.__getitems__(keys)
+    batch = Placement(torch.device("cpu"))(train.__getitems__(keys))
 
     def loss() -> float:
         with torch.no_grad():

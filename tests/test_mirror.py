@@ -37,6 +37,7 @@ COVERED_BY = {
     "recipes/diffusion/feature_extractors.py": "tests/recipes/diffusion/test_class_conditional.py",
     "recipes/diffusion/rows.py": "tests/recipes/diffusion/test_class_conditional.py",
     "recipes/diffusion/text_encoders.py": "tests/recipes/diffusion/test_text_to_image.py",
+    "recipes/distributed/initial_values.py": "tests/recipes/distributed/test_sharding.py",
     "recipes/errors.py": "tests/test_run.py",
     "recipes/files.py": "tests/recipes/runs/test_record.py",
     "recipes/language/t5.py": "tests/recipes/language/test_span_corruption.py",

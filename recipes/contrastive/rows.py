@@ -8,6 +8,7 @@ import torch
 
 from recipes.contrastive.two_towers import TwoTowers
 from recipes.data import cache
+from recipes.data.images.transforms import pixels
 from recipes.data.pairs.pairs import Encoder, Images, Pairs, Probe, Texts
 from recipes.training.sampler import Batch, Key
 
@@ -109,4 +110,4 @@ def _features(towers: TwoTowers, images: Images) -> Iterator[tuple[torch.Tensor,
     device = next(towers.image.parameters()).device
     for start in range(0, len(images), FEATURE_BATCH):
         image, image_index = images.batch(range(start, min(start + FEATURE_BATCH, len(images))))
-        yield towers.features(image.to(device)).float().cpu(), np.asarray(image_index, np.int64)
+        yield towers.features(pixels(image.to(device))).float().cpu(), np.asarray(image_index, np.int64)

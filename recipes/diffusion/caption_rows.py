@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from recipes.data.images.transforms import pixels
 from recipes.data.pairs.pairs import Captions, Images, Probe, Texts
 from recipes.diffusion import text_encoders
 from recipes.training.sampler import Batch, Key
@@ -31,7 +32,7 @@ class CaptionRows:
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         image, indices = self.images.batch([index for _, index in keys])
         texts = self.captions.batch(list(indices))
-        batch = {"image": downsampled(image, self.size), "tokens": self.text.tokens(texts)}
+        batch = {"image": downsampled(pixels(image), self.size), "tokens": self.text.tokens(texts)}
         return batch | ({} if self.scorer is None else {"scored": self.scorer.tokens(texts)})
 
     def fingerprint(self) -> str:

@@ -4,7 +4,7 @@ z_t = α_t x + σ_t ε with α_t² + σ_t² = 1, at time steps t = 0 (hardly any
 diffusers; training needs two tables of T numbers, sampling the schedulers of the same settings (samplers.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -31,17 +31,35 @@ class NoiseSchedule:
     alpha_squared: Tensor
     target: Target
     min_snr: float | None = None
+    _on_device: dict[torch.device, dict[str, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def steps(self) -> int:
         """The number of time steps, T."""
         return len(self.alpha_squared)
 
+    def _tables(self, t: Tensor) -> dict[str, Tensor]:
+        """α, σ and the weight of an example's loss by time step, float32 [T] where t lies: copied there once."""
+        if t.device not in self._on_device:
+            ratio = self.alpha_squared / (1 - self.alpha_squared)
+            # Errors of x, ε and v at the same z differ by constants: |Δε|² = snr |Δx|², |Δv|² = (snr + 1) |Δx|².
+            target_ratio = ratio if self.target == "epsilon" else ratio + 1
+            weight = torch.ones_like(ratio) if self.min_snr is None else ratio.clamp(max=self.min_snr) / target_ratio
+            tables = {
+                "alpha": self.alpha_squared.sqrt(),
+                "sigma": (1 - self.alpha_squared).sqrt(),
+                "weight": weight,
+            }
+            placed = {name: table.float().to(t.device) for name, table in tables.items()}
+            if type(t) is not Tensor:  # a dry run's, which has no values
+                return placed
+            self._on_device[t.device] = placed
+        return self._on_device[t.device]
+
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """α and σ at time steps int64 [B], each float32 [B, 1, 1, 1]."""
-        tables = self.alpha_squared.sqrt(), (1 - self.alpha_squared).sqrt()
-        alpha, sigma = (table.float().to(t.device)[t][:, None, None, None] for table in tables)
-        return alpha, sigma
+        tables = self._tables(t)
+        return tables["alpha"][t][:, None, None, None], tables["sigma"][t][:, None, None, None]
 
     def noised(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """z_t of clean images x and noise, both [B, C, H, W]."""
@@ -57,12 +75,7 @@ class NoiseSchedule:
 
     def weight(self, t: Tensor) -> Tensor:
         """The weight of each example's mean square on the target, float32 [B]."""
-        if self.min_snr is None:
-            return torch.ones(len(t), device=t.device)
-        ratio = self.alpha_squared / (1 - self.alpha_squared)
-        # The errors of x, ε and v at the same z differ by constants: |Δε|² = snr |Δx|², |Δv|² = (snr + 1) |Δx|².
-        target_ratio = ratio if self.target == "epsilon" else ratio + 1
-        return (ratio.clamp(max=self.min_snr) / target_ratio).float().to(t.device)[t]
+        return self._tables(t)["weight"][t]
 
     def predicted_image(self, z: Tensor, answer: Tensor, t: Tensor) -> Tensor:
         """The estimate of x that the model's answer on z_t amounts to, [B, C, H, W]."""

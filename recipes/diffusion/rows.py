@@ -52,7 +52,7 @@ class EvaluationRows:
 
 
 class ImageFileRows:
-    """Image files: the smaller side resized, the central square, mirrored at random to train; in [-1, 1]."""
+    """Image files: the smaller side resized, the central square, mirrored at random to train; uint8."""
 
     def __init__(self, images: ImageExamples, size: int, seed: int, *, mirrored: bool) -> None:
         self.images = TransformedImages(images, eval_transform(size, crop=1.0), size)

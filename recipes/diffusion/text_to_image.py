@@ -134,7 +134,8 @@ class Recipe(class_conditional.Recipe):
         """Mean square on the target, some captions left out."""
         if "tokens" in batch and self.args["drop_text"]:
             dropped = torch.rand(len(batch["tokens"]), 1, device=batch["tokens"].device) < self.args["drop_text"]
-            batch = batch | {"tokens": torch.where(dropped, self.empty_caption.to(dropped.device), batch["tokens"])}
+            self.empty_caption = self.empty_caption.to(dropped.device)
+            batch = batch | {"tokens": torch.where(dropped, self.empty_caption, batch["tokens"])}
         return super().loss(model, batch)
 
     def conditions(self, batch: Batch) -> dict[str, Tensor]:

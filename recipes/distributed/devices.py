@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._pytree import tree_leaves
 
 from recipes.distributed import processes
 from recipes.errors import ConfigError
@@ -45,6 +46,10 @@ def start(cfg: DictConfig) -> Accelerator:
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",
     )
+    if accelerator.device.type == "cuda":
+        tf32 = cfg.tf32 and cfg.precision == "fp32"
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
     parts = accelerator.num_processes * cfg.accumulate
     if cfg.batch_size % parts:
         fewer = cfg.batch_size // parts * parts
@@ -96,6 +101,7 @@ def reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ..
 def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
     """An optimizer's state under other names of the parameters: shards have their names, others their numbers."""
     return {
+        **state,  # what a class keeps beside, such as a generator's state
         "state": {names.get(key, key): value for key, value in state["state"].items()},
         "param_groups": [
             {**group, "params": [names.get(key, key) for key in group["params"]]} for group in state["param_groups"]
@@ -142,15 +148,15 @@ def restore(
 
 
 class Average(AveragedModel):
-    """torch's moving average of a model, also of one in shards: each process averages its own part."""
+    """torch's moving average of a model, also of one in shards: each process averages its own part.
+
+    The number of averages stays on the CPU: torch's own update copies it to a device at every step, and waits for that.
+    """
 
     def update_parameters(self, model: nn.Module) -> None:
         """Take the model's parameters and buffers into the average."""
-        module: Any = self.module
-        if not isinstance(module, FSDPModule):
-            super().update_parameters(model)
-            return
-        module.reshard()  # an evaluation leaves what belongs to the root gathered
+        if isinstance(self.module, FSDPModule):
+            self.module.reshard()  # an evaluation leaves what belongs to the root gathered
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for mine, theirs in zip(_parts(self.module), _parts(model), strict=True):
             averages, values = pairs.setdefault(mine.dtype, ([], []))
@@ -218,7 +224,6 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the optimizer's state tensors over all processes' parts, step counters left out."""
     return sum(
         value.numel() * value.element_size()
-        for state in optimizer.state.values()
-        for value in state.values()
+        for value in tree_leaves([*optimizer.state.values()])
         if isinstance(value, torch.Tensor) and value.ndim > 0
     )

@@ -58,6 +58,17 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     return [block for module in lists for block in module if len(list(block.parameters())) > 2]
 
 
+def innermost(model: nn.Module) -> list[nn.Module]:
+    """Those of a model's blocks that hold no other."""
+    found = blocks(model)
+    holders = {id(block) for block in found for inner in found if inner is not block and _holds(block, inner)}
+    return [block for block in found if id(block) not in holders]
+
+
+def _holds(block: nn.Module, inner: nn.Module) -> bool:
+    return any(module is inner for module in block.modules())
+
+
 def _is_cast(module: nn.Module) -> bool:
     """Whether autocast copies a module's parameters to the lower precision."""
     return isinstance(module, nn.Linear | _ConvNd) or type(module).__name__ == "Conv1D"  # GPT-2's in transformers

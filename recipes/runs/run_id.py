@@ -23,6 +23,7 @@ from recipes.settings.schema import Config
 EXECUTION = (
     "accumulate",
     "activation_checkpointing",
+    "channels_last",
     "checkpoint_every",
     "compile",
     "data.download",
@@ -42,6 +43,7 @@ EXECUTION = (
     "shard",
     "shard_size",
     "task.recipe",
+    "tf32",
     "tracker",
     "tuned",
 )

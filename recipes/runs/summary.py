@@ -66,6 +66,7 @@ def outcome(
         "optimizer_step_ms": state.optimizer_step_ms,
         "optimizer_step": state.optimizer_step,
         "optimizer_state_bytes": state.optimizer_state_bytes,
+        "execution": state.execution,
         "num_parameters": state.num_parameters,
         "data_fingerprint": state.data_fingerprint,
         "tokenizer": state.tokenizer,

@@ -38,6 +38,8 @@ ALSO_CALLED = {
     "wandb": "tracker",
     "ema": "ema_decay",
     "fsdp": "shard",
+    "torch_compile": "compile",
+    "gradient_checkpointing": "activation_checkpointing",
     "grad_clip": "clip_norm",
     "launcher": "hydra/launcher",
     "sweeper": "hydra/sweeper",

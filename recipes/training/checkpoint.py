@@ -29,7 +29,7 @@ from recipes.files import sync_folder
 from recipes.training import pretrained_weights
 
 KEEP = 2
-PARTS = "parts"  # the folder of what several processes wrote (recipes/training/part_checkpoint.py)
+PARTS = "parts"  # the folder of what several processes wrote (execution/part_checkpoint.py)
 
 
 @dataclass

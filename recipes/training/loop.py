@@ -19,17 +19,10 @@ from recipes.distributed import devices, processes, sharding
 from recipes.errors import ConfigError
 from recipes.protocol import Recipe
 from recipes.settings.schema import Config
-from recipes.training import (
-    activation_checkpointing,
-    checkpoint,
-    compilation,
-    param_groups,
-    part_checkpoint,
-    pretrained_weights,
-    sampler,
-    schedule,
-)
+from recipes.training import checkpoint, param_groups, pretrained_weights, sampler, schedule
 from recipes.training.checkpoint import Checkpoint
+from recipes.training.execution import activation_checkpointing, compilation, part_checkpoint
+from recipes.training.execution.device_layout import Placement, is_convolutional, match
 from recipes.training.param_groups import OptimizerFactory
 from recipes.training.progress import Progress
 from recipes.training.run_state import DivergedError, InterruptedRunError, MetricLogger, RunState
@@ -74,8 +67,21 @@ class Trainer:
 
         processes.by_all(self._make_model)
         processes.check_same(f"the data of data={cfg.data.name}", state.data_fingerprint)
+        on_cuda = accelerator.device.type == "cuda"
+        channels_last = on_cuda and cfg.channels_last and not cfg.shard and is_convolutional(self.model)
+        self.placed = Placement(accelerator.device, channels_last)
+        state.execution = {
+            "device": accelerator.device.type,
+            "compile": cfg.compile,
+            "activation_checkpointing": cfg.activation_checkpointing,
+            "channels_last": channels_last,
+            "tf32": on_cuda and cfg.tf32 and cfg.precision == "fp32",
+            "data_workers": self.workers,
+        }
         if not cfg.shard:  # a model that one device cannot hold goes there block by block
             self.model.to(accelerator.device)
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
         self.average: AveragedModel | None = None
         if cfg.ema_decay is not None:
             average_fn = get_ema_multi_avg_fn(cfg.ema_decay)
@@ -93,9 +99,9 @@ class Trainer:
         self.schedule = schedule.for_optimizer(self.cfg.schedule, cfg.optim.get("schedule"))
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         if cfg.activation_checkpointing:
-            activation_checkpointing.apply(sharding.blocks(self.model))
+            activation_checkpointing.apply(sharding.innermost(self.model))
         if cfg.compile:
-            compilation.begin(sharding.blocks(self.model) if cfg.shard else [self.model])
+            compilation.begin(self.model, sharding.innermost(self.model) if cfg.shard else None)
         self.in_parts = cfg.shard and part_checkpoint.is_shared(folder)
         self.first, window = self._resume()
         self.statistics = StepStatistics(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
@@ -111,7 +117,9 @@ class Trainer:
                 f"batch_size={cfg.batch_size} is larger than the training set of {size} examples: a batch holds some "
                 "of them more than once"
             )
-        self.workers = sampler.workers(cfg.data.workers)
+        # Where a device works on its own, a process beside this one prepares its next batches.
+        self.workers = sampler.workers(max(cfg.data.workers, int(self.accelerator.device.type != "cpu")))
+        self.loaders: dict[str, Iterable[Batch]] = {}  # of evaluations one each: their processes stay for the next
         state.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
         if recipe.tokenizer is not None:
             state.tokenizer = pretrained_weights.tokenizer_fingerprint(recipe.tokenizer)
@@ -143,7 +151,13 @@ class Trainer:
         statistics = self.statistics
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
-        with StopRequests(self.accelerator) as stop, progress, contextlib.closing(self._feed()) as batches:
+        with (
+            StopRequests(self.accelerator) as stop,
+            progress,
+            contextlib.closing(self._feed()) as batches,
+            contextlib.ExitStack() as ending,
+        ):
+            ending.callback(self.loaders.clear)  # and with them their processes
             timer.switch("data")
             feed = self._compiled(batches) if cfg.compile else batches
             for step in range(self.first, cfg.steps):
@@ -198,7 +212,7 @@ class Trainer:
         first = next(feed, None)
         if first is None:  # a run that is resumed behind its last step
             return feed
-        batch = self._on_device(first)
+        batch = self.placed(first)
 
         def loss() -> torch.Tensor:
             with self.accelerator.autocast():
@@ -207,9 +221,6 @@ class Trainer:
         with self.timer.during("compilation"):
             processes.by_all(lambda: compilation.warm_up(self.model, loss, self.accelerator.backward))
         return itertools.chain([first], feed)
-
-    def _on_device(self, batch: Batch) -> Batch:
-        return {name: value.to(self.accelerator.device, non_blocking=True) for name, value in batch.items()}
 
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
         """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""
@@ -228,7 +239,6 @@ class Trainer:
             _set_lr(group, peak * rate)
         values: dict[str, torch.Tensor] = {}
         for part, (batch, share) in enumerate(self._parts(feed)):
-            batch = self._on_device(batch)
             last = part == cfg.accumulate - 1
             reduced = last or cfg.reduce_every_part
             if isinstance(self.model, FSDPModule):
@@ -275,14 +285,15 @@ class Trainer:
         """
         accelerator, accumulate = self.accelerator, self.cfg.accumulate
         parts = accumulate * accelerator.num_processes
-        batch = next(feed)
+        placed = map(self.placed, feed)
+        batch = next(placed)
         if parts == 1 or self.recipe.targets(batch) is None:
             yield batch, 1.0
-            yield from ((next(feed), 1.0) for _ in range(accumulate - 1))
+            yield from ((next(placed), 1.0) for _ in range(accumulate - 1))
             return
-        batches = [batch, *itertools.islice(feed, accumulate - 1)]
+        batches = [batch, *itertools.islice(placed, accumulate - 1)]
         targets: list[Any] = [self.recipe.targets(each) for each in batches]
-        counts = torch.stack(targets).to(accelerator.device)
+        counts = torch.stack(targets)
         total = accelerator.reduce(counts.sum(), "sum").clamp(min=1)
         yield from zip(batches, counts * parts / total, strict=True)
 
@@ -291,7 +302,7 @@ class Trainer:
         param_groups.set_training(self.optimizer, False)
         for model in (self.model, self.average):
             devices.share_running_statistics(model)
-        with compilation.paused():
+        with compilation.paused(self.cfg.compile):
             values = self._metrics(self.model, split)
             if self.average is not None:
                 values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
@@ -303,7 +314,7 @@ class Trainer:
     def _draw(self) -> None:
         """Keep the pictures that a recipe of images makes of the averaged weights, or of the trained ones."""
         model = self.model if self.average is None else self.average.module
-        with compilation.paused(), self.accelerator.autocast():
+        with compilation.paused(self.cfg.compile), self.accelerator.autocast():
             pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
         for name, pixels in pictures.items():
             self.logger.picture(self.cfg.steps, name, pixels)
@@ -321,9 +332,8 @@ class Trainer:
         )
         collected: dict[str, list[torch.Tensor]] = {}
         for batch in self._loader(split, batches):
-            moved = {name: value.to(accelerator.device) for name, value in batch.items()}
             with accelerator.autocast():
-                figures = self.recipe.evaluate(model, moved)
+                figures = self.recipe.evaluate(model, self.placed(batch))
             for name, value in figures.items():
                 collected.setdefault(name, []).append(accelerator.gather(value.float()).cpu())
         return self.recipe.metrics({name: torch.cat(parts)[: len(examples)] for name, parts in collected.items()})
@@ -379,6 +389,7 @@ class Trainer:
             if self.average is not None and saved.average is not None:
                 devices.restore_average(self.average, saved.average, self.cfg.shard)
         if saved is not None:
+            match(self.optimizer)
             self.state.best, self.state.final = saved.state["best"], saved.state["final"]
             for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
                 setattr(self.state, name, value)
@@ -406,8 +417,10 @@ class Trainer:
         return (batch for batch in started)
 
     def _loader(self, split: str, batches: sampler.TrainBatches | sampler.EvalBatches) -> Iterable[Batch]:
-        pin = self.accelerator.device.type == "cuda"
-        return sampler.loader(self.examples[split], batches, self.workers, pin)
+        if split not in self.loaders:
+            pin = self.accelerator.device.type == "cuda"
+            self.loaders[split] = sampler.loader(self.examples[split], batches, self.workers, pin)
+        return self.loaders[split]
 
     def _rate(self, step: int) -> float:
         return schedule.factor(step, self.cfg.steps, self.schedule)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class RunState:
     steps_per_second: float | None = None
     optimizer_step_ms: float | None = None  # the step alone
     optimizer_step: str | None = None  # its kind: fused, foreach or loop
+    execution: dict[str, Any] = field(default_factory=dict)  # what the device and settings come to, results aside
     data_fingerprint: dict[str, str] = field(default_factory=dict)
     tokenizer: str | None = None  # what its tokens are, where it reads texts
     seconds: dict[str, float] = field(default_factory=dict)

@@ -114,7 +114,7 @@ def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_leave_signals,
-        persistent_workers=False,
+        persistent_workers=workers > 0 and isinstance(batches, EvalBatches),
     )
 
 

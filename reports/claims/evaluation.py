@@ -8,7 +8,7 @@ function of reports/claims/criteria.py.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,10 +77,17 @@ def by_protocol(table: Table) -> Table:
     return replace(table, rows=rows, comparison=replace(table.comparison, contenders=contenders))
 
 
-def claims_grid(verdicts: Sequence[Verdict]) -> Grid:
-    """Show each claim with its verdict and evidence."""
+def claims_grid(verdicts: Sequence[Verdict], others: Mapping[str, Sequence[str]]) -> Grid:
+    """Show each claim with its verdict and evidence, and what others found, by the claim's id."""
     rows = [
-        {"claim": v.claim, "source": v.source, "verdict": v.verdict, "evidence": v.evidence or NONE, "rule": v.rule}
+        {
+            "verdict": v.verdict,
+            "claim": v.claim,
+            "source": v.source,
+            "evidence": v.evidence or NONE,
+            "what others found": ". ".join(others.get(v.id, ())) or NONE,
+            "rule": v.rule,
+        }
         for v in verdicts
     ]
     return Grid("Claims of the paper and its critics", pd.DataFrame(rows))

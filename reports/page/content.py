@@ -1,8 +1,8 @@
 """What the results page holds, as plain values: whoever reads the records fills these, `render` lays them out.
 
 Where a field is called `task` or `optim`, the page's filter hides the row, series or panel whose task or optimizer is
-not chosen; an empty one is always shown. Texts are plain, but for `code` between backticks in prose (summary, facts,
-section texts, captions, notes, claims and evidence). A number that does not exist is None, nan or infinite.
+not chosen; an empty one is always shown. Texts are plain, but for `code` between backticks in prose (summary, section
+texts, captions, notes, claims, evidence and values of lists). A number that does not exist is None, nan or infinite.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ VerdictWord: TypeAlias = Literal["supported", "contradicted", "not shown", "not 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; `help` explains it under the table and where the pointer rests on its header."""
+    """A column of a table; `help` explains it under the table and where the pointer rests on its header.
+
+    An `extra` column is shown when the reader asks for all columns.
+    """
 
     name: str
     kind: Literal["text", "number"]
     help: str = ""
+    extra: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,15 @@ class Cell:
     `sort` is a number in a number column, where a missing one comes last in both directions; in a text column it
     stands for the text if given. In a number column, an interval or remark that ends the text, as in
     "0.91 [0.90, 0.92]" or "1,200 (2.00×)", is set small on a second line. `title` is shown where the pointer rests,
-    and above the run ids. `runs`: ids of the runs behind the cell, shown when it is clicked.
+    and above the run ids. `runs`: ids of the runs behind the cell, shown when it is clicked. `verdict` is set as a mark
+    after the text.
     """
 
     text: str
     sort: float | str | None = None
     title: str = ""
     runs: list[str] = field(default_factory=list)
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,24 +174,51 @@ class HeatmapBlock:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our runs say of a claim: its `source`, the `evidence` in a sentence, the `experiment` that tests it."""
+    """What our runs say of a claim: its `source`, the `evidence`, the `experiment` that tests it and the `rule`.
+
+    `others` are sentences on what other studies found.
+    """
 
     claim: str
     source: str
     verdict: VerdictWord
     evidence: str
     experiment: str
+    rule: str = ""
+    others: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class VerdictBlock:
-    """Claims and what became of them, with a count of each verdict above."""
+    """Claims and what became of them; the reader chooses among the verdicts, which stand above with their numbers."""
 
     kind: ClassVar = "verdicts"
     claims: list[Verdict]
 
 
-Block: TypeAlias = TableBlock | CurveBlock | HeatmapBlock | VerdictBlock
+@dataclass(frozen=True)
+class ListBlock:
+    """Names and values, such as the machine and the commands."""
+
+    kind: ClassVar = "list"
+    caption: str
+    items: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that are shown when their title is clicked, `note` and `verdict` beside it."""
+
+    kind: ClassVar = "fold"
+    title: str
+    anchor: str
+    blocks: list[Block]
+    note: str = ""
+    verdict: str = ""
+    task: str = ""
+
+
+Block: TypeAlias = TableBlock | CurveBlock | HeatmapBlock | VerdictBlock | ListBlock | Fold
 
 
 @dataclass(frozen=True)
@@ -199,8 +232,73 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Card:
+    """One figure of the first screen: a title, what is read first, and a sentence on it."""
+
+    title: str
+    figure: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ForestLine:
+    """One task of the forest plot: ends and value in percent of the plot's width, and the same in words."""
+
+    name: str
+    task: str
+    anchor: str
+    metric: str
+    figures: str
+    difference: str
+    value: float
+    interval: tuple[float, float]
+    joint: tuple[float, float]
+    verdict: str
+    seeds: int
+    open: bool
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The forest plot: `ticks` are places in percent of the width, each with its label."""
+
+    caption: str
+    ticks: list[tuple[float, str]]
+    lines: list[ForestLine]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One optimizer on one task: positive where it is better, None where nothing is known; `title` says it in full."""
+
+    value: float | None
+    verdict: str = ""
+    open: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of optimizers (columns) on tasks (rows), each row with its name, task and anchor."""
+
+    caption: str
+    optimizers: list[str]
+    rows: list[tuple[str, str, str, list[Effect]]]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first screen."""
+
+    answer: str
+    cards: list[Card]
+    forest: Forest | None = None
+    effects: Effects | None = None
+
+
+@dataclass(frozen=True)
 class Page:
-    """The page. `facts` are (name, value) pairs: machine, versions, commands, dates of the records.
+    """The page. `summary` says in small print what the answer rests on, `commands` what does a run again, by run id.
 
     Raises:
         ValueError: Two sections have the same anchor, or one is no word of letters, digits, '-' and '_'.
@@ -208,13 +306,15 @@ class Page:
 
     title: str
     summary: list[str]
-    facts: list[tuple[str, str]]
     sections: list[Section]
+    overview: Overview | None = None
+    commands: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        anchors = [section.anchor for section in self.sections]
+        folds = [block for section in self.sections for block in section.blocks if isinstance(block, Fold)]
+        anchors = [*(section.anchor for section in self.sections), *(fold.anchor for fold in folds)]
         for anchor in anchors:
             if not anchor or not anchor.replace("-", "a").replace("_", "a").isalnum():
                 raise ValueError(f"{anchor!r} is no anchor: letters, digits, '-' and '_'")
             if anchors.count(anchor) > 1:
-                raise ValueError(f"two sections have the anchor {anchor!r}")
+                raise ValueError(f"two parts have the anchor {anchor!r}")

@@ -97,6 +97,12 @@ class Chart {
     }).observe(this.plot);
   }
 
+  /** Draw at the size that the plot has now. */
+  fit() {
+    Object.assign(this, { width: this.plot.clientWidth, height: this.plot.clientHeight });
+    this.draw();
+  }
+
   colour(series) {
     return series.optim ? `o${this.optimizers.indexOf(series.optim)}` : "plain";
   }

@@ -6,8 +6,8 @@ const chosen = { task: "", optimizers: new Set(content.optimizers) };
 const isShown = (item) =>
   (!item.task || !chosen.task || item.task === chosen.task) && (!item.optim || chosen.optimizers.has(item.optim));
 
-const figures = [...document.querySelectorAll("figure")].map((figure) => {
-  const block = content.page.sections[figure.dataset.section].blocks[figure.dataset.block];
+const figures = [...document.querySelectorAll("main figure")].map((figure) => {
+  const block = content.blocks[figure.id];
   const chart = block.kind === "curves" ? new Chart(block, figure, isShown, content.optimizers) : null;
   const rows = block.kind === "table" ? [...figure.querySelectorAll("tbody tr")] : [];
   const panels = block.kind === "heatmaps" ? [...figure.querySelectorAll(".panel")] : [];
@@ -55,7 +55,8 @@ function showRuns({ figure, block, rows }, button) {
   const name = place === 0 ? cells[0].text : `${cells[0].text}, ${block.columns[place].name}`;
   popover.replaceChildren(html("p", "", html("strong", "", name), `: ${count}`));
   if (cell.title) popover.append(html("p", "", cell.title));
-  popover.append(html("ul", "", ...cell.runs.map((run) => html("li", "", run))));
+  const command = (run) => (content.commands[run] ? [html("code", "", content.commands[run])] : []);
+  popover.append(html("ul", "", ...cell.runs.map((run) => html("li", "", run, ...command(run)))));
   popover.hidePopover();
   popover.showPopover({ source: button });
   const at = button.getBoundingClientRect(), room = document.documentElement.clientWidth - popover.offsetWidth - 16;
@@ -69,13 +70,61 @@ document.querySelector("main").addEventListener("click", (event) => {
   if (button) showRuns(figures.find(({ figure }) => figure.contains(button)), button);
 });
 
+// All columns of a table, or those that matter
+for (const button of document.querySelectorAll(".more button")) {
+  const words = button.textContent;
+  button.addEventListener("click", () => {
+    const all = button.closest("figure").classList.toggle("all");
+    button.setAttribute("aria-expanded", all);
+    button.textContent = all ? "Fewer columns" : words;
+  });
+}
+
+// Claims by verdict: all, until one is chosen
+for (const figure of document.querySelectorAll("figure.verdicts")) {
+  const buttons = [...figure.querySelectorAll(".counts button")];
+  buttons.forEach((button) => button.addEventListener("click", () => {
+    const verdict = button.getAttribute("aria-pressed") === "true" ? "" : button.value;
+    buttons.forEach((other) => other.setAttribute("aria-pressed", other.value === verdict));
+    for (const row of figure.querySelectorAll("tbody tr")) row.hidden = verdict !== "" && row.dataset.verdict !== verdict;
+  }));
+}
+
+// Folds: a link to what lies in one opens it, the button opens all, and paper shows all
+const folds = [...document.querySelectorAll("details.fold")];
+function openTarget() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  target.scrollIntoView();
+}
+addEventListener("hashchange", openTarget);
+document.addEventListener("click", (event) => {
+  if (event.target.closest("a")?.hash === location.hash && location.hash) openTarget();
+});
+const unfold = bar.querySelector(".unfold");
+unfold.hidden = folds.length === 0;
+unfold.addEventListener("click", () => {
+  const open = unfold.textContent === "Open all";
+  folds.forEach((fold) => { fold.open = open; });
+  unfold.textContent = open ? "Close all" : "Open all";
+});
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = folds.filter((fold) => !fold.open);
+  closed.forEach((fold) => { fold.open = true; });
+  figures.forEach(({ chart }) => chart?.fit());
+});
+addEventListener("afterprint", () => closed.forEach((fold) => { fold.open = false; }));
+
 // The filter
 const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link.parentElement]));
 
 function applyFilter() {
   let shown = 0, total = 0;
+  for (const part of document.querySelectorAll("[data-task]")) part.hidden = !isShown({ task: part.dataset.task });
   for (const { figure, block, chart, rows, panels } of figures) {
-    if (block.kind === "verdicts") continue;
+    if (block.kind === "verdicts" || block.kind === "list") continue;
     const items = block.rows ?? block.panels ?? block.views.flatMap((view) => view.series);
     figure.hidden = items.length > 0 && !items.some(isShown);
     rows.forEach((row, place) => { row.hidden = !isShown(block.rows[place]); });
@@ -84,9 +133,9 @@ function applyFilter() {
     shown += rows.filter((row) => !row.hidden).length;
     total += rows.length;
   }
-  for (const section of document.querySelectorAll("section")) {
-    const inside = [...section.querySelectorAll("figure")];
-    section.hidden = inside.length > 0 && inside.every((figure) => figure.hidden);
+  for (const section of document.querySelectorAll("main > section")) {
+    const inside = figures.filter(({ figure }) => section.contains(figure));
+    section.hidden = inside.length > 0 && inside.every(({ figure }) => figure.hidden || figure.closest("details[hidden]"));
     links.get(section.id).hidden = section.hidden;
   }
   bar.querySelector("output").textContent = shown === total ? "" : `${shown} of ${total} rows`;
@@ -120,3 +169,4 @@ nameTheme();
 const measureBar = () => document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`);
 measureBar();
 new ResizeObserver(measureBar).observe(bar);
+openTarget();

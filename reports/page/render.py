@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reports.number_format import fixed, short_number
-from reports.page.content import CurveBlock, Heatmap, HeatmapBlock, Page, Series, TableBlock
+from reports.page.content import Block, CurveBlock, Effect, Fold, Heatmap, HeatmapBlock, Page, Series, TableBlock
 from reports.plots.plot_style import DASHES, REFERENCE_COLOUR, Style, styles_of
 from reports.protocol import REFERENCE, SUBJECT
 
@@ -31,6 +31,7 @@ def render_page(page: Page) -> str:
     """Return the page as one HTML file."""
     optimizers, tasks = _names(page, "optim"), _names(page, "task")
     styles = styles_of(optimizers, REFERENCE, SUBJECT)
+    blocks = dict(_walk(page))
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -44,13 +45,15 @@ def render_page(page: Page) -> str:
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    environment.filters |= {"prose": _prose, "interval": _interval, "number": short_number}
+    environment.filters |= {"prose": _prose, "interval": _interval, "number": short_number, "slug": _slug}
     return environment.get_template("template.html").render(
         page=page,
         optimizers=optimizers,
         tasks=tasks,
         looks=[_look(styles[name]) for name in optimizers],
-        content=_plain({"optimizers": optimizers, "tasks": tasks, "page": page}),
+        content=_plain({"optimizers": optimizers, "tasks": tasks, "blocks": blocks, "commands": page.commands}),
+        placed=_placed,
+        tint=_tint,
         heat=_heat,
         limits=_limits,
         source=lambda name: Markup((HERE / name).read_text(encoding="utf-8")),
@@ -60,20 +63,42 @@ def render_page(page: Page) -> str:
 def _names(page: Page, name: str) -> list[str]:
     """Return the optimizers ("optim") or tasks ("task") of the page: the reference first, then by the alphabet."""
     distinct = {getattr(item, name) for item in _items(page)} - {""}
+    if name == "optim" and page.overview and page.overview.effects:
+        distinct |= set(page.overview.effects.optimizers) - {""}
     return sorted(distinct, key=lambda text: (text != REFERENCE, text != SUBJECT, text))
+
+
+def _placed(blocks: Sequence[Block], prefix: str) -> list[tuple[str, Block]]:
+    """Give each block its id on the page: the section's or fold's, and the block's number in it."""
+    return [(f"{prefix}.{number}", block) for number, block in enumerate(blocks, 1)]
+
+
+def _walk(page: Page) -> Iterator[tuple[str, Block]]:
+    """Yield all blocks with their ids, those inside folds too."""
+    waiting = [each for section in page.sections for each in _placed(section.blocks, section.anchor)]
+    while waiting:
+        place, block = waiting.pop(0)
+        if isinstance(block, Fold):
+            waiting = [*_placed(block.blocks, block.anchor), *waiting]
+        else:
+            yield place, block
 
 
 def _items(page: Page) -> Iterator[Any]:
     """Yield everything that has an optimizer and a task."""
-    for section in page.sections:
-        for block in section.blocks:
-            match block:
-                case TableBlock():
-                    yield from block.rows
-                case CurveBlock():
-                    yield from (series for view in block.views for series in view.series)
-                case HeatmapBlock():
-                    yield from block.panels
+    for _, block in _walk(page):
+        match block:
+            case TableBlock():
+                yield from block.rows
+            case CurveBlock():
+                yield from (series for view in block.views for series in view.series)
+            case HeatmapBlock():
+                yield from block.panels
+
+
+def _tint(effect: Effect) -> int:
+    """Return how much of the colour of better or worse an effect gets, in percent: all at three deviations."""
+    return round(60 * min(abs(effect.value or 0.0) / 3, 1))
 
 
 def _look(style: Style) -> dict[str, str]:
@@ -98,6 +123,10 @@ def _plain(value: Any, digits: int = 17) -> Any:
     return value
 
 
+def _slug(words: str) -> str:
+    return words.replace(" ", "-")
+
+
 def _prose(text: str) -> Markup:
     """Escape a text, and set what stands between backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
@@ -105,7 +134,7 @@ def _prose(text: str) -> Markup:
 
 def _interval(text: str) -> Markup:
     """Set an interval or remark that ends a number's text on a second line."""
-    parts = re.fullmatch(r"([^\[(]*\S) ([\[(].*[\])])", text)
+    parts = re.fullmatch(r"([^\[(]*\S) ([\[(].*)", text)
     return escape(text) if parts is None else Markup("{} <small>{}</small>").format(*parts.groups())
 
 

@@ -17,7 +17,7 @@ from reports.statistics.intervals import NO_DIFFERENCE, Difference
 from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name, task_name
 
-COLOURS = {"better": "#0072B2", "worse": "#D55E00", NO_DIFFERENCE: "#7F7F7F", "": "#7F7F7F"}
+COLOURS = {"better": "#2166AC", "worse": "#B2182B", NO_DIFFERENCE: "#7F7F7F", "": "#7F7F7F"}
 LINEAR = 2.0  # percent up to which the axis is linear; beyond, a decade takes as much room
 TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)
 

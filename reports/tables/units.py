@@ -41,8 +41,8 @@ class Unit:
         if math.isnan(low):
             return fixed(value, 1 if self.sign else _four_figures(value), "+") + self.points
         places = decimals((high - low) / 2)
-        while places < MOST_DECIMALS and any(end and not float(fixed(end, places)) for end in (low, high)):
-            places += 1  # an end that is written as 0 would hide on which side of it the interval lies
+        while places < MOST_DECIMALS and any(each and not float(fixed(each, places)) for each in (value, low, high)):
+            places += 1  # what is written as 0 hides on which side of it it lies
         ends = f"[{fixed(low, places, '+')}, {fixed(high, places, '+')}]"
         return f"{fixed(value, places, '+')}{self.points} {ends}"
 
@@ -60,10 +60,13 @@ def difference(row: Row, table: Table) -> str:
 
 
 def decimals(half_width: float) -> int:
-    """Return the decimals that an interval of this half-width warrants: its first digit, or two where that is a 1."""
+    """Return the decimals that an interval of this half-width warrants: two of its digits up to 35, else one.
+
+    This is how the Particle Data Group rounds an error: 0.35 and 3.5, but 0.4 and 4.
+    """
     if not math.isfinite(half_width) or half_width <= 0:
         return 2
-    return min(max(0, -math.floor(math.log10(half_width / 2))), MOST_DECIMALS)
+    return min(max(0, -math.floor(math.log10(half_width / 3.55))), MOST_DECIMALS)
 
 
 def _four_figures(value: float) -> int:

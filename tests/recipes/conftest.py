@@ -40,6 +40,17 @@ TINY_BERT = [
     "model.args.num_attention_heads=2",
 ]
 
+# A GPT-2 of the same size.
+TINY_GPT2 = [
+    *(text for text in TINY_BERT if not text.startswith(("task=", "model.args"))),
+    "task=gpt2_small",
+    "model.args.vocab_size=300",
+    "model.args.n_positions=32",
+    "model.args.n_embd=16",
+    "model.args.n_layer=1",
+    "model.args.n_head=2",
+]
+
 Compose = Callable[..., DictConfig]
 
 

@@ -4,11 +4,20 @@ import math
 import random
 
 from reports.page.content import (
+    Block,
+    Card,
     Cell,
     Column,
     CurveBlock,
+    Effect,
+    Effects,
+    Fold,
+    Forest,
+    ForestLine,
     Heatmap,
     HeatmapBlock,
+    ListBlock,
+    Overview,
     Page,
     Row,
     Section,
@@ -25,7 +34,7 @@ COLUMNS = [
     Column("optimizer", "text"),
     Column("lr", "number", "The chosen learning rate; † marks the smallest or largest tried."),
     Column("weight decay", "number"),
-    Column("runs", "number", "All runs of the sweep, and those that diverged."),
+    Column("runs", "number", "All runs of the sweep, and those that diverged.", extra=True),
     Column("test", "number", "Mean over seeds [95% interval of Student's t]."),
     Column("test minus adamw", "number", "Mean over common seeds [95% interval of a paired t test]."),
     Column("steps to adamw's val", "number"),
@@ -46,9 +55,37 @@ def example_page(tables: int = 3, curves: int = 3, seed: int = 0) -> Page:
         blocks += [_heatmaps(task, draw)] if place == 0 else []
         text = [f"Made-up figures in place of a run of `python scripts/compare.py outputs task={task}`."]
         sections.append(Section(title.capitalize(), f"results-{place}", text, blocks))
+    inside = [_table(TASKS[0], draw), _curves(TASKS[0], draw)]
+    folds: list[Block] = [
+        Fold("Folded", "task-digits", [*inside, Fold("Deeper", "deeper", [_heatmaps(TASKS[0], draw)])])
+    ]
+    sections.append(Section("Behind a click", "folded", [], folds))
     facts = [("Machine", "an example with 2 cores"), ("Versions", "torch 0.0.0"), ("Command", "`make example`")]
+    listed = ListBlock("Made with", [*facts, ("Records", "2000-01-01")])
+    sections.append(Section("How it was made", "provenance", [], [listed]))
     summary = ["A page of made-up numbers.", "It shows how the blocks look & behave, <b>nothing else</b>."]
-    return Page("Should I train with Lion? An example", summary, [*facts, ("Records", "2000-01-01")], sections)
+    tables = [block for section in sections for block in section.blocks if isinstance(block, TableBlock)]
+    runs = {run for table in tables for row in table.rows for cell in row.cells for run in cell.runs}
+    commands = {run: f"python run.py task=example seed={number}" for number, run in enumerate(sorted(runs))}
+    return Page("An example", summary, sections, _overview(), commands)
+
+
+def _overview() -> Overview:
+    cards = [Card("Tasks", "1 better", "Both `tuned`."), Card("State", "half", ""), Card("Step", "not timed", "Yet.")]
+    lines = [
+        ForestLine(f"Model on {task}", task, "task-digits", "accuracy", "96 vs 94%", "+2 points [+1, +3]", *place)
+        for task, place in {
+            "digits": (60.0, (55.0, 70.0), (50.0, 75.0), "better", 5, False),
+            "glyphs": (30.0, (20.0, 45.0), (10.0, 48.0), "worse", 5, True),
+            "stdlib": (50.0, (40.0, 60.0), (0.0, 100.0), "no difference shown", 3, False),
+        }.items()
+    ]
+    others = [optim for optim in OPTIMIZERS[1:] if "(" not in optim]
+    effects = [Effect(2.5 - number, "better" if number == 0 else "", number == 1, "in full") for number in range(7)]
+    rows = [(f"Model on {task}", task, "task-digits", effects) for task in TASKS]
+    ticks = [(0.0, "-10%"), (50.0, "0"), (100.0, "+10%")]
+    plot = Forest("Lion minus AdamW", ticks, lines)
+    return Overview("Yes, for memory.", cards, plot, Effects("By deviations", others, rows))
 
 
 def _runs(draw: random.Random, count: int) -> list[str]:
@@ -111,7 +148,13 @@ def _claims() -> VerdictBlock:
     return VerdictBlock(
         [
             Verdict(
-                "Lion needs a smaller learning rate than AdamW", "section 5", "supported", "3 of 3 tasks.", "sweep_lr"
+                "Lion needs a smaller learning rate than AdamW",
+                "section 5",
+                "supported",
+                "3 of 3 tasks.",
+                "sweep_lr",
+                "for: it is smaller",
+                ["3 for, 1 against, of 4 pairs", "Cited: " + "a long sentence of another study " * 5],
             ),
             Verdict(
                 "Lion gains more with a larger batch", "Figure 4", "not shown", "The intervals contain 0.", "batch"

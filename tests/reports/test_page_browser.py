@@ -1,7 +1,6 @@
 """The results page as a reader uses it: in Chromium without a screen, from the file, with no network."""
 
 import math
-import shutil
 from collections import Counter
 from itertools import pairwise
 
@@ -10,11 +9,14 @@ import pytest
 
 from reports.page.content import CurveBlock, Page, Section, Series, TableBlock, View
 from reports.page.render import render_page
+from scripts.maintenance import get_browser
 from tests.reports.example_page import OPTIMIZERS, example_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+CHROMIUM = get_browser.find()
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium: apt-get install chromium, or playwright install chromium"
+)
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -28,6 +30,7 @@ EXAMPLE = example_page()
 TABLE = next(block for block in EXAMPLE.sections[1].blocks if isinstance(block, TableBlock))
 CURVES = next(block for block in EXAMPLE.sections[1].blocks if isinstance(block, CurveBlock))
 RESULTS = "#results-0"
+SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def open_page(browser, file):
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
         if options.get("java_script_enabled", True):
-            page.wait_for_selector(f"{RESULTS} .plot svg, main:not(:has(.plot))")
+            page.wait_for_selector(f"{RESULTS} .plot svg, main:not(:has({RESULTS} .plot))")
         opened.append((context, said, asked, address))
         return page
 
@@ -114,9 +117,10 @@ def test_the_optimizer_filter_hides_rows_series_and_panels(open_page):
     assert first_cells(page) == left
     assert set(series.evaluate_all("all => all.map(one => one.dataset.optim)")) == set(left)
     assert page.locator(f"{RESULTS} .panel:visible").count() == 3
-    assert page.locator(".bar output").inner_text() == f"{3 * len(left)} of {3 * len(OPTIMIZERS)} rows"
+    assert page.locator(".bar output").inner_text() == f"{4 * len(left)} of {4 * len(OPTIMIZERS)} rows"
     page.locator(".bar button[value=none]").click()
-    assert page.locator("section:visible").count() == 1  # the claims, which are nobody's
+    titles = page.locator("main > section:visible h2").all_inner_texts()
+    assert titles == ["What the paper claims", "How it was made"]  # which are nobody's
     page.locator(".bar button[value=all]").click()
     assert first_cells(page) == OPTIMIZERS
     assert series.count() == sum(drawn.values())
@@ -125,10 +129,13 @@ def test_the_optimizer_filter_hides_rows_series_and_panels(open_page):
 def test_the_task_filter_hides_sections_and_their_places_in_the_contents(open_page):
     page = open_page()
     page.locator(".bar select").select_option("glyphs")
-    assert page.locator("section:visible h2").all_inner_texts() == ["What the paper claims", "Glyphs"]
-    assert page.locator("nav li:visible").all_inner_texts() == ["What the paper claims", "Glyphs"]
+    left = ["What the paper claims", "Glyphs", "How it was made"]
+    assert page.locator("main > section:visible h2").all_inner_texts() == left
+    assert page.locator("nav li:visible").all_inner_texts() == left
+    assert page.locator(".forest li:visible b").first.inner_text() == "Model on glyphs"
+    assert page.locator(".forest li:visible, .effects tbody tr:visible").count() == 2
     page.locator(".bar select").select_option("")
-    assert page.locator("section:visible").count() == len(EXAMPLE.sections)
+    assert page.locator("main > section:visible").count() == len(EXAMPLE.sections)
 
 
 @pytest.mark.parametrize("view", [0, 1])
@@ -189,7 +196,7 @@ def test_a_logarithmic_axis_has_a_straight_line_for_a_power(open_page, tmp_path)
     points = [(10.0**k, 3.0 * 10.0 ** (-2 * k)) for k in range(5)]
     curve = CurveBlock("power", "loss", [View("batch", [Series("lion", "lion", points)], x_log=True)], y_log=True)
     path = tmp_path / "log.html"
-    path.write_text(render_page(Page("log", [], [], [Section("s", "results-0", [], [curve])])), encoding="utf-8")
+    path.write_text(render_page(Page("log", [], [Section("s", "results-0", [], [curve])])), encoding="utf-8")
     page = open_page(path.as_uri())
     d = page.locator(".series .line").get_attribute("d")
     pixels = [tuple(map(float, point.split(","))) for point in d.removeprefix("M").split("L")]
@@ -204,7 +211,9 @@ def test_a_cell_leads_to_its_runs(open_page):
     button = page.locator(f"{RESULTS} .table tbody tr").nth(row).locator("td").nth(column).locator("button")
     assert not page.locator("div.runs").is_visible()
     button.click()
-    assert page.locator("div.runs li").all_inner_texts() == TABLE.rows[row].cells[column].runs
+    runs = TABLE.rows[row].cells[column].runs
+    expected = [f"{run}\n{EXAMPLE.commands[run]}" for run in runs]
+    assert page.locator("div.runs li").all_inner_texts() == expected
     assert page.locator("div.runs p").first.inner_text() == "adafactor, test: 5 runs"
     page.keyboard.press("Escape")
     assert not page.locator("div.runs").is_visible()
@@ -213,7 +222,7 @@ def test_a_cell_leads_to_its_runs(open_page):
     page.keyboard.press("Enter")
     first = next(one for one in TABLE.rows if one.optim == first_cells(page)[0])
     assert first is not TABLE.rows[0]
-    assert page.locator("div.runs li").all_inner_texts() == first.cells[column].runs
+    assert [text.split()[0] for text in page.locator("div.runs li").all_inner_texts()] == first.cells[column].runs
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -234,11 +243,13 @@ def test_the_scheme_follows_the_system_and_the_toggle(open_page, scheme):
 @pytest.mark.parametrize("width", [390, 768, 1280, 1920])
 def test_the_page_never_scrolls_sideways(open_page, width):
     page = open_page(viewport={"width": width, "height": 844})
+    page.locator(".unfold").click()
+    for button in page.locator(".more button").all():
+        cut_off = "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+        assert page.locator(".table .scroll, .verdicts").evaluate_all(cut_off) == 0
+        button.click()  # and with all columns
+    assert page.locator(".table .scroll, .effects .scroll").evaluate_all(cut_off) == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = page.locator(".table .scroll").evaluate_all("all => all.map(one => [one.scrollWidth, one.clientWidth])")
-    assert len(boxes) == 3
-    if width == 390:
-        assert all(inside > outside for inside, outside in boxes)
     page.locator(f"{RESULTS} .table td button").last.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -254,5 +265,80 @@ def test_a_link_to_a_section_shows_its_title_below_the_bar(open_page, file, widt
 def test_without_javascript_tables_are_read_and_curves_say_why_they_are_not(open_page):
     page = open_page(java_script_enabled=False)
     assert first_cells(page) == OPTIMIZERS
-    assert page.locator("noscript").count() == 3
+    assert page.locator("noscript").count() == 4
     assert not page.locator(".bar").is_visible()
+
+
+def test_a_link_into_a_fold_opens_it_and_those_around_it(open_page, file):
+    page = open_page(f"{file}#deeper")
+    assert page.locator("#deeper .panel").first.is_visible()
+    page = open_page()
+    assert not page.locator("#task-digits figure").first.is_visible()
+    page.locator(".forest a").first.click()
+    page.wait_for_selector("#task-digits .plot svg")
+    page.locator("#task-digits > summary").click()
+    page.locator(".forest a").first.click()  # the same link again
+    assert page.locator("#task-digits figure").first.is_visible()
+
+
+def test_the_columns_that_matter_come_first_and_all_on_demand(open_page):
+    page = open_page()
+    extra = [column.name for column in TABLE.columns if column.extra]
+    assert not header(page, extra[0]).is_visible()
+    button = page.locator(f"{RESULTS} .more button")
+    button.click()
+    assert header(page, extra[0]).is_visible()
+    assert button.get_attribute("aria-expanded") == "true"
+    button.click()
+    assert not header(page, extra[0]).is_visible()
+
+
+def test_claims_are_filtered_by_verdict_and_tell_their_evidence(open_page):
+    page = open_page()
+    rows = page.locator("#claims tbody tr:visible")
+    page.locator("#claims .counts button[value=supported]").click()
+    assert rows.count() == 1
+    rows.locator("details").first.click()
+    assert rows.locator("dd").first.inner_text() == "3 of 3 tasks."
+    assert "1 against" in rows.locator("td").last.inner_text()
+    page.locator("#claims .counts button[value=supported]").click()
+    assert rows.count() == 4
+
+
+def test_the_forest_plot_stands_where_its_values_are(open_page):
+    page = open_page()
+    for line, row in zip(EXAMPLE.overview.forest.lines, page.locator(".forest li").all(), strict=True):
+        track = row.locator(".track").bounding_box()
+        dot, own, zero = (row.locator(one).bounding_box() for one in (".dot", ".own", ".zero"))
+        share = (dot["x"] + dot["width"] / 2 - track["x"]) / track["width"]
+        assert share == pytest.approx(line.value / 100, abs=0.01)
+        ends = [(own["x"] - track["x"]) / track["width"], own["width"] / track["width"]]
+        assert ends == pytest.approx([line.interval[0] / 100, (line.interval[1] - line.interval[0]) / 100], abs=0.01)
+        assert (zero["x"] - track["x"]) / track["width"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_no_serious_finding(open_page, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python: make test")
+    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 844}, bypass_csp=True)
+    page.locator(".unfold").click()
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    found = axe.Axe().run(page).response["violations"]
+    serious = [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in SERIOUS]
+    assert serious == []
+
+
+def test_paper_shows_what_is_folded_and_every_curve(open_page):
+    page = open_page()
+    folded = page.locator("#task-digits figure").first
+    assert not folded.is_visible()
+    pdf = page.pdf()
+    assert pdf.startswith(b"%PDF")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert folded.is_visible()
+    assert page.locator("#task-digits .plot svg .series").count() > 0
+    assert not page.locator(".bar").is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not folded.is_visible()

@@ -182,7 +182,7 @@ class TransformedImages:
 
     Args:
         examples: the images.
-        transform: of a PIL image to float [3, size, size].
+        transform: of a PIL image to a tensor [3, size, size].
         size: height and width of what it makes, in pixels.
     """
 

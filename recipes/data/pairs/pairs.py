@@ -26,7 +26,10 @@ class Images(Protocol):
         ...
 
     def batch(self, index: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
-        """Float [B, C, H, W], as the image tower wants them, and which were taken: others where some are unreadable."""
+        """Images [B, C, H, W], and which were taken: others where some are unreadable.
+
+        Float, as the image tower wants them, or uint8 (`recipes.data.images.transforms.pixels`).
+        """
         ...
 
     def fingerprint(self) -> str:

@@ -80,7 +80,7 @@ class DecodedImages:
         return len(self.examples)
 
     def batch(self, index: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
-        """Float [B, 3, size, size] in [-1, 1], and the indices of the images that were read."""
+        """Uint8 [B, 3, size, size], and the indices of the images that were read."""
         examples = [self.examples[i] for i in index]
         return torch.stack([image for image, _ in examples]), [int(label) for _, label in examples]
 

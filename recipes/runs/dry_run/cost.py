@@ -241,7 +241,7 @@ def of_config(cfg: DictConfig, optimizers: Mapping[str, Any]) -> DryRun:
         steps=cfg.steps,
         autocast_dtype=torch.bfloat16 if cfg.precision == "bf16" else None,
         device_memory=parse_bytes(cfg.device_memory),
-        param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.0),  # decay costs no memory
+        param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.1),  # decay costs no memory
         ema=cfg.ema_decay is not None,
     )
 

@@ -14,18 +14,9 @@ from recipes.runs import experiment
 from recipes.runs.dry_run.memory_estimate import kept_for_backward
 from recipes.runs.record import folder_of, read_metrics
 from tests.processes import end, start, train
-from tests.recipes.conftest import TINY_BERT, composed
+from tests.recipes.conftest import TINY_GPT2, composed
 
 IGNORED = -100
-GPT2 = [
-    *(text for text in TINY_BERT if not text.startswith(("task=", "model.args"))),
-    "task=gpt2_small",
-    "model.args.vocab_size=300",
-    "model.args.n_positions=32",
-    "model.args.n_embd=16",
-    "model.args.n_layer=1",
-    "model.args.n_head=2",
-]
 
 
 def tensors(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,7 +68,7 @@ def test_rows_at_a_time(setting: int | None, tokens: int, vocabulary: int | None
 def test_less_is_kept_for_the_backward_pass(precision: str) -> None:
     kept = []
     for rows in (0, 8):
-        cfg = composed(*GPT2, f"logit_rows={rows}")
+        cfg = composed(*TINY_GPT2, f"logit_rows={rows}")
         recipe = protocol.make(cfg)
         torch.manual_seed(0)
         model = recipe.model()
@@ -98,7 +89,7 @@ def losses(cfg: DictConfig) -> list[float]:
 
 def test_a_run_by_chunks_is_the_run_without_also_in_shards(tmp_path: Path) -> None:
     settings = {"tied": [], "own": ["+model.args.tie_word_embeddings=false", "ema_decay=0.5"]}
-    each = {name: [*GPT2, *more, "log_every=1"] for name, more in settings.items()}
+    each = {name: [*TINY_GPT2, *more, "log_every=1"] for name, more in settings.items()}
     expected = {}
     for name, run in each.items():
         whole, chunks = (composed(*run, f"logit_rows={n}", f"output_dir={tmp_path / name / str(n)}") for n in (0, 50))

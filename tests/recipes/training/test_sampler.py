@@ -144,3 +144,28 @@ def test_no_more_workers_than_cores(
     assert sampler.workers(wanted) == found
     said = capsys.readouterr().out
     assert said.startswith(f"data.workers={wanted}: {found} here, of {cores} cores") == (found < wanted)
+
+
+class Pids:
+    """Examples that say which process has made a batch."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitems__(self, keys):
+        return {"pid": torch.full((len(keys),), os.getpid())}
+
+    def fingerprint(self) -> str:
+        return "pids"
+
+
+def test_the_processes_of_an_evaluation_stay_for_the_next() -> None:
+    evaluation = loader(Pids(), EvalBatches(4, batch_size=2), 1, False)
+    training = loader(Pids(), TrainBatches(4, seed=0, batch_size=2, steps=2), 1, False)
+
+    def pids(batches) -> set[int]:
+        return {*torch.cat([batch["pid"] for batch in batches]).tolist()}
+
+    assert pids(evaluation) == pids(evaluation)
+    assert pids(training) != pids(training)
+    assert os.getpid() not in pids(evaluation)

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from recipes.data.pairs.sources import pairs_of
@@ -39,7 +40,8 @@ def test_images_stand_beside_their_own_captions(coco: Path) -> None:
     assert source.captions == [["thirty"], ["two hundred", "another"]]
     image, rows = source.pairs(source.rows, 8).images.batch([0, 1])
     assert list(rows) == [0, 1]
-    assert [round(float(each.mean() + 1) * 127.5) for each in image] == [30, 200]
+    assert image.dtype == torch.uint8
+    assert [round(each.float().mean().item()) for each in image] == [30, 200]
 
 
 def test_the_validation_images_are_a_split_of_their_own(coco: Path) -> None:

@@ -13,17 +13,15 @@ from recipes.errors import ConfigError
 def apply(blocks: list[nn.Module]) -> None:
     """Keep of each block only what it is given, in place; results and gradients stay the same, dropout included.
 
-    Of blocks within blocks the innermost are taken. Those with running statistics, which a second pass would move
-    again, are left as they are.
+    Those with running statistics, which a second pass would move again, are left as they are.
 
     Args:
-        blocks: a model's, before they are compiled. A copy that is made of the model later would run these blocks.
+        blocks: a model's, none within another, before they are compiled.
 
     Raises:
         ConfigError: there is no block that can be.
     """
-    inner = [block for block in blocks if not any(other is not block and _holds(block, other) for other in blocks)]
-    taken = [block for block in inner if not any(_moves(module) for module in block.modules())]
+    taken = [block for block in blocks if not any(_moves(module) for module in block.modules())]
     if not taken:
         raise ConfigError(
             "activation_checkpointing=true: this model has no block without batch norm, whose running statistics a "
@@ -32,10 +30,6 @@ def apply(blocks: list[nn.Module]) -> None:
     for block in taken:
         recomputed: Any = partial(checkpoint, block.forward, use_reentrant=False)
         block.forward = recomputed
-
-
-def _holds(block: nn.Module, other: nn.Module) -> bool:
-    return any(module is other for module in block.modules())
 
 
 def _moves(module: nn.Module) -> bool:

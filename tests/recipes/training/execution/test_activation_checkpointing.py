@@ -12,7 +12,7 @@ from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.dry_run.memory_estimate import kept_for_backward
 from recipes.runs.record import folder_of, read_metrics
-from recipes.training import activation_checkpointing, compilation
+from recipes.training.execution import activation_checkpointing, compilation
 from tests.recipes.conftest import TINY, TINY_BERT, composed
 
 DROPOUT = ["model.args.hidden_dropout_prob=0.1", "model.args.attention_probs_dropout_prob=0.1"]
@@ -46,7 +46,7 @@ def test_blocks_keep_their_inputs_alone() -> None:
 
     before = kept_for_backward(model, loss, batch)[0]
     names = list(model.state_dict())
-    activation_checkpointing.apply(sharding.blocks(model))
+    activation_checkpointing.apply(sharding.innermost(model))
     assert list(model.state_dict()) == names
     # The input of each block, and what stands before the first and behind the last.
     stream = 8 * 17 * 48 * 4
@@ -57,11 +57,11 @@ def test_blocks_keep_their_inputs_alone() -> None:
 def test_running_statistics_stay_out_of_it() -> None:
     model = timm.create_model("resnet18", num_classes=3)
     with pytest.raises(ConfigError, match="no block without batch norm"):
-        activation_checkpointing.apply(sharding.blocks(model))
+        activation_checkpointing.apply(sharding.innermost(model))
     mixed = nn.Sequential(
         nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     )
-    activation_checkpointing.apply(sharding.blocks(mixed))
+    activation_checkpointing.apply(sharding.innermost(mixed))
     assert ["forward" in vars(block) for block in mixed] == [False, True]
 
 

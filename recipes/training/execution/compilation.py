@@ -15,15 +15,16 @@ from recipes.errors import ConfigError
 BACKEND = "inductor"
 
 
-def begin(parts: list[nn.Module]) -> None:
-    """Have the forward passes of these modules compiled when they are first called, in place.
+def begin(model: nn.Module, blocks: list[nn.Module] | None = None) -> None:
+    """Have a model's forward pass compiled when it is first called, in place.
 
     Args:
-        parts: the whole model; of one in shards its blocks, between which parameters are gathered.
+        model: whole, or in shards.
+        blocks: of one in shards; what is compiled instead, and breaks off where parameters are gathered.
     """
     torch._dynamo.reset()  # graphs of a sweep's earlier runs count against the limit of a function
-    for part in parts:
-        part.compile(backend=BACKEND, fullgraph=True, dynamic=False)
+    for part in [model] if blocks is None else blocks:
+        part.compile(backend=BACKEND, fullgraph=blocks is None, dynamic=False)
 
 
 def warm_up(model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Tensor], None]) -> None:
@@ -45,7 +46,7 @@ def warm_up(model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Te
 
 
 @contextlib.contextmanager
-def paused() -> Iterator[None]:
-    """Run compiled modules as they were written."""
-    with torch.compiler.set_stance("force_eager"):
+def paused(is_compiled: bool) -> Iterator[None]:
+    """Run a model as it was written, if it is compiled: torch's compiler takes a second to import."""
+    with torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext():
         yield

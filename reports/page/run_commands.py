@@ -1,0 +1,24 @@
+"""The commands behind the page's cells: each run that stands in a mean, and what does it again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from reports.records.archive import is_archived
+from reports.records.commands import command_of
+from reports.records.reader import raw_record
+from reports.tables.comparison import Table
+
+
+def commands(tables: Sequence[Table]) -> dict[str, str]:
+    """Return the command of each run that a row of the tables rests on; a run outside an archive with its folder."""
+    by_run: dict[str, str] = {}
+    for table in tables:
+        for contender in table.comparison.contenders:
+            inside = re.search(r"\((.*)\)", contender.label)
+            arguments = [part.split(" ")[0] for part in inside[1].split(", ")] if inside else []
+            for run_id, path in contender.at_choice()[["run_id", "path"]].dropna().itertuples(index=False):
+                summary, _ = raw_record(path)
+                by_run[run_id] = command_of(summary, arguments) + ("" if is_archived(path) else f"  # {path}")
+    return dict(sorted(by_run.items()))

@@ -1,0 +1,58 @@
+"""Find a Chromium for the tests of the results page, or install one where that is possible.
+
+python scripts/maintenance/get_browser.py    # prints its path; exit 0 in any case, the tests say what they skip
+
+Tried in turn: one on the path, one that Playwright has downloaded, the package of the system (as root, by apt-get), a
+download by Playwright.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WAYS = (
+    ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium"],
+    [sys.executable, "-m", "playwright", "install", "chromium"],
+)
+SECONDS = 300
+
+
+def main() -> int:
+    """Find or install a browser, and say which."""
+    path = find() or next((there for way in WAYS if may_run(way) and run(way) and (there := find())), None)
+    print(path or "get_browser.py: no Chromium, so the tests of the page are skipped; apt-get install chromium")
+    return 0
+
+
+def find() -> str | None:
+    """Return the path of a Chromium on this machine, or None."""
+    on_path = next(filter(None, map(shutil.which, NAMES)), None)
+    return on_path or next((str(path) for path in downloaded() if os.access(path, os.X_OK)), None)
+
+
+def downloaded() -> list[Path]:
+    """Return where Playwright keeps the browsers that it has downloaded, the newest first."""
+    cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")
+    return sorted(cache.glob("chromium-*/chrome-linux*/chrome"), reverse=True)
+
+
+def may_run(way: list[str]) -> bool:
+    """Say whether a way to install is open to this user."""
+    return shutil.which(way[0]) is not None and (way[0] != "apt-get" or os.geteuid() == 0)
+
+
+def run(way: list[str]) -> bool:
+    """Run a command without its output; says whether it succeeded."""
+    try:
+        return subprocess.run(way, capture_output=True, timeout=SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
