@@ -28,9 +28,9 @@ from recipes.training.sampler import Batch, Examples
 
 # A packed text has no fillers, and the tokens that begin and end a text have no special treatment inside the model.
 UNSET_ARGUMENTS = ("bos_token_id", "eos_token_id", "pad_token_id")
-# Windows have no padding that a token sees, so these need no mask beside the kernel's causal one. Transformers looks for
-# one in the positions at every forward pass, for which the device has to be waited, and makes one when it is compiled. Of
-# an attention whose name it has no masks for, it makes none.
+# Windows have no padding that a token sees, so these need no mask beside the kernel's causal one. Transformers looks
+# for one in the positions at every forward pass, which waits for the device, and makes one when it is compiled. Of an
+# attention whose name it has no masks for, it makes none.
 FULL_CAUSAL = ("GPT2LMHeadModel", "LlamaForCausalLM")
 WITHOUT_MASK = "causal_without_mask"
 # Published weights hold these beside the model: a constant of GPT-2's masking, BERT's head for the next sentence.

@@ -87,7 +87,7 @@ def test_channels_last_changes_no_result_and_every_weight_keeps_its_kernel(reloa
 
 
 class Transfers(TorchDispatchMode):
-    """Operations that take a tensor from the CPU to the device: here the meta device, which has no values to ask for."""
+    """Operations that take a tensor from the CPU to the device: the meta device, which has no values to ask for."""
 
     def __init__(self) -> None:
         super().__init__()
