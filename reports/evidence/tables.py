@@ -263,7 +263,7 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
         "## Settings that transfer",
         f"{len(results.tuned)} pairs tuned on both sides, {ours} of them this suite's. A rule is fitted to all studies "
         "but one and judged on that one; errors are in decades. Of this suite's pairs, a rate or decay on the edge of "
-        "its grid does not count. A fitted rule is used where it has a larger share within half a decade than the best "
+        "its grid, or where all that was tried ties, does not count. A fitted rule is used where it has a larger share within half a decade than the best "
         "rule of thumb, and no larger median and worst errors.",
         _markdown(tables["rules.csv"]),
         " ".join(_without_edges(results, axis) for axis in AXES),

@@ -1,8 +1,9 @@
 """Pairs of settings that were tuned for both sides, from the ledger and from this suite's records.
 
 The suite's own pairs are read from the records each time. Only tasks tuned by the protocol count (reports/protocol.py),
-and where a chosen rate or decay lies on the edge of its grid, the optimum may lie beyond: that axis is left out. Of
-others, whose earlier rounds may not be published, such pairs are kept and marked.
+and where a chosen rate or decay lies on the edge of its grid, the optimum may lie beyond: that axis is left out, as is
+one on which everything that was tried ties. Of others, whose earlier rounds may not be published, such pairs are kept
+and marked.
 """
 
 from __future__ import annotations
