@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint format compare reports clean
+.PHONY: run test test-slow test-gpu lint format compare reports clean
 
 run: $(VENV)/.recipes
 	$(BIN)/python run.py task=vit_b16 optim=lion
@@ -13,6 +13,10 @@ test: $(VENV)/.test lint
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# On one GPU, within ten minutes; writes reports/published/gpu. Without one it says so.
+test-gpu: $(VENV)/.test
+	$(BIN)/python -m pytest -m gpu -rs tests/gpu
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

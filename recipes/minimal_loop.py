@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._pytree import tree_leaves
 
 from recipes import protocol
 from recipes.runs import build, prerequisite
@@ -98,7 +99,7 @@ class MinimalLoop:
 
     def state_bytes(self) -> int:
         """Bytes of the optimizer's state, scalars such as step counts left out."""
-        states = (value for state in self.optimizer.state.values() for value in state.values())
+        states = tree_leaves([*self.optimizer.state.values()])
         return sum(v.numel() * v.element_size() for v in states if isinstance(v, torch.Tensor) and v.ndim)
 
 

@@ -40,7 +40,7 @@ class RoutedOptimizer(Optimizer):
 
     Args:
         params: as for any optimizer. A group's `roles` names the role of each of its parameters; where it is missing, a
-            tensor with two axes or more is a matrix and any other a vector.
+            tensor with two axes is a matrix, one with fewer a vector and one with more a convolution.
         name: of the file in conf/optim, for messages.
         routes: the main one first.
 
@@ -129,7 +129,8 @@ def _check(groups: Groups, name: str, routes: list[Route]) -> None:
 
 
 def _roles(group: dict[str, Any]) -> list[Role]:
-    return group.get("roles") or [Role.MATRIX if p.ndim >= 2 else Role.VECTOR for p in group["params"]]
+    by_axes = {0: Role.VECTOR, 1: Role.VECTOR, 2: Role.MATRIX}
+    return group.get("roles") or [by_axes.get(p.ndim, Role.CONVOLUTION) for p in group["params"]]
 
 
 def _of_route(group: dict[str, Any], route: Route) -> dict[str, Any]:

@@ -72,8 +72,9 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     end = tokenizer.id_to_token(windows.tokens.end)
     model = made.model()
     made.initialise(model, checkpoint.load_weights(folder))
-    if model.config._attn_implementation == WITHOUT_MASK:  # lm-eval fills batches up
-        model.config._attn_implementation = "sdpa"
+    config: Any = model.config
+    if config._attn_implementation == WITHOUT_MASK:  # lm-eval fills batches up
+        config._attn_implementation = "sdpa"
     # What begins a document and what stands where nothing does is the token between documents, as in training.
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, bos_token=end, pad_token=end)
     return cfg, model.eval(), fast

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages 
 
 RUN = Path(__file__).resolve().parent.parent / "run.py"
 HELP = """\
-usage: tune.py task=<names> optim=<names or all> [name=value ...]
+usage: tune.py task=<names> optim=<names, all or field> [name=value ...]
 
 Tune optimizers by one protocol: for each the same number of trials on a logarithmic grid of learning rate and weight
 decay around its centre (conf/tuned), rings of further trials until the best is enclosed, the best few again on further
@@ -33,6 +33,9 @@ they take. A run that is done is not done again: the same command goes on after 
 Everything else goes to run.py: task=, optim=, scale=, output_dir=, batch_size=, steps=, ...; several values, with
 commas between them, are tuned each by itself. optim.lr= and optim.weight_decay= move the centre of the grid.
 optim=all is lion and the six optimizers that it is held against: adamw adafactor radam nadam adabelief amsgrad.
+optim=field is adamw, lion and the optimizers that people choose between in 2026: muon muon_lion lion_muon soap
+schedule_free_adamw ademamix mars adopt kron prodigy cautious_lion, all at the same number of trials. What they have
+beside learning rate and weight decay stays at their authors' defaults (docs/baselines.md).
 
 examples:
   python scripts/tune.py task=vit_b16 optim=all launcher=parallel
@@ -40,6 +43,8 @@ examples:
   python scripts/tune.py task=vit_b16 optim=lion,adamw batch_size=16,64,256 launcher=parallel
 """
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
+FIELD = "adamw,lion,muon,muon_lion,lion_muon,soap,schedule_free_adamw,ademamix,mars,adopt,kron,prodigy,cautious_lion"
+GROUPS = {"optim=all": ALL, "optim=field": FIELD}
 PROTOCOL = ("trials", "seeds", "first_seed", "trial_seed", "rings", "refine", "shortlist", "repeats")
 
 
@@ -51,8 +56,8 @@ def main(arguments: list[str]) -> int:
     overrides = ["hydra/sweeper=tuning"]
     for argument in arguments:
         name, _, value = argument.partition("=")
-        if argument == "optim=all":
-            overrides.append(f"optim={ALL}")
+        if argument in GROUPS:
+            overrides.append(f"optim={GROUPS[argument]}")
         elif name == "launcher":
             overrides.append(f"hydra/launcher={value}")
         else:

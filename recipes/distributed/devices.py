@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._pytree import tree_leaves
 
 from recipes.distributed import processes
 from recipes.errors import ConfigError
@@ -100,6 +101,7 @@ def reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ..
 def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
     """An optimizer's state under other names of the parameters: shards have their names, others their numbers."""
     return {
+        **state,  # what a class keeps beside, such as a generator's state
         "state": {names.get(key, key): value for key, value in state["state"].items()},
         "param_groups": [
             {**group, "params": [names.get(key, key) for key in group["params"]]} for group in state["param_groups"]
@@ -222,7 +224,6 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the optimizer's state tensors over all processes' parts, step counters left out."""
     return sum(
         value.numel() * value.element_size()
-        for state in optimizer.state.values()
-        for value in state.values()
+        for value in tree_leaves([*optimizer.state.values()])
         if isinstance(value, torch.Tensor) and value.ndim > 0
     )

@@ -134,7 +134,8 @@ class Recipe(protocol.Recipe):
             )
         if type(model).__name__ in FULL_CAUSAL and config._attn_implementation == "sdpa":
             transformers.AttentionInterface.register(WITHOUT_MASK, sdpa_attention_forward)
-            model.config._attn_implementation = WITHOUT_MASK
+            used: Any = model.config
+            used._attn_implementation = WITHOUT_MASK
         if chunked_loss.teach(model):
             self.vocabulary = config.vocab_size
         return model

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.distributed import processes
 from recipes.errors import BUSY, ConfigError, DeviceMemoryError
-from recipes.runs import startup, sweep
+from recipes.runs import device_slots, startup, sweep
 from recipes.runs.startup import INTERRUPTED
 from recipes.settings import choices, command_line, from_data, unknown_settings, validation
 
@@ -82,9 +82,13 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _fail(error: Exception, lines: str) -> NoReturn:
-    """Leave with the lines: on the first of several processes alone, but for what only this one may have met."""
+    """Leave with the lines: on the first of several processes alone, but for what only this one may have met.
+
+    Before the processes are connected that may be a file that another machine lacks: the first of each machine speaks.
+    """
     first = processes.is_first()
-    if first or isinstance(error, OSError):
+    first_here = os.environ.get("LOCAL_RANK") == "0" and not processes.joined()
+    if first or first_here or isinstance(error, OSError):
         for line in lines.splitlines():
             print(f"error: {line}" if first else f"error: process {os.environ['RANK']}: {line}", file=sys.stderr)
     sys.stderr.flush()
@@ -109,6 +113,7 @@ def run(cfg: DictConfig) -> None:
         from_data.resolve(cfg)
         print(sweep.plan_line(cfg))
         return
+    device_slots.take_slot()
     from recipes.runs import experiment
 
     sweep.end_with_parent()

@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from recipes.distributed import processes
-from recipes.runs import startup
+from recipes.runs import device_slots, startup
 from recipes.settings import schema as config
 
 # Runs of a sweep may be other processes: they find the sweep's list through the environment.
@@ -121,6 +121,8 @@ class Count(Callback):
             )
         if "submitit" in launcher:
             announce_jobs()
+        if "joblib" in launcher and not _on_cpu(config):
+            device_slots.open_slots(int(config.hydra.launcher.n_jobs))
         try:
             place = Path(config.hydra.sweep.dir)
             place.mkdir(parents=True, exist_ok=True)  # before Hydra does, which would trace
@@ -158,6 +160,11 @@ class Count(Callback):
                 print(f"failed: {line['folder']}: {line['cause']}", file=sys.stderr)
         if failed:
             sys.exit(1)
+
+
+def _on_cpu(config: Any) -> bool:
+    """Whether the sweep's runs leave GPUs alone."""
+    return str(config.get("device", "auto")) == "cpu"
 
 
 def _settle(line: dict[str, Any]) -> None:

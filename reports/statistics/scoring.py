@@ -5,6 +5,7 @@ A task's figures decide alone what is first on it, so no task counts more becaus
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,3 +146,16 @@ def mean_ranks(finals: pd.DataFrame, goals: Mapping[str, str]) -> pd.Series[floa
     badness = sign[:, None] * finals.to_numpy(dtype=float)
     ranks = stats.rankdata(np.where(np.isnan(badness), math.inf, badness), axis=1)
     return pd.DataFrame(ranks, columns=finals.columns).mean()
+
+
+def rank_agreement(finals: pd.DataFrame, goals: Mapping[str, str]) -> float:
+    """Return the mean Kendall tau between the orders of two tasks: 1 for one order everywhere, 0 for none in common.
+
+    Args:
+        finals: A row a task, a column an optimizer.
+        goals: "min" or "max" of each task.
+    """
+    sign = np.array([-1.0 if goals[task] == "max" else 1.0 for task in finals.index])
+    badness = np.nan_to_num(sign[:, None] * finals.to_numpy(dtype=float), nan=math.inf)
+    taus = [stats.kendalltau(one, other).statistic for one, other in itertools.combinations(badness, 2)]
+    return float(np.mean(taus)) if taus else math.nan

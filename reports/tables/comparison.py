@@ -103,7 +103,7 @@ class Table:
 
     `target` is the reference's final validation value, that speed-ups are measured to; nan where there is none.
     `note` tells it from other tables that are alike in all that a heading says; else empty. `variants` says that it
-    holds variants of optimizers, which have a table of their own.
+    stands beside a main table: of variants, or of the field of 2026.
     """
 
     comparison: Comparison
@@ -125,22 +125,33 @@ def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None
     compared = comparisons(runs)
     tables = []
     for comparison, note in zip(compared, notes(compared), strict=True):
-        for part, variants in _parts(comparison, reference):
-            words = ", ".join(filter(None, [note, "variants" * variants]))
-            tables.append(replace(build_table(part, reference, speeds), note=words, variants=variants))
+        for part, beside in _parts(comparison, reference):
+            words = ", ".join(filter(None, [note, beside]))
+            tables.append(replace(build_table(part, reference, speeds), note=words, variants=bool(beside)))
     return tables
 
 
-def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, bool]]:
-    """Part a comparison into its main table, and one of the variants beside what they are variants of, if any."""
+def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str]]:
+    """Part a comparison into its main table and, where there are any, the field of 2026 and the variants, with names.
+
+    The field stands beside the reference and Lion, variants beside what they are variants of.
+    """
     named = families([contender.label for contender in comparison.contenders], reference)
-    variants = [label for label, family in named.items() if family == "variants"]
-    if not variants or len(variants) == len(named):
-        return [(comparison, False)]
-    beside = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
-    main = [contender for contender in comparison.contenders if contender.label not in variants]
-    ablations = [contender for contender in comparison.contenders if contender.label in beside]
-    return [(replace(comparison, contenders=main), False), (replace(comparison, contenders=ablations), True)]
+    field = {label for label, family in named.items() if family == "field"}
+    variants = {label for label, family in named.items() if family == "variants"}
+    of_main = {label for label, family in named.items() if label not in variants | field}
+    if not of_main or not variants | field:
+        return [(comparison, "")]
+    leaders = {label for label, family in named.items() if family in ("", "primary")}
+    parts = {"": of_main}
+    if field:
+        parts["field of 2026"] = leaders | field
+    if variants:
+        parts["variants"] = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
+    return [
+        (replace(comparison, contenders=[c for c in comparison.contenders if c.label in labels]), name)
+        for name, labels in parts.items()
+    ]
 
 
 def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from reports.number_format import NONE, fixed, interval, short_number
 from reports.protocol import NEEDED
 from reports.statistics.intervals import NO_DIFFERENCE
-from reports.statistics.scoring import compared_alike, mean_ranks, profile_scores
+from reports.statistics.scoring import compared_alike, mean_ranks, profile_scores, rank_agreement
 from reports.statistics.survival import survival
 from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name
@@ -100,7 +100,9 @@ def ranks_grid(tables: Sequence[Table]) -> Grid | None:
         for optim in sorted(ranks.index, key=lambda optim: (ranks[optim], optim))
     ]
     notes = [
-        "mean rank: over tasks, by the mean figure that each task compares; ties share their ranks.",
+        "mean rank: over tasks, by the mean figure that each task compares; ties share their ranks. Mean Kendall tau "
+        f"between two tasks' orders: {rank_agreement(finals, goals):+.2f}, where 0 is chance: then the order on one "
+        "task says nothing of another's.",
         f"score: area under the performance profile of steps to {tables[0].reference}'s final validation figure, from "
         "1 to 4 times the fastest's, as AlgoPerf scores; never reached counts as infinitely long. "
         "The reference reaches its own figure by definition, which raises its score.",

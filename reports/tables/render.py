@@ -100,7 +100,7 @@ def legend(table: Table) -> list[str]:
     ]
     if any(not math.isnan(row.difference) for row in rows):
         counts = {row.family: row.comparisons for row in rows if row.family}
-        names = {"primary": SUBJECT, "rivals": "other optimizers", "variants": "variants"}
+        names = {"primary": SUBJECT, "rivals": "other optimizers", "field": "field of 2026", "variants": "variants"}
         numbers = [f"{names[family]} {k}" for family, k in counts.items() if k]
         lines.append(
             f"{table.split} minus {table.reference}: mean over common seeds [95% interval of a paired t test over "

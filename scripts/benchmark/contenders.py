@@ -29,6 +29,7 @@ LIBRARIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # name: package,
 LOOPS = ("lion-pytorch",)  # libraries that have no other step on the CPU
 LIKE = {"fused": "adamw-fused", "foreach": "adamw-foreach", "loop": "adamw", "own": "adamw-fused"}  # by step
 TRAINED = "lion,lion-bf16,lion-plain,adamw-fused,adamw,adafactor"  # by default with --train, where a step takes seconds
+VOCABULARY = 10_000  # rows, from which a matrix is an embedding
 Shapes = list[tuple[int, ...]]
 
 
@@ -139,19 +140,32 @@ def contender(name: str, params: list[Any]) -> Any:
     from omegaconf import OmegaConf
 
     from recipes.runs import build
+    from recipes.training.param_groups import set_training
 
     described: Any = OmegaConf.load(ROOT / f"conf/optim/{name}.yaml")
     described.lr = LR
-    return build.optimizer_factory(described)([{"params": params, "weight_decay": described.weight_decay}])
+    group = {"params": params, "roles": [role_of(p) for p in params], "weight_decay": described.weight_decay}
+    optimizer = build.optimizer_factory(described)([group])
+    set_training(optimizer, True)
+    return optimizer
+
+
+def role_of(parameter: Any) -> Any:
+    """What a tensor of `MODELS` is, by its shape: a matrix with a vocabulary's rows is an embedding."""
+    from recipes.training.param_groups import Role
+
+    if parameter.ndim == 2:
+        return Role.EMBEDDING if parameter.shape[0] > VOCABULARY else Role.MATRIX
+    return Role.VECTOR if parameter.ndim < 2 else Role.CONVOLUTION
 
 
 def state_tensors(optimizer: Any) -> Iterator[Any]:
     """Tensors of the state, shared ones once, step counters left out."""
     import torch
+    from torch.utils._pytree import tree_leaves
 
     seen = set()
-    for state in optimizer.state.values():
-        for value in state.values():
-            if isinstance(value, torch.Tensor) and value.ndim and value.data_ptr() not in seen:
-                seen.add(value.data_ptr())
-                yield value
+    for value in tree_leaves([*optimizer.state.values()]):
+        if isinstance(value, torch.Tensor) and value.ndim and value.data_ptr() not in seen:
+            seen.add(value.data_ptr())
+            yield value

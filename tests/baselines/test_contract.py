@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lion import Lion
 from recipes.errors import ConfigError
 from recipes.runs.build import optimizer_factory
+from recipes.training.param_groups import set_training
 
 CONF = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "optim").glob("*.yaml"))}
 FLAGS: dict[str, list[dict[str, Any]]] = {  # beside the file as it is
@@ -63,6 +64,7 @@ def contender(name: str, given: dict[str, Any]) -> Make:
         for setting in changes.keys() - {"lr"}:
             optim[setting] = changes[setting]
         optimizer = optimizer_factory(optim)(params)
+        set_training(optimizer, True)
         if "lr" in changes:
             for group in optimizer.param_groups:
                 group["lr"] = changes["lr"]
@@ -76,7 +78,9 @@ CONTENDERS = {
     for name, every in [*((name, [{}, *FLAGS.get(name, [])]) for name in CONF), ("lion.Lion", LIONS)]
     for flags in every
 }
-OURS = ("lion.Lion", "lion", "signum", "nadam", "amsgrad", "sgd", "powersign", "addsign", "program")
+ROUTED = {"muon": 1.0, "muon_lion": 0.2, "lion_muon": 1.0}  # matrices apart from vectors, at so many times their lr
+OURS = ("soap", "ademamix", "cautious_lion", "lion_cautious_decay", "lion_corrected_decay")
+OURS += ("lion.Lion", "lion", "signum", "nadam", "amsgrad", "sgd", "powersign", "addsign", "program")
 
 
 @pytest.fixture(params=CONTENDERS)
@@ -114,7 +118,8 @@ def steps(optimizer: torch.optim.Optimizer, params: list[Parameter], count: int,
         loss.backward()
         return loss
 
-    for _ in range(count):
+    for step in range(count):
+        torch.manual_seed(step)  # as the loop does: one of them draws its own directions
         before = sign * bowl(params).detach()
         assert torch.equal(optimizer.step(closure), before)
         if after is not None:
@@ -167,10 +172,13 @@ def test_it_descends_whatever_it_is_given(case: tuple[str, dict[str, Any], Make]
     first = bowl(params)
     steps(optimizer, params, 30, after=schedule.step if given == "scheduled" else None)
     assert bowl(params) < first
-    rates = {"two rates": [rate / 2, rate], "one group": [rate]}.get(given)
-    assert rates is None or [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx(rates)
+    of_vectors = ROUTED.get(name, 1.0)
+    rates = {"two rates": [rate / 2, rate * of_vectors], "one group": [rate, rate * of_vectors]}.get(given)
+    seen = [float(group["lr"]) for group in optimizer.param_groups]
+    assert rates is None or seen == pytest.approx(rates if given == "two rates" or name in ROUTED else rates[:1])
     if given == "named":
-        assert optimizer.param_groups[0]["param_names"] == ["matrix", "vector"]
+        names = [name for group in optimizer.param_groups for name in group["param_names"]]
+        assert names == ["matrix", "vector"]
 
 
 @pytest.mark.parametrize("way", ["state_dict", "file", "deepcopy", "pickle"])
@@ -214,9 +222,10 @@ def test_what_has_no_gradient_stays(make: Make) -> None:
     optimizer = make([{"params": frozen}, {"params": used}, {"params": []}])
     start = copy.deepcopy(frozen)
     optimizer.step()
-    for p in used:
-        p.grad = torch.ones_like(p)
-    optimizer.step()
+    for _ in range(2):  # the first gradient of some only makes their state
+        for p in used:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
     assert all(map(torch.equal, frozen, start))
     assert not any(map(torch.equal, used, tensors(seed=1)))
     optimizer.zero_grad(set_to_none=False)
@@ -229,6 +238,8 @@ def test_what_has_no_gradient_stays(make: Make) -> None:
 @pytest.mark.filterwarnings("ignore:.*the plain step is taken")
 def test_it_moves_weights_of_other_types(case: tuple[str, dict[str, Any], Make], dtype: torch.dtype) -> None:
     name, flags, make = case
+    if name == "soap" and dtype == torch.float16:
+        pytest.skip("squares of rotated gradients are below float16's smallest number")
     if name == "program" and "lr" not in flags and dtype == torch.bfloat16:
         pytest.skip("the program's steps of 1e-4 are below bfloat16's spacing")
     params = tensors(dtype)

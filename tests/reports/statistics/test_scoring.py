@@ -11,6 +11,7 @@ from reports.statistics.scoring import (
     mean_ranks,
     performance_profiles,
     profile_scores,
+    rank_agreement,
     ratios_to_best,
     speedup,
     time_to_target,
@@ -232,3 +233,12 @@ def test_all_that_is_compared_ran_and_no_full_row_or_column_is_lost(data, tasks,
     if alike.size:
         assert set(ran.columns[ran.all()]) <= set(alike.columns)
         assert set(ran.index[ran.all(axis=1)]) <= set(alike.index)
+
+
+def test_agreement_is_kendalls_tau_over_pairs_of_tasks():
+    """By hand: orders a > b > c, the same with a goal to be lowered, and c > b > a: tau 1, -1 and -1."""
+    finals = pd.DataFrame({"a": [0.9, 1.0, 0.1], "b": [0.8, 2.0, 0.2], "c": [0.7, 3.0, 0.3]}, index=["x", "y", "z"])
+    goals = {"x": "max", "y": "min", "z": "max"}
+    assert rank_agreement(finals, goals) == pytest.approx(-1 / 3)
+    assert rank_agreement(finals.loc[["x", "y"]], goals) == 1
+    assert math.isnan(rank_agreement(finals.loc[["x"]], goals))

@@ -1,0 +1,60 @@
+"""Which GPU each process of hydra/launcher=parallel computes on: one slot a process, held by a lock while it lives.
+
+The process that starts a sweep opens the slots; each of its workers takes the first that is free before it touches a
+GPU, and shows itself that GPU alone (CUDA_VISIBLE_DEVICES). A worker that ends or is killed frees its slot.
+
+Imports nothing but Python's own small modules.
+"""
+
+import atexit
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+FOLDER = "LION_BENCH_DEVICES"  # where the slots are, for the workers
+
+_held: list[int] = []  # the open file whose lock is this process's slot
+
+
+def devices() -> list[str]:
+    """The GPUs of NVIDIA's that this process may use, by number or name, without a library that would take one."""
+    if (visible := os.environ.get(VISIBLE)) is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+    numbers = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((match[1] for match in numbers if match), key=int)
+
+
+def open_slots(processes: int) -> None:
+    """Make a slot for each process that will be started, spread evenly over the GPUs; none where there is no GPU."""
+    names = devices()
+    if not names:
+        return
+    folder = tempfile.mkdtemp(prefix="lion-bench-devices-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for slot in range(max(processes, len(names))):
+        Path(folder, f"{slot:04}").write_text(names[slot % len(names)])
+    os.environ[FOLDER] = folder
+
+
+def take_slot() -> str | None:
+    """The GPU of this process from here on; None where no slots are open or all are held."""
+    folder = os.environ.get(FOLDER)
+    if folder is None or not Path(folder).is_dir():
+        return None
+    if _held:
+        return os.environ[VISIBLE]
+    for slot in sorted(Path(folder).iterdir()):
+        handle = os.open(slot, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            continue
+        _held.append(handle)
+        os.environ[VISIBLE] = slot.read_text()
+        return os.environ[VISIBLE]
+    return None
