@@ -91,11 +91,15 @@ def test_sharded_state_is_saved_whole_and_loaded_again(tmp_path: Path) -> None:
 def test_what_so_many_processes_cannot_do_is_refused(
     tiny, monkeypatch: pytest.MonkeyPatch, processes: int, overrides: tuple[str, ...], said: str
 ) -> None:
-    monkeypatch.setattr(devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=processes))
+    monkeypatch.setattr(
+        devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=processes, device=torch.device("cpu"))
+    )
     with pytest.raises(ConfigError) as refused:
         devices.start(tiny(*overrides))
     assert re.search(rf"{re.escape(said)}(?!,)", str(refused.value))
-    monkeypatch.setattr(devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(
+        devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    )
     assert devices.start(tiny()).num_processes == 2
 
 
