@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
@@ -18,12 +20,15 @@ EXAMPLES = """\
 examples:
   python scripts/compare.py outputs                          all that has run
   python scripts/compare.py outputs --task vit_b16           one task
+  python scripts/compare.py outputs --full                   print every column and what it means
+  python scripts/compare.py outputs --watch                  each minute anew, with what is still missing
+  python scripts/compare.py outputs --serve                  show the page in a browser of this machine
   python scripts/compare.py outputs /other/outputs --out page  two folders as one, written to page/
   python scripts/compare.py outputs --reference sgd          differences to another optimizer
 
 A folder is searched at any depth for run records, and archives of them (*.runs.jsonl), and timings (*.speed.json).
-Settings are chosen on validation, never on test. Written are table.md, table.csv, table.tex, index.html (one page to
-open in a browser) and, for each task, curves-<task> and heatmaps-<task> as .png and .svg.
+Settings are chosen on validation, never on test. Written are index.html (one page to open in a browser), table.md,
+table.csv, table.tex, forest, and for each task curves-<task> and heatmaps-<task>, figures as .png and .svg.
 """
 SHOWN_PROBLEMS = 5
 
@@ -33,7 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without † or ± shows a question mark
-    return compare(options.folders, options.out, options.reference, options.highlight, options.task)
+    out = options.out or options.folders[0] / "report"
+    if options.watch is None and options.serve is None:
+        return compare(options, out)
+    return stay(options, out)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,12 +57,51 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--reference", help=f"row to hold others against, as tables name it ({REFERENCE})")
     command.add_argument("--highlight", help=f"row that stands out in curves ({SUBJECT})")
     command.add_argument("--task", action="append", metavar="TASK", help="this task only; may be repeated")
+    command.add_argument("--full", action="store_true", help="print all columns of all tables, not one screen")
+    command.add_argument(
+        "--watch", nargs="?", type=seconds, const=60.0, metavar="SECONDS", help="do it again each so many seconds (60)"
+    )
+    command.add_argument(
+        "--serve", nargs="?", type=port, const=8000, metavar="PORT", help="serve the page on this machine alone (8000)"
+    )
     return command
 
 
-def compare(
-    folders: list[Path], out: Path | None, reference: str | None, highlight: str | None, tasks: list[str] | None
-) -> int:
+def seconds(text: str) -> float:
+    """Read a number of seconds of at least one."""
+    if not 1 <= (value := float(text)) < 1e6:
+        raise ValueError(text)
+    return value
+
+
+def port(text: str) -> int:
+    """Read the number of a port; 0 takes a free one."""
+    if not 0 <= (value := int(text)) < 65536:
+        raise ValueError(text)
+    return value
+
+
+def stay(options: argparse.Namespace, out: Path) -> int:
+    """Compare, and again where asked to, while the page is served; until an interrupt."""
+    status = compare(options, out)
+    if options.serve is not None and status == 0:
+        from scripts.page_server import serve
+
+        try:
+            print(f"{serve(out, options.serve)} until Ctrl+C", flush=True)
+        except OSError as error:
+            say(f"port {options.serve}: {error.strerror}; choose another with --serve PORT")
+            return 1
+    elif options.watch is None:
+        return status
+    while True:
+        time.sleep(options.watch or 60.0)
+        if options.watch is not None:
+            print("\033[2J\033[H" if sys.stdout.isatty() else "", end="")
+            compare(options, out)
+
+
+def compare(options: argparse.Namespace, out: Path) -> int:
     """Read, print, write; the heavy libraries are imported here so that --help answers at once."""
     from rich.console import Console
 
@@ -64,7 +111,9 @@ def compare(
     from reports.records.speeds import read_speeds
     from reports.results import compared
     from reports.tables.render import print_tables, to_csv, to_latex, to_markdown
+    from reports.tables.screen import progress, screen
 
+    folders, tasks = options.folders, options.task
     records = read_records(folders)
     for problem in records.problems[:SHOWN_PROBLEMS]:
         say(problem)
@@ -84,9 +133,9 @@ def compare(
     if unknown := sorted(set(tasks or []) - set(tasks_with_runs)):
         say(f"no runs of task {', '.join(unknown)}; there are runs of: {', '.join(tasks_with_runs)}")
         return 2
-    results = compared(runs, read_speeds(folders), reference or REFERENCE)
+    results = compared(runs, read_speeds(folders), options.reference or REFERENCE)
     labels = {row.optim for table in results.tables for row in table.rows}
-    for option, wanted in (("--reference", reference), ("--highlight", highlight)):
+    for option, wanted in (("--reference", options.reference), ("--highlight", options.highlight)):
         kinds = sorted(label for label in labels if label.startswith(f"{wanted} ("))
         if wanted is not None and wanted not in labels:
             say(
@@ -95,22 +144,25 @@ def compare(
                 + ("" if kinds else f"; there are: {', '.join(sorted(labels))}")
             )
             return 2
-    out = out or folders[0] / "report"
     texts = {"table.md": to_markdown, "table.csv": to_csv, "table.tex": to_latex}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, render in texts.items():
             (out / name).write_text(render(results.tables), encoding="utf-8", newline="\n")
-        names = records.runs["optim"].unique()
-        written = [*(out / name for name in texts), write_page(results, out)]
-        written += write_pictures(results, out, names, highlight or SUBJECT)
+        page = write_page(results, out)
+        figures = write_pictures(results, out, records.runs["optim"].unique(), options.highlight or SUBJECT)
     except OSError as error:
         say(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
         return 1
-    console = Console(width=columns(), highlight=False)
-    print_tables(results.tables, console)
-    for path in written:
-        print(path)
+    if options.full:
+        print_tables(results.tables, Console(width=columns(), highlight=False))
+    else:
+        lines = screen(results.main, columns(), shutil.get_terminal_size((0, 40)).lines)
+        lines += progress(results.main) if options.watch is not None else []
+        more_tables = len(results.tables) - len(results.main)
+        lines += [f"further tables (variants, other conditions) in the files: {more_tables}"] if more_tables else []
+        print("\n".join(lines))
+    print(f"page: {page}\nbeside it: {', '.join(texts)} and {len(figures)} figures", flush=True)
     return 0
 
 

@@ -13,8 +13,8 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from recipes.data.text.text_pairs import TextPairs
-from recipes.data.text.text_tasks import TextTask
+from recipes.data.text.tasks.text_pairs import TextPairs
+from recipes.data.text.tasks.text_tasks import TextTask
 from recipes.language.glue_metrics import METRICS, average
 from recipes.language.t5 import T5
 from recipes.protocol import load_data

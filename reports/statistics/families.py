@@ -1,8 +1,9 @@
 """Which comparisons belong together: the families over which intervals are simultaneous (docs/comparison.md).
 
-The primary comparison is Lion against the reference, one on each task. The paper's other optimizers are a second family.
-The optimizers of the field of 2026 are a third, and variants of an optimizer, such as Lion with other betas, a fourth,
-each with a table of its own: how many others were run says nothing about a figure, so it must not widen its interval.
+The primary comparison is Lion against the reference, one on each task. The paper's other optimizers are a second
+family. The optimizers of the field of 2026 are a third, and variants of an optimizer, such as Lion with other betas, a
+fourth, each with a table of its own: how many others were run says nothing about a figure, so it must not widen its
+interval.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from reports.statistics.selection import Contender
 
 Family = Literal["", "primary", "rivals", "field", "variants"]  # empty: the reference itself
 # The optimizers that people choose between in 2026, Lion's kin among them; none of them is in the paper.
-FIELD = ("muon", "muon_lion", "lion_muon", "soap", "schedule_free_adamw", "ademamix", "mars", "adopt", "kron")
-FIELD += ("prodigy", "cautious_lion", "lion_cautious_decay", "lion_corrected_decay")
+FIELD = (
+    *("muon", "muon_lion", "lion_muon", "soap", "schedule_free_adamw", "ademamix", "mars", "adopt", "kron", "prodigy"),
+    *("cautious_lion", "lion_cautious_decay", "lion_corrected_decay"),
+)
 
 
 def families(labels: Sequence[str], reference: str) -> dict[str, Family]:

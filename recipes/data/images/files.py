@@ -7,17 +7,17 @@ official validation images are the test set; hyperparameters are chosen on `val`
 
 from pathlib import Path
 
-from recipes.data.images.class_folders import (
+from recipes.data.images.examples import ImageExamples
+from recipes.data.images.formats.class_folders import (
     FORMATS,
     TEST_SPLITS,
     class_folder_names,
     class_layout,
     read_class_folders,
 )
-from recipes.data.images.examples import ImageExamples
+from recipes.data.images.formats.tables import labelled, labels_and_classes, tables_from_hub, tables_in_folder
 from recipes.data.images.holdout import with_held_out_splits
 from recipes.data.images.imagenet_tests import imagenet_real, imagenet_v2
-from recipes.data.images.tables import labelled, labels_and_classes, tables_from_hub, tables_in_folder
 from recipes.data.location import location
 
 HOLDS = "images with labels"  # matched with `learns_from` of recipes

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.data.images.class_folders import class_folder_names, read_class_folders
 from recipes.data.images.examples import ImageExamples
+from recipes.data.images.formats.class_folders import class_folder_names, read_class_folders
 from recipes.errors import ConfigError
 
 

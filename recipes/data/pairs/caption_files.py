@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recipes.data import listing
-from recipes.data.images.class_folders import ImageFiles
+from recipes.data.images.formats.class_folders import ImageFiles
 from recipes.data.listing import PICTURES
 from recipes.data.text.text_files import encoding
 from recipes.errors import ConfigError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.data.images.class_folders import ImageFiles
+from recipes.data.images.formats.class_folders import ImageFiles
 from recipes.data.pairs.caption_files import report_missing_captions
 from recipes.errors import ConfigError
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from recipes.data import listing
-from recipes.data.images import tables as image_tables
 from recipes.data.images.examples import ImageExamples, Source, TransformedImages
+from recipes.data.images.formats import tables as image_tables
 from recipes.data.images.transforms import eval_transform
 from recipes.data.location import location
 from recipes.data.pairs import coco

@@ -26,8 +26,8 @@ import numpy as np
 from recipes.data import cache
 from recipes.data.text import stdlib
 from recipes.data.text.spans import PAD, SENTINELS
-from recipes.data.text.text_pairs import TextPairs, token_pairs
-from recipes.data.text.text_tasks import TaskExamples, TextTask, selected_tasks
+from recipes.data.text.tasks.text_pairs import TextPairs, token_pairs
+from recipes.data.text.tasks.text_tasks import TaskExamples, TextTask, selected_tasks
 from recipes.files import write_text
 
 HOLDS = "texts with answers"  # matched with `learns_from` of recipes

@@ -15,8 +15,8 @@ import pandas as pd
 
 from recipes.data.hub import first_line, from_hub, load_saved
 from recipes.data.text import bpe
-from recipes.data.text.text_pairs import TextPairs, token_pairs
-from recipes.data.text.text_tasks import TaskExamples, TextTask, selected_tasks
+from recipes.data.text.tasks.text_pairs import TextPairs, token_pairs
+from recipes.data.text.tasks.text_tasks import TaskExamples, TextTask, selected_tasks
 from recipes.errors import ConfigError
 
 HOLDS = "texts with answers"  # matched with `learns_from` of recipes

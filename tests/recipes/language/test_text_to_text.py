@@ -15,8 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from recipes import protocol
 from recipes.data.text import docpairs
-from recipes.data.text.text_pairs import TextPairs, token_pairs
-from recipes.data.text.text_tasks import TaskExamples, TextTask
+from recipes.data.text.tasks.text_pairs import TextPairs, token_pairs
+from recipes.data.text.tasks.text_tasks import TaskExamples, TextTask
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.dry_run import cost

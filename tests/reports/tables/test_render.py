@@ -46,7 +46,7 @@ def test_cells_and_markers(write_run, tune, tables):
     assert list(shown.index) == ["adamw", "lion untuned", "radam untuned", "sgd"]
     assert shown.loc["adamw", "lr"] == "0.001"
     # mean 0.91, sd 0.01: half-width 4.303 * 0.01 / sqrt(3)
-    assert shown.loc["adamw", "val"] == "91 ± 2%"
+    assert shown.loc["adamw", "val"] == "91.0 ± 2.5%"
     assert shown.loc["adamw", "runs"] == "13 (1 diverged)"
     assert shown.loc["adamw", "test minus adamw"] == "reference"
     assert shown.loc["lion untuned", "trials"] == "1<10"
@@ -136,7 +136,7 @@ def test_the_terminal_loses_nothing(write_run, tune, tables, width):
     assert "…" not in text
     assert all(len(line) <= width for line in text.splitlines())
     if width == 160:
-        for part in ("lion untuned", "91 ± 2%", "(1 diverged)", "worse", "1<10"):
+        for part in ("lion untuned", "91.0 ± 2.5%", "(1 diverged)", "worse", "1<10"):
             assert part in text
 
 

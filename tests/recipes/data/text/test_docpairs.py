@@ -6,7 +6,7 @@ import pytest
 
 from recipes.data.text import docpairs, stdlib
 from recipes.data.text.docpairs import documented_functions, first_sentence
-from recipes.data.text.text_tasks import TaskExamples
+from recipes.data.text.tasks.text_tasks import TaskExamples
 from recipes.errors import ConfigError
 
 MODULE = '''

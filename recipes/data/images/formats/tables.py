@@ -10,8 +10,8 @@ import numpy as np
 
 from recipes.data import listing
 from recipes.data.hub import first_line, from_hub, load_saved
-from recipes.data.images.class_folders import FORMATS, TEST_SPLITS, class_folder_names
 from recipes.data.images.examples import ImageExamples
+from recipes.data.images.formats.class_folders import FORMATS, TEST_SPLITS, class_folder_names
 from recipes.data.listing import PICTURES, printable
 from recipes.errors import ConfigError
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from recipes.data.text.text_pairs import TextPairs, token_pairs
-from recipes.data.text.text_tasks import TaskExamples, TextTask, selected_tasks
+from recipes.data.text.tasks.text_pairs import TextPairs, token_pairs
+from recipes.data.text.tasks.text_tasks import TaskExamples, TextTask, selected_tasks
 from recipes.errors import ConfigError
 
 WORDS = ["<pad>", "</s>", "[UNK]", "a", "b", "c", "no", "yes", "0", "1", "2", "maybe"]

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from recipes.data import cache
 from recipes.data.text import bpe
-from recipes.data.text.text_tasks import TaskExamples, TextTask
+from recipes.data.text.tasks.text_tasks import TaskExamples, TextTask
 from recipes.errors import ConfigError
 from recipes.training.sampler import Batch, Key
 
