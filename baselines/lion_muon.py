@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from baselines.tensors import Baseline, Group, Tensors, check_at_least_zero, check_factors, decay, state_of

@@ -13,15 +13,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Locator, NullLocator
 
+from reports.statistics.families import FIELD
+
 # Okabe and Ito's palette, which all kinds of colour vision tell apart. Vermilion is kept for the highlighted
 # optimizer and black for the reference; yellow, faint on white, comes last.
 HIGHLIGHT_COLOUR, REFERENCE_COLOUR = "#D55E00", "#000000"
 OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F", "#F0E442")
 # Each of these has its colour, whichever others a figure shows; further ones take the places after them.
 PLACES = ("adafactor", "radam", "nadam", "adabelief", "amsgrad", "sgd")
-# And so have the optimizers of the field of 2026, dotted and dash-dotted, where further ones seldom reach.
-FIELD_PLACES = ("muon", "muon_lion", "lion_muon", "soap", "schedule_free_adamw", "ademamix", "mars", "adopt", "kron")
-FIELD_PLACES += ("prodigy", "cautious_lion", "lion_cautious_decay", "lion_corrected_decay")
+# So have those of the field of 2026, dotted and dash-dotted, where further ones seldom reach.
 DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 PARAMETERS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -52,8 +52,8 @@ class Style:
 def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str, Style]:
     """Give each optimizer its style: its own colour, or one by its place among the sorted further names."""
     shown = set(names) - {reference, highlight}
-    further = sorted(shown - {*PLACES, *FIELD_PLACES})
-    places = [*enumerate([*PLACES, *further]), *enumerate(FIELD_PLACES, start=DASHES.index(":") * len(OTHERS))]
+    further = sorted(shown - {*PLACES, *FIELD})
+    places = [*enumerate([*PLACES, *further]), *enumerate(FIELD, start=DASHES.index(":") * len(OTHERS))]
     styles = {
         name: Style(OTHERS[place % len(OTHERS)], DASHES[place // len(OTHERS) % len(DASHES)])
         for place, name in places
