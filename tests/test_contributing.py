@@ -73,7 +73,7 @@ def test_an_example_trains_and_leaves_a_record(
     assert (summary["metric"], summary["goal"]) == (metric, goal)
     config = OmegaConf.load(folder / "config.yaml")
     if optimizer == "laprop":
-        assert config.optim._target_ == "timm.optim.Adopt"
+        assert config.optim._target_ == "timm.optim.LaProp"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [row["value"] for row in rows if (row["split"], row["name"]) == ("train", "loss")]
     assert len(losses) >= 2

@@ -1,8 +1,9 @@
 """Which comparisons belong together: the families over which intervals are simultaneous (docs/comparison.md).
 
-The primary comparison is Lion against the reference, one on each task. The paper's other optimizers are a second family.
-The optimizers of the field of 2026 are a third, and variants of an optimizer, such as Lion with other betas, a fourth,
-each with a table of its own: how many others were run says nothing about a figure, so it must not widen its interval.
+The primary comparison is Lion against the reference, one on each task. The paper's other optimizers are a second
+family. The optimizers of the field of 2026 are a third, and variants of an optimizer, such as Lion with other betas, a
+fourth, each with a table of its own: how many of them were run says nothing about Lion's figure, so it must not widen
+its interval.
 """
 
 from __future__ import annotations

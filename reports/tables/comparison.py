@@ -132,7 +132,7 @@ def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None
 
 
 def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str]]:
-    """Part a comparison into its main table, and others with a name: the field of 2026, the variants, where there are any.
+    """Part a comparison into its main table and, with a name each, those of the field of 2026 and of variants, if any.
 
     The field stands beside the reference and Lion, variants beside what they are variants of.
     """
