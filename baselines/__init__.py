@@ -6,8 +6,9 @@ All others are library classes, named with their settings in conf/optim. docs/ba
 from baselines.adam import AMSGrad, NAdamW
 from baselines.ademamix import AdEMAMix
 from baselines.lion_muon import LionMuon
+from baselines.prodigy import Prodigy
 from baselines.sgdw import SGDW
 from baselines.signs import AddSign, PowerSign
 from baselines.soap import SOAP
 
-__all__ = ["SGDW", "SOAP", "AMSGrad", "AdEMAMix", "AddSign", "LionMuon", "NAdamW", "PowerSign"]
+__all__ = ["SGDW", "SOAP", "AMSGrad", "AdEMAMix", "AddSign", "LionMuon", "NAdamW", "PowerSign", "Prodigy"]

@@ -45,7 +45,7 @@ def run(project: Path, command: str) -> tuple[Path, dict[str, object]]:
 
 def test_the_document_has_a_file_for_each_step_and_a_command_for_each_example() -> None:
     assert list(FILES) == [
-        "conf/optim/adopt.yaml",
+        "conf/optim/laprop.yaml",
         "conf/task/vit_tiny.yaml",
         "conf/setting/embedded/vit_tiny.yaml",
         "recipes/autoencoder.py",
@@ -58,9 +58,9 @@ def test_the_document_has_a_file_for_each_step_and_a_command_for_each_example() 
 @pytest.mark.parametrize(
     ("command", "task", "optimizer", "metric", "goal"),
     [
-        (0, "vit_b16", "adopt", "accuracy", "max"),
+        (0, "vit_b16", "laprop", "accuracy", "max"),
         (1, "vit_tiny", "lion", "accuracy", "max"),
-        (2, "autoencoder", "adopt", "mse", "min"),
+        (2, "autoencoder", "laprop", "mse", "min"),
     ],
 )
 def test_an_example_trains_and_leaves_a_record(
@@ -72,8 +72,8 @@ def test_an_example_trains_and_leaves_a_record(
     assert (summary["task"], summary["optim"]) == (task, optimizer)
     assert (summary["metric"], summary["goal"]) == (metric, goal)
     config = OmegaConf.load(folder / "config.yaml")
-    if optimizer == "adopt":
-        assert config.optim._target_ == "timm.optim.Adopt"
+    if optimizer == "laprop":
+        assert config.optim._target_ == "timm.optim.LaProp"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [row["value"] for row in rows if (row["split"], row["name"]) == ("train", "loss")]
     assert len(losses) >= 2

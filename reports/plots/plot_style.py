@@ -21,6 +21,7 @@ HIGHLIGHT_COLOUR, REFERENCE_COLOUR = "#D55E00", "#000000"
 OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666", "#F0E442")
 # Each of these has its colour, whichever others a figure shows; further ones take the places after them.
 PLACES = ("adafactor", "radam", "nadam", "adabelief", "amsgrad", "sgd")
+# So have those of the field of 2026, dotted and dash-dotted, where further ones seldom reach.
 DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 PARAMETERS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",

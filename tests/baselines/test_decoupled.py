@@ -9,7 +9,7 @@ from recipes.training.param_groups import set_training
 from tests.baselines.conftest import OPTIM
 
 # Another decay than all others have, as their files say.
-OTHER_DECAY = ("schedule_free_adamw", "lion_corrected_decay", "lion_cautious_decay")
+OTHER_DECAY = ("prodigy", "schedule_free_adamw", "lion_corrected_decay", "lion_cautious_decay")
 WAITS = ("adopt",)  # the first gradient of which only makes the second moment, without a decay
 
 

@@ -267,6 +267,33 @@ def test_schedule_free(evaluated):
         assert deviation(path, name, schedule_free(name, evaluated)) < EXACT
 
 
+def prodigy(names):
+    """All parameters together: the rate is one for all."""
+    thetas = {name: start(name) for name in names}
+    m, v, s = (dict.fromkeys(names, 0.0) for _ in range(3))
+    d, r, b3 = 1e-6, 0.0, np.sqrt(0.999)
+    for step, lr in enumerate(100 * LR):
+        g = {name: gradients(name)[step] for name in names}
+        r = b3 * r + lr * d**2 * sum(np.vdot(g[n], start(n) - thetas[n]) for n in names)
+        s = {n: b3 * s[n] + lr * d**2 * g[n] for n in names}
+        m = {n: 0.9 * m[n] + 0.1 * d * g[n] for n in names}
+        v = {n: 0.999 * v[n] + 0.001 * (d * g[n]) ** 2 for n in names}
+        larger = max(d, r / sum(np.abs(s[n]).sum() for n in names))
+        for n in names:
+            thetas[n] = decayed(thetas[n], lr * d, m[n] / (np.sqrt(v[n]) + larger * 1e-8))
+        d = larger
+        yield dict(thetas), d
+
+
+def test_prodigy():
+    names = ["vector", "matrix"]
+    path = ours("prodigy", names, lr=100.0)
+    expected = list(prodigy(names))
+    for name in names:
+        assert deviation(path, name, [thetas[name] for thetas, _ in expected]) < EXACT
+    assert expected[-1][1] > 3e-6, "the rate has grown"
+
+
 def preconditioned(covariance, steps):
     """What Kron makes of gradients of such a covariance between columns, after so many steps."""
     random = torch.Generator().manual_seed(0)

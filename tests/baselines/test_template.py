@@ -19,6 +19,7 @@ ORDER = ["name", "variant", "_target_", "_partial_", "lr", "weight_decay"]
 SUITABLE_LR = {"sgd": 0.02, "powersign": 0.02, "addsign": 0.02, "radam": 0.03, "schedule_free_adamw": 0.03}
 SUITABLE_LR |= {"muon": 0.02, "muon_lion": 0.02, "lion_muon": 0.03, "soap": 0.02}
 SUITABLE_LR |= dict.fromkeys(("lion", "signum", "cautious_lion", "lion_cautious_decay", "lion_corrected_decay"), 1e-3)
+SUITABLE_LR["prodigy"] = 1.0
 WAITS = ("adopt",)  # whose first gradient only makes the second moment: the weight does not even decay
 
 
@@ -117,6 +118,8 @@ def test_resumes_bit_for_bit(yaml_file, dtype, request):
 
 
 def test_groups_keep_their_own_settings(yaml_file):
+    if yaml_file.stem == "prodigy":
+        pytest.skip("the rate that multiplies the decay is found, and one for all")
     model = network()
     matrices = [p for p in model.parameters() if p.ndim == 2]
     rest = [p for p in model.parameters() if p.ndim < 2]
@@ -157,8 +160,11 @@ def test_returns_what_the_closure_returns(yaml_file):
     assert weight.sum() < 3
 
 
-def test_steps_on_the_meta_device(yaml_file):
+def test_steps_on_the_meta_device(yaml_file, request):
     """A dry run counts the state's bytes from a step on meta parameters: as many as on the CPU."""
+    if yaml_file.stem == "kron":
+        reason = "timm's Kron takes a row by a number that it computes; the dry run says that its state is unknown"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     sizes = {}
     for device in ("meta", "cpu"):
         model = network().to(device)

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from reports.protocol import CHOICE_VARIANCE, SUBJECT, choice_variance
-from reports.statistics.families import families
+from reports.plots.plot_style import styles_of
+from reports.statistics.families import FIELD, families
+from scripts import tune
 from scripts.maintenance.simulate_protocol import RULES, simulate
 
 
@@ -31,6 +33,18 @@ def test_families_by_label():
         "adamw (eps 1e-06)": "variants",
         "lion": "primary",
     }
+
+
+def test_the_field_is_a_family_of_its_own_with_colours_of_its_own():
+    labels = ["adamw", "lion", "radam", *FIELD, "muon (betas 0.9 0.95)"]
+    named = families(labels, "adamw")
+    assert {label for label, family in named.items() if family == "field"} == set(FIELD)
+    assert (named["radam"], named["muon (betas 0.9 0.95)"]) == ("rivals", "variants")
+    assert set(tune.FIELD.split(",")) - {"adamw", "lion"} <= set(FIELD)
+    assert "muon" not in tune.ALL
+    styles = styles_of(labels, "adamw", "lion")
+    assert len({(style.colour, style.dashes) for style in styles.values()}) == len(labels)
+    assert styles_of(["muon"], "adamw", "lion")["muon"] == styles["muon"]
 
 
 def test_the_choice_of_settings_is_surer_with_more_trial_seeds():
