@@ -49,6 +49,7 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     from recipes import protocol
     from recipes.data.text.tokens import TokenWindows
     from recipes.errors import ConfigError
+    from recipes.language.language_modelling import WITHOUT_MASK
     from recipes.language.token_targets import NextTokens
     from recipes.settings import unknown_settings
     from recipes.training import checkpoint
@@ -71,6 +72,9 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     end = tokenizer.id_to_token(windows.tokens.end)
     model = made.model()
     made.initialise(model, checkpoint.load_weights(folder))
+    config: Any = model.config
+    if config._attn_implementation == WITHOUT_MASK:  # lm-eval fills batches up
+        config._attn_implementation = "sdpa"
     # What begins a document and what stands where nothing does is the token between documents, as in training.
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, bos_token=end, pad_token=end)
     return cfg, model.eval(), fast

@@ -28,6 +28,11 @@ from recipes.training.sampler import Batch, Examples
 
 # A packed text has no fillers, and the tokens that begin and end a text have no special treatment inside the model.
 UNSET_ARGUMENTS = ("bos_token_id", "eos_token_id", "pad_token_id")
+# Windows have no padding that a token sees, so these need no mask beside the kernel's causal one. Transformers looks
+# for one in the positions at every forward pass, which waits for the device, and makes one when it is compiled. Of an
+# attention whose name it has no masks for, it makes none.
+FULL_CAUSAL = ("GPT2LMHeadModel", "LlamaForCausalLM")
+WITHOUT_MASK = "causal_without_mask"
 # Published weights hold these beside the model: a constant of GPT-2's masking, BERT's head for the next sentence.
 UNUSED_WEIGHTS = ("attn.masked_bias", "cls.seq_relationship")
 
@@ -114,6 +119,9 @@ class Recipe(protocol.Recipe):
 
     def model(self) -> nn.Module:
         """The model that transformers builds from its configuration; weights are random."""
+        import transformers
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         model_class, config = self._model_class()[0], self._model_config()
         try:
             model: nn.Module = model_class(config)
@@ -124,6 +132,10 @@ class Recipe(protocol.Recipe):
                 f"{self.cfg.model.name} counts positions by its padding token, and packed windows have none; choose a "
                 "model of the other kind, such as BertForMaskedLM or GPT2LMHeadModel"
             )
+        if type(model).__name__ in FULL_CAUSAL and config._attn_implementation == "sdpa":
+            transformers.AttentionInterface.register(WITHOUT_MASK, sdpa_attention_forward)
+            used: Any = model.config
+            used._attn_implementation = WITHOUT_MASK
         if chunked_loss.teach(model):
             self.vocabulary = config.vocab_size
         return model

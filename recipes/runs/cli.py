@@ -82,9 +82,13 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _fail(error: Exception, lines: str) -> NoReturn:
-    """Leave with the lines: on the first of several processes alone, but for what only this one may have met."""
+    """Leave with the lines: on the first of several processes alone, but for what only this one may have met.
+
+    Before the processes are connected that may be a file that another machine lacks: the first of each machine speaks.
+    """
     first = processes.is_first()
-    if first or isinstance(error, OSError):
+    first_here = os.environ.get("LOCAL_RANK") == "0" and not processes.joined()
+    if first or first_here or isinstance(error, OSError):
         for line in lines.splitlines():
             print(f"error: {line}" if first else f"error: process {os.environ['RANK']}: {line}", file=sys.stderr)
     sys.stderr.flush()

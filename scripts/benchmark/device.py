@@ -80,7 +80,7 @@ def training_speed(cfg: DictConfig, device: torch.device, batch: int, steps: int
     figures: Figures = {"optimizer": cfg.optim.name, "batch": batch, "precision": cfg.precision, "steps": steps}
     figures |= {"steps_per_second": 1 / seconds, "flops_per_second": flops / seconds}
     if (gpu := gpus.called(_name(device))) is not None:
-        peak = 1e12 * (gpu.bf16 if cfg.precision == "bf16" else gpu.fp32)
+        peak = 1e12 * (gpu.bf16 if cfg.precision == "bf16" else gpu.tf32)
         figures |= {"peak_of": gpu.name, "share_of_peak": flops / seconds / peak}
     if device.type == "cuda":
         figures["peak_bytes"] = torch.cuda.max_memory_allocated(device)

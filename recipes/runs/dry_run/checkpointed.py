@@ -7,20 +7,15 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
+from recipes.distributed import sharding
+from recipes.training.execution.activation_checkpointing import recomputable
+
 Batch = dict[str, Tensor]
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The outermost blocks of lists and sequences of modules: transformer blocks, stages of a convolutional network."""
-    listed = [
-        block
-        for module in model.modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential)
-        for block in module
-        if len(list(block.parameters())) > 2  # no single layers
-    ]
-    inner = {module for block in listed for module in block.modules() if module is not block}
-    return [block for block in dict.fromkeys(listed) if block not in inner]
+    """The blocks that activation_checkpointing=true computes again; none of a model of batch norm."""
+    return recomputable(sharding.innermost(model))
 
 
 def kept_for_backward(model: nn.Module, loss_fn: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> tuple[int, int]:

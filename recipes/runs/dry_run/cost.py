@@ -60,7 +60,7 @@ class Footprint:
     optimizer_state_bytes: Mapping[str, int | str]  # the reason, where it is unknown
     activations: Activations  # with an attention kernel that never stores the attention matrix
     activations_unfused: Activations  # with one that does
-    activations_checkpointed: Activations  # where blocks are computed again in backward
+    activations_checkpointed: Activations | None  # where blocks are computed again in backward; None: there are none
     shards: Shards  # what stays whole where the model is divided
     flops: Flops  # of an example, nothing recomputed
 
@@ -142,9 +142,10 @@ def estimate(
     try:
         activations = trace_activations(model, loss_fn, batch_fn, autocast_dtype, fused=True)
         unfused = trace_activations(model, loss_fn, batch_fn, autocast_dtype, fused=False)
-        recomputed = trace_activations(
-            model, loss_fn, batch_fn, autocast_dtype, fused=True, keeps=checkpointed.kept_for_backward
-        )
+        recomputed = None
+        if checkpointed.blocks(model):
+            arguments = model, loss_fn, batch_fn, autocast_dtype
+            recomputed = trace_activations(*arguments, fused=True, keeps=checkpointed.kept_for_backward)
         flops = count_flops(model, loss_fn, batch_fn)
         divided = shards(model, loss_fn, batch_fn, autocast_dtype, activations)
     except RuntimeError as error:

@@ -28,28 +28,28 @@ class Gpu:
         name: as it is sold.
         memory: GiB that the driver reports.
         bf16: peak TFLOP/s of dense bfloat16 matrix products that accumulate in float32.
-        fp32: peak TFLOP/s in float32, without TF32.
+        tf32: peak TFLOP/s of dense matrix products in TensorFloat-32, which float32 takes here (tf32=true).
     """
 
     name: str
     memory: int
     bf16: float
-    fp32: float
+    tf32: float
 
 
 GPUS = (
     Gpu("RTX 3090", 24, 71.2, 35.6),  # NVIDIA, GA102 architecture whitepaper, 2020, table 2
     Gpu("RTX 4090", 24, 165.2, 82.6),  # NVIDIA, Ada architecture whitepaper, 2022, appendix A
-    Gpu("A100 40GB", 40, 312.0, 19.5),  # NVIDIA, A100 data sheet, 2021
-    Gpu("A100 80GB", 80, 312.0, 19.5),
-    Gpu("H100 SXM", 80, 989.4, 66.9),  # NVIDIA, H100 architecture whitepaper, 2022, table 1
-    Gpu("H200", 140, 989.4, 66.9),  # NVIDIA, H200 data sheet, 2024
+    Gpu("A100 40GB", 40, 312.0, 156.0),  # NVIDIA, A100 data sheet, 2021
+    Gpu("A100 80GB", 80, 312.0, 156.0),
+    Gpu("H100 SXM", 80, 989.4, 494.7),  # NVIDIA, H100 architecture whitepaper, 2022, table 1
+    Gpu("H200", 140, 989.4, 494.7),  # NVIDIA, H200 data sheet, 2024
 )
 NOTE = f"""\
 micro batch   the largest part of the batch that fits x accumulate= (none: one example does not fit)
 hours         FLOPs over {MATRIX_SHARE:.0%} of the peak in matrix products and {CONVOLUTION_SHARE:.0%} in convolutions:
-              an estimate; a run takes longer without compile=true, with slow data, and where its steps are so
-              short that launching their kernels takes longer than computing them
+              an estimate; a run takes longer without compile=true, with slow data, with tf32=false, and where
+              its steps are so short that launching their kernels takes longer than computing them
 checkpointed  the same with activation_checkpointing=true, which computes each block's forward pass twice"""
 
 
@@ -83,7 +83,7 @@ def hours(run: Run, gpu: Gpu, recomputed: bool = False) -> float:
     flops = run.flops
     both = flops.both + (flops.forward if recomputed else 0)
     convolutions = flops.convolutions * both / max(flops.both, 1)
-    peak = 1e12 * (gpu.fp32 if run.dtype is None else gpu.bf16)
+    peak = 1e12 * (gpu.tf32 if run.dtype is None else gpu.bf16)
     seconds = (both - convolutions) / (MATRIX_SHARE * peak) + convolutions / (CONVOLUTION_SHARE * peak)
     return seconds * run.batch * run.steps / 3600
 
@@ -103,13 +103,15 @@ def accumulation(fixed: float, kept: Activations, batch: int, memory: float) -> 
     return next((n for n in parts if fixed + kept.constant + kept.peak(batch // n) <= memory), None)
 
 
-def table(run: Run, fixed: float, kept: tuple[Activations, Activations], allowance: float, optimizer: str) -> str:
+def table(
+    run: Run, fixed: float, kept: tuple[Activations, Activations | None], allowance: float, optimizer: str
+) -> str:
     """A line for each GPU.
 
     Args:
         run: what there is to compute.
         fixed: bytes of parameters, gradients, optimizer state and moving average.
-        kept: activations as they are, and with activation checkpointing.
+        kept: activations as they are, and with activation checkpointing, where the model has blocks for it.
         allowance: share of the memory that is left free.
         optimizer: whose state `fixed` has.
     """
@@ -117,6 +119,9 @@ def table(run: Run, fixed: float, kept: tuple[Activations, Activations], allowan
     for gpu in GPUS:
         rows.append([gpu.name, f"{gpu.memory} GiB"])
         for recomputed, activations in enumerate(kept):
+            if activations is None:
+                rows[-1] += ["no blocks", "-"]
+                continue
             parts = accumulation(fixed, activations, run.batch, gpu.memory * GIB * (1 - allowance))
             time = hours(run, gpu, bool(recomputed))
             shown = f"{time:,.0f}" if time >= 10 else f"{time:.2g}"

@@ -30,20 +30,21 @@ def advice(cfg: DictConfig, memory: int) -> str:
     state = f.optimizer_state_bytes[cfg.optim.name]
     if not isinstance(state, int):
         raise ValueError(state)
+    again = f.activations_checkpointed
+    kept = again if cfg.activation_checkpointing and again is not None else f.activations
     now = share // cfg.accumulate
-    needed = f.fixed + state + f.activations.constant + f.activations.peak(now)
+    needed = f.fixed + state + kept.constant + kept.peak(now)
     usable = memory * (1 - cost.ALLOWANCE)
     said = f"the device's memory of {_gib(memory)} is too small: {now:,} examples at a time take {_gib(needed)}, "
     said += f"{_gib(f.fixed + state)} of it whatever their number is (dry_run=true has the figures); "
-    plain, checkpointed = (
-        gpus.accumulation(f.fixed + state, kept, share, usable) for kept in (f.activations, f.activations_checkpointed)
-    )
+    plain = gpus.accumulation(f.fixed + state, kept, share, usable)
+    checkpointed = None if again is None or again is kept else gpus.accumulation(f.fixed + state, again, share, usable)
     choices = []
     if plain is not None and plain <= cfg.accumulate:
         return said + f"by that it fits, so something else uses the device (see nvidia-smi), or set {_parts(cfg, 2)}"
     if plain is not None:
         choices.append(_parts(cfg, plain / cfg.accumulate))
-    if checkpointed is not None and "activation_checkpointing" in cfg and not cfg.activation_checkpointing:
+    if checkpointed is not None:
         factor = max(checkpointed / cfg.accumulate, 1)
         choices.append("activation_checkpointing=true" + (f" {_parts(cfg, factor)}" if factor > 1 else ""))
     return said + "set " + (", or ".join(choices) or NOTHING_FITS)

@@ -21,7 +21,7 @@ def apply(blocks: list[nn.Module]) -> None:
     Raises:
         ConfigError: there is no block that can be.
     """
-    taken = [block for block in blocks if not any(_moves(module) for module in block.modules())]
+    taken = recomputable(blocks)
     if not taken:
         raise ConfigError(
             "activation_checkpointing=true: this model has no block without batch norm, whose running statistics a "
@@ -30,6 +30,11 @@ def apply(blocks: list[nn.Module]) -> None:
     for block in taken:
         recomputed: Any = partial(checkpoint, block.forward, use_reentrant=False)
         block.forward = recomputed
+
+
+def recomputable(blocks: list[nn.Module]) -> list[nn.Module]:
+    """Those blocks that `apply` takes."""
+    return [block for block in blocks if not any(_moves(module) for module in block.modules())]
 
 
 def _moves(module: nn.Module) -> bool:

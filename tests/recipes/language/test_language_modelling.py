@@ -13,7 +13,7 @@ from recipes.language import ngram
 from recipes.language.token_targets import HIDDEN, HiddenTokens, NextTokens
 from recipes.runs import build, cli, experiment, record
 from recipes.training import param_groups
-from tests.recipes.conftest import TINY, TINY_BERT, composed
+from tests.recipes.conftest import TINY, TINY_BERT, TINY_GPT2, composed
 from tests.recipes.test_resume import assert_same_result, run_killed_after_a_checkpoint
 
 SMALL = ["++model.args.n_embd=16", "++model.args.n_layer=1", "++model.args.n_head=2"]
@@ -251,3 +251,22 @@ def test_the_papers_models_have_the_papers_size(task, millions):
         model = protocol.make(cfg).model()
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=1)
     assert cfg.data.options.context * cfg.batch_size == 2**18
+
+
+def test_a_causal_model_without_a_mask_of_its_own_has_the_bits_of_one_with() -> None:
+    given = [text for text in TINY_GPT2 if text.startswith(("task=", "model.args", "data.options.context"))]
+    losses = []
+    for attention in ("~model.args.attn_implementation", "model.args.attn_implementation=sdpa"):
+        the_recipe = protocol.make(composed(*given, attention))
+        torch.manual_seed(0)
+        model = the_recipe.model().train()
+        if attention.endswith("sdpa"):
+            model.config._attn_implementation = "sdpa"
+        tokens = torch.randint(300, (4, 33), generator=torch.Generator().manual_seed(1))
+        loss = the_recipe.loss(model, {"input": tokens[:, :-1], "target": tokens[:, 1:].contiguous()})["loss"]
+        loss.backward()
+        losses.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+        losses[-1].append(torch.tensor(float(model.config._attn_implementation == "sdpa")))
+    (*without, is_sdpa), (*masked, other_is_sdpa) = losses
+    assert (is_sdpa, other_is_sdpa) == (0, 1)
+    assert all(torch.equal(one, other) for one, other in zip(without, masked, strict=True))

@@ -33,7 +33,7 @@ def test_predicted_hours_are_within_a_factor_of_two_of_a_published_run(name: str
 
 def test_hours_by_hand() -> None:
     run = gpus.Run(Flops(forward=10**9, both=3 * 10**9, convolutions=10**9), 100, 3600, torch.bfloat16)
-    gpu = gpus.Gpu("x", 24, bf16=100.0, fp32=10.0)
+    gpu = gpus.Gpu("x", 24, bf16=100.0, tf32=10.0)
     # Per example 2e9 at 40e12 and 1e9 at 15e12 a second; recomputed 4/3 of each.
     expected = 100 * (2e9 / 40e12 + 1e9 / 15e12)
     assert gpus.hours(run, gpu) == pytest.approx(expected)
@@ -58,6 +58,12 @@ def test_the_table_says_what_does_not_fit() -> None:
     cells = {line[:12].strip(): line.split() for line in lines[2:]}
     assert cells["RTX 4090"][4:] == ["none", "none", "4", "x", "2", "135"]
     assert cells["H200"][3:9] == ["4", "x", "2", "17", "8", "x"]
+
+
+def test_a_model_without_blocks_has_nothing_to_compute_again() -> None:
+    run = gpus.Run(Flops(10**12, 3 * 10**12, 0), 8, 10**6, torch.bfloat16)
+    lines = gpus.table(run, gpus.GIB, (Activations(0, 1, 0, 0), None), 0.05, "lion").splitlines()
+    assert all(line.split()[-3:] == ["no", "blocks", "-"] for line in lines[2:])
 
 
 @pytest.mark.parametrize(

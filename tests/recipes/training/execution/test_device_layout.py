@@ -1,15 +1,20 @@
 """Pictures as bytes against torchvision's own conversion, and weights that lie channels last."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import transforms
 
 from lion import Lion
 from lion.kernels import cpu
+from recipes import protocol
 from recipes.training.execution.device_layout import Placement, is_convolutional, match
+from tests.recipes.conftest import composed
 
 CPU = torch.device("cpu")
 
@@ -79,3 +84,41 @@ def test_channels_last_changes_no_result_and_every_weight_keeps_its_kernel(reloa
     assert all(state["exp_avg"].stride() == p.stride() for p, state in zip(params, states, strict=True))
     _, left_out = cpu.launch.sorted_by_kind(params, [p.grad for p in params], states, optimizer.param_groups[0])
     assert left_out == []
+
+
+class Transfers(TorchDispatchMode):
+    """Operations that take a tensor from the CPU to the device: the meta device, which has no values to ask for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        from_cpu = any(isinstance(given, torch.Tensor) and given.device == CPU for given in args)
+        if from_cpu and isinstance(result, torch.Tensor) and result.is_meta:
+            self.found.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize(
+    ("task", "more"),
+    [
+        ("vit_b16", []),
+        ("resnet50", []),
+        ("gpt2_small", ["~model.args.attn_implementation"]),
+        ("bert_small", []),
+        ("unet_64", []),
+        ("t2i_64", []),
+    ],
+)
+def test_a_step_neither_copies_to_the_device_nor_asks_it_for_a_value(task: str, more: list[str]) -> None:
+    """But for the first step, which copies tables."""
+    recipe = protocol.make(composed(f"task={task}", *more))
+    with torch.device("meta"):
+        model, batch = recipe.model().train(), recipe.blank_batch(4)
+    recipe.loss(model, batch)["loss"].backward()
+    with Transfers() as transfers:
+        recipe.loss(model, batch)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    assert transfers.found == []
