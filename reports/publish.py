@@ -17,6 +17,7 @@ from reports.protocol import NEEDED, REFERENCE, SUBJECT
 from reports.results import Results, facts, tuning_curves
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables import overviews
+from reports.tables.answer import headline
 from reports.tables.comparison import batch_groups
 from reports.tables.overviews import Grid
 from reports.tables.paper_comparison import paper_comparisons
@@ -94,8 +95,9 @@ def all_grids(results: Results) -> list[Grid]:
 
 def readme(results: Results) -> str:
     """Return the overview as Markdown: what came out, how it was made, claims, and tables over all tasks."""
-    parts = [f"# {results.about['title']}", *results.about["text"], "## What came out"]
+    parts = [f"# {results.about['title']}", headline(results.main)]
     parts.append(f"![{SUBJECT} minus {REFERENCE} on each task, with intervals](figures/forest.svg)")
+    parts += [*results.about["text"], "## What came out"]
     parts.append(_list(overviews.summary_lines(results.tables, SUBJECT)))
     parts.append(
         f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval holds zero. Below {NEEDED} there is no verdict."

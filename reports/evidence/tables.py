@@ -263,8 +263,8 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
         "## Settings that transfer",
         f"{len(results.tuned)} pairs tuned on both sides, {ours} of them this suite's. A rule is fitted to all studies "
         "but one and judged on that one; errors are in decades. Of this suite's pairs, a rate or decay on the edge of "
-        "its grid, or where all that was tried ties, does not count. A fitted rule is used where it has a larger share within half a decade than the best "
-        "rule of thumb, and no larger median and worst errors.",
+        "its grid, or where all that was tried ties, does not count. A fitted rule is used where it has a larger share "
+        "within half a decade than the best rule of thumb, and no larger median and worst errors.",
         _markdown(tables["rules.csv"]),
         " ".join(_without_edges(results, axis) for axis in AXES),
         "What the suggestions would have cost, read from sweeps along one coordinate at the value nearest to the "

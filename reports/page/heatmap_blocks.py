@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 from reports.page import content as page
+from reports.protocol import SUBJECT
 from reports.statistics.setting_grid import colour_limits, setting_grid
 from reports.tables.comparison import Table
 from reports.tables.names import metric_name
@@ -16,6 +17,7 @@ def setting_maps(table: Table) -> page.HeatmapBlock | None:
     swept = [contender for contender in table.comparison.contenders if len(contender.settings) > 1]
     if not swept:
         return None
+    swept.sort(key=lambda c: (c.label != table.reference, c.label != SUBJECT, c.label))  # these two side by side
     grids = [setting_grid(contender) for contender in swept]
     panels = [
         page.Heatmap(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from reports.page import content as page
 from reports.plots.forest import LINEAR, TICKS, ForestRow, forest_rows, reach_of
-from reports.protocol import SUBJECT
+from reports.protocol import NEEDED, SUBJECT
 from reports.results import Results
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables.answer import count, headline, name, pair, state_share
@@ -28,7 +28,9 @@ def _verdicts(results: Results) -> page.Card:
     words = f"{name(SUBJECT)} against {name(results.reference)}, both tuned on validation"
     if counts.open:
         words += f"; on {counts.open} a wider grid may change it (○)"
-    return page.Card("Tasks", figure if counts.total else "no verdict yet", words)
+    if not counts.total:
+        return page.Card("Tasks", "no verdict yet", f"a verdict takes {NEEDED} of both")
+    return page.Card("Tasks", figure, words)
 
 
 def _state(results: Results) -> page.Card:

@@ -12,7 +12,14 @@ from reports.tables.comparison import Row, Table
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHARES = {1.0: "all", 0.75: "three quarters", 0.5: "half", 0.25: "a quarter", 0.125: "an eighth"}
-NAMES = {"adamw": "AdamW"}  # optimizers whose name is not written as other words are
+NAMES = {
+    "adamw": "AdamW",
+    "sgd": "SGD",
+    "radam": "RAdam",
+    "nadam": "NAdam",
+    "adabelief": "AdaBelief",
+    "amsgrad": "AMSGrad",
+}  # optimizers whose name is not written as other words are
 
 
 @dataclass(frozen=True)
@@ -69,14 +76,14 @@ def answer(tables: Sequence[Table]) -> str:
 def headline(tables: Sequence[Table]) -> str:
     """Answer in one sentence: for accuracy by the majority of verdicts, for memory by the state that was kept."""
     counts, state = count(tables), state_share(tables)
-    subject = SUBJECT.title()
-    memory = f"it keeps {state} of {name(REFERENCE)}'s optimizer state" if state else ""
+    subject, reference = name(SUBJECT), name(tables[0].reference if tables else REFERENCE)
+    memory = f"it keeps {state} of {reference}'s optimizer state" if state else ""
     if not counts.total:
-        reason = f"no task has {NEEDED} of both {subject} and {name(REFERENCE)} yet"
+        reason = f"no task has {NEEDED} of both {subject} and {reference} yet"
         return f"Not known yet: {reason}" + (f"; for memory, {memory}." if memory else ".")
     tasks = "one task" if counts.total == 1 else f"{number(counts.total)} tasks"
     found = (
-        f"against a tuned {name(REFERENCE)} on {tasks}, {subject} is better on {number(counts.better)}, worse on "
+        f"against a tuned {reference} on {tasks}, {subject} is better on {number(counts.better)}, worse on "
         f"{number(counts.worse)}, and shows no difference on {number(counts.neither)}"
     )
     if 2 * counts.better > counts.total:
@@ -104,8 +111,9 @@ def _share(share: float) -> str:
 
 
 def name(optim: str) -> str:
-    """Write an optimizer's name as a word: Lion, AdamW."""
-    return NAMES.get(optim, optim.title())
+    """Write an optimizer's name as a word, and what tells a variant as it is: Lion, AdamW (eps 1e-08)."""
+    plain, bracket, variant = optim.partition(" (")
+    return NAMES.get(plain, plain.title()) + bracket + variant
 
 
 def number(count: int) -> str:

@@ -137,7 +137,7 @@ def _curves(task: str, draw: random.Random) -> CurveBlock:
 def _heatmaps(task: str, draw: random.Random) -> HeatmapBlock:
     panels = []
     for optim in OPTIMIZERS[:4]:
-        xs, ys = [1e-4, 3e-4, 1e-3, 3e-3], [0.01, 0.1, 1.0]
+        xs, ys = [1e-4, 3e-4, 1e-3, 3e-3, 1.8e-3, 0.01], [0.01, 0.1, 1.0]
         values: list[list[float | None]] = [[draw.uniform(0.6, 0.95) for _ in xs] for _ in ys]
         values[2][3], values[0][0] = None, None
         panels.append(Heatmap(optim, xs, ys, values, (1, 2), [(2, 3)], optim, task))

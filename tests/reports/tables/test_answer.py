@@ -44,6 +44,12 @@ def test_below_the_protocol_nothing_is_answered(write_run, outputs):
     assert headline(made).startswith("Not known yet: no task has 9 trials and 3 fresh seeds of both Lion and AdamW yet")
 
 
+def test_another_reference_is_called_by_its_name(tune, outputs):
+    tune("sgd", (0.900, 0.910, 0.900))
+    tune("lion", BETTER)
+    assert "against a tuned SGD on one task" in headline(build_tables(read_records([outputs]).runs, "sgd"))
+
+
 def test_shares_of_state_are_said_in_words_where_there_are_some(tables):
     assert state_share(tables(SAME, state=1_000_000)) == "0.31"
     assert state_share([]) == ""
