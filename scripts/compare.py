@@ -85,7 +85,7 @@ def stay(options: argparse.Namespace, out: Path) -> int:
     """Compare, and again where asked to, while the page is served; until an interrupt."""
     status = compare(options, out)
     if options.serve is not None and status == 0:
-        from scripts.page_server import serve
+        from reports.page.server import serve
 
         try:
             print(f"{serve(out, options.serve)} until Ctrl+C", flush=True)

@@ -86,7 +86,7 @@ COVERED_BY = {
     "scripts/benchmark/tables.py": "tests/scripts/test_bench.py",
     "scripts/collect.py": "tests/reports/records/test_archive.py",
     "scripts/compare.py": "tests/reports/test_compare.py",
-    "scripts/page_server.py": "tests/reports/test_compare.py",
+    "reports/page/server.py": "tests/reports/test_compare.py",
     "scripts/discovery": "tests/scripts/test_discover.py",
     "scripts/maintenance": "tests/scripts/test_scripts.py",
     "scripts/suggest.py": "tests/scripts/test_evidence.py",
