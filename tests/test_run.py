@@ -86,7 +86,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 COMPOSITION = {
     "task=vit_b61": r"task=vit_b61 is unknown; known: .*coatnet_1, .*vit_b16, .*did you mean vit_b16\?$",
     "optim=lyon": r"optim=lyon is unknown; known: .*adamw, .*did you mean lion\?$",
-    "scale=papr": r"scale=papr is unknown; known: embedded, paper; did you mean paper\?$",
+    "scale=papr": r"scale=papr is unknown; known: embedded, gpu, paper; did you mean paper\?$",
     "task=vit_g14": r"task=vit_g14 has no setting at scale=embedded; tasks that have: .*vit_b16",
     "stesp=3": r"stesp is unknown; known: .*steps.*did you mean steps\?$",
     "optim.beta=0.9": r"optim\.beta is unknown; optim=lion takes .*betas.*did you mean optim\.betas\?$",
