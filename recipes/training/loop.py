@@ -19,9 +19,9 @@ from recipes.distributed import devices, processes, sharding
 from recipes.errors import ConfigError
 from recipes.protocol import Recipe
 from recipes.settings.schema import Config
-from recipes.training import checkpoint, param_groups, pretrained_weights, sampler, schedule
+from recipes.training import checkpoint, param_groups, pretrained_weights, sampler, schedule, step_statistics
 from recipes.training.checkpoint import Checkpoint
-from recipes.training.execution import activation_checkpointing, compilation, part_checkpoint
+from recipes.training.execution import activation_checkpointing, compilation, micro_batches, part_checkpoint
 from recipes.training.execution.device_layout import Placement, is_convolutional, match
 from recipes.training.param_groups import OptimizerFactory
 from recipes.training.progress import Progress
@@ -72,11 +72,11 @@ class Trainer:
         self.placed = Placement(accelerator.device, channels_last)
         state.execution = {
             "device": accelerator.device.type,
+            "channels_last": channels_last,
+            "data_workers": self.workers,
             "compile": cfg.compile,
             "activation_checkpointing": cfg.activation_checkpointing,
-            "channels_last": channels_last,
             "tf32": on_cuda and cfg.tf32 and cfg.precision == "fp32",
-            "data_workers": self.workers,
         }
         if not cfg.shard:  # a model that one device cannot hold goes there block by block
             self.model.to(accelerator.device)
@@ -151,12 +151,8 @@ class Trainer:
         statistics = self.statistics
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
-        with (
-            StopRequests(self.accelerator) as stop,
-            progress,
-            contextlib.closing(self._feed()) as batches,
-            contextlib.ExitStack() as ending,
-        ):
+        with StopRequests(self.accelerator) as stop, progress, contextlib.ExitStack() as ending:
+            batches = ending.enter_context(contextlib.closing(self._feed()))
             ending.callback(self.loaders.clear)  # and with them their processes
             timer.switch("data")
             feed = self._compiled(batches) if cfg.compile else batches
@@ -168,13 +164,11 @@ class Trainer:
                 if closing:
                     window = statistics.close(done)
                     if window.loss is not None:
-                        self._log(done, "train", {"loss": window.loss} | _floats(extra))
+                        self._log(done, "train", {"loss": window.loss} | step_statistics.floats(extra))
                     if window.bad_step is not None:
                         raise DivergedError(window.bad_step, str(window.cause))
-                    state.steps_per_second, state.optimizer_step_ms = (
-                        statistics.steps_per_second,
-                        statistics.optimizer_step_ms,
-                    )
+                    state.steps_per_second = statistics.steps_per_second
+                    state.optimizer_step_ms = statistics.optimizer_step_ms
                     state.optimizer_state_bytes = devices.state_bytes(self.optimizer)
                     self._log(done, "time", {"steps_per_second": window.steps_per_second})
                     self._log(done, "optim", {"lr": self._rate(step) * self.peaks[0]})
@@ -236,9 +230,10 @@ class Trainer:
         param_groups.set_training(self.optimizer, True)
         rate = self._rate(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            _set_lr(group, peak * rate)
+            param_groups.set_rate(group, peak * rate)
         values: dict[str, torch.Tensor] = {}
-        for part, (batch, share) in enumerate(self._parts(feed)):
+        parts = micro_batches.weighted(map(self.placed, feed), self.recipe.targets, cfg.accumulate, accelerator)
+        for part, (batch, share) in enumerate(parts):
             last = part == cfg.accumulate - 1
             reduced = last or cfg.reduce_every_part
             if isinstance(self.model, FSDPModule):
@@ -276,26 +271,6 @@ class Trainer:
             torch.accelerator.synchronize()  # the window's last work belongs to its time
             statistics.add_seconds(timer.switch("logging"))
         return values
-
-    def _parts(self, feed: Iterator[Batch]) -> Iterator[tuple[Batch, float | torch.Tensor]]:
-        """The micro-batches of a step on this process, each with what its loss counts, 1 on average over all parts.
-
-        A loss that is a mean over a number of targets that differs between parts is the whole batch's mean only where
-        each part counts as much as it has targets.
-        """
-        accelerator, accumulate = self.accelerator, self.cfg.accumulate
-        parts = accumulate * accelerator.num_processes
-        placed = map(self.placed, feed)
-        batch = next(placed)
-        if parts == 1 or self.recipe.targets(batch) is None:
-            yield batch, 1.0
-            yield from ((next(placed), 1.0) for _ in range(accumulate - 1))
-            return
-        batches = [batch, *itertools.islice(placed, accumulate - 1)]
-        targets: list[Any] = [self.recipe.targets(each) for each in batches]
-        counts = torch.stack(targets)
-        total = accelerator.reduce(counts.sum(), "sum").clamp(min=1)
-        yield from zip(batches, counts * parts / total, strict=True)
 
     def evaluate(self, split: str, step: int) -> dict[str, float]:
         """Metrics of a split, of the trained weights and of their average, logged at a step."""
@@ -427,16 +402,3 @@ class Trainer:
 
     def _log(self, step: int, split: str, values: dict[str, float]) -> None:
         self.logger.log(step, split, values, self.timer.elapsed)
-
-
-def _set_lr(group: dict[str, Any], lr: float) -> None:
-    """Set a group's rate, in place where it is a tensor, so that compiled or captured steps see it."""
-    if isinstance(group["lr"], torch.Tensor):
-        group["lr"].fill_(lr)
-    else:
-        group["lr"] = lr
-
-
-def _floats(values: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Numbers from scalars, sharded ones among them."""
-    return {k: float(v.full_tensor() if hasattr(v, "full_tensor") else v) for k, v in values.items()}

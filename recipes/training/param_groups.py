@@ -136,3 +136,11 @@ def set_training(optimizer: torch.optim.Optimizer, training: bool) -> None:
     switch = getattr(optimizer, "train" if training else "eval", None)
     if switch is not None:
         switch()
+
+
+def set_rate(group: dict[str, Any], lr: float) -> None:
+    """Set a group's rate, in place where it is a tensor, so that compiled or captured steps see it."""
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr

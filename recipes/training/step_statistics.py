@@ -103,3 +103,8 @@ def gradient_size(gradients: list[torch.Tensor]) -> torch.Tensor:
 
 def _cause(loss: float, gradient: float) -> str:
     return f"training loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {gradient}"
+
+
+def floats(values: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Numbers from scalars, sharded ones among them."""
+    return {k: float(v.full_tensor() if hasattr(v, "full_tensor") else v) for k, v in values.items()}

@@ -53,7 +53,7 @@ def build(results: Results) -> page.Page:
         summary=list(results.about["text"]),
         sections=sections,
         overview=overview(results, anchors),
-        commands=commands(results.tables),
+        commands=commands(results.tables, results.about.get("overrides", {})),
     )
 
 

@@ -5,16 +5,18 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recipes.runs.run_id import run_id
 from reports.records.commands import command_of
 from tests.recipes.conftest import composed
 
-RECORDS = Path(__file__).resolve().parents[3] / "reports" / "published" / "records"
+PUBLISHED = Path(__file__).resolve().parents[3] / "reports" / "published"
+FURTHER = yaml.safe_load((PUBLISHED / "about.yaml").read_text(encoding="utf-8")).get("overrides", {})
 
 
 def first_of_each_optimizer():
-    for path in sorted(RECORDS.glob("*.runs.jsonl")):
+    for path in sorted((PUBLISHED / "records").glob("*.runs.jsonl")):
         seen = {}
         for line in path.read_text(encoding="utf-8").splitlines():
             summary = json.loads(line)["summary"]
@@ -24,7 +26,7 @@ def first_of_each_optimizer():
 
 @pytest.mark.parametrize("summary", first_of_each_optimizer())
 def test_the_command_has_the_id_of_the_published_run(summary):
-    program, script, *overrides = shlex.split(command_of(summary))
+    program, script, *overrides = shlex.split(f"{command_of(summary)} {FURTHER.get(summary['task'], '')}")
     assert (program, script) == ("python", "run.py")
     assert run_id(composed(*overrides)) == summary["run_id"]
 

@@ -1,0 +1,36 @@
+"""The micro-batches of an optimizer step, and what the loss of each counts."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from recipes.training.sampler import Batch
+
+
+def weighted(
+    batches: Iterator[Batch], targets: Callable[[Batch], Any], accumulate: int, accelerator: Accelerator
+) -> Iterator[tuple[Batch, float | torch.Tensor]]:
+    """The next `accumulate` batches of this process, each with what its loss counts, 1 on average over all parts.
+
+    A loss that is a mean over a number of targets that differs between parts is the whole batch's mean only where each
+    part counts as much as it has targets.
+
+    Args:
+        batches: of this process, on its device.
+        targets: the number of a batch's targets as a tensor, or None where it is the same for all.
+        accumulate: micro-batches of a step.
+        accelerator: of the processes that share the step.
+    """
+    parts = accumulate * accelerator.num_processes
+    batch = next(batches)
+    if parts == 1 or targets(batch) is None:
+        yield batch, 1.0
+        yield from ((next(batches), 1.0) for _ in range(accumulate - 1))
+        return
+    together = [batch, *itertools.islice(batches, accumulate - 1)]
+    counts = torch.stack([targets(each) for each in together])
+    total = accelerator.reduce(counts.sum(), "sum").clamp(min=1)
+    yield from zip(together, counts * parts / total, strict=True)
