@@ -55,9 +55,9 @@ def _class_factory(setting: str, settings: dict[str, Any]) -> OptimizerFactory:
 
     def make(groups: Any) -> torch.optim.Optimizer:
         try:
-            on_cuda = all(p.is_cuda for group in groups for p in group["params"])
-            chosen = {"fused": True} if on_cuda and choosable else {}
-            optimizer: torch.optim.Optimizer = factory([_without_roles(group) for group in groups], **chosen)
+            groups = [_without_roles(group) for group in groups]
+            chosen = {"fused": True} if choosable and _are_on_cuda(groups) else {}
+            optimizer: torch.optim.Optimizer = factory(groups, **chosen)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{setting}: {error}") from None
         return optimizer
@@ -68,6 +68,11 @@ def _class_factory(setting: str, settings: dict[str, Any]) -> OptimizerFactory:
 def _without_roles(group: Any) -> Any:
     """A group as the classes of libraries know it."""
     return {key: value for key, value in group.items() if key != "roles"} if isinstance(group, dict) else group
+
+
+def _are_on_cuda(groups: list[Any]) -> bool:
+    parameters = [p for group in groups if isinstance(group, dict) for p in group["params"]]
+    return bool(parameters) and all(p.is_cuda for p in parameters)
 
 
 def further_arguments(optim: DictConfig) -> dict[str, Any]:
