@@ -72,7 +72,7 @@ def _without_roles(group: Any) -> Any:
 
 def _are_on_cuda(groups: list[Any]) -> bool:
     parameters = [p for group in groups if isinstance(group, dict) for p in group["params"]]
-    return bool(parameters) and all(p.is_cuda for p in parameters)
+    return bool(parameters) and all(isinstance(p, torch.Tensor) and p.is_cuda for p in parameters)
 
 
 def further_arguments(optim: DictConfig) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class Trainer:
                     state.optimizer_step_ms = statistics.optimizer_step_ms
                     state.optimizer_state_bytes = devices.state_bytes(self.optimizer)
                     self._log(done, "time", {"steps_per_second": window.steps_per_second})
-                    self._log(done, "optim", {"lr": self._rate(step) * self.peaks[0]})
+                    self._log(done, "optim", {"lr": schedule.factor(step, cfg.steps, self.schedule) * self.peaks[0]})
                 if measuring:
                     with timer.during("evaluation"):
                         values = self.evaluate("val", done)
@@ -228,7 +228,7 @@ class Trainer:
         # Weights to evaluate stay in place until the next step, so a checkpoint at an evaluation holds these, the last
         # one among them, and a run that goes on from it starts from the same bits as one that was not stopped.
         param_groups.set_training(self.optimizer, True)
-        rate = self._rate(step)
+        rate = schedule.factor(step, cfg.steps, self.schedule)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             param_groups.set_rate(group, peak * rate)
         values: dict[str, torch.Tensor] = {}
@@ -396,9 +396,6 @@ class Trainer:
             pin = self.accelerator.device.type == "cuda"
             self.loaders[split] = sampler.loader(self.examples[split], batches, self.workers, pin)
         return self.loaders[split]
-
-    def _rate(self, step: int) -> float:
-        return schedule.factor(step, self.cfg.steps, self.schedule)
 
     def _log(self, step: int, split: str, values: dict[str, float]) -> None:
         self.logger.log(step, split, values, self.timer.elapsed)

@@ -56,7 +56,7 @@ def test_the_ratios_of_rates_and_decays(results: Results) -> None:
     inside = sum(2.99 <= rate <= 10.01 for rate in rates)
     large = sum(decay >= 9.99 for decay in decays)
     names = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    rate = f"{min(rates):.0f} to {max(rates):.0f} times smaller, 3 to 10 on {names[inside]} of them"
+    rate = f"{min(rates):.1g} to {max(rates):.2g} times smaller, 3 to 10 on {names[inside]} of them"
     decay = f"{min(decays):.0f} to {max(decays):,.0f} times larger, at least 10 on {names[large]}."
     sentence = f"On the {names[len(pairs)]} tasks here the best rate was {rate}, and the best decay {decay}"
     assert sentence in text("guide.md")
