@@ -26,7 +26,6 @@ FIELD = (
     "ademamix",
     "mars",
     "adopt",
-    "kron",
     "prodigy",
     "cautious_lion",
     "lion_cautious_decay",
