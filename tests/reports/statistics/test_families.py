@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from reports.protocol import CHOICE_VARIANCE, SUBJECT, choice_variance
 from reports.plots.plot_style import styles_of
+from reports.protocol import CHOICE_VARIANCE, SUBJECT, choice_variance
 from reports.statistics.families import FIELD, families
 from scripts import tune
 from scripts.maintenance.simulate_protocol import RULES, simulate
