@@ -32,7 +32,6 @@ from recipes.training.step_statistics import StepStatistics, gradient_size
 from recipes.training.stop_signal import StopRequests
 from recipes.training.timers import PhaseTimer
 
-# Of the state, measured while the run goes on.
 FIGURES = ("steps_per_second", "optimizer_step_ms", "optimizer_step", "optimizer_state_bytes")
 
 

@@ -18,8 +18,18 @@ from reports.statistics.selection import Contender
 Family = Literal["", "primary", "rivals", "field", "variants"]  # empty: the reference itself
 # The optimizers that people choose between in 2026, Lion's kin among them; none of them is in the paper.
 FIELD = (
-    *("muon", "muon_lion", "lion_muon", "soap", "schedule_free_adamw", "ademamix", "mars", "adopt", "kron", "prodigy"),
-    *("cautious_lion", "lion_cautious_decay", "lion_corrected_decay"),
+    "muon",
+    "muon_lion",
+    "lion_muon",
+    "soap",
+    "schedule_free_adamw",
+    "ademamix",
+    "mars",
+    "adopt",
+    "prodigy",
+    "cautious_lion",
+    "lion_cautious_decay",
+    "lion_corrected_decay",
 )
 
 

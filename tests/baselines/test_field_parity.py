@@ -292,31 +292,3 @@ def test_prodigy():
     for name in names:
         assert deviation(path, name, [thetas[name] for thetas, _ in expected]) < EXACT
     assert expected[-1][1] > 3e-6, "the rate has grown"
-
-
-def preconditioned(covariance, steps):
-    """What Kron makes of gradients of such a covariance between columns, after so many steps."""
-    random = torch.Generator().manual_seed(0)
-    root = torch.linalg.cholesky(covariance)
-    optim = OmegaConf.load(OPTIM / "kron.yaml")
-    optim.update({"lr": 1.0, "weight_decay": 0.0, "momentum": 0.0})
-    weight = torch.nn.Parameter(torch.zeros(6, 4))
-    optimizer = optimizer_factory(optim)([weight])
-    moved = []
-    for step in range(steps):
-        torch.manual_seed(step)
-        before = weight.detach().clone()
-        weight.grad = torch.randn(6, 4, generator=random) @ root.mT
-        optimizer.step()
-        moved.append(before - weight.detach())
-    return moved
-
-
-def test_kron_whitens():
-    """What PSGD converges to: the preconditioned gradient has the identity as covariance (Li 2015, eq. 12)."""
-    covariance = torch.diag(torch.tensor([4.0, 1.0, 0.25, 0.01]))
-    moved = torch.stack(preconditioned(covariance, 2000)[1000:])
-    seen = torch.einsum("nij,nik->jk", moved, moved) / moved.shape[0]
-    seen = seen / seen.diagonal().mean()
-    assert seen.diagonal().max() / seen.diagonal().min() < 2.0
-    assert (seen - torch.diag(seen.diagonal())).abs().max() < 0.2

@@ -160,11 +160,8 @@ def test_returns_what_the_closure_returns(yaml_file):
     assert weight.sum() < 3
 
 
-def test_steps_on_the_meta_device(yaml_file, request):
+def test_steps_on_the_meta_device(yaml_file):
     """A dry run counts the state's bytes from a step on meta parameters: as many as on the CPU."""
-    if yaml_file.stem == "kron":
-        reason = "timm's Kron takes a row by a number that it computes; the dry run says that its state is unknown"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     sizes = {}
     for device in ("meta", "cpu"):
         model = network().to(device)

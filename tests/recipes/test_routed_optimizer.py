@@ -148,7 +148,6 @@ def test_a_mistake_has_a_line_before_torch_is_imported(override: str, line: str)
         ("muon_lion", 4, 2),
         ("lion_muon", 4, 8),
         ("soap", 8 + 2 * 4 * (64**2 + 32**2) / (64 * 32), 8),
-        ("kron", 4 + 4 * (64**2 + 32**2) / (64 * 32), 8),
         ("schedule_free_adamw", 8, 8),
         ("ademamix", 12, 12),
         ("mars", 12, 12),
