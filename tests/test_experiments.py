@@ -53,8 +53,15 @@ def test_those_of_the_paper_are_there():
     assert set(WANTED.split()) <= set(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("scale", ["embedded", "paper"])
-@pytest.mark.parametrize("name", EXPERIMENTS)
+def scales(name: str) -> list[str]:
+    """The scales at which an experiment has runs."""
+    experiment = OmegaConf.load(ROOT / "conf" / "experiment" / f"{name}.yaml")
+    conditions = OmegaConf.select(experiment, "hydra.sweeper.conditions")
+    everywhere = ["embedded", "paper"]
+    return [scale for scale in everywhere if not OmegaConf.is_dict(conditions) or scale in conditions]
+
+
+@pytest.mark.parametrize(("name", "scale"), [(name, scale) for name in EXPERIMENTS for scale in scales(name)])
 def test_it_composes_and_its_plan_prints(name, scale, tmp_path, capsys):
     found = studies(name, scale, tmp_path)
     said = capsys.readouterr().out.splitlines()

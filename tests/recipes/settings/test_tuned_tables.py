@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from hydra.core.object_type import ObjectType
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from recipes.runs import build
 from recipes.settings import tuned_tables
 from recipes.settings.tuned_tables import TABLES, TunedTables, names, row_of
 from tests.recipes.conftest import ROOT, composed
@@ -89,7 +89,7 @@ def test_every_row_names_an_optimizer_its_arguments_and_a_source(scale: str, tas
         assert set(rows) <= optimizers
         for optim, row in rows.items():
             cfg = OmegaConf.load(ROOT / "conf" / "optim" / f"{optim}.yaml")
-            taken = inspect.signature(build._class(cfg)).parameters
+            taken = inspect.signature(get_class(cfg._target_)).parameters
             assert set(row) <= {*taken, "source"}
             assert row.get("source", section.get("source"))
 
