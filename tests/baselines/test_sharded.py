@@ -50,7 +50,7 @@ LIONS: dict[str, tuple[dict[str, Any], list[torch.dtype]]] = {  # options, and t
     ),
 }
 # Sums over a tensor in another order: factored second moments, norms, inner products. The rest has the same bits.
-ROUNDED = ("adafactor", "cautious_lion", "mars", "program5", "program8")
+ROUNDED = ("adafactor", "cautious_lion", "program5", "program8")
 
 
 def cases() -> Iterator[tuple[str, Make, torch.dtype, bool]]:
