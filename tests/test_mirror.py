@@ -60,7 +60,7 @@ COVERED_BY = {
     "recipes/settings/sweep_values.py": "tests/test_bad_commands.py",
     "recipes/settings/unknown_settings.py": "tests/test_bad_commands.py",
     "recipes/settings/optimizer_arguments.py": "tests/recipes/settings/test_validation.py",
-    "recipes/training/execution/micro_batches.py": "tests/recipes/training/test_sampler.py",
+    "recipes/training/execution/micro_batches.py": "tests/recipes/training/test_loop.py",
     "recipes/training/run_state.py": "tests/test_run.py",
     "recipes/training/step_kind.py": "tests/recipes/training/test_loop.py",
     "reports/claims/conditions.py": "tests/reports/claims/test_evaluation.py",
