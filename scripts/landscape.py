@@ -69,7 +69,7 @@ def measure(folder: Path, noises: Sequence[float], repeats: int, examples: int) 
     from recipes.training.execution.device_layout import Placement
 
     cfg: Any = prerequisite.resolved(OmegaConf.load(folder / "config.yaml"))  # type: ignore[arg-type]
-    cfg.augment = {"name": "none", "shift": 0, "randaugment": None, "mixup": 0.0}
+    cfg.augment = {"name": "none", "shift": 0, "flip": False, "randaugment": None, "mixup": 0.0}
     the_recipe = protocol.make(cfg)
     model = the_recipe.model().eval()
     model.load_state_dict(load_weights(folder))

@@ -8,6 +8,7 @@ download by Playwright.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ SECONDS = 300
 
 def main() -> int:
     """Find or install a browser, and say which."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     path = find() or next((there for way in WAYS if may_run(way) and run(way) and (there := find())), None)
     print(path or "get_browser.py: no Chromium, so the tests of the page are skipped; apt-get install chromium")
     return 0

@@ -187,7 +187,7 @@ def sentences() -> list[str]:
     assert used["rate"] == thumbs[2], "the documentation says which rule is used"
     said.append(f"for the decay {used['decay']}, which was right in {shares[used['decay'], 'decay']}")
     worst = [rules[rule, "decay"]["worst error, decades"] for rule in (used["decay"], thumbs[2])]
-    said.append(f"({worst[0]} decades at worst against {worst[1]})")
+    said.append(f"({worst[0]} decades at worst" + (f" against {worst[1]})" if used["decay"] != thumbs[2] else ")"))
 
     def elsewhere(rule: str) -> str:
         row = rules[rule, "rate"]

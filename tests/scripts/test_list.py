@@ -34,7 +34,7 @@ def test_a_task_is_listed_with_its_scales_below_its_family(capsys: pytest.Captur
     listing.main(["tasks"])
     families = [part.splitlines() for part in capsys.readouterr().out.split("\n\n")]
     (images,) = [lines for lines in families if lines[0] == "Image classification: task="]
-    assert any(line.split()[:3] == ["vit_b16", "[embedded,", "paper]"] for line in images)
+    assert any(line.split()[:4] == ["vit_b16", "[embedded,", "gpu,", "paper]"] for line in images)
     assert any(line.split()[:2] == ["vit_g14", "[paper]"] for line in images)
 
 
