@@ -20,7 +20,8 @@ def values_of(model: nn.Module) -> Values:
 
     Parameters are still to be found here when their modules hold parts of them.
     """
-    state = {name: value.detach() for name, value in model.state_dict().items()}
+    own = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}  # what is tied has one name here
+    state = {name: value.detach() for name, value in model.state_dict().items() if name in own}
     return state, {place: value.detach() for place, value in _unsaved(model).items()}
 
 
@@ -35,7 +36,7 @@ def distribute(model: nn.Module, values: Values, device: torch.device) -> None:
     state, unsaved = values
     if all(value.is_meta for value in state.values()):
         model.to_empty(device=device)
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
     set_model_state_dict(model, dict(state) if processes.is_first() else {}, options=options)
     for (place, name), value in processes.sent_by_first(lambda: _on_cpu(unsaved)).items():
         module = model.get_submodule(place)
