@@ -107,8 +107,9 @@ def test_help_answers_at_once_with_examples(tmp_path):
     assert "python scripts/compare.py outputs --task" in done.stdout
 
 
-def test_default_runs_are_called_what_they_are(write_run, outputs, compare, capsys):
+def test_default_runs_are_called_what_they_are(write_run, outputs, compare, capsys, monkeypatch):
     """Two seeds of the defaults, Lion far ahead: no verdict, no claim, and nothing is called tuned."""
+    monkeypatch.setenv("COLUMNS", "120")
     for seed in range(2):
         for optim, value in (("adamw", 0.5), ("lion", 0.9)):
             value += seed / 1000
@@ -196,6 +197,7 @@ def test_one_screen_or_all_columns(write_run, tune, outputs, compare, capsys, mo
     for optim in ("adamw", "lion", "sgd", "radam", "nadam"):
         tune(optim, (0.90, 0.91, 0.92))
     monkeypatch.setenv("LINES", "10")
+    monkeypatch.setenv("COLUMNS", "120")
     assert compare([str(outputs)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 10

@@ -259,7 +259,9 @@ def test_a_link_to_a_section_shows_its_title_below_the_bar(open_page, file, widt
     page = open_page(f"{file}#results-1", viewport={"width": width, "height": 844})
     bar, title = page.locator(".bar").bounding_box(), page.locator("#results-1 h2").bounding_box()
     assert bar["y"] == 0
-    assert 0 <= title["y"] - bar["height"] < 60
+    at_the_end = page.evaluate("scrollY + innerHeight >= document.documentElement.scrollHeight - 1")
+    assert title["y"] - bar["height"] >= 0
+    assert at_the_end or title["y"] - bar["height"] < 60
 
 
 def test_without_javascript_tables_are_read_and_curves_say_why_they_are_not(open_page):

@@ -12,8 +12,8 @@ import pytest
 from recipes.data import hub
 from recipes.data.images import files
 from recipes.errors import ConfigError
+from tests.recipes.data.images.formats.test_tables import parquet
 from tests.recipes.data.images.image_files import one_line, value_of
-from tests.recipes.data.images.test_tables import parquet
 
 
 @pytest.fixture

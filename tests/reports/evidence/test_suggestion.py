@@ -80,7 +80,7 @@ def test_without_decay_there_is_none_and_the_rate_alone_is_tried() -> None:
     [
         (
             Asked(1.0, 0.1),
-            "--adamw-lr 1 is outside the tuned pairs' range, 3e-05 to 0.01, by a factor of 100 (2 decades)",
+            "--adamw-lr 1 is outside the tuned pairs' range, 3e-05 to 0.03, by a factor of 33.3 (1.5 decades)",
         ),
         (Asked(1e-3, 0.1, steps=2_071_166), "by a factor of 2 (0.3 decades)"),
         (Asked(1e-3, 0.1, batch=1), "--batch 1 is outside"),

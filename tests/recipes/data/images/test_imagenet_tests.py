@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from recipes.errors import ConfigError
+from tests.recipes.data.images.formats.test_tables import TEST_VALUES, TRAIN_VALUES, table
 from tests.recipes.data.images.image_files import CLASSES, jpeg, load, one_line, value_of, write_folders
-from tests.recipes.data.images.test_tables import TEST_VALUES, TRAIN_VALUES, table
 
 ANSWERS = [[0], [1, 2], [], [2], [0, 1], [2], [], [1], [2], [0], [1], []]
 
