@@ -12,9 +12,9 @@ from reports.claims.evaluation import claims_grid
 from reports.number_format import slugs
 from reports.page import sections
 from reports.page.render import render_page
-from reports.plots import curves, forest, tuning
+from reports.plots import curves, forest, setting_transfer, tuning
 from reports.protocol import NEEDED, REFERENCE, SUBJECT
-from reports.results import Results, facts, tuning_curves
+from reports.results import Results, facts, suggested, tuning_curves
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables import overviews
 from reports.tables.answer import headline
@@ -22,6 +22,7 @@ from reports.tables.comparison import batch_groups
 from reports.tables.overviews import Grid
 from reports.tables.paper_comparison import paper_comparisons
 from reports.tables.render import to_csv, to_latex, to_markdown
+from reports.tables.setting_transfer import transfer_grid
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:
@@ -69,7 +70,7 @@ def write_pictures(
     for group in batch_groups(results.tables):
         stem = f"batch-size-{stems[group[0].comparison.task]}"
         written += tuning.write_batch_sizes(group, folder, stem, names, highlight, formats)
-    return written
+    return written + setting_transfer.write_transfer(results.transfer, suggested, folder, "transfer", formats)
 
 
 def speed_memory(results: Results) -> pd.DataFrame:
@@ -88,6 +89,7 @@ def all_grids(results: Results) -> list[Grid]:
     """Return the tables that are not of one comparison alone."""
     grids = [overviews.ranks_grid(results.main)]
     grids += [overviews.paper_grid(entry) for entry in paper_comparisons(results.tables)]
+    grids += [transfer_grid(results.transfer, suggested)]
     grids += [overviews.speed_grid(results.speeds, results.main)]
     grids += [overviews.survival_grid(results.tables)]
     return [grid for grid in grids if grid is not None]

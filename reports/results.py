@@ -13,7 +13,9 @@ import yaml
 
 from reports.claims.evaluation import Verdict, evaluate
 from reports.evidence import counts, ledger
+from reports.evidence.suggestion import Asked, suggest
 from reports.evidence.tables import cited
+from reports.evidence.tuned_pairs import TunedPair, collect
 from reports.protocol import REFERENCE
 from reports.records.landscape import read_landscape
 from reports.records.reader import read_records
@@ -21,6 +23,7 @@ from reports.records.speeds import read_speeds
 from reports.statistics.tuning_curves import tuning_curve
 from reports.tables.comparison import Table, build_tables
 from reports.tables.paper_comparison import main_tables
+from reports.tables.setting_transfer import Setting, Study, transfer_studies
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Results:
     main: list[Table]  # one a task, that of most optimizers
     verdicts: list[Verdict]
     others: dict[str, list[str]]  # what other studies found, sentences by the claim's id
+    transfer: list[list[Study]]  # a task's studies at several widths, steps and batch sizes
     about: dict[str, Any]
     problems: list[str]
 
@@ -43,7 +47,11 @@ def read_results(folder: Path) -> Results:
     records = read_records([folder / "records"])
     about = yaml.safe_load((folder / "about.yaml").read_text(encoding="utf-8"))
     speeds, landscape = read_speeds([folder / "speed"]), read_landscape([folder / "landscape"])
-    return compared(records.runs, speeds, REFERENCE, about, records.problems, landscape)
+    further = read_records([folder / "transfer"]) if (folder / "transfer").is_dir() else None
+    problems = [*records.problems, *(further.problems if further else [])]
+    return compared(
+        records.runs, speeds, REFERENCE, about, problems, landscape, None if further is None else further.runs
+    )
 
 
 def compared(
@@ -53,13 +61,29 @@ def compared(
     about: dict[str, Any] | None = None,
     problems: Sequence[str] = (),
     landscape: pd.DataFrame | None = None,
+    further: pd.DataFrame | None = None,
 ) -> Results:
-    """Compare runs; `about` has a title, text (lines) and facts (names and values)."""
+    """Compare runs; `about` has a title, text (lines) and facts (names and values).
+
+    `further` runs are those at other widths, steps and batch sizes: they stand in the tables of how settings transfer
+    alone.
+    """
     tables = build_tables(runs, reference, speeds)
     verdicts = evaluate(tables, speeds, landscape)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     main = main_tables(tables)
-    return Results(runs, speeds, reference, tables, main, verdicts, found_by_others(), about, list(problems))
+    transfer = transfer_studies([*tables, *([] if further is None else build_tables(further, reference))])
+    return Results(runs, speeds, reference, tables, main, verdicts, found_by_others(), transfer, about, list(problems))
+
+
+def suggested(setting: Setting) -> Setting:
+    """Return the learning rate and weight decay that scripts/suggest.py begins with for Lion, from AdamW's."""
+    return suggest(Asked(*setting), _tuned_pairs()).centre
+
+
+@cache
+def _tuned_pairs() -> list[TunedPair]:
+    return collect(ledger.read())[0]
 
 
 @cache

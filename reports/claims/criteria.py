@@ -26,7 +26,6 @@ from reports.claims.evidence import (
     share_unit,
     shares_of,
     speedup_interval,
-    tied_values,
     train_loss,
     validation_difference,
 )
@@ -34,6 +33,7 @@ from reports.number_format import fixed, short_number
 from reports.protocol import FRESH_SEEDS, REFERENCE, SUBJECT
 from reports.records.speeds import STEPS
 from reports.statistics.intervals import Difference, paired_difference
+from reports.statistics.ties import tied_values
 from reports.tables.comparison import Row, Table
 
 

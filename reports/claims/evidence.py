@@ -23,7 +23,6 @@ from reports.statistics.intervals import Difference, paired_difference
 from reports.statistics.learning_curves import seed_curves
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import Comparison, Contender
-from reports.statistics.ties import tied_settings
 from reports.tables.comparison import Row, Table, batch_groups
 
 # AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
@@ -139,20 +138,6 @@ def train_loss(contender: Contender) -> pd.Series[float]:
     return pd.Series(losses, dtype=float)
 
 
-def tied_values(contender: Contender, axis: str) -> tuple[float, float, float]:
-    """Return the chosen value of an axis, and the smallest and largest at which a trial ties with the chosen one.
-
-    An end on the edge of what was tried is open, 0 or inf: values beyond it were not tried.
-    """
-    chosen, tried = contender.chosen, contender.settings
-    if chosen is None:
-        return math.nan, 0.0, math.inf
-    ties = tied_settings(contender)[axis]
-    low, high = (float(end) for end in (min([chosen[axis], *ties]), max([chosen[axis], *ties])))
-    edges = tried[axis].min(), tried[axis].max()
-    return float(chosen[axis]), 0.0 if low <= edges[0] else low, math.inf if high >= edges[1] else high
-
-
 DRAWS = 2000  # of a bootstrap, where the samples are too many to be gone through
 
 
@@ -174,13 +159,11 @@ def speedup_interval(table: Table, ours: Contender, theirs: Contender, confidenc
         samples = [tuple(draw) for draw in np.random.default_rng(0).integers(len(seeds), size=(DRAWS, len(seeds)))]
     counts = Counter(tuple(sorted(sample)) for sample in samples)
     values = [curve.loc[seeds].to_numpy(dtype=float) for curve in by_seed]
+    steps = [curve.columns.to_numpy(dtype=float) for curve in by_seed]
     factors: list[float] = []
     for places, count in counts.items():
-        drawn = [
-            pd.DataFrame({"step": curve.columns, "seconds": 0.0, "mean": value[list(places)].mean(axis=0)})
-            for curve, value in zip(by_seed, values, strict=True)
-        ]
-        factors += [speedup(drawn[1], drawn[0], goal).factor] * count
+        ours_drawn, theirs_drawn = (value[list(places)].mean(axis=0) for value in values)
+        factors += [speedup((steps[1], theirs_drawn), (steps[0], ours_drawn), goal).factor] * count
     defined = [factor for factor in factors if not math.isnan(factor)]
     if not defined:
         return 0.0, math.inf

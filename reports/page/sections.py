@@ -12,7 +12,7 @@ from reports.page.heatmap_blocks import setting_maps
 from reports.page.overview import overview
 from reports.page.run_commands import commands
 from reports.page.table_blocks import grid_block, table_block
-from reports.results import Results, facts, tuning_curves
+from reports.results import Results, facts, suggested, tuning_curves
 from reports.tables.answer import name as spoken
 from reports.tables.answer import pair
 from reports.tables.comparison import Table, batch_groups
@@ -20,6 +20,7 @@ from reports.tables.names import families, family_of, metric_name, task_name
 from reports.tables.overviews import paper_grid, ranks_grid, speed_grid, survival_grid
 from reports.tables.paper_comparison import PaperComparison, paper_comparisons
 from reports.tables.render import caption, heading
+from reports.tables.setting_transfer import transfer_grid
 from reports.tables.units import difference, unit_of
 
 
@@ -39,7 +40,8 @@ def build(results: Results) -> page.Page:
         if tables:
             sections.append(page.Section(family, _slug(family), [], blocks))
     optimizers = set(results.runs["optim"])
-    grids = [ranks_grid(results.main), speed_grid(results.speeds, results.main)]
+    moved = transfer_grid(results.transfer, suggested)
+    grids = [ranks_grid(results.main), moved, speed_grid(results.speeds, results.main)]
     over: list[page.Block] = [grid_block(grid, optimizers) for grid in grids if grid]
     if over:
         sections.append(page.Section("Over all tasks", "all-tasks", [], over))

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
+Points = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps and values of a curve
 TAU_MAX = 4.0  # AlgoPerf's: whoever takes more than four times as long as the fastest gets nothing for the task
 
 
@@ -32,51 +34,51 @@ class Speedup:
     reached: bool
 
 
-def time_to_target(curve: pd.DataFrame, target: float, goal: str) -> tuple[float, float] | None:
-    """Return the step and the seconds at which a curve first reaches `target`, or None if it never does.
+def points(curve: pd.DataFrame) -> Points:
+    """Return the points of a mean curve, columns step and mean, rising in step."""
+    return curve["step"].to_numpy(dtype=float), curve["mean"].to_numpy(dtype=float)
+
+
+def steps_to_target(curve: Points, target: float, goal: str) -> float | None:
+    """Return the step at which a curve first reaches `target`, or None if it never does.
 
     Args:
-        curve: Columns step, seconds and mean: a metric measured along training, rising in step. A value that is not
-            finite is passed over.
+        curve: The steps and values of a metric measured along training. A value that is not finite is passed over.
         target: The value to reach; a measurement of just this value has reached it.
         goal: max or min.
 
     Between two measurements the curve is taken for a straight line. A target reached at the first measurement is
-    given the first measurement's time, since nothing is known of what was before.
+    given the first measurement's step, since nothing is known of what was before.
     """
-    finite_part = curve[np.isfinite(curve["mean"])]
-    values = finite_part["mean"].to_numpy(dtype=float)
+    finite = np.isfinite(curve[1])
+    steps, values = curve[0][finite], curve[1][finite]
     reached = values >= target if goal == "max" else values <= target
     if not reached.any():
         return None
     after = int(reached.argmax())
-    times = finite_part[["step", "seconds"]].to_numpy(dtype=float)
     if after == 0:
-        return float(times[0, 0]), float(times[0, 1])
+        return float(steps[0])
     before = after - 1
     share = (target - values[before]) / (values[after] - values[before])
-    step, seconds = (1 - share) * times[before] + share * times[after]
-    return float(step), float(seconds)
+    return float((1 - share) * steps[before] + share * steps[after])
 
 
-def speedup(reference_curve: pd.DataFrame, other_curve: pd.DataFrame, goal: str) -> Speedup:
-    """Hold one optimizer's curve against the reference's, as the paper's figures do: steps to the same figure.
+def speedup(reference_curve: Points, other_curve: Points, goal: str) -> Speedup:
+    """Compare one optimizer's curve with the reference's, as the paper's figures do: steps to the same figure.
 
     The target is the last value of the reference's curve; its own step is where it first was that good, which on a
     curve that wavers is before the end, for both alike.
     """
-    finite_values = reference_curve.loc[np.isfinite(reference_curve["mean"]), "mean"]
-    target = float(finite_values.iloc[-1]) if len(finite_values) else math.nan
-    reference = time_to_target(reference_curve, target, goal)
-    reference_step = reference[0] if reference else math.nan
-    if reference is None or not np.isfinite(other_curve["mean"]).any():
-        return Speedup(target, reference_step, math.nan, math.nan, False)
-    other = time_to_target(other_curve, target, goal)
-    if other is None:
-        return Speedup(target, reference_step, math.inf, 0.0, False)
-    step = other[0]
-    factor = 1.0 if step == reference_step else reference_step / step if step else math.inf
-    return Speedup(target, reference_step, step, factor, True)
+    finite_values = reference_curve[1][np.isfinite(reference_curve[1])]
+    target = float(finite_values[-1]) if len(finite_values) else math.nan
+    reference = steps_to_target(reference_curve, target, goal)
+    if reference is None or not np.isfinite(other_curve[1]).any():
+        return Speedup(target, math.nan if reference is None else reference, math.nan, math.nan, False)
+    step = steps_to_target(other_curve, target, goal)
+    if step is None:
+        return Speedup(target, reference, math.inf, 0.0, False)
+    factor = 1.0 if step == reference else reference / step if step else math.inf
+    return Speedup(target, reference, step, factor, True)
 
 
 def ratios_to_best(times: pd.DataFrame) -> pd.DataFrame:

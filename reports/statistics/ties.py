@@ -26,6 +26,20 @@ def tied_settings(contender: Contender) -> pd.DataFrame:
     return tried[(tried["diverged"] == 0) & ((tried["final"] - contender.chosen["final"]).abs() <= margin)]
 
 
+def tied_values(contender: Contender, axis: str) -> tuple[float, float, float]:
+    """Return the chosen value of an axis, and the smallest and largest at which a trial ties with the chosen one.
+
+    An end on the edge of what was tried is open, 0 or inf: values beyond it were not tried.
+    """
+    chosen, tried = contender.chosen, contender.settings
+    if chosen is None:
+        return math.nan, 0.0, math.inf
+    ties = tied_settings(contender)[axis]
+    low, high = (float(end) for end in (min([chosen[axis], *ties]), max([chosen[axis], *ties])))
+    edges = tried[axis].min(), tried[axis].max()
+    return float(chosen[axis]), 0.0 if low <= edges[0] else low, math.inf if high >= edges[1] else high
+
+
 def is_flat(contender: Contender, axis: str) -> bool:
     """Whether all values of an axis that were tried at the chosen value of the other one tie: the data choose none."""
     if contender.chosen is None:

@@ -16,7 +16,7 @@ from reports.protocol import FRESH_SEEDS
 from reports.statistics.families import Family, difference, families
 from reports.statistics.intervals import mean_and_sd, mean_interval
 from reports.statistics.learning_curves import read_curve
-from reports.statistics.scoring import speedup
+from reports.statistics.scoring import points, speedup
 from reports.statistics.selection import SAME, Comparison, Contender, comparisons, on_border
 from reports.statistics.setting_differences import notes
 from reports.statistics.timings import Timing, timing
@@ -228,7 +228,8 @@ def _row(
         if contender.by_protocol and base.by_protocol and gap.seeds >= FRESH_SEEDS:
             verdict = gap.verdict(goal)
     if base is not None:
-        faster = speedup(read_curve(base, metric).mean, read_curve(contender, metric).mean, goal)
+        curves = [points(read_curve(each, metric).mean) for each in (base, contender)]
+        faster = speedup(*curves, goal)
     return Row(
         optim=contender.label,
         variant=contender.described,

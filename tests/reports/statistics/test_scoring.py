@@ -10,19 +10,20 @@ from reports.statistics.scoring import (
     compared_alike,
     mean_ranks,
     performance_profiles,
+    points,
     profile_scores,
     rank_agreement,
     ratios_to_best,
     speedup,
-    time_to_target,
+    steps_to_target,
 )
 
 NEVER = math.inf
 
 
-def curve(*means, every=10, seconds=2.0):
+def curve(*means, every=10):
     steps = [every * place for place in range(1, len(means) + 1)]
-    return pd.DataFrame({"step": steps, "seconds": [seconds * s / every for s in steps], "mean": means})
+    return points(pd.DataFrame({"step": steps, "mean": means}, dtype=float))
 
 
 def table(rows, tasks=None):
@@ -30,32 +31,32 @@ def table(rows, tasks=None):
     return pd.DataFrame(rows, index=tasks or [f"task {i}" for i in range(len(rows))]).rename(columns="optim {}".format)
 
 
-# time to target
+# steps to target
 
 
 def test_between_two_measurements_the_curve_is_a_straight_line():
-    # 0.4 at step 20 (4 s), 0.8 at step 30 (6 s): 0.5 is a quarter of the way
-    assert time_to_target(curve(0.2, 0.4, 0.8), 0.5, "max") == pytest.approx((22.5, 4.5))
-    assert time_to_target(curve(8.0, 4.0, 2.0), 3.5, "min") == pytest.approx((22.5, 4.5))
+    # 0.4 at step 20, 0.8 at step 30: 0.5 is a quarter of the way
+    assert steps_to_target(curve(0.2, 0.4, 0.8), 0.5, "max") == pytest.approx(22.5)
+    assert steps_to_target(curve(8.0, 4.0, 2.0), 3.5, "min") == pytest.approx(22.5)
 
 
 def test_the_first_crossing_counts():
-    assert time_to_target(curve(0.2, 0.6, 0.3, 0.9), 0.6, "max") == (20.0, 4.0)
+    assert steps_to_target(curve(0.2, 0.6, 0.3, 0.9), 0.6, "max") == 20.0
 
 
-def test_a_target_reached_at_once_has_the_time_of_the_first_measurement():
-    assert time_to_target(curve(0.7, 0.8), 0.5, "max") == (10.0, 2.0)
+def test_a_target_reached_at_once_has_the_step_of_the_first_measurement():
+    assert steps_to_target(curve(0.7, 0.8), 0.5, "max") == 10.0
 
 
 @pytest.mark.parametrize(("goal", "target"), [("max", 0.81), ("min", 0.19)])
 def test_never_reached_is_none(goal, target):
-    assert time_to_target(curve(0.2, 0.8), target, goal) is None
-    assert time_to_target(curve(), target, goal) is None
-    assert time_to_target(curve(0.2, 0.8), math.nan, goal) is None
+    assert steps_to_target(curve(0.2, 0.8), target, goal) is None
+    assert steps_to_target(curve(), target, goal) is None
+    assert steps_to_target(curve(0.2, 0.8), math.nan, goal) is None
 
 
 def test_values_that_are_not_finite_are_passed_over():
-    assert time_to_target(curve(0.2, math.nan, math.inf, 0.8), 0.5, "max") == pytest.approx((25.0, 5.0))
+    assert steps_to_target(curve(0.2, math.nan, math.inf, 0.8), 0.5, "max") == pytest.approx(25.0)
 
 
 levels = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=8)
@@ -63,11 +64,11 @@ levels = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=8)
 
 @given(levels, st.floats(-1e3, 1e3))
 def test_crossing_is_where_numpy_interpolates_the_target(values, target):
-    found = time_to_target(curve(*values), target, "max")
+    found = steps_to_target(curve(*values), target, "max")
     assert (found is None) == (max(values) < target)
-    if found is not None and found[0] > 10:
-        assert np.interp(found[0], curve(*values)["step"], values) == pytest.approx(target, abs=1e-6)
-    assert found == time_to_target(curve(*(-value for value in values)), -target, "min")
+    if found is not None and found > 10:
+        assert np.interp(found, *curve(*values)) == pytest.approx(target, abs=1e-6)
+    assert found == steps_to_target(curve(*(-value for value in values)), -target, "min")
 
 
 # speed-up
@@ -99,7 +100,7 @@ def test_without_a_curve_nothing_is_known(reference, other):
 
 
 def test_from_step_zero():
-    start, later = (pd.DataFrame({"step": [0, 10], "seconds": [0, 2], "mean": means}) for means in ([9, 9], [5, 9]))
+    start, later = ((np.array([0.0, 10.0]), np.array(means)) for means in ([9.0, 9.0], [5.0, 9.0]))
     assert speedup(start, start, "max").factor == 1
     assert speedup(later, start, "max").factor == math.inf
     assert speedup(start, later, "max").factor == 0

@@ -1,0 +1,100 @@
+"""How best settings move: synthetic studies whose optima are known."""
+
+import math
+
+import pytest
+
+from reports.plots.setting_transfer import write_transfer
+from reports.records.reader import read_records
+from reports.statistics.ties import tied_values
+from reports.tables.comparison import build_tables
+from reports.tables.setting_transfer import missing, transfer_grid, transfer_studies
+
+HALF = 10**0.5
+
+
+@pytest.fixture
+def study(write_run, outputs):
+    """Tune both optimizers: an optimum at a place of a 5 by 5 grid, fresh seeds that spread by `spread`."""
+
+    def write(best, conditions, spread=0.001, grid=5, **given):
+        for optim, place in best.items():
+            rates = [1e-4 * HALF**step for step in range(grid)]
+            decays = [0.01 * HALF**step for step in range(grid)]
+            for i, lr in enumerate(rates):
+                for j, decay in enumerate(decays):
+                    final = 0.9 - 0.01 * math.dist((i, j), place)
+                    at = {"lr": lr, "weight_decay": decay, "conditions": conditions}
+                    write_run(optim=optim, seed=1000, final=final, **at, **given)
+                    if (i, j) == place:
+                        for seed, shift in enumerate((-spread, 0, spread)):
+                            write_run(optim=optim, seed=seed, final=final + shift, test=final + shift, **at, **given)
+        return outputs
+
+    return write
+
+
+def groups_of(outputs):
+    return transfer_studies(build_tables(read_records([outputs]).runs, "adamw"))
+
+
+def test_a_study_is_known_by_the_one_factor_that_differs(study, outputs):
+    small = {"adamw": (2, 2), "lion": (1, 3)}
+    study(small, "a", model_args={"n_embd": 128}, steps=100, batch_size=16)
+    study(small, "b", model_args={"n_embd": 512}, steps=100, batch_size=16)
+    study(small, "c", model_args={"n_embd": 128}, steps=300, batch_size=16)
+    study(small, "d", model_args={"n_embd": 128}, steps=100, batch_size=64)
+    study(small, "e", model_args={"n_embd": 128}, steps=300, batch_size=64)  # two factors: no study of this kind
+    study(small, "f", model_args={"n_embd": 256}, steps=100, batch_size=16, grid=2)  # too few settings
+    (group,) = groups_of(outputs)
+    assert [each.change for each in group] == ["smallest", "width x4", "steps x3", "batch size x4"]
+    assert missing([group]) == []
+    assert missing([group[:2]]) == ["digits: steps, batch size"]
+
+
+def test_the_table_says_what_moved_what_still_ties_and_how_far_the_rule_is_off(study, outputs):
+    study({"adamw": (2, 2), "lion": (1, 3)}, "a", steps=100)
+    study({"adamw": (2, 2), "lion": (0, 3)}, "b", steps=300)
+    groups = groups_of(outputs)
+    grid = transfer_grid(groups, lambda setting: (setting[0] / HALF, setting[1] * HALF))
+    rows = grid.cells.to_dict("records")
+    assert [(row["change"], row["optimizer"]) for row in rows] == [
+        ("smallest", "adamw"),
+        ("smallest", "lion"),
+        ("steps x3", "adamw"),
+        ("steps x3", "lion"),
+    ]
+    # t(97.5%, 2 degrees of freedom) * sqrt(2) * 0.001 is 0.006, less than the 0.01 to a neighbour: none ties
+    assert rows[0]["learning rate [ties]"] == "0.001 [0.001, 0.001]"
+    assert rows[3]["learning rate [ties]"] == "0.0001 [open, 0.0001]"
+    kept = "the smallest study's setting"
+    assert [row[kept] for row in rows] == ["-", "-", "ties", "is worse"]
+    off = "rule from AdamW's, off by"
+    assert [row[off] for row in rows] == ["-", "+0.00 and +0.00", "-", "-0.50 and +0.00"]
+
+
+def test_neighbours_tie_where_seeds_spread_by_more(study, outputs):
+    study({"adamw": (2, 2), "lion": (2, 2)}, "a", steps=100, spread=0.002)  # a margin of 0.0122
+    study({"adamw": (1, 2), "lion": (2, 2)}, "b", steps=300, spread=0.002)
+    ((_, longer),) = groups_of(outputs)
+    value, low, high = tied_values(longer.contender("adamw"), "lr")
+    assert (value, low, high) == pytest.approx((1e-4 * HALF, 0.0, 1e-3))  # (0, 2) ties, on the edge
+    grid = transfer_grid([[longer, longer]], lambda setting: setting)
+    assert set(grid.cells["the smallest study's setting"]) == {"ties"}
+
+
+def test_one_study_alone_moves_nowhere(study, outputs, tmp_path):
+    study({"adamw": (2, 2), "lion": (1, 3)}, "a")
+    assert groups_of(outputs) == []
+    assert transfer_grid([], lambda setting: setting) is None
+    assert write_transfer([], lambda setting: setting, tmp_path, "transfer") == []
+
+
+def test_the_figure_is_the_same_bytes_each_time(study, outputs, tmp_path):
+    study({"adamw": (2, 2), "lion": (1, 3)}, "a", steps=100)
+    study({"adamw": (3, 2), "lion": (0, 3)}, "b", steps=300)
+    groups = groups_of(outputs)
+    (first,) = write_transfer(groups, lambda setting: setting, tmp_path, "one")
+    (second,) = write_transfer(groups, lambda setting: setting, tmp_path, "two")
+    assert first.read_bytes() == second.read_bytes()
+    assert b"</svg>" in first.read_bytes()
