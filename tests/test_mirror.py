@@ -72,6 +72,7 @@ COVERED_BY = {
     "reports/evidence/tuned_pairs.py": "tests/reports/evidence/test_transfer.py",
     "reports/number_format.py": "tests/reports/tables/test_render.py",
     "reports/page": "tests/reports/test_page.py",
+    "reports/plots/setting_transfer.py": "tests/reports/tables/test_setting_transfer.py",
     "reports/plots/tuning.py": "tests/reports/test_publish.py",
     "reports/protocol.py": "tests/reports/statistics/test_families.py",
     "reports/records/folders.py": "tests/reports/records/test_reader.py",

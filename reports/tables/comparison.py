@@ -228,8 +228,8 @@ def _row(
         if contender.by_protocol and base.by_protocol and gap.seeds >= FRESH_SEEDS:
             verdict = gap.verdict(goal)
     if base is not None:
-        curves = [points(read_curve(each, metric).mean) for each in (base, contender)]
-        faster = speedup(*curves, goal)
+        theirs, ours = (points(read_curve(each, metric).mean) for each in (base, contender))
+        faster = speedup(theirs, ours, goal)
     return Row(
         optim=contender.label,
         variant=contender.described,
