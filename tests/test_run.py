@@ -94,7 +94,7 @@ COMPOSITION = {
     "optim.cautious=true": r"to add it: \+optim\.cautious=true$",
     "lr=1e-3": r"lr is unknown; did you mean optim\.lr\?$",
     "epochs=3": r"epochs is unknown; did you mean steps\?$",
-    "tuned=foo": r"tuned=foo is unknown; known: <scale>/<task>/<optim>, the rows of conf/tuned/<scale>/<task>\.yaml$",
+    "tuned=foo": r"tuned=foo is unknown; known: <scale>/<task>/<optim>, the rows of the tables in conf/tuned$",
     "experiment=table7": r"type \+experiment=table7$",
     "optim=lion,adamw": r"optim=lion,adamw gives several values: python run\.py -m optim=lion,adamw",
     "lion": r"lion is no setting; expected name=value; did you mean optim=lion\?$",

@@ -35,8 +35,7 @@ def allowed(group: str) -> list[str]:
         return names(group)
     from recipes.settings import tuned_tables
 
-    tables = sorted((file.parent.name, file.stem) for file in tuned_tables.TABLES.glob("*/*.yaml"))
-    return [f"{scale}/{task}/{name}" for scale, task in tables for name in tuned_tables.names(scale, task)]
+    return [f"{scale}/{task}/{row}" for scale, task in tuned_tables.tables() for row in tuned_tables.names(scale, task)]
 
 
 def tasks_by_family() -> dict[str, list[str]]:

@@ -167,9 +167,7 @@ def _choices(override: Override, lines: list[str]) -> list[str]:
             continue
         hint = f"; did you mean {close[0]}?" if close else ""
         shown = (
-            ", ".join(allowed)
-            if group != "tuned"
-            else "<scale>/<task>/<optim>, the rows of conf/tuned/<scale>/<task>.yaml"
+            ", ".join(allowed) if group != "tuned" else "<scale>/<task>/<optim>, the rows of the tables in conf/tuned"
         )
         lines.append(f"{group}={name} is unknown; known: {shown}{hint}")
         names += close if group != "experiment" else []

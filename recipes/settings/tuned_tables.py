@@ -1,7 +1,8 @@
-"""Tuned numbers, one table a task and scale: conf/tuned/<scale>/<task>.yaml holds a row for each optimizer.
+"""Tuned hyperparameters: one table for each task and scale, with a row for each optimizer.
 
-`TunedTables` gives Hydra a row of a table under the name `tuned/<scale>/<task>/<optim>`, and with an
-augmentation's name behind it (`lion_randaug_mixup`) a row of that augmentation's section:
+A table is the file conf/tuned/<scale>/<task>.yaml, or the task's section of conf/tuned/<scale>.yaml. `TunedTables`
+gives Hydra a row of it as the config `tuned/<scale>/<task>/<optim>`; with an augmentation's name appended
+(`lion_randaug_mixup`), a row of that augmentation's section:
 
     source: "Lion paper, Table 12, ImageNet ViT-B/16"
     adamw: {lr: 3e-3, weight_decay: 0.3}
@@ -10,7 +11,7 @@ augmentation's name behind it (`lion_randaug_mixup`) a row of that augmentation'
       source: "Lion paper, Table 12, ImageNet ViT-B/16, RandAug 2 15 + Mixup 0.5"
       lion: {lr: 1e-4, weight_decay: 10.0}
 
-An optimizer without a row takes another's numbers, as conf/tuned/fallback.yaml says, and `tuned.source` says so.
+An optimizer without a row takes another's values, as conf/tuned/fallback.yaml says, and `tuned.source` says so.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from omegaconf import OmegaConf
 
 TABLES = Path(__file__).resolve().parent.parent.parent / "conf" / "tuned"
 GROUP = "tuned"
+FALLBACK = "fallback.yaml"
 Row = dict[str, Any]
 
 
 class TunedTables(ConfigSource):
-    """The rows of the tables as configs of Hydra's: `searchpath: ["tuned://"]` in conf/config.yaml."""
+    """The rows of the tables as Hydra configs: `searchpath: ["tuned://"]` in conf/config.yaml."""
 
     @staticmethod
     def scheme() -> str:
@@ -37,7 +39,7 @@ class TunedTables(ConfigSource):
         return "tuned"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The row of a name."""
+        """The row with this name."""
         row = row_of(config_path)
         if row is None:
             raise ConfigLoadError(f"Config not found : {config_path}")
@@ -48,36 +50,32 @@ class TunedTables(ConfigSource):
         return TABLES.is_dir()
 
     def is_group(self, config_path: str) -> bool:
-        """Whether a name is that of a scale or of a task's table."""
-        group, *place = config_path.strip("/").split("/")
-        if group != GROUP or len(place) > 2:
-            return False
-        return file_of(*place).is_file() if len(place) == 2 else TABLES.joinpath(*place).is_dir()
+        """Whether this is the name of the group, a scale or a table."""
+        return bool(self.list(config_path, None))
 
     def is_config(self, config_path: str) -> bool:
-        """Whether a name is that of a row."""
+        """Whether this is the name of a row."""
         return row_of(config_path) is not None
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The names below a group, sorted."""
-        if not self.is_group(config_path):
+        """The names below a group, sorted: scales, tasks or rows."""
+        group, *parents = config_path.strip("/").split("/")
+        if group != GROUP:
             return []
-        place = config_path.strip("/").split("/")[1:]
-        if len(place) == 2:
-            return [] if results_filter == ObjectType.GROUP else names(*place)
-        if results_filter == ObjectType.CONFIG:
+        if len(parents) == 2:
+            return [] if results_filter == ObjectType.GROUP else names(*parents)
+        if results_filter == ObjectType.CONFIG or len(parents) > 2:
             return []
-        folder = TABLES.joinpath(*place)
-        return sorted(path.stem for path in folder.iterdir() if path.is_dir() or place)
+        return sorted({table[len(parents)] for table in tables() if table[: len(parents)] == tuple(parents)})
 
 
 def row_of(config_path: str) -> dict[str, Any] | None:
-    """The settings that `tuned/<scale>/<task>/<optim>` names, with their source; None where nothing is known."""
+    """The settings that `tuned/<scale>/<task>/<optim>` names, with their source; None if no table has them."""
     group, *place = config_path.removesuffix(".yaml").strip("/").split("/")
     if group != GROUP or len(place) != 3:
         return None
     scale, task, name = place
-    table = _read(file_of(scale, task))
+    table = _table(scale, task)
     section, optim = table, name
     for augment in (key for key, value in table.items() if isinstance(value, dict) and "lr" not in value):
         if name.endswith(f"_{augment}"):
@@ -89,9 +87,16 @@ def row_of(config_path: str) -> dict[str, Any] | None:
     return {"optim": row, "tuned": {"file": "/".join(place), "source": source}}
 
 
+def tables() -> list[tuple[str, str]]:
+    """The scale and task of each table, sorted."""
+    files = [(path.parent.name, path.stem) for path in TABLES.glob("*/*.yaml")]
+    sections = [(path.stem, task) for path in TABLES.glob("*.yaml") for task in _sections(path)]
+    return sorted(files + sections)
+
+
 def names(scale: str, task: str) -> list[str]:
-    """The optimizers that a table has numbers for, its own rows and what falls back on them."""
-    table = _read(file_of(scale, task))
+    """The rows of a table: one for each optimizer that it lists or that falls back on one of these."""
+    table = _table(scale, task)
     optimizers = {name for rule in _fallbacks() for name in rule["optimizers"]} | set(table)
     return sorted(name for name in optimizers if row_of(f"{GROUP}/{scale}/{task}/{name}") is not None)
 
@@ -111,12 +116,17 @@ def _row(section: Row, optim: str) -> tuple[Row, str] | None:
 
 
 def _fallbacks() -> list[Row]:
-    return _read(TABLES / "fallback.yaml")
+    return _read(TABLES / FALLBACK)
 
 
-def file_of(scale: str, task: str) -> Path:
-    """Where a task's table lies."""
-    return TABLES / scale / f"{task}.yaml"
+def _table(scale: str, task: str) -> Row:
+    """A task's table: a file, or a section of the scale's file; empty if there is none."""
+    return _read(TABLES / scale / f"{task}.yaml") or _sections(TABLES / f"{scale}.yaml").get(task, {})
+
+
+def _sections(path: Path) -> Row:
+    """The tables of a scale that has one file for all tasks, by task."""
+    return {} if path.name == FALLBACK else _read(path)
 
 
 def _read(path: Path) -> Any:

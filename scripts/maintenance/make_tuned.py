@@ -1,11 +1,11 @@
-"""Write conf/tuned/paper/ from the paper's hyperparameters (reports/paper/hyperparameters.csv, its Table 12).
+"""Write conf/tuned/paper.yaml from the paper's hyperparameters (reports/paper/hyperparameters.csv, its Table 12).
 
-    python scripts/maintenance/make_tuned.py            # write the files
-    python scripts/maintenance/make_tuned.py --check    # exit 1 where one differs from what is there
+    python scripts/maintenance/make_tuned.py            # write the table
+    python scripts/maintenance/make_tuned.py --check    # exit 1 if the committed table differs
 
-One table a task. The paper prints learning rate and weight decay for Lion and for AdamW (for Adafactor where that was
-its baseline). It tuned the other optimizers too and does not print what it found: conf/tuned/fallback.yaml says whose
-numbers they start from.
+One section a task. The paper prints learning rate and weight decay for Lion and for AdamW (for Adafactor where that was
+its baseline). It also tuned the other optimizers and does not print their values: conf/tuned/fallback.yaml says which
+optimizer's values they start from.
 """
 
 import argparse
@@ -16,10 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the packages of this checkout
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "conf" / "tuned" / "paper"
+TABLE = ROOT / "conf" / "tuned" / "paper.yaml"
 
 STRONG = "RandAug 2 15 + Mixup 0.5"
-# task, section of its table for an augmentation -> the row's task and augmentation
+# task, its subsection for an augmentation -> the row's task and augmentation
 ROWS = {
     ("resnet50", ""): ("ImageNet ResNet-50", ""),
     ("mixer_s16", ""): ("ImageNet Mixer-S/16", ""),
@@ -53,35 +53,43 @@ ROWS = {
     ("bert_small", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
     ("bert_medium", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
     ("bert_large", ""): ("LM and MLM small; medium on PG-19 and C4; large", ""),
+    ("t5_base", ""): ("T5 on GLUE", ""),
+    ("t5_large", ""): ("T5 on GLUE", ""),
+    ("t5_11b", ""): ("T5 on GLUE", ""),
 }
-LANGUAGE_BETAS = {("0.9", "0.99"), ("0.95", "0.98")}  # named only where they differ from those in conf/optim
+HEADER = """\
+# python run.py task=vit_b16 optim=lion scale=paper dry_run=true
+# Learning rate and weight decay of each task and optimizer at scale=paper, and their source; for optimizers without a
+# row see fallback.yaml. Written by scripts/maintenance/make_tuned.py from the paper's Table 12, but for gpt2_124m.
+"""
+NOT_IN_THE_PAPER = """\
+gpt2_124m:
+  adamw: {lr: 6e-4, weight_decay: 0.1, betas: [0.9, 0.95], source: "nanoGPT's setting for this model"}
+  lion:
+    lr: 6e-5
+    weight_decay: 1.0
+    betas: [0.95, 0.98]
+    source: "a tenth of AdamW's rate and ten times its decay, the paper's rule (section 5); betas of its language runs"
+"""
+LANGUAGE_BETAS = {("0.9", "0.99"), ("0.95", "0.98")}  # written only where they differ from those in conf/optim
 PRINTED = {"AdamW": "adamw", "Adafactor": "adafactor", "Lion": "lion"}
 NAMES = {name: printed for printed, name in PRINTED.items()}
 Printed = dict[str, str]
 
 
-def files() -> dict[Path, str]:
-    """Every table's path and text."""
+def text() -> str:
+    """The table as text."""
     lines = (ROOT / "reports" / "paper" / "hyperparameters.csv").read_text().splitlines()
     table = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    texts: dict[Path, str] = {}
-    for (task, section), (name, augmentation) in ROWS.items():
+    written = [HEADER]
+    for (task, subsection), (name, augmentation) in ROWS.items():
         rows = {PRINTED[r["optimizer"]]: r for r in table if r["task"] == name and r["augmentation"] == augmentation}
-        path = FOLDER / f"{task}.yaml"
-        indent = "  " if section else ""
-        if not section:
-            texts[path] = (
-                f"# python run.py task={task} optim=lion scale=paper dry_run=true\n"
-                f"# Where the learning rates and weight decays of task={task} begin at scale=paper, optimizers side by "
-                "side.\n# Written by scripts/maintenance/make_tuned.py from the paper's Table 12; what it does not "
-                "print, see ../fallback.yaml.\n"
-            )
-        else:
-            texts[path] += f"{section}:\n"
+        indent = "    " if subsection else "  "
+        written.append(f"  {subsection}:\n" if subsection else f"{task}:\n")
         source = f"Lion paper, Table 12, {name}{f', {augmentation}' if augmentation else ''}"
-        lines = _lines(rows, language=task.startswith(("gpt2", "bert", "llm")), source=source)
-        texts[path] += f'{indent}source: "{source}"\n' + "".join(f"{indent}{line}\n" for line in lines)
-    return texts
+        lines = _lines(rows, language=task.startswith(("gpt2", "bert", "llm", "t5")), source=source)
+        written += [f"{indent}{line}\n" for line in (f'source: "{source}"', *lines)]
+    return "".join([*written, NOT_IN_THE_PAPER])
 
 
 def _lines(rows: dict[str, Printed], *, language: bool, source: str) -> list[str]:
@@ -109,16 +117,14 @@ def main() -> int:
     """Write or compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    check = parser.parse_args().check
-    differing = 0
-    for path, text in files().items():
-        if check:
-            differing += not path.exists() or path.read_text() != text
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    print(f"{differing} files differ" if check else f"{len(files())} tables written to {FOLDER.relative_to(ROOT)}")
-    return 1 if differing else 0
+    name = TABLE.relative_to(ROOT)
+    if parser.parse_args().check:
+        same = TABLE.exists() and TABLE.read_text() == text()
+        print(f"{name} is up to date" if same else f"{name} differs from what this script writes")
+        return 0 if same else 1
+    TABLE.write_text(text())
+    print(f"{name} written")
+    return 0
 
 
 if __name__ == "__main__":

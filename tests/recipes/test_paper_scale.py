@@ -1,8 +1,6 @@
 """What scale=paper says against what the paper printed."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -75,9 +73,3 @@ def test_strong_augmentation_takes_the_place_of_dropout() -> None:
     assert (strong.augment.mixup, strong.augment.randaugment) == (0.5, "rand-m15-mmax15-n2-p1")
     coatnet = composed("task=coatnet_1")
     assert (coatnet.augment.mixup, coatnet.augment.randaugment) == (0.8, "rand-m15-mmax15-n2-p1")
-
-
-@pytest.mark.parametrize("script", ["maintenance/make_tuned.py"])
-def test_committed_files_are_what_the_script_writes(script: str) -> None:
-    run = subprocess.run([sys.executable, str(ROOT / "scripts" / script), "--check"], capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout

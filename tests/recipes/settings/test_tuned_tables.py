@@ -5,16 +5,17 @@ import inspect
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.core.object_type import ObjectType
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from recipes.settings import tuned_tables
-from recipes.settings.tuned_tables import TABLES, TunedTables, names, row_of
+from recipes.settings.tuned_tables import TABLES, TunedTables, names, row_of, tables
 from tests.recipes.conftest import ROOT, composed
 
+PAPER = TABLES / "paper.yaml"
 SOURCE = TunedTables("test", "tuned://")
-PLACES = sorted((path.parent.name, path.stem) for path in TABLES.glob("*/*.yaml"))
 
 
 def test_a_row_is_laid_over_the_optimizer_and_names_its_source() -> None:
@@ -47,7 +48,9 @@ def test_an_optimizer_without_a_row_takes_anothers_and_says_so(name: str, row: d
     assert found["tuned"]["source"].endswith(f": {origin}'s numbers, since {optim} has none of its own")
 
 
-@pytest.mark.parametrize("name", ["paper/vit_b16/sgd", "paper/vit_b16/lino", "paper/nonesuch/lion", "paper/vit_b16"])
+@pytest.mark.parametrize(
+    "name", ["paper/vit_b16/sgd", "paper/vit_b16/lino", "paper/nonesuch/lion", "paper/vit_b16", "fallback/adamw/lion"]
+)
 def test_what_no_table_knows_is_nothing(name: str) -> None:
     assert row_of(f"tuned/{name}") is None
     assert not SOURCE.is_config(f"tuned/{name}")
@@ -60,28 +63,39 @@ def test_groups_are_listed_as_hydra_lists_folders() -> None:
     assert SOURCE.list("tuned/paper/vit_b16", ObjectType.CONFIG) == names("paper", "vit_b16")
     assert {"lion", "adamw", "radam", "signum"} <= set(names("paper", "vit_b16"))
     assert SOURCE.list("tuned/paper/nonesuch", None) == []
+    assert SOURCE.list("tuned/embedded/vit_b16", ObjectType.GROUP) == []
     assert SOURCE.is_group("tuned/paper/vit_b16")
     assert not SOURCE.is_group("data")
 
 
-def test_a_changed_table_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("s/t.yaml", "source: here\nlion: {lr: LR, weight_decay: 0}\n"),
+        ("s.yaml", "t:\n  source: here\n  lion: {lr: LR, weight_decay: 0}\n"),
+    ],
+)
+def test_a_table_is_a_file_or_a_section_and_is_read_again_when_it_changes(
+    place: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tuned_tables, "TABLES", tmp_path)
-    table = tmp_path / "s" / "t.yaml"
-    table.parent.mkdir()
+    file = tmp_path / place
+    file.parent.mkdir(exist_ok=True)
     for lr in (1.0, 20.0):
-        table.write_text(f"source: here\nlion: {{lr: {lr}, weight_decay: 0}}\n")
+        file.write_text(text.replace("LR", str(lr)))
         assert row_of("tuned/s/t/lion") == {
             "optim": {"lr": lr, "weight_decay": 0},
             "tuned": {"file": "s/t/lion", "source": "here"},
         }
+        assert (tables(), names("s", "t")) == ([("s", "t")], ["lion"])
 
 
-@pytest.mark.parametrize(("scale", "task"), PLACES)
+@pytest.mark.parametrize(("scale", "task"), tables())
 def test_every_row_names_an_optimizer_its_arguments_and_a_source(scale: str, task: str) -> None:
     optimizers = {path.stem for path in (ROOT / "conf" / "optim").glob("*.yaml")}
     assert (ROOT / "conf" / "setting" / scale / f"{task}.yaml").is_file()
-    table = OmegaConf.to_container(OmegaConf.load(TABLES / scale / f"{task}.yaml"))
-    assert isinstance(table, dict)
+    file = TABLES / scale / f"{task}.yaml"
+    table = yaml.safe_load(file.read_text()) if file.is_file() else yaml.safe_load(PAPER.read_text())[task]
     sections = [table, *(value for value in table.values() if isinstance(value, dict) and "lr" not in value)]
     for section in sections:
         rows = {key: row for key, row in section.items() if isinstance(row, dict) and "lr" in row}
