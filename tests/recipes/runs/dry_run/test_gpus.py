@@ -1,5 +1,10 @@
 """Hours against published runs, and what fits against arithmetic by hand."""
 
+import dataclasses
+import re
+from functools import cache
+from pathlib import Path
+
 import pytest
 import torch
 from hydra import compose
@@ -8,27 +13,67 @@ from recipes.runs.dry_run import gpus
 from recipes.runs.dry_run.memory_estimate import Activations, Flops
 from recipes.settings import schema
 
+ROOT = Path(__file__).resolve().parents[4]
+TASKS = sorted(path.stem for path in (ROOT / "conf/setting/gpu").glob("*.yaml"))
 BY_NAME = {gpu.name: gpu for gpu in gpus.GPUS}
-# Settings of scale=gpu, what of them differs in the published run, its GPU and its GPU-hours.
+# Two papers trained on the four chips of a TPU v3-8: 123 TFLOP/s each (cloud.google.com/tpu/docs/v3). It has no TF32.
+BY_NAME["TPU v3-8"] = gpus.Gpu("TPU v3-8", 4 * 32, bf16=4 * 123.0, tf32=0.0)
+# A task of scale=gpu, the steps of the published run, its device and its device-hours; the batch is the task's.
 PUBLISHED = {
-    "llm.c, GPT-2 124M, 18,865 steps of 0.3 s on 8": (["task=gpt2_124m"], "A100 80GB", 12.6),
-    "modded-nanogpt, llm.c's run, 45 minutes of 8": (["task=gpt2_124m", "steps=19560"], "H100 SXM", 6.0),
-    "modded-nanogpt, track 3, AdamW, 1.07 s a step": (["task=gpt2_124m", "steps=5625"], "H200", 1.67),
-    "nanoT5, bfloat16 and compiled": (["task=t5_pretrain"], "A100 80GB", 10.2),
-    "ffcv-imagenet, 16 epochs, 14.9 minutes of 8": (["task=resnet50"], "A100 40GB", 2.0),
-    "conditional-flow-matching 105, 400,000 steps": (["task=unet_64"], "RTX 4090", 19.0),
+    "llm.c, scripts/run_gpt2_124M.sh: steps of 0.3 s on 8": ("gpt2_124m", 18865, "A100 80GB", 12.6),
+    "nanoGPT, README.md: 600,000 steps of 491,520 tokens, 4 days of 8": ("gpt2_124m", 562500, "A100 40GB", 768.0),
+    "modded-nanogpt, records/101324_llmc: steps of 139 ms on 8": ("gpt2_124m", 19560, "H100 SXM", 6.04),
+    "modded-nanogpt, track 3, 263ea3c4 (Muon): 503 s on 8": ("gpt2_124m", 3250, "H100 SXM", 1.12),
+    "nanoT5, README.md: bfloat16, compiled": ("t5_pretrain", 65536, "A100 80GB", 10.2),
+    "ffcv-imagenet, README.md: 16 epochs, 14.9 minutes of 8": ("resnet50", 20018, "A100 40GB", 2.0),
+    "ffcv-imagenet, README.md: 88 epochs, 77.2 minutes of 8": ("resnet50", 110099, "A100 40GB", 10.3),
+    "big_vision, configs/vit_s16_i1k.py: 6 to 7 hours": ("vit_s16", 112603, "TPU v3-8", 6.5),
+    "conditional-flow-matching, issue 105": ("unet_64", 400000, "RTX 4090", 19.0),
+    "DDPM, arXiv:2006.11239, appendix B: 21 steps a second": ("unet_64", 800000, "TPU v3-8", 10.6),
 }
 
 
-def run_of(*overrides: str) -> gpus.Run:
+@cache
+def run_of(task: str) -> gpus.Run:
     with schema.composing():
-        return gpus.of_config(compose("config", overrides=["scale=gpu", *overrides]))
+        return gpus.of_config(compose("config", overrides=["scale=gpu", f"task={task}"]))
+
+
+def a100_hours(task: str) -> float:
+    return gpus.hours(run_of(task), BY_NAME["A100 80GB"])
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_predicted_hours_are_within_a_factor_of_two_of_a_published_run(name: str) -> None:
-    overrides, gpu, measured = PUBLISHED[name]
-    assert measured / 2 < gpus.hours(run_of(*overrides), BY_NAME[gpu]) < 2 * measured
+    task, steps, device, measured = PUBLISHED[name]
+    run = dataclasses.replace(run_of(task), steps=steps)
+    assert measured / 2 < gpus.hours(run, BY_NAME[device]) < 2 * measured
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_setting_says_the_hours_that_the_dry_run_predicts(task: str) -> None:
+    text = (ROOT / f"conf/setting/gpu/{task}.yaml").read_text(encoding="utf-8")
+    stated = re.search(r"^# Hours: (under )?([\d.]+) of an A100 by the dry run", text, re.MULTILINE)
+    assert stated, text
+    if stated[1]:
+        assert a100_hours(task) < float(stated[2])
+    else:
+        assert a100_hours(task) == pytest.approx(float(stated[2]), rel=0.07)  # two digits
+
+
+def test_the_guide_has_the_hours_of_every_setting() -> None:
+    """Whole hours in the table of docs/running.md, in the order of its tasks."""
+    rows = re.findall(
+        r"^\| (`\w+`(?:, `\w+`)*) \|.*\| ([^|]+) \|$", (ROOT / "docs/running.md").read_text(), re.MULTILINE
+    )
+    stated = {}
+    for tasks, hours in rows:
+        names, figures = re.findall(r"\w+", tasks), hours.split(", ")
+        stated |= dict(zip(names, figures * (len(names) // len(figures)), strict=True))
+    assert sorted(stated) == TASKS
+    for task, hours in stated.items():
+        expected = a100_hours(task)
+        assert hours == ("under 1" if expected < 1 else f"{expected:.0f}"), task
 
 
 def test_hours_by_hand() -> None:
