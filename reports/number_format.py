@@ -5,7 +5,9 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 
-NONE = "-"
+from recipes.figure_format import NONE as NONE
+from recipes.figure_format import fixed as fixed
+
 PIPE_WIDTH = 160  # columns, where no terminal says how many it has
 
 
@@ -20,11 +22,6 @@ def short_count(number: int) -> str:
 def short_number(value: float) -> str:
     """Write a number with three figures: 0.0003, 1.5e-05, 1234; a dash where there is none."""
     return NONE if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
-def fixed(value: float, places: int, sign: str = "") -> str:
-    """Write a number with so many decimals; a huge one, such as the loss of a run on its way out, in short."""
-    return f"{value:{sign}.{places}f}" if abs(value) < 1e7 else f"{value:{sign}.4g}"
 
 
 def interval(low: float, high: float, places: int, sign: str = "") -> str:

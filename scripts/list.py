@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the packages of this checkout
 
 from recipes.errors import ConfigError  # noqa: E402
+from recipes.figure_format import unit  # noqa: E402
 from recipes.runs import cli  # noqa: E402
 from recipes.settings import choices  # noqa: E402
 from recipes.settings.schema import CONF  # noqa: E402
@@ -145,11 +146,12 @@ def is_held(lock: Path, held: set[int]) -> bool:
 
 def figures(summary: dict[str, Any], state: str) -> str:
     """What a run came to: its metric, or why it has none."""
-    final, test = summary.get("final"), summary.get("test")
+    measured = {"val": summary.get("final"), "test": summary.get("test")}
+    known = {split: value for split, value in measured.items() if isinstance(value, int | float)}
+    in_unit = unit(summary.get("goal"), known.values())
     parts = [f"seed {summary['seed']}"] if "seed" in summary else []
     parts += [f"lr {summary['lr']:g}"] if isinstance(summary.get("lr"), int | float) else []
-    parts += [f"val {summary.get('metric')} {final:.4f}"] if isinstance(final, int | float) else []
-    parts += [f"test {test:.4f}"] if isinstance(test, int | float) else []
+    parts += [f"{split} {summary.get('metric')} {in_unit.figure(value)}" for split, value in known.items()]
     if state not in ("completed", "running") and summary.get("cause"):
         parts.append(str(summary["cause"]))
     return ", ".join(parts)

@@ -82,6 +82,7 @@ COVERED_BY = {
     "reports/statistics/setting_differences.py": "tests/reports/test_compare.py",
     "reports/statistics/timings.py": "tests/reports/records/test_speeds.py",
     "reports/tables/overviews.py": "tests/reports/test_publish.py",
+    "reports/tables/units.py": "tests/reports/tables/test_render.py",
     "scripts/benchmark/device.py": "tests/scripts/test_gpu_report.py",
     "scripts/benchmark/contenders.py": "tests/scripts/test_bench.py",
     "scripts/benchmark/round_robin.py": "tests/scripts/test_round_robin.py",

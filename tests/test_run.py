@@ -1,6 +1,7 @@
 """What a user's mistake looks like at the command line: one line that helps, and nothing else."""
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -11,8 +12,9 @@ from typing import NamedTuple
 
 import hydra
 import pytest
+import yaml
 
-from recipes.runs import cli
+from recipes.runs import cli, expectation
 from recipes.settings import command_line, schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -289,3 +291,21 @@ def test_a_value_is_not_lost_between_the_check_and_the_run(tmp_path: Path) -> No
     assert result.status == 0, result.err
     assert result.out.startswith(f"{tmp_path}/größe/vit_b16/lion/")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_says_what_its_conditions_let_expect(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = invoke(*TINY)
+    assert "expected" not in first.out
+    (path,) = tmp_path.rglob("summary.json")
+    summary = json.loads(path.read_text())
+    row = {key: summary[key] for key in ("lr", "weight_decay", "optim_class", "optim_args")}
+    row |= {"seeds": 5, "mean": 0.9, "low": 0.85, "high": 0.95}
+    tuned = {"metric": "accuracy", "goal": "max", "split": "test", "optimizers": {"lion": row}}
+    (tmp_path / "embedded.yaml").write_text(yaml.safe_dump({"vit_b16": {summary["conditions"]: tuned}}))
+    monkeypatch.setattr(expectation, "EXPECTED", tmp_path)
+    said = "worse than expected: this setting has test accuracy 85 to 95% (95% prediction interval, 5 seeds)"
+    assert invoke(*TINY).out.splitlines()[-1] == said
+    assert invoke(*TINY, "seed=1").out.splitlines()[-2] == said
+    assert "expected" not in invoke(*TINY, "steps=3").out

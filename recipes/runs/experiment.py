@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipes import protocol
 from recipes.distributed import processes
 from recipes.errors import ConfigError, DeviceMemoryError
-from recipes.runs import build, record, startup, summary
+from recipes.runs import build, expectation, record, startup, summary
 from recipes.settings import from_data, validation
 from recipes.training.timers import PhaseTimer
 
@@ -39,6 +39,7 @@ def run(cfg: DictConfig) -> str:
         done = processes.by_first(lambda: record.read_summary(folder))
         if done is not None and done.get("status") in record.FINISHED:
             _say(f"{folder} is {done['status']} already: {summary.figures(done)}")
+            _say_expected(cfg, done)
             return "skipped"
         if done is not None and done.get("cause") == record.NOT_WHOLE:
             _say(f"{folder}/summary.json lacks what a finished run has: this run is done again")
@@ -151,6 +152,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         else:
             end()
     _say(f"{status}{f' ({cause} at step {diverged_step})' if cause else ''}: {summary.figures(written)}")
+    _say_expected(cfg, written)
     _say(f"record {folder}")
     return status
 
@@ -162,6 +164,11 @@ def _heading(cfg: DictConfig, folder: Path) -> str:
         f"{cfg.steps} steps of {cfg.batch_size}, seed {cfg.seed}\n{folder}"
         + "".join(f"\nwarning: {line}" for line in validation.warnings(cfg))
     )
+
+
+def _say_expected(cfg: DictConfig, written: dict[str, Any]) -> None:
+    if processes.is_first() and (expected := expectation.line(cfg, written)):
+        print(expected, flush=True)
 
 
 def _say(text: str) -> None:

@@ -71,9 +71,15 @@ def run_id(cfg: DictConfig) -> str:
     return _hash(choices(cfg))
 
 
-def conditions(cfg: DictConfig) -> str:
-    """A hash of what decides the result beside optimizer and seed: runs that may be compared have it in common."""
-    return _hash({key: value for key, value in choices(cfg).items() if key not in ("optim", "seed")})
+def conditions(cfg: DictConfig, *, of_place: bool = True) -> str:
+    """A hash of what decides the result beside optimizer and seed: runs that may be compared have it in common.
+
+    Without `of_place`, the data set counts by its name, wherever it lies and whatever a user's copy of it holds.
+    """
+    chosen = {key: value for key, value in choices(cfg).items() if key not in ("optim", "seed")}
+    if not of_place:
+        chosen["data"] = {key: value for key, value in chosen["data"].items() if key not in ("path", "hub")}
+    return _hash(chosen)
 
 
 def choices(cfg: DictConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from recipes.figure_format import unit
 from recipes.protocol import Recipe
 from recipes.runs import build, run_id
 from recipes.training.run_state import RunState
@@ -77,11 +78,9 @@ def outcome(
 
 def figures(summary: dict[str, Any]) -> str:
     """The figures of a summary that a person looks for, in words."""
-    shown = [
-        f"{label} {summary['metric']} {summary[name]:.4f}"
-        for name, label in FIGURES.items()
-        if summary.get(name) is not None
-    ]
+    known = {label: summary[name] for name, label in FIGURES.items() if summary.get(name) is not None}
+    in_unit = unit(summary.get("goal"), known.values())
+    shown = [f"{label} {summary['metric']} {in_unit.figure(value)}" for label, value in known.items()]
     if summary.get("steps_per_second"):
         shown.append(f"{summary['steps_per_second']:.1f} steps/s")
     return ", ".join(shown) or "no figure yet"

@@ -139,7 +139,7 @@ def _near_choice(text: str) -> str:
 
 def _is_group(override: Override) -> bool:
     key = override.key_or_group
-    names = (CONF / key).is_dir() and key != "hydra"
+    names = (CONF / key).is_dir() and key not in ("hydra", "expected")
     return (names or key.startswith("hydra/")) and not isinstance(override.value(), dict)
 
 

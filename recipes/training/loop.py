@@ -181,7 +181,7 @@ class Trainer:
                     better = max if self.recipe.goal == "max" else min
                     state.final = value
                     state.best = value if state.best is None else better(state.best, value)
-                    progress.metric = f"val {state.metric} {value:.4f}"
+                    progress.evaluated(state.metric, value, self.recipe.goal)
                 if closing:
                     progress.update(done, window.loss, statistics.steps_per_second)
                 else:

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Self
 
+from recipes.figure_format import unit
+
 
 def duration(seconds: float) -> str:
     """Seconds as 1:02:03, or 2:03 under an hour."""
@@ -45,6 +47,10 @@ class Progress:
         if not self.shown or (now - self._printed < self._every and step < self.steps):
             return
         self._show(step, now, f"loss {math.nan if loss is None else loss:.4f}", rate)
+
+    def evaluated(self, metric: str, value: float, goal: str) -> None:
+        """Take the last evaluation's figure, which the following lines show."""
+        self.metric = f"val {metric} {unit(goal, [value]).figure(value)}"
 
     def begin(self, step: int) -> None:
         """Show that the run moves, before the first window of steps has a loss to show."""

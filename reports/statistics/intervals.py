@@ -59,6 +59,16 @@ def mean_interval(values: pd.Series[float], confidence: float = 0.95) -> tuple[f
     return mean, mean - half, mean + half
 
 
+def prediction_interval(values: pd.Series[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends of the interval in which one more seed's value lies with this confidence, nan below two values.
+
+    Student's t interval of a new observation from the same normal distribution: mean ± t * sd * sqrt(1 + 1/n).
+    """
+    mean, low, high = mean_interval(values, confidence)
+    half = (high - low) / 2 * math.sqrt(values.count() + 1)  # the mean's is t * sd * sqrt(1/n)
+    return mean - half, mean + half
+
+
 def half_width(values: NDArray[np.floating[Any]], confidence: float) -> NDArray[np.floating[Any]]:
     """Return half the width of the t interval (Student, 1908) of means over the last axis, nan below two values."""
     count = values.shape[-1]

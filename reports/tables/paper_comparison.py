@@ -58,6 +58,25 @@ def paper_comparisons(tables: Sequence[Table]) -> list[PaperComparison]:
     return [_paper_comparison(name, entry, tables) for name, entry in listed.items()]
 
 
+def published_figures() -> dict[str, Any]:
+    """Return the paper's figures by task, with the name of an augmentation that is not its setting's own behind it.
+
+    Each entry has the metric as runs call it, the source, and the figure of each optimizer.
+    """
+    published: dict[str, Any] = {}
+    for entry in yaml.safe_load((PAPER / "comparisons.yaml").read_text(encoding="utf-8")).values():
+        if "metric" not in entry:
+            continue
+        described = {"metric": entry["metric"], "source": f"Lion paper, {entry['heading'].partition(':')[0]}"}
+        for (model, optimizer), figure in _figures(entry).items():
+            tasks, optim = entry["models"].get(model), entry["optimizers"].get(optimizer)
+            if tasks and optim:
+                task = "_".join([tasks if isinstance(tasks, str) else tasks[0], *filter(None, [entry.get("augment")])])
+                figures = published.setdefault(task, described | {"figures": {}})["figures"]
+                figures[optim] = round(figure / entry["ours_times"], 6)
+    return published
+
+
 def main_tables(tables: Sequence[Table]) -> list[Table]:
     """Return each task's main comparison, by task."""
     of_each = (main_table(tables, task) for task in sorted({table.comparison.task for table in tables}))

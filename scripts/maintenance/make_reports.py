@@ -26,14 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"make_reports.py: {options.folder}/records: no such folder; see scripts/collect.py", file=sys.stderr)
         return 2
 
-    from reports import documents
+    from reports import documents, expectations
     from reports.publish import write_all
     from reports.results import read_results
 
     results = read_results(options.folder)
     for problem in results.problems:
         print(f"make_reports.py: {problem}", file=sys.stderr)
-    texts = documents.fill(ROOT, results) if options.folder == PUBLISHED else {}
+    texts: dict[Path, str] = {}
+    if options.folder == PUBLISHED:
+        texts = documents.fill(ROOT, results) | expectations.files(ROOT, results)
     if not options.check:
         for path in write_all(results, options.folder):
             print(path)

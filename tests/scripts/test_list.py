@@ -40,7 +40,16 @@ def test_a_task_is_listed_with_its_scales_below_its_family(capsys: pytest.Captur
 
 def test_each_run_is_listed_with_its_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outputs = tmp_path / "outputs"
-    write(outputs / "a" / "lion" / "1", status="completed", metric="accuracy", final=0.5, test=0.25, seed=3, lr=1e-3)
+    write(
+        outputs / "a" / "lion" / "1",
+        status="completed",
+        metric="accuracy",
+        goal="max",
+        final=0.5,
+        test=0.25,
+        seed=3,
+        lr=1e-3,
+    )
     write(outputs / "a" / "lion" / "2", status="diverged", cause="training loss is nan", final=None)
     write(outputs / "a" / "adamw" / "3", status="interrupted", cause="stopped at step 3")
     (outputs / "a" / "adamw" / "4").mkdir()
@@ -64,7 +73,7 @@ def test_each_run_is_listed_with_its_state(tmp_path: Path, capsys: pytest.Captur
         "6": "completed",
     }
     assert states == expected
-    assert any("seed 3, lr 0.001, val accuracy 0.5000, test 0.2500" in line for line in lines)
+    assert any("seed 3, lr 0.001, val accuracy 50.0%, test accuracy 25.0%" in line for line in lines)
     assert any("training loss is nan" in line for line in lines)
     assert lines[-1].startswith("6 runs: 2 completed, 1 diverged")
 

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.statistics.intervals import NO_DIFFERENCE, half_width, holm, mean_and_sd, mean_interval, paired_difference
+from reports.statistics.intervals import (
+    NO_DIFFERENCE,
+    half_width,
+    holm,
+    mean_and_sd,
+    mean_interval,
+    paired_difference,
+    prediction_interval,
+)
 
 # Hours of sleep gained by ten patients with two drugs: the data of Student (1908), sleep in R. What R prints:
 # t.test(extra ~ group, sleep, paired = TRUE): t = -4.0621, df = 9, p-value = 0.002833,
@@ -33,6 +41,18 @@ def test_interval_by_hand():
     assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
     assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
     assert found.verdict("max") == NO_DIFFERENCE
+
+
+def test_prediction_interval_by_hand_and_by_its_coverage():
+    # 2, 4, 4, 6: mean 4, sd sqrt(8 / 3), t(0.975, 3) = 3.182446
+    half = 3.182446 * math.sqrt(8 / 3) * math.sqrt(1 + 1 / 4)
+    found = prediction_interval(pd.Series([2.0, 4.0, math.nan, 4.0, 6.0]))
+    assert found == pytest.approx((4 - half, 4 + half), abs=1e-5)
+    draws = np.random.default_rng(0).normal(3, 2, size=(1000, 6))
+    ends = [prediction_interval(pd.Series(draw[:5])) for draw in draws]
+    covered = np.mean([low <= draw[5] <= high for (low, high), draw in zip(ends, draws, strict=True)])
+    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 1000)
+    assert all(map(math.isnan, prediction_interval(pd.Series([1.0]))))
 
 
 def test_student_s_sleep_data():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.tables.units import Unit, decimals
+from recipes.figure_format import Unit, decimals
 
 PERCENT = Unit(100.0, "%", " points")
 
