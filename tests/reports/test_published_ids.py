@@ -18,8 +18,15 @@ ARCHIVED_BATCH_SIZES = {
     256: "steps=525 schedule.warmup_steps=50 eval_every=50",
     1024: "steps=131 schedule.warmup_steps=12 eval_every=12",
 }
-# T5 and these were run when position embeddings decayed, too: under a rule of another name, which no run can have now.
-OLD_DECAY_RULE = ("lit_b16_b", "gpt2_small", "bert_small")
+# These were run when position embeddings decayed, too: under a rule of another name, which no run can have now.
+OLD_DECAY_RULE = ("lit_b16_b", "gpt2_small", "bert_small", "t5_glue")
+# What an archived run had beside its warm-up, by task: the prerequisite run of then.
+ARCHIVED_PREREQUISITES = {
+    "lit_b16_b": "init_from='run:task=vit_s16 optim=adamw schedule.warmup_steps=200'",
+    "t5_glue": "init_from='run:task=t5_pretrain optim=adamw decay=matrices'",
+    "unet_64": "model.args.judge='run:task=vit_b16 optim=adamw schedule.warmup_steps=200 +data.options.size=16 "
+    "model.args.img_size=16 model.args.patch_size=4'",
+}
 
 
 @functools.cache
@@ -30,14 +37,12 @@ def base(task: str, optim: str, batch_size: int, steps: int, warmup: str | None)
         overrides.append("steps=1500")
     if warmup is not None:
         overrides.append(f"schedule.warmup_steps={warmup}")
-        if task == "lit_b16_b":
-            overrides.append("init_from='run:task=vit_s16 optim=adamw schedule.warmup_steps=200'")
+        if task in ARCHIVED_PREREQUISITES:
+            overrides.append(ARCHIVED_PREREQUISITES[task])
+        if task in OLD_DECAY_RULE:
+            overrides.append("decay=matrices")
         if task == "vit_b16" and batch_size in ARCHIVED_BATCH_SIZES:
             overrides[2:] = [f"batch_size={batch_size}", *ARCHIVED_BATCH_SIZES[batch_size].split()]
-    if task == "t5_glue":
-        overrides.append("init_from='run:task=t5_pretrain optim=adamw decay=matrices'")
-    if task == "t5_glue" or (warmup is not None and task in OLD_DECAY_RULE):
-        overrides.append("decay=matrices")
     return composed(*overrides)
 
 
