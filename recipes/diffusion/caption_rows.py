@@ -32,7 +32,9 @@ class CaptionRows:
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         image, indices = self.images.batch([index for _, index in keys])
         texts = self.captions.batch(list(indices))
-        batch = {"image": downsampled(pixels(image), self.size), "tokens": self.text.tokens(texts)}
+        if image.shape[-1] != self.size:
+            image = downsampled(pixels(image), self.size)
+        batch = {"image": image, "tokens": self.text.tokens(texts)}
         return batch | ({} if self.scorer is None else {"scored": self.scorer.tokens(texts)})
 
     def fingerprint(self) -> str:
@@ -52,7 +54,7 @@ class ImageSubset:
         return len(self.rows)
 
     def batch(self, index: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
-        """Float [B, C, H, W], and the numbers among these images."""
+        """The images [B, C, H, W], and the numbers among these."""
         image, rows = self.images.batch([int(self.rows[i]) for i in index])
         index_of = {int(row): i for i, row in enumerate(self.rows)}
         return image, [index_of.get(int(row), i) for row, i in zip(rows, index, strict=True)]

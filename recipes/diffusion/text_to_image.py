@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recipes.data.images.transforms import pixels
 from recipes.diffusion import class_conditional, feature_extractors, text_encoders, unet
 from recipes.diffusion.caption_rows import CaptionRows, captioned_rows
 from recipes.diffusion.rows import row_noise
@@ -193,7 +194,7 @@ class Recipe(class_conditional.Recipe):
 
     def pictures(self, model: nn.Module, device: torch.device) -> dict[str, np.ndarray]:
         """Grids of samples for validation captions and of the images that these are of."""
-        batch = {name: value.to(device) for name, value in self.sample_batch.items()}
+        batch = {name: pixels(value.to(device)) for name, value in self.sample_batch.items()}
         columns = int(SAMPLES_SHOWN**0.5)
         return {"samples": grid(self.generate(model, batch), columns), "originals": grid(batch["image"], columns)}
 

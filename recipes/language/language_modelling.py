@@ -15,7 +15,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 from torch import nn
-from torch.nn import functional as F
 
 from recipes import protocol
 from recipes.data.text.tokens import PADDING, TokenWindows
@@ -170,10 +169,7 @@ class Recipe(protocol.Recipe):
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy over the batch's targets."""
-        target = batch["target"]
-        rows = chunked_loss.rows_at_a_time(self.cfg.logit_rows, target.numel(), self.vocabulary)
-        losses = _nll(model, batch) if rows is None else model(input_ids=batch["input"], target=target, rows=rows)
-        return {"loss": losses.sum() / self.targets(batch).clamp(min=1)}
+        return {"loss": self._losses(model, batch).sum() / self.targets(batch).clamp(min=1)}
 
     def targets(self, batch: Batch) -> torch.Tensor:
         """How many tokens of a batch are learnt, 0-d int64: the loop weighs the parts of a step by it."""
@@ -183,7 +179,7 @@ class Recipe(protocol.Recipe):
         """Negative log likelihoods of each window, by the model and by those that count, and its tokens or words."""
         target = batch["target"]
         counted = target != PADDING
-        figures = {"nll": _nll(model, batch).sum(1), "tokens": counted.sum(1)}
+        figures = {"nll": self._losses(model, batch).sum(1), "tokens": counted.sum(1)}
         if "words" in batch:
             figures["words"] = batch["words"]
         for name, table in self.ngrams.items():
@@ -205,14 +201,14 @@ class Recipe(protocol.Recipe):
         blank = torch.zeros(size, self.cfg.data.options.context, dtype=torch.long)
         return {"input": blank, "target": torch.zeros_like(blank)}
 
-
-def _nll(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Negative log likelihood of each target, float32 [B, T]; 0 where there is none."""
-    attention = {"attention_mask": batch["attention_mask"]} if "attention_mask" in batch else {}
-    logits = model(input_ids=batch["input"], **attention).logits
-    target = batch["target"]
-    flat = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=PADDING, reduction="none")
-    return flat.view(target.shape)
+    def _losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Negative log likelihood of each target, float32 [B, T]; 0 where there is none."""
+        inputs = {"input_ids": batch["input"]}
+        if "attention_mask" in batch:
+            inputs["attention_mask"] = batch["attention_mask"]
+        return chunked_loss.of_targets(
+            model, batch["target"], self.cfg.logit_rows, self.vocabulary, ignored=PADDING, **inputs
+        )
 
 
 @contextlib.contextmanager

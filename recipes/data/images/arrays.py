@@ -51,6 +51,11 @@ class ImageArrays:
         return digest.hexdigest()[:16]
 
 
+def channels_first(images: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, C] as models want them, [N, C, H, W], copied into that order in memory."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
 def resized(images: np.ndarray, size: int) -> np.ndarray:
     """Square images with a black border up to the next multiple of `size`, then averaged in blocks down to it.
 

@@ -26,10 +26,7 @@ class Images(Protocol):
         ...
 
     def batch(self, index: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
-        """Images [B, C, H, W], and which were taken: others where some are unreadable.
-
-        Float, as the image tower wants them, or uint8 (`recipes.data.images.transforms.pixels`).
-        """
+        """Images, uint8 [B, C, H, W], and which were taken: others where some are unreadable."""
         ...
 
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from recipes import protocol
 from recipes.contrastive import retrieval
 from recipes.contrastive.two_towers import TwoTowers
+from recipes.data.images.transforms import pixels
 from recipes.data.pairs import glyph_pairs
 from recipes.data.pairs.pairs import Pairs, Texts
 from recipes.errors import ConfigError
@@ -104,11 +105,13 @@ def test_metrics_are_those_of_the_embeddings_of_each_set(composed: Compose) -> N
     model = the_recipe.model().eval()
     rows = examples["val"]
     with torch.no_grad():
-        parts = [the_recipe.evaluate(model, rows.__getitems__([(i, i) for i in range(s, min(s + 200, len(rows)))]))
-                 for s in range(0, len(rows), 200)]  # fmt: skip
+        batches = [rows.__getitems__([(i, i) for i in range(s, min(s + 200, len(rows)))])
+                   for s in range(0, len(rows), 200)]  # fmt: skip
+        parts = [the_recipe.evaluate(model, batch | {"image": pixels(batch["image"])}) for batch in batches]
         figures = {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
         probe = rows.probe
-        image = torch.cat([model.embed_image(probe.images.batch([i])[0]) for i in range(0, len(probe.images), 31)])
+        each = [pixels(probe.images.batch([i])[0]) for i in range(0, len(probe.images), 31)]
+        image = torch.cat([model.embed_image(one) for one in each])
         text = model.embed_text(the_recipe.pairs.encoder(probe.texts.texts))
     found = the_recipe.metrics(figures)
     classes = torch.stack([text[probe.prompt_class == c].mean(0) for c in range(62)])

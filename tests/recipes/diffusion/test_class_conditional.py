@@ -24,6 +24,7 @@ from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_summary
 from recipes.settings import schema
+from recipes.training.execution.device_layout import Placement
 from tests.recipes.conftest import ROOT
 
 SMALL = [
@@ -150,11 +151,12 @@ def test_evaluation_is_the_same_however_it_is_batched(composed: Compose, sampler
     torch.manual_seed(3)
     model = the_recipe.model().eval()
     the_recipe.trained = None  # judge this one as if it were the average
-    whole = {}
+    whole, placed = {}, Placement(torch.device("cpu"))
     for size in (30, 7):
         parts = [range(start, min(start + size, 30)) for start in range(0, 30, size)]
         with torch.no_grad():
-            figures = [the_recipe.evaluate(model, rows.__getitems__([(i, i) for i in part])) for part in parts]
+            batches = (placed(rows.__getitems__([(i, i) for i in part])) for part in parts)
+            figures = [the_recipe.evaluate(model, batch) for batch in batches]
         whole[size] = {name: torch.cat([each[name] for each in figures]) for name in figures[0]}
         whole[size]["metrics"] = the_recipe.metrics(whole[size])
     for name in ("loss", "made", "real"):
