@@ -55,7 +55,7 @@ class Recipe(protocol.Recipe):
         check_names(args, self.argument_names, "model.args")
         check_arguments(args["unet"], self.unet, "model.args.unet")
         check_arguments(args["noise"], noise_schedule, "model.args.noise")
-        check_arguments(args["sampler"], sampler, "model.args.sampler", beside=["noise"])
+        check_arguments(args["sampler"], sampler, "model.args.sampler", elsewhere=["noise"])
         with torch.device("meta"):
             self.unet(**args["unet"])  # says what is wrong with the sizes, before any work
         for name in self.network_arguments:

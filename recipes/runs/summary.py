@@ -1,4 +1,4 @@
-"""The summary of a run's record: what was run, and what it has come to."""
+"""The summary of a run's record: what was run, and how it ended."""
 
 import os
 import platform
@@ -11,14 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.protocol import Recipe
 from recipes.runs import build, run_id
+from recipes.settings import validation
 from recipes.training.run_state import RunState
 
 LIBRARIES = ("torch", "accelerate", "timm", "transformers", "diffusers", "datasets", "hydra-core", "numpy", "wandb")
-FIGURES = {"final": "val", "best": "best val", "test": "test"}  # that a person looks for, and what they are called
+FIGURES = {"final": "val", "best": "best val", "test": "test"}  # printed at the end of a run, with their labels
 
 
 def description(cfg: DictConfig, recipe: Recipe) -> dict[str, Any]:
-    """What a summary says of a run before its first step: its settings and what it runs on."""
+    """The part of a summary that is known before the first step: settings, versions and machine."""
     return {
         "task": cfg.task.name,
         "optim": cfg.optim.name,
@@ -52,7 +53,7 @@ def description(cfg: DictConfig, recipe: Recipe) -> dict[str, Any]:
 def outcome(
     state: RunState, status: str, *, cause: str | None = None, diverged_step: int | None = None
 ) -> dict[str, Any]:
-    """What a summary says of how a run has gone so far; it goes before the description where both have a key."""
+    """The part of a summary that tells how the run went so far; it overrides keys of the description."""
     tests = dict(state.test)
     measured = {
         "status": status,
@@ -75,8 +76,18 @@ def outcome(
     return measured | ({"metric": state.metric} if state.metric else {})
 
 
+def heading(cfg: DictConfig, folder: Path) -> str:
+    """The lines that are printed before the first step: settings, folder and warnings."""
+    return (
+        f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name} on {cfg.data.name}, {cfg.optim.name} "
+        f"lr {cfg.optim.lr:g} weight decay {cfg.optim.weight_decay:g} (hyperparameters: {cfg.tuned.file}), "
+        f"{cfg.steps} steps of {cfg.batch_size}, seed {cfg.seed}\n{folder}"
+        + "".join(f"\nwarning: {line}" for line in validation.warnings(cfg))
+    )
+
+
 def figures(summary: dict[str, Any]) -> str:
-    """The figures of a summary that a person looks for, in words."""
+    """The main figures of a summary as text."""
     shown = [
         f"{label} {summary['metric']} {summary[name]:.4f}"
         for name, label in FIGURES.items()
@@ -88,7 +99,7 @@ def figures(summary: dict[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that a result depends on."""
+    """Versions of the libraries on which a result depends."""
     installed = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -99,7 +110,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, marked where the working tree differs from it."""
+    """The commit of this code, marked `-dirty` if the working tree differs from it."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
