@@ -1,7 +1,7 @@
-"""Figures in the unit in which people say them, with the decimals that their interval warrants.
+"""Format figures in their usual unit, rounded by their interval.
 
 Shares (accuracies and scores between 0 and 1) are written in percent and their differences in points; other metrics,
-such as perplexities, as they are.
+such as perplexities, are unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_DECIMALS = 6
 
 @dataclass(frozen=True)
 class Unit:
-    """How the figures of one table are written: a factor, and what follows a figure and a difference."""
+    """The unit of a table's figures: a factor, and the suffixes of a figure and of a difference."""
 
     times: float = 1.0
     sign: str = ""
@@ -42,13 +42,13 @@ class Unit:
             return fixed(value, 1 if self.sign else _four_figures(value), "+") + self.points
         places = decimals((high - low) / 2)
         while places < MOST_DECIMALS and any(each and not float(fixed(each, places)) for each in (value, low, high)):
-            places += 1  # what is written as 0 hides on which side of it it lies
+            places += 1  # a rounded 0 would hide its sign
         ends = f"[{fixed(low, places, '+')}, {fixed(high, places, '+')}]"
         return f"{fixed(value, places, '+')}{self.points} {ends}"
 
 
 def unit_of(table: Table) -> Unit:
-    """Return the unit of a table's compared figures: percent where all are shares of which more is better."""
+    """Return the unit of a table's compared figures: percent if all are shares and higher is better."""
     means = [row.compared(split)[0] for row in table.rows for split in ("test", "val")]
     shares = all(0 <= mean <= 1 for mean in means if math.isfinite(mean))
     return Unit(100.0, "%", " points") if table.comparison.goal == "max" and shares else Unit()
