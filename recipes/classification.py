@@ -1,7 +1,7 @@
 """Image classification: ViT, ResNet, MLP-Mixer and CoAtNet (Lion paper, section 4.1, Tables 2, 3 and 7).
 
 Data: images and labels in arrays (embedded) or as files (paper). Model: timm's, by name. Loss: softmax
-cross-entropy, with Mixup's soft targets where it is on. Metric: top-1 accuracy on images that no weight has seen.
+cross-entropy, with soft targets under Mixup. Metric: top-1 accuracy on held-out images.
 """
 
 import dataclasses
@@ -148,7 +148,7 @@ class Recipe(protocol.Recipe):
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-        """Take another run's weights, resample position embeddings, draw the head of other classes anew."""
+        """Load another run's weights: resample position embeddings; a head for other classes stays random."""
         timm_model: Any = model
         model_state = model.state_dict()
         position = weights.get("pos_embed")

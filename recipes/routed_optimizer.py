@@ -1,4 +1,4 @@
-"""Several optimizers for one model, chosen by what a parameter is: matrices by one rule, embeddings by another.
+"""Several optimizers for one model, chosen by a parameter's role: one for matrices, another for embeddings.
 
 conf/optim/muon.yaml is an example: `roles` are those of the class itself, `routes` name further classes, each with its
 roles and its learning rate as a ratio to the main one.
@@ -19,12 +19,12 @@ Groups = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Route:
-    """A class of optimizers and the roles that it steps.
+    """An optimizer class and the roles of the parameters that it updates.
 
     Attributes:
         setting: the key of its roles on the command line, such as `optim.routes.adamw.roles`.
-        roles: what it steps.
-        make: its class with its settings, waiting for groups of parameters.
+        roles: of the parameters that it updates.
+        make: builds it from parameter groups.
         lr_ratio: its learning rate over the main one. Its weight decay is divided by it, so that a step takes the same
             share lr·λ off every parameter that decays.
     """
@@ -36,7 +36,7 @@ class Route:
 
 
 class RoutedOptimizer(Optimizer):
-    """One optimizer to the outside: the groups and the state of its parts, stepped one after the other.
+    """Several optimizers behind torch's interface: their groups and state, stepped one after the other.
 
     Args:
         params: as for any optimizer. A group's `roles` names the role of each of its parameters; where it is missing, a
@@ -57,7 +57,7 @@ class RoutedOptimizer(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Take over the parts' groups, and have one state for all."""
+        """Take over the parts' groups and their common state."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
         for part in self.parts:
             if part.state is not self.state:
@@ -65,13 +65,13 @@ class RoutedOptimizer(Optimizer):
                 part.state = self.state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take a group while the optimizer is made, and refuse one afterwards."""
+        """Add a group in the constructor, and refuse one afterwards."""
         if hasattr(self, "parts"):
             raise RuntimeError("a routed optimizer takes all its parameters when it is made")
         super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy is made of: the parts have all the rest."""
+        """The state of a copy: the parts hold everything else."""
         return {"defaults": self.defaults, "parts": self.parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class RoutedOptimizer(Optimizer):
         self._share()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hand each part its own share of a state dictionary, for some load theirs in a way of their own."""
+        """Load into each part its share of a state dictionary: some classes load theirs in a special way."""
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
@@ -101,12 +101,12 @@ class RoutedOptimizer(Optimizer):
         return loss
 
     def train(self) -> None:
-        """Switch the parts that keep two sets of weights to those that they train."""
+        """Switch the parts with two sets of weights (schedule-free) to those for training."""
         for part in self.parts:
             set_training(part, True)
 
     def eval(self) -> None:
-        """Switch the parts that keep two sets of weights to those to evaluate."""
+        """Switch the parts with two sets of weights to those for evaluation."""
         for part in self.parts:
             set_training(part, False)
 

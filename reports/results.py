@@ -1,4 +1,4 @@
-"""What all published files are made from: tables, verdicts and facts, read once from the records."""
+"""The data behind all published files: tables, verdicts and facts, read once from the records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Results:
     speeds: pd.DataFrame
     reference: str
     tables: list[Table]
-    main: list[Table]  # one a task, that of most optimizers
+    main: list[Table]  # one a task, the one with most optimizers
     verdicts: list[Verdict]
     others: dict[str, list[str]]  # what other studies found, sentences by the claim's id
     transfer: list[list[Study]]  # a task's studies at several widths, steps and batch sizes
@@ -88,7 +88,7 @@ def _tuned_pairs() -> list[TunedPair]:
 
 @cache
 def found_by_others() -> dict[str, list[str]]:
-    """Say what the ledger of other studies (reports/evidence) counts and cites on each claim of ours, by its id."""
+    """Return what the ledger of other studies (reports/evidence) counts and cites on each of our claims, by id."""
     found: dict[str, list[str]] = {}
     for claim in counts.evaluate(ledger.read()):
         if claim.suite is None:
@@ -110,7 +110,7 @@ def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:
     if not any(len(finals) for finals in of_each):
         return {}
     goal, finals = table.comparison.goal or "max", pd.concat(of_each)
-    worst, best = finals.min(), 1.0 if finals.between(0, 1).all() else None  # between 0 and 1: taken for shares
+    worst, best = finals.min(), 1.0 if finals.between(0, 1).all() else None  # between 0 and 1: treated as shares
     if goal == "min":
         worst, best = finals.max(), 0.0 if finals.min() >= 0 else None
     return {
@@ -120,7 +120,7 @@ def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """Say with what the records were made."""
+    """Return the hardware and software of the records."""
     stated = [(str(name), str(value)) for name, value in results.about["facts"].items()]
     commits = sorted({str(commit)[:10] for commit in results.runs["git_commit"].dropna()})
     return [*stated, ("runs", f"{len(results.runs):,}"), ("commits of the code", ", ".join(commits))]

@@ -6,7 +6,7 @@ from recipes.errors import ConfigError
 
 
 def location(hub: str | None, path: str | None, formats: str) -> str:
-    """The setting that names a data set; `path` goes before `hub`.
+    """The setting that names a data set; `path` has precedence over `hub`.
 
     Args:
         hub: a name on the Hugging Face hub.

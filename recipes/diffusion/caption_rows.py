@@ -1,4 +1,4 @@
-"""The rows of a text-to-image model: images of one size and the tokens of their captions."""
+"""Examples of text-to-image models: images of one size and the tokens of their captions."""
 
 import hashlib
 from collections.abc import Sequence

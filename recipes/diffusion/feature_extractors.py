@@ -1,4 +1,4 @@
-"""Networks that generated images are evaluated by: a classifier of ours, or the Inception network of the FID.
+"""Networks that evaluate generated images: a classifier trained here, or the Inception network of the FID.
 
 A Fréchet distance is only as good as its features, so each feature extractor says what its distance may be called.
 """

@@ -1,9 +1,9 @@
 """Text to image by diffusion: a base model of low resolution, and super-resolution (Lion paper, section 4.3, Figure 6).
 
-Data: images with captions. Model: a U-Net that attends to the states of a frozen text encoder; captions are left out at
-random while it learns, which lets it be guided away from what it would draw without one. Loss and metric: those of
-class_conditional.py; the score of a frozen image and text model stands beside them, CLIP's or our own LiT's. A model
-for super-resolution also sees the picture at the lower resolution, a little noisy.
+Data: images with captions. Model: a U-Net that attends to the states of a frozen text encoder; captions are dropped at
+random in training, for classifier-free guidance. Loss and metric: those of class_conditional.py, and the score of a
+frozen image and text model (CLIP, or a LiT trained here). A super-resolution model also gets the image at the lower
+resolution with a little noise.
 """
 
 import os
@@ -83,7 +83,7 @@ class Recipe(class_conditional.Recipe):
         self.sample_batch: Batch = {}
 
     def examples(self) -> dict[str, Examples]:
-        """Pairs; and to evaluate, pairs with noise of their own."""
+        """Pairs; for evaluation, pairs with fixed noise."""
         captioned_sets = self.cfg.data.options.get("retrieval") or {}
         if self.cfg.data.module == "pairs.image_text" and "val" not in captioned_sets:
             raise ConfigError(
@@ -155,7 +155,7 @@ class Recipe(class_conditional.Recipe):
         x, low = batch["image"], self.args["low_size"]
         small = F.avg_pool2d(x, x.shape[-1] // low)
         noise = torch.randn_like(small)
-        if "seed" in batch:  # to evaluate, each row has noise of its own
+        if "seed" in batch:  # in evaluation each row has its fixed noise
             noise = row_noise(batch["seed"].tolist(), small.shape[1:], stream=2).to(x.device)
         return F.interpolate(small + self.args["low_noise"] * noise, x.shape[-1], mode="bilinear")
 

@@ -1,7 +1,7 @@
-"""Cross-entropy of a large vocabulary without all of its logits at once.
+"""Cross-entropy over a large vocabulary, computed in chunks of tokens to save memory.
 
-The logits of 1,024 tokens over 256,000 words are 1 GB in float32, their gradient as much again. Here both exist for a
-chunk of tokens at a time: forward keeps a number a token, backward computes the logits once more.
+The logits of 1,024 tokens over 256,000 words take 1 GB in float32, and so does their gradient. Here both exist for one
+chunk of tokens at a time: forward keeps one number for each token, backward recomputes the logits.
 """
 
 from typing import Any

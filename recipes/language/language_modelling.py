@@ -1,9 +1,9 @@
 """Causal and masked language modelling: GPT-2 and BERT (Lion paper, section 4.4, Figures 7 and 11, Table 9).
 
-Data: a text as packed windows of tokens. Model: a class of transformers with random weights; its class says what is
-learnt, the next token (GPT2LMHeadModel, LlamaForCausalLM) or hidden ones (BertForMaskedLM). Loss: softmax
-cross-entropy by token. Metric: perplexity of a text that no weight has seen, the exponential of its total negative log
-likelihood over its number of tokens, or of words where data.options.word_level says so.
+Data: a text as packed windows of tokens. Model: a class of transformers with random weights, which predicts the next
+token (GPT2LMHeadModel, LlamaForCausalLM) or masked ones (BertForMaskedLM). Loss: softmax cross-entropy of each token.
+Metric: perplexity of held-out text, the exponential of its total negative log likelihood over its number of tokens, or
+of words if data.options.word_level is set.
 """
 
 import contextlib

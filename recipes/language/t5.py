@@ -1,4 +1,4 @@
-"""T5 v1.1 (Raffel et al. 2020, arXiv:1910.10683): the model that its pre-training and its fine-tuning share.
+"""T5 v1.1 (Raffel et al. 2020, arXiv:1910.10683): the base of the recipes for pre-training and fine-tuning.
 
 An encoder and a decoder with gated GELU; the output layer is not tied to the embedding. A batch is `input` and
 `target`, token ids with the padding token where a row has ended.
@@ -72,7 +72,7 @@ class T5(protocol.Recipe):
         Args:
             model: a T5, wrapped or not.
             batch: `input` and `target`.
-            encoded: `encoder_outputs`, where they are known.
+            encoded: `encoder_outputs`, if already computed.
 
         Returns:
             float32 [B, target tokens].

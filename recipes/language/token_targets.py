@@ -1,4 +1,4 @@
-"""Windows of tokens as inputs and targets: the next token of each, or hidden ones."""
+"""Inputs and targets from windows of tokens: next-token prediction or masking."""
 
 import dataclasses
 from collections.abc import Sequence

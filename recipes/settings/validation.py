@@ -1,4 +1,4 @@
-"""Values that a run cannot have, all of them at once, found before anything is imported that takes seconds."""
+"""Check the values of a config: report all impossible ones at once, before slow imports."""
 
 import difflib
 import math
@@ -22,8 +22,8 @@ from recipes.training import schedule
 DECAY_RULES = ("weights", "all")  # of recipes/training/param_groups.py, which imports torch
 
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
-LONGEST_PART = 255  # bytes of a file's name, on the file systems that there are
-PROCESSES = 1024  # each is a process or a thread of this machine
+LONGEST_PART = 255  # bytes of a file name on common file systems
+PROCESSES = 1024  # each is a process or thread of this machine
 SEED = 2**53 - 1  # the largest whole number that every reader of the record's JSON holds exactly
 
 WHOLE = {
@@ -76,12 +76,12 @@ def check(cfg: DictConfig) -> None:
 
 
 def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | None = None) -> list[str]:
-    """What is wrong with the values of a config, a line each that says what is allowed.
+    """The mistakes in the values of a config: one line each, with what is allowed.
 
     Args:
         cfg: without Hydra's own node.
         task: the file in conf/task that was chosen, where task.name may say otherwise.
-        typed: the settings that the command names, where that is known.
+        typed: the settings that the command sets, if known.
     """
     lines: list[str] = []
     values = _readable(cfg, lines)
@@ -91,7 +91,7 @@ def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | No
 
 
 def warnings(cfg: DictConfig) -> list[str]:
-    """What will spoil the result though it can be run: said before the run begins."""
+    """Warnings that are printed before a run: settings that are possible but spoil the result."""
     steps, warmup, cooldown = int(cfg.steps), int(cfg.schedule.warmup_steps), int(cfg.schedule.cooldown_steps)
     lines = []
     if warmup > steps:
@@ -105,7 +105,7 @@ def warnings(cfg: DictConfig) -> list[str]:
 
 
 def _readable(cfg: DictConfig, lines: list[str]) -> dict[str, Any]:
-    """Plain values by dotted key down to the open nodes; what cannot be read is added to `lines` and left out."""
+    """Plain values by dotted key, down to the open nodes; unreadable ones are added to `lines` and left out."""
     values: dict[str, Any] = {}
 
     def walk(node: DictConfig, above: str) -> None:
@@ -168,7 +168,7 @@ def _names(values: Mapping[str, Any]) -> list[str]:
     if isinstance(optim, dict) and (file := schema.CONF / "optim" / f"{optim.get('name')}.yaml").is_file():
         target = _setting(file).get("_target_")
         others = {_setting(other).get("_target_") for other in file.parent.glob("*.yaml")} - {target}
-        if optim.get("_target_") in others:  # its rows would stand in tables under the other's name
+        if optim.get("_target_") in others:  # tables would show its runs under the other's name
             lines.append(f"optim.name={optim['name']} is the name of {target}, not of {optim['_target_']}")
     for key in TEXTS:
         value = values.get(key)
@@ -199,7 +199,7 @@ def _schedule(values: Mapping[str, Any]) -> list[str]:
 
 
 def _model(values: Mapping[str, Any], task: str) -> list[str]:
-    """The model's name, and arguments that are not of the kind that the task's own setting has."""
+    """Report a wrong model name, and arguments whose type differs from the task's setting."""
     lines = []
     name, models = str(values.get("model.name")), model_names.names(str(values.get("task.recipe")))
     if models is not None and name not in models and name.strip():
@@ -226,7 +226,7 @@ NULLABLE = ("img_size", "in_chans", "num_classes")  # null: as the model or the 
 
 
 def _unlike(value: Any, example: Any, key: str) -> list[str]:
-    """Where a value is of another kind than the one that stands in the setting, or cannot be."""
+    """Report a value whose type differs from the setting's, or that is impossible."""
     if isinstance(example, dict):
         if key.rpartition(".")[2] in EITHER and not isinstance(value, dict):
             return []
@@ -256,7 +256,7 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 
 
 def _together(values: Mapping[str, Any]) -> list[str]:
-    """Values that are right each by itself."""
+    """Report values that contradict each other."""
     lines, optim = [], values.get("optim")
     if values.get("shard") and isinstance(optim, dict) and optim.get("whole_parameters"):
         lines.append(f"optim={optim.get('name')} needs whole matrices, which shard=true splits: set shard=false")
@@ -264,7 +264,7 @@ def _together(values: Mapping[str, Any]) -> list[str]:
 
 
 def _parts_of_a_batch(values: Mapping[str, Any]) -> list[str]:
-    """A batch, and groups of processes, that do not come out even."""
+    """Report a batch or a group size that the processes do not divide."""
     size, micro, shard_size = values.get("batch_size", 1), values.get("accumulate", 1), values.get("shard_size")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if shard_size is not None and shard_size > 1 and processes > 1 and processes % shard_size:
@@ -283,7 +283,7 @@ def _parts_of_a_batch(values: Mapping[str, Any]) -> list[str]:
 
 
 def _places(values: Mapping[str, Any]) -> list[str]:
-    """Where is written to and what weights are taken from."""
+    """Report an output_dir that cannot be written, or initial weights that do not exist."""
     lines = []
     folder = Path(str(values.get("output_dir") or "."))
     if not values.get("dry_run"):
@@ -301,7 +301,7 @@ def _places(values: Mapping[str, Any]) -> list[str]:
 
 
 def _unwritable(folder: Path) -> str | None:
-    """Which folder on the way cannot be written and why, or None."""
+    """Which folder of a path cannot be written and why, or None."""
     if any(len(os.fsencode(part)) > LONGEST_PART for part in folder.parts):
         return f"{str(folder)[:40]}... (a name in it is longer than {LONGEST_PART} bytes)"
     try:
@@ -318,7 +318,7 @@ def _check_source(source: str, scale: str) -> None:
         command = schema.command_of(source, scale)
         try:
             composed = schema.composed(command)
-        except Exception as error:  # whatever Hydra says of it
+        except Exception as error:  # Hydra's message
             raise ConfigError(f"init_from={source}: {' '.join(str(error).split())}") from None
         if lines := problems(composed):
             raise ConfigError(f"init_from={source}: {'; '.join(lines)}")

@@ -1,4 +1,4 @@
-"""Criteria of how Lion's gain over AdamW moves with a condition: batch size, augmentation, warm-up, schedule."""
+"""Criteria on how Lion's gain over AdamW depends on a condition: batch size, augmentation, warm-up, schedule."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def larger_best_batch(evidence: Evidence) -> Outcome:
 
 
 def _best_places(tables: Sequence[Table], optim: str) -> np.ndarray:
-    """Return the place of the best mean in each sample, [DRAWS]."""
+    """Return the index of the best mean in each sample, [DRAWS]."""
     generator = np.random.default_rng(0)
     means = []
     for table in tables:

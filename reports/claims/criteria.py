@@ -1,7 +1,7 @@
-"""The criteria of claims: each a function from the evidence, and its arguments in claims.yaml, to an outcome.
+"""The criteria of claims: functions from the evidence, and arguments in claims.yaml, to an outcome.
 
-Several intervals are weighed by `decision.decide`. Every outcome rests on an interval; where the records give none, it
-is "not judged". Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
+`decision.decide` combines several intervals. Every outcome is based on an interval; without one it is "not judged".
+Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from reports.tables.comparison import Row, Table
 
 
 def setting_ratio(evidence: Evidence, axis: str, between: Sequence[float]) -> Outcome:
-    """Compare chosen learning rates (the reference's over the subject's) or weight decays (the other way round).
+    """Compare chosen learning rates (the reference's over the subject's) or weight decays (the inverse ratio).
 
-    The interval of a ratio reaches over all settings that the records do not tell from the chosen one.
+    The interval of a ratio covers all settings that tie with the chosen one.
     """
     lower, upper = 0.99 * between[0], 1.01 * between[1]  # 3 and 10 are included
     signs, words = [], []
@@ -254,7 +254,7 @@ def flatter(evidence: Evidence, relative: bool) -> Outcome:
 
 
 def bounded(evidence: Evidence) -> Outcome:
-    """Ask whether the subject's weights lie within one over its weight decay."""
+    """Ask whether the absolute values of the subject's weights are at most one over its weight decay."""
     if evidence.landscape.empty:
         return "not run", ""
     ours = evidence.landscape[evidence.landscape["optim"] == SUBJECT]

@@ -27,7 +27,7 @@ Rows = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Results:
-    """All that the tables are made from."""
+    """The data behind the tables."""
 
     ledger: Ledger
     pairs: list[Pair]
@@ -39,10 +39,10 @@ class Results:
 
 
 def read_results(folder: Path = ledger.FOLDER, records: Path = RECORDS) -> Results:
-    """Read the ledger and the suite's records, and work out everything.
+    """Read the ledger and the suite's records, and compute everything.
 
     Raises:
-        ConfigError: a file or a row is not what it has to be.
+        ConfigError: a file or a row is invalid.
     """
     read = ledger.read(folder)
     tuned, lines = collect(read, records)
@@ -125,7 +125,7 @@ def difference_rows(measured: Iterable[Pair]) -> Rows:
 
 
 def statement_rows(held: Iterable[Held]) -> Rows:
-    """One row a statement that a study's own figures were held against."""
+    """One row for each statement that was checked against its study's figures."""
     return [
         {
             "study": one.study,
@@ -277,7 +277,7 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
 
 
 def _without_edges(results: Results, axis: Axis) -> str:
-    """Say how the rule that is used does without the pairs whose optimum may lie beyond what was published."""
+    """Say how accurate the chosen rule is without the pairs whose optimum may be beyond the published values."""
     score = choose(results.scores[axis])
     closed = [abs(error) <= HALF_DECADE for pair, error in score.errors if axis not in pair.edges]
     count = len(score.errors) - len(closed)
@@ -288,14 +288,14 @@ def _without_edges(results: Results, axis: Axis) -> str:
 
 
 def _shown_rules(results: Results) -> set[str]:
-    """The rules of thumb and what is used; all others stand in the CSV."""
+    """The rules of thumb and the chosen rule; all others are in the CSV."""
     return {rule.name for rule in RULES if rule.thumb} | {
         choose(scores).rule.name for scores in results.scores.values()
     }
 
 
 def leaderboards(read: Ledger) -> list[str]:
-    """Say what the public leaderboards hold of Lion, and of what it would be held against."""
+    """Describe the public leaderboards' entries of Lion and of the optimizers it would be compared with."""
     passing = [row for row in read.speed_run if passes(row)]
     differing = [row for row in read.speed_run if passes(row) != (row["marked"] == "✓")]
     named = sum(SUBJECT in row["optimizers"] for row in read.speed_run)

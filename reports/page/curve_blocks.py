@@ -1,4 +1,4 @@
-"""Curves of the page: along training, by the number of trials, by batch size."""
+"""Curves on the page: by training step, by the number of trials, by batch size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.tables.render import titles
 
 
 def training_curves(table: Table) -> page.CurveBlock | None:
-    """Return the validation metric along training, None where nothing was measured."""
+    """Return the validation metric by training step, None if nothing was measured."""
     metric = table.comparison.metric or ""
     read = [read_curve(contender, metric) for contender in table.comparison.contenders]
     if all(curve.empty for curve in read):

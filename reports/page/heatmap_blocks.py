@@ -1,4 +1,4 @@
-"""Maps of the page: a metric by learning rate and weight decay, an optimizer beside the other."""
+"""Heatmaps on the page: a metric by learning rate and weight decay, one panel for each optimizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reports.tables.names import metric_name
 
 
 def setting_maps(table: Table) -> page.HeatmapBlock | None:
-    """Return a map an optimizer, all on one scale of colours; None where no optimizer was swept."""
+    """Return one heatmap for each optimizer, on a common colour scale; None if no optimizer was swept."""
     swept = [contender for contender in table.comparison.contenders if len(contender.settings) > 1]
     if not swept:
         return None

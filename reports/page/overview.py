@@ -17,7 +17,7 @@ from reports.tables.units import difference, unit_of
 
 
 def overview(results: Results, anchors: Mapping[str, str]) -> page.Overview:
-    """Return the first screen; `anchors` are the places of the tasks on the page."""
+    """Return the first screen; `anchors` are those of the tasks on the page."""
     cards = [_verdicts(results), _state(results), _step_time(results)]
     return page.Overview(headline(results.main), cards, _forest(results, anchors), _effects(results, anchors))
 
@@ -43,7 +43,7 @@ def _state(results: Results) -> page.Card:
         for row, base in filter(None, [pair(table)])
         if (parameters := table.comparison.num_parameters)
     ]
-    if per:  # the most where all of the model is trained
+    if per:  # of the models that are trained whole
         base_bytes, ours, task = max(per)
         words = f"{ours:.1f} against {base_bytes:.1f} bytes a trained parameter ({task})"
     return page.Card("Optimizer state", figure, words)
@@ -96,9 +96,9 @@ def _line(row: ForestRow, reach: float, anchors: Mapping[str, str]) -> page.Fore
 
 
 def place(value: float, reach: float) -> float:
-    """Return where a value stands between -reach and reach, in percent: linear up to LINEAR, then a decade as much.
+    """Return the position of a value between -reach and reach in percent: linear up to LINEAR, then logarithmic.
 
-    It is matplotlib's symlog scale, so that the page's plot and the picture look the same.
+    This is matplotlib's symlog scale, so that the page's plot and the figure look the same.
     """
     return round(50 + 50 * _warped(max(-reach, min(value, reach))) / _warped(reach), 2)
 

@@ -1,4 +1,4 @@
-"""Fill the results page from tables, curves and verdicts: an answer first, then what it rests on, by family."""
+"""Fill the results page from tables, curves and verdicts: the answer first, then the evidence by family."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _task(table: Table, results: Results, anchor: str) -> page.Fold:
 
 
 def _differs(table: Table) -> str:
-    """Name what tells a task's further table from its main one."""
+    """Name what distinguishes a task's further table from its main one."""
     return ", ".join(filter(None, [heading(table).split(" · ")[3], table.note]))
 
 
@@ -99,7 +99,7 @@ def _compared(table: Table) -> str:
 
 
 def _result(table: Table) -> tuple[str, str]:
-    """Say in a line how the subject did against the reference, and its verdict."""
+    """Return a line on the subject and the reference, and the verdict."""
     rows = pair(table)
     if rows is None:
         return f"{table.comparison.task} · {len(table.rows)} optimizer{'s' if len(table.rows) > 1 else ''}", ""

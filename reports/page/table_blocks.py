@@ -1,4 +1,4 @@
-"""Tables of the page: the rows of a comparison, and the grids of texts that overviews are."""
+"""Tables on the page: comparisons, and overviews as grids of texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reports.tables.overviews import Grid
 from reports.tables.render import cells, legend, stopped
 from reports.tables.units import difference
 
-FIRST = ("optimizer", "test", "minus", "lr", "weight decay")  # the columns that are shown before all are asked for
+FIRST = ("optimizer", "test", "minus", "lr", "weight decay")  # the columns that are shown by default
 NUMBERS = {  # columns of a comparison's table that are sorted by a number, and the row's number
     "lr": lambda row, split: row.lr,
     "weight decay": lambda row, split: row.weight_decay,
@@ -28,7 +28,7 @@ NUMBERS = {  # columns of a comparison's table that are sorted by a number, and 
 
 
 def table_block(table: Table, caption: str) -> page.TableBlock:
-    """Return a comparison's table; the columns that matter first, each cell with the runs behind it."""
+    """Return a comparison's table: the main columns first, each cell with its runs."""
     shown = cells(table)
     getters = [next((get for start, get in NUMBERS.items() if _is(str(name), start)), None) for name in shown.columns]
     first = [*FIRST, "val"] if table.split == "val" else FIRST
@@ -62,7 +62,7 @@ def _optim(row: Row) -> str:
 
 
 def grid_block(grid: Grid, optimizers: set[str]) -> page.TableBlock:
-    """Turn texts into a table: a column all of whose cells begin with a number, or are a dash, is one of numbers."""
+    """Turn texts into a table; a column is a number column if each cell begins with a number or is a dash."""
     numbers = {name: [_leading(text) for text in grid.cells[name]] for name in grid.cells}
     kinds = {name: _numeric(list(grid.cells[name]), values) for name, values in numbers.items()}
     columns = [page.Column(str(name), "number" if kinds[name] else "text") for name in grid.cells]

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is written: colours by optimizer, and the same bytes for the same records."""
+"""The style of all figures: colours by optimizer, and reproducible files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from matplotlib.ticker import Locator, NullLocator
 
 from reports.statistics.families import FIELD
 
-# Okabe and Ito's palette, which all kinds of colour vision tell apart. Vermilion is kept for the highlighted
+# Okabe and Ito's palette, distinguishable with all kinds of colour vision. Vermilion is kept for the highlighted
 # optimizer and black for the reference; yellow, faint on white, comes last.
 HIGHLIGHT_COLOUR, REFERENCE_COLOUR = "#D55E00", "#000000"
 OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666", "#F0E442")
-# Each of these has its colour, whichever others a figure shows; further ones take the places after them.
+# Each of these has a fixed colour, whichever others a figure shows; further optimizers get the colours after them.
 PLACES = ("adafactor", "radam", "nadam", "adabelief", "amsgrad", "sgd")
-# So have those of the field of 2026, dotted and dash-dotted, where further ones seldom reach.
+# So do the optimizers of the field of 2026: dotted and dash-dotted lines, which further ones rarely get.
 DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 PARAMETERS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -32,8 +32,8 @@ PARAMETERS: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#E8E8E8",
     "grid.linewidth": 0.6,
-    "svg.hashsalt": "lion-bench",  # without it, the names inside an SVG are drawn by lot
-    "text.parse_math": False,  # names and causes are not formulas, and a $ in one would end the figure
+    "svg.hashsalt": "lion-bench",  # without it, ids inside an SVG are random
+    "text.parse_math": False,  # names and causes are not formulas, and a $ in one would raise an error
 }
 
 
@@ -50,7 +50,7 @@ class Style:
 
 
 def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str, Style]:
-    """Give each optimizer its style: its own colour, or one by its place among the sorted further names."""
+    """Give each optimizer its style: its fixed colour, or one by its rank among the sorted further names."""
     shown = set(names) - {reference, highlight}
     further = sorted(shown - {*PLACES, *FIELD})
     places = [*enumerate([*PLACES, *further]), *enumerate(FIELD, start=DASHES.index(":") * len(OTHERS))]
@@ -63,7 +63,7 @@ def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str,
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches, which no window and no global state of matplotlib knows."""
+    """Return an empty figure of a size in inches, without a window or matplotlib's global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -75,7 +75,7 @@ def no_ticks() -> Locator:
 
 
 def save(draw: Callable[[], Figure], folder: Path, stem: str, formats: Iterable[str] = ("svg",)) -> list[Path]:
-    """Draw under our settings and no others, and write `<stem>.<format>` for each of svg and png; returns the paths."""
+    """Draw with our settings only, and write `<stem>.svg` and `<stem>.png`; returns the paths."""
     written = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

@@ -1,4 +1,4 @@
-"""Figures of how optimizers were tuned: validation by learning rate and weight decay, by number of trials, by batch.
+"""Figures of tuning: validation metric by learning rate and weight decay, by number of trials, by batch size.
 
 The same records give the same bytes.
 """
@@ -34,7 +34,7 @@ COLUMNS = 4  # panels in a row
 
 
 def write_heatmaps(table: Table, folder: Path, stem: str, formats: Sequence[str] = ("svg",)) -> list[Path]:
-    """Write heatmaps of one comparison side by side, as the paper's Figure 8; none where nothing was swept."""
+    """Write the heatmaps of one comparison side by side, as the paper's Figure 8; none if nothing was swept."""
     swept = [c for c in table.comparison.contenders if len(c.settings) > 1]
     return plot_style.save(partial(draw_heatmaps, table, swept), folder, stem, formats) if swept else []
 

@@ -1,7 +1,7 @@
-"""The comparison table: a row an optimizer, with what was tried, what came of it and what it cost.
+"""The comparison table: one row for each optimizer, with its trials, results and costs.
 
-Every run counts: one that diverged, failed or was interrupted is in the numbers of its row, and an optimizer
-none of whose runs completed still has its row.
+Every run counts: runs that diverged, failed or were interrupted are in the numbers of their row, and an optimizer
+without a completed run has a row too.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from reports.statistics.timings import Timing, timing
 class Row:
     """One optimizer's row. Numbers that do not exist, such as the mean of no runs, are nan.
 
-    `trials` are the settings that took part in the choice and completed or diverged, `most_trials` those of the rival
-    with most. `val_*` and `test_*` are over the `seeds` completed at the chosen setting (`*_low` and `*_high`: 95%
+    `trials` are the settings that took part in the choice and completed or diverged, `most_trials` the largest number
+    of any row. `val_*` and `test_*` are over the `seeds` completed at the chosen setting (`*_low` and `*_high`: 95%
     interval of Student's t), where `diverged_there` runs diverged and `repeated` says that a seed was run more than
     once; `fresh` says that these seeds had no part in the choice, `untuned` that there were fewer trials or fresh seeds
     than the protocol asks for. `variant` is the class that ran with its recorded arguments. Memory is the median over
     the runs that completed or diverged. `difference` is to the reference row, on the split that the table compares; its
-    interval is simultaneous over the `comparisons` of the row's `family` (Bonferroni) and allows for how surely each
-    setting was chosen, and there is a `verdict` on it only where
-    neither row is untuned. `target_step` is where the mean validation curve first reaches the reference's final value,
-    `speedup` the reference's step over it; inf and 0 where it never does, nan where that is unknown. Speeds are of
-    scripts/speed.py, where optimizers took turns in one process: `timed_step` is the kind of step (fused, foreach,
-    loop), `speed_ratio` its steps per second over the reference's with the same kind of step, with the quartiles.
+    interval is simultaneous over the `comparisons` of the row's `family` (Bonferroni) and allows for the choice of
+    settings; there is a `verdict` only if neither row is untuned. `target_step` is where the mean validation curve
+    first reaches the reference's final value, `speedup` the reference's step over it; inf and 0 if it never does, nan
+    if that is unknown. Speeds are of scripts/speed.py, where optimizers took turns in one process: `timed_step` is the
+    kind of step (fused, foreach, loop), `speed_ratio` its steps per second over the reference's with the same kind of
+    step, with the quartiles.
     """
 
     optim: str
@@ -87,7 +87,7 @@ class Row:
 
     @property
     def open(self) -> bool:
-        """Whether what was tried does not enclose the chosen setting."""
+        """Whether the trials do not enclose the chosen setting."""
         return self.lr_on_border or self.weight_decay_on_border
 
     def compared(self, split: str) -> tuple[float, float, float]:
@@ -101,9 +101,9 @@ class Row:
 class Table:
     """The rows of one comparison, the reference first; `split` is the one whose values are compared.
 
-    `target` is the reference's final validation value, that speed-ups are measured to; nan where there is none.
-    `note` tells it from other tables that are alike in all that a heading says; else empty. `variants` says that it
-    stands beside a main table: of variants, or of the field of 2026.
+    `target` is the reference's final validation value, the target of speed-ups; nan if there is none. `note`
+    distinguishes it from other tables with the same heading; else empty. `variants` marks a further table to a main
+    one: of variants, or of the field of 2026.
     """
 
     comparison: Comparison
@@ -132,9 +132,9 @@ def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None
 
 
 def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str]]:
-    """Part a comparison into its main table and, where there are any, the field of 2026 and the variants, with names.
+    """Split a comparison into its main table and, if there are any, the field of 2026 and the variants, with names.
 
-    The field stands beside the reference and Lion, variants beside what they are variants of.
+    The field is compared with the reference and Lion, variants with the optimizer that they vary.
     """
     named = families([contender.label for contender in comparison.contenders], reference)
     field = {label for label, family in named.items() if family == "field"}
@@ -155,11 +155,11 @@ def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str
 
 
 def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:
-    """Build the table of one comparison; `reference` names the optimizer that the others are held against.
+    """Build the table of one comparison; `reference` names the optimizer with which the others are compared.
 
     `speeds` are those of `reports.records.speeds.read_speeds`; the ones of this task, scale, model and batch are taken.
 
-    Differences are of test values where any chosen setting has them, and else of validation values.
+    Differences are of test values if any chosen setting has them, else of validation values.
     """
     contenders = comparison.contenders
     split = "test" if any(c.at_choice()["test"].notna().any() for c in contenders) else "val"

@@ -1,6 +1,6 @@
-"""Tables beyond the comparison of one task: the paper beside us, ranks over tasks, survival, speed and memory.
+"""Overviews over several tasks: the paper's figures and ours, ranks, survival, speed and memory.
 
-A grid is texts for a reader; Markdown and the page are made from the same grid.
+A grid holds texts; Markdown and the page are rendered from the same grid.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def to_markdown(grid: Grid) -> str:
 
 
 def paper_grid(entry: PaperComparison) -> Grid:
-    """Put the paper's figures beside ours, a row an optimizer on a model."""
+    """Compare the paper's figures with ours, a row an optimizer on a model."""
     scales = sorted({table.comparison.scale or "unknown" for table in entry.tables})
     ours = f"ours (scale {', '.join(scales)})" if scales else "ours"
     rows = []
@@ -74,7 +74,7 @@ def paper_grid(entry: PaperComparison) -> Grid:
 
 
 def ranks_grid(tables: Sequence[Table]) -> Grid | None:
-    """Rank the optimizers that all were tuned on the same tasks; None where these are fewer than two.
+    """Rank the optimizers that were tuned on the same tasks; None for fewer than two.
 
     A row with fewer trials or seeds than the protocol asks for has no rank.
     """
@@ -116,7 +116,7 @@ def ranks_grid(tables: Sequence[Table]) -> Grid | None:
 
 
 def survival_grid(tables: Sequence[Table]) -> Grid:
-    """Show how many runs survived at each learning rate, where any diverged, and that none did where none did."""
+    """Show how many runs survived at each learning rate at which any diverged, and how many of the others did."""
     rows = []
     for table, title in zip(tables, titles(tables), strict=True):
         runs = pd.concat([c.runs.assign(optim=c.label) for c in table.comparison.contenders])
@@ -140,7 +140,7 @@ def survival_grid(tables: Sequence[Table]) -> Grid:
 
 
 def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
-    """Show steps per second over the reference's, and the bytes of state a parameter."""
+    """Show steps per second relative to the reference's, and the bytes of state a parameter."""
     if speeds.empty:
         return None
     parameters = {table.comparison.task: table.comparison.num_parameters for table in tables}
@@ -166,7 +166,7 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
 
 
 def summary_lines(tables: Sequence[Table], optim: str) -> list[str]:
-    """Say in a line a table how one optimizer came out against the reference."""
+    """Return a line for each table on the comparison of one optimizer with the reference."""
     lines = []
     for table, title in zip(tables, titles(tables), strict=True):
         row = next((row for row in table.rows if row.optim == optim), None)
@@ -194,6 +194,6 @@ def _sentence(row: Row, base: Row, table: Table) -> str:
 
 
 def _open_in_words(*rows: Row) -> str:
-    """Name the rows whose setting is not enclosed by what was tried."""
+    """Name the rows whose setting the trials do not enclose."""
     names = [row.optim for row in rows if row.open]
     return f" (settings of {' and '.join(names)} not enclosed: a better one may lie beyond)" if names else ""

@@ -26,12 +26,12 @@ from reports.tables.comparison import Row, Table, to_frame
 from reports.tables.units import difference, unit_of
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
-# What a metric is called in words, where its name alone could be taken for another.
+# Names of metrics in words, if the bare name could be mistaken for another metric.
 MEANING = {"frechet_own_features": "Fréchet distance, our classifier's features: no FID"}
 
 
 def heading(table: Table) -> str:
-    """Say in a line what the runs of a table have in common: scale, model, data, steps, metric."""
+    """Return the heading of a table: scale, model, data, steps and metric of its runs."""
     c = table.comparison
     model = f"model {c.model or 'unknown'}" + (f" ({c.model_args})" if c.model_args else "")
     model += ", unknown size" if c.num_parameters is None else f", {short_count(c.num_parameters)} parameters"
@@ -46,7 +46,7 @@ def heading(table: Table) -> str:
 
 
 def caption(table: Table) -> str:
-    """Say what stands in a table: settings tuned by the protocol, or whatever has run."""
+    """Return the caption of a table: settings tuned by the protocol, or the runs so far."""
     if table.tuned:
         return "Tuned settings on fresh seeds"
     some = any(not row.untuned for row in table.rows)
@@ -54,7 +54,7 @@ def caption(table: Table) -> str:
 
 
 def titles(tables: Sequence[Table]) -> list[str]:
-    """Name each table by its task, and by what tells it from the others where the task has several tables."""
+    """Name each table by its task, and by its difference to the others if the task has several tables."""
     count = Counter(table.comparison.task for table in tables)
     return [_title(table, several=count[table.comparison.task] > 1) for table in tables]
 
@@ -65,7 +65,7 @@ def _title(table: Table, several: bool) -> str:
 
 
 def cells(table: Table) -> pd.DataFrame:
-    """Return the table as the texts that a reader sees, markers included."""
+    """Return the cells of a table as texts, markers included."""
     unit = unit_of(table)
     timed = any(row.timed_step for row in table.rows)
     return pd.DataFrame(
@@ -203,7 +203,7 @@ def to_csv(tables: Sequence[Table]) -> str:
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Print the tables to a terminal, as blocks of lines where it is too narrow; long lines are folded to its width."""
+    """Print the tables to a terminal, as blocks of lines if it is too narrow; long lines are wrapped."""
     for table, title in zip(tables, titles(tables), strict=True):
         shown = cells(table)
         console.print(Text(title, style="bold"))
@@ -267,23 +267,23 @@ def _mark(occurs: bool, mark: str) -> str:
 
 
 def _stacked(text: str) -> str:
-    """Put intervals and counts on lines of their own, so that the table is no wider than it must be."""
+    """Put intervals and counts on separate lines, so that the table is as narrow as possible."""
     return re.sub(r" (?=[\[(]\S)|(?<=[a-z],) (?=\d)", "\n", text)
 
 
 def plain(text: str) -> str:
-    """Keep a text from being read as Markdown."""
+    """Escape a text for Markdown."""
     return re.sub(r"([|*_`\\]|<(?=[A-Za-z/!]))", r"\\\1", text)
 
 
 def _latex(text: str) -> str:
-    """Keep a text from being read as LaTeX."""
+    """Escape a text for LaTeX."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return _latex_signs("".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text))
 
 
 def _latex_signs(text: str) -> str:
-    """Write the marks that LaTeX's fonts lack as commands that they have."""
+    """Replace characters that LaTeX's fonts lack by commands."""
     signs = {"†": r"$\dagger$", "‡": r"$\ddagger$", "◊": r"$\diamond$", "✗": r"$\times$", "×": r"$\times$"}
     signs |= {"·": r"$\cdot$", "⁶": "$^6$", "<": "$<$", "±": r"$\pm$"}
     return "".join(signs.get(character, character) for character in text)

@@ -7,7 +7,7 @@ from reports.tables.comparison import Row, Table
 
 
 def unit_of(table: Table) -> Unit:
-    """Return the unit of a table's compared figures: percent where all are shares of which more is better."""
+    """Return the unit of a table's compared figures: percent if all are shares and higher is better."""
     return unit(table.comparison.goal, (row.compared(split)[0] for row in table.rows for split in ("test", "val")))
 
 

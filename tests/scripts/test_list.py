@@ -54,7 +54,7 @@ def test_each_run_is_listed_with_its_state(tmp_path: Path, capsys: pytest.Captur
     write(outputs / "a" / "adamw" / "3", status="interrupted", cause="stopped at step 3")
     (outputs / "a" / "adamw" / "4").mkdir()
     (outputs / "a" / "adamw" / "4" / "summary.json").write_text("{torn")
-    busy = write(outputs / "b" / "lion" / "5", status="interrupted", cause="the process ended without a word")
+    busy = write(outputs / "b" / "lion" / "5", status="interrupted", cause="the process was killed")
     elsewhere = write(tmp_path / "elsewhere" / "6", status="completed")
     (outputs / "link").symlink_to(elsewhere.parent)
     (outputs / "b" / "round").symlink_to(outputs)  # a circle

@@ -1,4 +1,4 @@
-"""Images that fit in memory, with their labels: what every embedded image data set is made of."""
+"""Labelled images in memory: the type of all embedded image data sets."""
 
 import hashlib
 from dataclasses import dataclass

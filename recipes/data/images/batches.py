@@ -1,7 +1,7 @@
 """Batches of labelled images: arrays in memory or files on a disk, with the augmentation of training.
 
 Pixels are bytes here, and become numbers where the model is (`recipes.data.images.transforms.pixels`).
-What is random about an example follows from the seed and its position in the run, whichever process loads it.
+Random draws of an example follow from the seed and its position in the run, independent of the process that loads it.
 """
 
 from collections.abc import Sequence
@@ -92,12 +92,12 @@ class TensorImages:
         return mirrored(image, keys, self.seed) if self.flip else image
 
     def fingerprint(self) -> str:
-        """The arrays' own."""
+        """A hash of the images and labels."""
         return self._fingerprint
 
 
 class AugmentedArrays(TensorImages):
-    """Arrays under RandAugment, drawn anew for each position in the run.
+    """Arrays under RandAugment, with new draws at each position in the run.
 
     Args:
         arrays: to train on.

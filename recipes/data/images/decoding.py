@@ -1,4 +1,4 @@
-"""One encoded picture of any kind as 8-bit RGB pixels, as people see it.
+"""Decode an image file of any format to 8-bit RGB pixels, upright.
 
 docs/data.md has the table of what is taken, converted and refused.
 """

@@ -1,4 +1,4 @@
-"""COCO's captions in its own files: `annotations/captions_train2017.json` beside `train2017/000000000009.jpg`.
+"""COCO's captions in COCO's files: `annotations/captions_train2017.json` and `train2017/000000000009.jpg`.
 
 Chen et al. 2015, arXiv:1504.00325; the files of 2014 have the same form.
 """

@@ -62,7 +62,7 @@ class Shards:
         return hashlib.sha256(names.encode() + self.members.tobytes()).hexdigest()
 
     def caption(self, row: int) -> str:
-        """The caption beside an image."""
+        """The caption of an image."""
         content = self._read(row, *self.members[row, 2:4])
         return caption(content, ".json" if self.members[row, 4] else ".txt") or ""
 

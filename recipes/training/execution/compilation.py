@@ -1,7 +1,7 @@
-"""The model compiled (`compile=true`): one graph for all training steps.
+"""Compile the model (`compile=true`): one graph for all training steps.
 
-Evaluation has batches of other shapes, other modes and, to sample or decode, other calls: it runs the same weights
-without the compiler, so that nothing is compiled while a run goes on.
+Evaluation has batches of other shapes, another mode and, for sampling or decoding, other calls: it runs the same
+weights uncompiled, so that nothing is compiled during a run.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ BACKEND = "inductor"
 
 
 def begin(model: nn.Module, blocks: list[nn.Module] | None = None) -> None:
-    """Have a model's forward pass compiled when it is first called, in place.
+    """Compile a model's forward pass at its first call, in place.
 
     Args:
         model: whole, or in shards.
-        blocks: of one in shards; what is compiled instead, and breaks off where parameters are gathered.
+        blocks: of a model in shards; they are compiled instead, with graph breaks where parameters are gathered.
     """
-    torch._dynamo.reset()  # graphs of a sweep's earlier runs count against the limit of a function
+    torch._dynamo.reset()  # graphs of a sweep's earlier runs count towards torch's limit
     for part in [model] if blocks is None else blocks:
         part.compile(backend=BACKEND, fullgraph=blocks is None, dynamic=False)
 
 
 def warm_up(model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Tensor], None]) -> None:
-    """Compile forward and backward pass by running them once; the model is left as it was.
+    """Compile forward and backward pass by running them once; the model's state is restored.
 
     Raises:
         ConfigError: the model cannot be compiled, or there is no compiler.
@@ -47,6 +47,6 @@ def warm_up(model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Te
 
 @contextlib.contextmanager
 def paused(is_compiled: bool) -> Iterator[None]:
-    """Run a model as it was written, if it is compiled: torch's compiler takes a second to import."""
+    """Run the model uncompiled inside this block; if it is not compiled, torch's compiler is not imported."""
     with torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext():
         yield

@@ -111,7 +111,7 @@ def test_a_sweep_of_two_processes_speaks_once_and_ends_with_one_status(tmp_path:
     ]
     assert "sweep of 2 runs: 2 skipped\n" in Path(f"{said}-0").read_text()
     assert end(start(command, [*sweep, "hydra/launcher=parallel"], said=said), said) == [1, 1]
-    assert "starts processes of its own, and this command has 2" in Path(f"{said}-0").read_text()
+    assert "starts processes itself, and this command has 2" in Path(f"{said}-0").read_text()
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -335,7 +335,7 @@ def test_a_run_that_another_process_left_is_a_failure(
     with pytest.raises(SystemExit, match="1"):
         count.on_multirun_end(where)
     said = capsys.readouterr()
-    assert "the same command goes on with it" in said.err
+    assert "the same command continues it" in said.err
     assert said.out.splitlines()[-1] == "sweep of 1 runs: 1 failed"
 
 
@@ -371,6 +371,6 @@ def test_ids_of_jobs_are_said_as_they_are_handed_in(
     assert [job.job_id for job in AutoExecutor().map_array(lambda value: value, [4, 5, 6])] == ["71_4", "71_5", "71_6"]
     AutoExecutor().map_array(lambda value: value, [7])
     assert capsys.readouterr().out.splitlines() == [
-        "3 jobs handed in: 71_4 to 71_6; what they print: outputs/slurm/%j",
-        "1 jobs handed in: 71_7; what they print: outputs/slurm/%j",
+        "3 jobs submitted: 71_4 to 71_6; their output: outputs/slurm/%j",
+        "1 jobs submitted: 71_7; their output: outputs/slurm/%j",
     ]
