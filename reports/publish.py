@@ -86,7 +86,7 @@ def speed_memory(results: Results) -> pd.DataFrame:
 
 def all_grids(results: Results) -> list[Grid]:
     """Return the tables that are not of one comparison alone."""
-    grids = [overviews.ranks_grid(results.main)]
+    grids = [overviews.ranks_grid(results.main), overviews.ranks_grid(results.field)]
     grids += [overviews.paper_grid(entry) for entry in paper_comparisons(results.tables)]
     grids += [overviews.speed_grid(results.speeds, results.main)]
     grids += [overviews.survival_grid(results.tables)]

@@ -19,7 +19,7 @@ from reports.records.landscape import read_landscape
 from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.statistics.tuning_curves import tuning_curve
-from reports.tables.comparison import Table, build_tables
+from reports.tables.comparison import FIELD, Table, build_tables
 from reports.tables.paper_comparison import main_tables
 
 
@@ -32,6 +32,7 @@ class Results:
     reference: str
     tables: list[Table]
     main: list[Table]  # one a task, that of most optimizers
+    field: list[Table]  # one a task, where optimizers of 2026 have run
     verdicts: list[Verdict]
     others: dict[str, list[str]]  # what other studies found, sentences by the claim's id
     about: dict[str, Any]
@@ -59,7 +60,8 @@ def compared(
     verdicts = evaluate(tables, speeds, landscape)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     main = main_tables(tables)
-    return Results(runs, speeds, reference, tables, main, verdicts, found_by_others(), about, list(problems))
+    field = main_tables(tables, FIELD)
+    return Results(runs, speeds, reference, tables, main, field, verdicts, found_by_others(), about, list(problems))
 
 
 @cache

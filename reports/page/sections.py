@@ -39,7 +39,7 @@ def build(results: Results) -> page.Page:
         if tables:
             sections.append(page.Section(family, _slug(family), [], blocks))
     optimizers = set(results.runs["optim"])
-    grids = [ranks_grid(results.main), speed_grid(results.speeds, results.main)]
+    grids = [ranks_grid(results.main), ranks_grid(results.field), speed_grid(results.speeds, results.main)]
     over: list[page.Block] = [grid_block(grid, optimizers) for grid in grids if grid]
     if over:
         sections.append(page.Section("Over all tasks", "all-tasks", [], over))

@@ -15,11 +15,13 @@ import pandas as pd
 from reports.protocol import FRESH_SEEDS
 from reports.statistics.families import Family, difference, families
 from reports.statistics.intervals import mean_and_sd, mean_interval
-from reports.statistics.learning_curves import read_curve
+from reports.statistics.learning_curves import read_curve, seed_curves, values_at
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import SAME, Comparison, Contender, comparisons, on_border
 from reports.statistics.setting_differences import notes
 from reports.statistics.timings import Timing, timing
+
+FIELD, VARIANTS = "field of 2026", "variants"  # tables beside a main one
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Row:
     `speedup` the reference's step over it; inf and 0 where it never does, nan where that is unknown. Speeds are of
     scripts/speed.py, where optimizers took turns in one process: `timed_step` is the kind of step (fused, foreach,
     loop), `speed_ratio` its steps per second over the reference's with the same kind of step, with the quartiles.
+    `in_time_step` is the step that it reaches in the time in which the reference makes the whole run, at most the whole
+    run; `in_time_*` the validation values of its seeds there.
     """
 
     optim: str
@@ -80,6 +84,10 @@ class Row:
     speed_ratio: float
     speed_low: float
     speed_high: float
+    in_time_step: float
+    in_time_mean: float
+    in_time_low: float
+    in_time_high: float
     steps_per_second: float
     optimizer_step_ms: float
     optimizer_state_bytes: float
@@ -102,8 +110,8 @@ class Table:
     """The rows of one comparison, the reference first; `split` is the one whose values are compared.
 
     `target` is the reference's final validation value, that speed-ups are measured to; nan where there is none.
-    `note` tells it from other tables that are alike in all that a heading says; else empty. `variants` says that it
-    stands beside a main table: of variants, or of the field of 2026.
+    `note` tells it from other tables that are alike in all that a heading says; else empty. `beside` says what stands
+    in it beside a main table: VARIANTS or FIELD; empty in a main table.
     """
 
     comparison: Comparison
@@ -112,7 +120,7 @@ class Table:
     rows: list[Row]
     target: float = math.nan
     note: str = ""
-    variants: bool = False
+    beside: str = ""
 
     @property
     def tuned(self) -> bool:
@@ -127,7 +135,7 @@ def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None
     for comparison, note in zip(compared, notes(compared), strict=True):
         for part, beside in _parts(comparison, reference):
             words = ", ".join(filter(None, [note, beside]))
-            tables.append(replace(build_table(part, reference, speeds), note=words, variants=bool(beside)))
+            tables.append(replace(build_table(part, reference, speeds), note=words, beside=beside))
     return tables
 
 
@@ -145,9 +153,9 @@ def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str
     leaders = {label for label, family in named.items() if family in ("", "primary")}
     parts = {"": of_main}
     if field:
-        parts["field of 2026"] = leaders | field
+        parts[FIELD] = leaders | field
     if variants:
-        parts["variants"] = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
+        parts[VARIANTS] = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
     return [
         (replace(comparison, contenders=[c for c in comparison.contenders if c.label in labels]), name)
         for name, labels in parts.items()
@@ -176,7 +184,7 @@ def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
     free = {"batch_size", "steps", "warmup_steps", "conditions"}
     groups: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
-        if table.variants:
+        if table.beside:
             continue
         key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
         groups.setdefault((table.comparison.task, *key), []).append(table)
@@ -264,11 +272,21 @@ def _row(
         speed_ratio=timed.ratio,
         speed_low=timed.low,
         speed_high=timed.high,
+        **_in_reference_time(contender, metric, comparison.steps, timed.ratio),
         steps_per_second=timed.steps_per_second,
         optimizer_step_ms=timed.optimizer_step_ms,
         optimizer_state_bytes=float(ended["optimizer_state_bytes"].astype("float64").median()),
         run_ids=" ".join(sorted(completed["run_id"].dropna())),
     )
+
+
+def _in_reference_time(contender: Contender, metric: str, steps: int | None, ratio: float) -> dict[str, float]:
+    """Return step, mean and interval where the reference's time for a whole run ends; nan without a measured ratio."""
+    at, mean, low, high = (math.nan,) * 4
+    if steps is not None and not math.isnan(ratio):
+        at = steps * min(ratio, 1.0)
+        mean, low, high = mean_interval(values_at(seed_curves(contender.at_choice(), metric), at))
+    return {"in_time_step": at, "in_time_mean": mean, "in_time_low": low, "in_time_high": high}
 
 
 def _moments(split: str, values: pd.Series[float]) -> dict[str, float]:

@@ -58,15 +58,15 @@ def paper_comparisons(tables: Sequence[Table]) -> list[PaperComparison]:
     return [_paper_comparison(name, entry, tables) for name, entry in listed.items()]
 
 
-def main_tables(tables: Sequence[Table]) -> list[Table]:
-    """Return each task's main comparison, by task."""
-    of_each = (main_table(tables, task) for task in sorted({table.comparison.task for table in tables}))
+def main_tables(tables: Sequence[Table], beside: str = "") -> list[Table]:
+    """Return each task's main comparison, by task; `beside`: of tables that stand beside main ones, as FIELD."""
+    of_each = (main_table(tables, task, beside) for task in sorted({table.comparison.task for table in tables}))
     return [table for table in of_each if table is not None]
 
 
-def main_table(tables: Sequence[Table], task: str) -> Table | None:
+def main_table(tables: Sequence[Table], task: str, beside: str = "") -> Table | None:
     """Return a task's main comparison: that of most optimizers and, among these, of most runs."""
-    of_task = [table for table in tables if table.comparison.task == task and not table.variants]
+    of_task = [table for table in tables if table.comparison.task == task and table.beside == beside]
     return max(of_task, key=lambda t: (len(t.rows), sum(row.runs for row in t.rows)), default=None)
 
 
