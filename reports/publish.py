@@ -87,7 +87,7 @@ def speed_memory(results: Results) -> pd.DataFrame:
 
 def all_grids(results: Results) -> list[Grid]:
     """Return the tables over several comparisons."""
-    grids = [overviews.ranks_grid(results.main)]
+    grids = [overviews.ranks_grid(results.main), overviews.ranks_grid(results.field)]
     grids += [overviews.paper_grid(entry) for entry in paper_comparisons(results.tables)]
     grids += [transfer_grid(results.transfer, suggested)]
     grids += [overviews.speed_grid(results.speeds, results.main)]

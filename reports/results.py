@@ -21,7 +21,7 @@ from reports.records.landscape import read_landscape
 from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.statistics.tuning_curves import tuning_curve
-from reports.tables.comparison import Table, build_tables
+from reports.tables.comparison import FIELD, Table, build_tables
 from reports.tables.paper_comparison import main_tables
 from reports.tables.setting_transfer import Setting, Study, transfer_studies
 
@@ -35,6 +35,7 @@ class Results:
     reference: str
     tables: list[Table]
     main: list[Table]  # one a task, the one with most optimizers
+    field: list[Table]  # one a task with runs of optimizers of 2026
     verdicts: list[Verdict]
     others: dict[str, list[str]]  # what other studies found, sentences by the claim's id
     transfer: list[list[Study]]  # a task's studies at several widths, steps and batch sizes
@@ -72,8 +73,10 @@ def compared(
     verdicts = evaluate(tables, speeds, landscape)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     main = main_tables(tables)
+    field = main_tables(tables, FIELD)
     transfer = transfer_studies([*tables, *([] if further is None else build_tables(further, reference))])
-    return Results(runs, speeds, reference, tables, main, verdicts, found_by_others(), transfer, about, list(problems))
+    others, problems = found_by_others(), list(problems)
+    return Results(runs, speeds, reference, tables, main, field, verdicts, others, transfer, about, problems)
 
 
 def suggested(setting: Setting) -> Setting:

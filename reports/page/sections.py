@@ -40,8 +40,8 @@ def build(results: Results) -> page.Page:
         if tables:
             sections.append(page.Section(family, _slug(family), [], blocks))
     optimizers = set(results.runs["optim"])
-    moved = transfer_grid(results.transfer, suggested)
-    grids = [ranks_grid(results.main), moved, speed_grid(results.speeds, results.main)]
+    ranks = [ranks_grid(results.main), ranks_grid(results.field)]
+    grids = [*ranks, transfer_grid(results.transfer, suggested), speed_grid(results.speeds, results.main)]
     over: list[page.Block] = [grid_block(grid, optimizers) for grid in grids if grid]
     if over:
         sections.append(page.Section("Over all tasks", "all-tasks", [], over))

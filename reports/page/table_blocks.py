@@ -10,7 +10,7 @@ from reports.tables.overviews import Grid
 from reports.tables.render import cells, legend, stopped
 from reports.tables.units import difference
 
-FIRST = ("optimizer", "test", "minus", "lr", "weight decay")  # the columns that are shown by default
+FIRST = ("optimizer", "test", "minus", "in the time of", "lr", "weight decay")  # the columns that are shown by default
 NUMBERS = {  # columns of a comparison's table that are sorted by a number, and the row's number
     "lr": lambda row, split: row.lr,
     "weight decay": lambda row, split: row.weight_decay,
@@ -22,9 +22,11 @@ NUMBERS = {  # columns of a comparison's table that are sorted by a number, and 
     "minus": lambda row, split: 0.0 if row.is_reference else row.difference,
     "steps to": lambda row, split: row.target_step,
     "steps/s over": lambda row, split: row.speed_ratio,
+    "in the time of": lambda row, split: row.in_time_mean,
     "optimizer step, ms": lambda row, split: row.optimizer_step_ms,
     "optimizer state, MB": lambda row, split: row.optimizer_state_bytes,
 }
+WITHIN = ("minus", "steps to", "steps/s over", "in the time of")  # parts of a column's name
 
 
 def table_block(table: Table, caption: str) -> page.TableBlock:
@@ -54,7 +56,7 @@ def table_block(table: Table, caption: str) -> page.TableBlock:
 
 
 def _is(name: str, start: str) -> bool:
-    return name == start or (start in ("minus", "steps to", "steps/s over") and start in name)
+    return name == start or (start in WITHIN and start in name)
 
 
 def _optim(row: Row) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from reports.number_format import short_number
@@ -79,6 +80,22 @@ def mean_curve(by_seed: pd.DataFrame) -> pd.DataFrame:
         seeds=("value", "size"),
     )
     return steps[steps["seeds"] == steps["seeds"].max()].drop(columns="seeds")
+
+
+def values_at(by_seed: pd.DataFrame, step: float) -> pd.Series[float]:
+    """Return each seed's value at a step, between measurements on a straight line.
+
+    After its last measurement a seed has the value of that, before its first one nan.
+
+    Args:
+        by_seed: As `seed_curves` returns.
+        step: Need not be whole.
+    """
+    values = {
+        seed: float(np.interp(step, curve["step"], curve["value"], left=math.nan))
+        for seed, curve in by_seed.groupby("seed")
+    }
+    return pd.Series(values, dtype=float)
 
 
 def _finite(measured: pd.DataFrame) -> pd.DataFrame:

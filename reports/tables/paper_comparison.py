@@ -77,15 +77,15 @@ def published_figures() -> dict[str, Any]:
     return published
 
 
-def main_tables(tables: Sequence[Table]) -> list[Table]:
-    """Return each task's main comparison, by task."""
-    of_each = (main_table(tables, task) for task in sorted({table.comparison.task for table in tables}))
+def main_tables(tables: Sequence[Table], part: str = "") -> list[Table]:
+    """Return the largest comparison of each task, sorted by task; `part` selects other parts, such as FIELD."""
+    of_each = (main_table(tables, task, part) for task in sorted({table.comparison.task for table in tables}))
     return [table for table in of_each if table is not None]
 
 
-def main_table(tables: Sequence[Table], task: str) -> Table | None:
+def main_table(tables: Sequence[Table], task: str, part: str = "") -> Table | None:
     """Return a task's main comparison: that of most optimizers and, among these, of most runs."""
-    of_task = [table for table in tables if table.comparison.task == task and not table.variants]
+    of_task = [table for table in tables if table.comparison.task == task and table.part == part]
     return max(of_task, key=lambda t: (len(t.rows), sum(row.runs for row in t.rows)), default=None)
 
 

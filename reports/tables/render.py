@@ -22,10 +22,11 @@ from reports.number_format import NONE, fixed, laid_out, short_count, short_numb
 from reports.protocol import FRESH_SEEDS, SUBJECT, TRIAL_SEEDS_FROM, TRIALS
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.selection import SETTING, Comparison
-from reports.tables.comparison import Row, Table, to_frame
-from reports.tables.units import difference, unit_of
+from reports.tables.comparison import FIELD, Row, Table, to_frame
+from reports.tables.units import Unit, difference, unit_of
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
+IN_TIME = "val in the time of {}'s full run"
 # Names of metrics in words, if the bare name could be mistaken for another metric.
 MEANING = {"frechet_own_features": "Fréchet distance, our classifier's features: no FID"}
 
@@ -74,6 +75,7 @@ def cells(table: Table) -> pd.DataFrame:
             "test": unit.figure(*row.compared("test")),
             f"{table.split} minus {table.reference}": _difference(row, table),
             "val": unit.figure(*row.compared("val")),
+            **({IN_TIME.format(table.reference): _in_time(row, unit)} if table.part == FIELD else {}),
             "lr": short_number(row.lr) + _mark(row.lr_on_border, "†"),
             "weight decay": short_number(row.weight_decay) + _mark(row.weight_decay_on_border, "†"),
             "seeds": f"{row.seeds}"
@@ -118,6 +120,13 @@ def legend(table: Table) -> list[str]:
             f"steps to {table.reference}'s val: where the mean validation curve first reaches {table.reference}'s "
             f"final {fixed(table.target, 4)}, between evaluations on a straight line (times fewer than "
             f"{table.reference}'s); every run has the same length."
+        )
+    if table.part == FIELD:
+        lines.append(
+            f"{IN_TIME.format(table.reference)}: between evaluations on a straight line, where that time ends by the "
+            "measured ratio of steps/s; of one that is no slower, at its own end. Its schedule has not ended there, so "
+            "a run made for that length may do better. Not measured: scripts/speed.py has not timed it beside "
+            f"{table.reference} here."
         )
     if any(row.timed_step for row in rows):
         lines.append(
@@ -239,6 +248,14 @@ def _target(row: Row, table: Table) -> str:
     if math.isinf(row.target_step):
         return "not reached"
     return f"{row.target_step:,.0f}" + ("" if row.is_reference else f" ({row.speedup:.2f}×)")
+
+
+def _in_time(row: Row, unit: Unit) -> str:
+    """Return the validation figure at equal time, and the step where that is."""
+    if math.isnan(row.in_time_step):
+        return "not measured"
+    figure = unit.figure(row.in_time_mean, row.in_time_low, row.in_time_high)
+    return figure if figure == NONE else f"{figure} (step {row.in_time_step:,.0f})"
 
 
 def _timed(row: Row, table: Table) -> dict[str, str]:
