@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.number_format import fixed, interval
 from reports.protocol import REFERENCE, SUBJECT
 from reports.records.reader import read_metrics
 from reports.statistics.families import difference
@@ -24,6 +23,7 @@ from reports.statistics.learning_curves import seed_curves
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import Comparison, Contender
 from reports.tables.comparison import Row, Table, batch_groups
+from reports.tables.units import unit_of
 
 # AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
 PAPER_BETAS = {"betas 0.9 0.999": "betas 0.9 0.99", "betas 0.9 0.99": "betas 0.95 0.98"}
@@ -185,11 +185,6 @@ def shares_of(table: Table, row: Row) -> tuple[float, float]:
     return row.difference_low / unit, row.difference_high / unit
 
 
-def difference_in_words(row: Row) -> str:
-    """Write a row's difference with its interval."""
-    return ends_in_words(Difference(row.difference, row.difference_low, row.difference_high, row.common_seeds))
-
-
-def ends_in_words(difference: Difference) -> str:
-    """Write a difference with its interval."""
-    return f"{fixed(difference.value, 4, '+')} {interval(difference.low, difference.high, 4, '+')}"
+def in_words(found: Difference, table: Table) -> str:
+    """Write a difference with its interval in the table's unit."""
+    return unit_of(table).difference(found.value, found.low, found.high)
