@@ -18,12 +18,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
+from recipes.figure_format import Unit
 from reports.number_format import NONE, fixed, laid_out, short_count, short_number
 from reports.protocol import FRESH_SEEDS, SUBJECT, TRIAL_SEEDS_FROM, TRIALS
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.selection import SETTING, Comparison
 from reports.tables.comparison import FIELD, Row, Table, to_frame
-from reports.tables.units import Unit, difference, unit_of
+from reports.tables.units import difference, unit_of
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
 IN_TIME = "val in the time of {}'s full run"
