@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 from recipes.settings.arguments import is_number, near, typed
 
 # What an optimizer's YAML says beside the arguments of its class: what it is called, the schedule that it takes in the
-# place of the task's, the roles of parameters that its class steps and which classes step the others, and whether a
-# step needs a parameter whole.
-DESCRIPTION = ("name", "variant", "schedule", "roles", "routes", "lr_ratio", "whole_parameters")
+# place of the task's, the roles of parameters that its class steps and which classes step the others, and why it does
+# not take a model in shards.
+DESCRIPTION = ("name", "variant", "schedule", "roles", "routes", "lr_ratio", "refuses_shards")
 ROLES = ("matrix", "convolution", "embedding", "head", "vector", "position")  # of recipes/training/param_groups.py
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
 DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in

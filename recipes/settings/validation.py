@@ -258,8 +258,8 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 def _together(values: Mapping[str, Any]) -> list[str]:
     """Values that are right each by itself."""
     lines, optim = [], values.get("optim")
-    if values.get("shard") and isinstance(optim, dict) and optim.get("whole_parameters"):
-        lines.append(f"optim={optim.get('name')} needs whole matrices, which shard=true splits: set shard=false")
+    if values.get("shard") and isinstance(optim, dict) and (reason := optim.get("refuses_shards")):
+        lines.append(f"optim={optim.get('name')} does not take shard=true: {reason}; set shard=false")
     return [*lines, *_parts_of_a_batch(values)]
 
 
