@@ -27,6 +27,7 @@ def run(cfg: DictConfig) -> str:
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
         processes.by_all(lambda: validation.check(cfg))
+        processes.by_all(lambda: _check_device(cfg))
         processes.by_all(lambda: from_data.resolve(cfg))
         if cfg.dry_run:
             from recipes.runs.dry_run import cost
@@ -34,7 +35,6 @@ def run(cfg: DictConfig) -> str:
             if processes.is_first():
                 cost.run(cfg)
             return "dry run"
-        processes.by_all(lambda: _check_device(cfg))
         folder = processes.by_first(lambda: record.folder_of(cfg))
         done = processes.by_first(lambda: record.read_summary(folder))
         if done is not None and done.get("status") in record.FINISHED:
@@ -46,16 +46,9 @@ def run(cfg: DictConfig) -> str:
 
 
 def _check_device(cfg: DictConfig) -> None:
-    """Refuse a run of scale=gpu that would train on the processor without having been told to."""
-    if cfg.scale.name != "gpu" or cfg.device == "cpu":
-        return
-    import torch
-
-    if not torch.accelerator.is_available():
-        raise ConfigError(
-            "scale=gpu trains on a GPU, and torch finds none here: device=cpu would compute the same run on the "
-            "processor, which takes weeks (dry_run=true has its FLOPs); scale=embedded takes minutes anywhere"
-        )
+    """Refuse a run of scale=gpu without a GPU, before its data are looked at."""
+    if lines := validation.no_gpu(cfg):
+        raise ConfigError(lines[0])
 
 
 def _run(cfg: DictConfig, folder: Path) -> str:

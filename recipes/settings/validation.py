@@ -19,6 +19,7 @@ from recipes.settings import from_data, model_names, optimizer_arguments, schema
 from recipes.settings.arguments import is_number, near, parse_bytes, typed
 from recipes.training import schedule
 
+PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true, and nothing is run
 DECAY_RULES = ("weights", "all")  # of recipes/training/param_groups.py, which imports torch
 
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
@@ -87,7 +88,23 @@ def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | No
     values = _readable(cfg, lines)
     for part in (_ranges, _names, _schedule, _optimizer, _together, _places):
         lines += part(values)
-    return [*lines, *_model(values, task or str(values.get("task.name"))), *from_data.problems(cfg, typed)]
+    lines += [*_model(values, task or str(values.get("task.name"))), *from_data.problems(cfg, typed)]
+    return [*no_gpu(cfg), *lines] if lines else []
+
+
+def no_gpu(cfg: DictConfig) -> list[str]:
+    """A line where a run of scale=gpu would train on the processor without having been told to; imports torch."""
+    scale, device, dry_run = (OmegaConf.select(cfg, key) for key in ("scale.name", "device", "dry_run"))
+    if scale != "gpu" or device == "cpu" or dry_run or PLAN in os.environ:
+        return []
+    import torch
+
+    if torch.accelerator.is_available():
+        return []
+    return [
+        "scale=gpu trains on a GPU, and torch finds none here: device=cpu would compute the same run on the processor, "
+        "which takes weeks (dry_run=true has its FLOPs); scale=embedded takes minutes anywhere"
+    ]
 
 
 def warnings(cfg: DictConfig) -> list[str]:
