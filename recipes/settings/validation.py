@@ -48,6 +48,7 @@ WHOLE = {
 ONE_OF = {
     "precision": ("fp32", "bf16"),
     "device": ("auto", "cpu"),
+    "compile": ("auto", True, False),
     "decay": DECAY_RULES,
     "schedule.name": tuple(schedule.SHAPES),
     "tracker.name": ("none", "wandb"),
@@ -153,7 +154,8 @@ def _ranges(values: Mapping[str, Any]) -> list[str]:
     for key, allowed in ONE_OF.items():
         value = values.get(key, allowed[0])
         if value not in allowed:
-            lines.append(f"{key}={value} is unknown; known: {', '.join(allowed)}{near(str(value), allowed)}")
+            known = [str(name).lower() if isinstance(name, bool) else name for name in allowed]
+            lines.append(f"{key}={value} is unknown; known: {', '.join(known)}{near(str(value), known)}")
     mixup, clip, ema = (values.get(key) for key in ("augment.mixup", "clip_norm", "ema_decay"))
     if mixup is not None and not 0 <= mixup < math.inf:
         lines.append(f"augment.mixup={mixup} must be at least 0 and finite")
