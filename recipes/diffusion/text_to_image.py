@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from recipes.data.images.transforms import pixels
 from recipes.diffusion import class_conditional, feature_extractors, text_encoders, unet
-from recipes.diffusion.caption_rows import CaptionRows, captioned_rows
+from recipes.diffusion.caption_rows import CaptionRows, CaptionStates, captioned_rows
 from recipes.diffusion.rows import row_noise
 from recipes.diffusion.samplers import Denoiser, grid, guided
 from recipes.errors import ConfigError
@@ -79,6 +79,7 @@ class Recipe(class_conditional.Recipe):
             )
         self.scorer: text_encoders.Scorer | None = None
         self.text: text_encoders.TextEncoder | None = None
+        self.states: CaptionStates | None = None
         self.empty_caption = torch.empty(0, dtype=torch.int64)  # the tokens of no caption
         self.sample_batch: Batch = {}
 
@@ -120,12 +121,17 @@ class Recipe(class_conditional.Recipe):
         extractor = lit(name).feature_extractor() if is_scorer else feature_extractors.load(self.cfg, name)
         self.set_feature_extractor(extractor)
         self.empty_caption = self.text.tokens([""])[0]
-        examples_of_split: dict[str, Examples] = {
-            "train": CaptionRows(data.train.images, data.train.captions, size, self.text, None)
-        }
+        rows_of_split = {"train": CaptionRows(data.train.images, data.train.captions, size, self.text, None)}
         for split, probe in data.probes.items():
             if (rows := captioned_rows(probe, size, self.text, self.scorer)) is not None:
-                examples_of_split[split] = self.evaluation_rows(split, rows)
+                rows_of_split[split] = rows
+        self.states = CaptionStates(self.text, [rows.captions for rows in rows_of_split.values()])
+        for rows in rows_of_split.values():
+            rows.states = self.states
+        examples_of_split: dict[str, Examples] = {
+            split: rows if split == "train" else self.evaluation_rows(split, rows)
+            for split, rows in rows_of_split.items()
+        }
         if "val" not in examples_of_split:
             raise ConfigError(f"data={self.cfg.data.name} has no set val with captions: see data.options.retrieval")
         self.sample_batch = examples_of_split["val"].__getitems__([(i, i) for i in range(SAMPLES_SHOWN)])
@@ -137,6 +143,8 @@ class Recipe(class_conditional.Recipe):
             dropped = torch.rand(len(batch["tokens"]), 1, device=batch["tokens"].device) < self.args["drop_text"]
             self.empty_caption = self.empty_caption.to(dropped.device)
             batch = batch | {"tokens": torch.where(dropped, self.empty_caption, batch["tokens"])}
+            if "caption" in batch:
+                batch["caption"] = batch["caption"].masked_fill(dropped[:, 0], CaptionStates.NONE)
         return super().loss(model, batch)
 
     def conditions(self, batch: Batch) -> dict[str, Tensor]:
@@ -144,9 +152,8 @@ class Recipe(class_conditional.Recipe):
         if "states" in batch:  # the dry run's
             states, mask = batch["states"], batch["seen"]
         else:
-            assert self.text is not None, "examples() comes first"
-            with torch.no_grad():
-                states, mask = self.text.read(batch["tokens"])
+            assert self.states is not None, "examples() comes first"
+            states, mask = self.states.of(batch)
         conditions = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
         return conditions | ({} if self.args["low_size"] is None else {"low": self._low(batch)})
 
@@ -167,6 +174,8 @@ class Recipe(class_conditional.Recipe):
     def denoiser(self, model: nn.Module, batch: Batch) -> Denoiser:
         """The model guided by a batch's captions."""
         without = batch | {"tokens": self.empty_caption.to(batch["tokens"].device).expand_as(batch["tokens"])}
+        if "caption" in batch:
+            without["caption"] = torch.full_like(batch["caption"], CaptionStates.NONE)
         return guided(super().denoiser(model, batch), super().denoiser(model, without), self.args["guidance"])
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

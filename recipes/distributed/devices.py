@@ -31,14 +31,8 @@ def start(cfg: DictConfig) -> Accelerator:
     """Join the processes of this run and choose the device.
 
     Raises:
-        ConfigError: there is no GPU for scale=gpu, processes and accumulation do not divide the batch, or a setting
-            needs more processes.
+        ConfigError: processes and accumulation do not divide the batch, or a setting needs more processes.
     """
-    if cfg.scale.name == "gpu" and cfg.device != "cpu" and not torch.accelerator.is_available():
-        raise ConfigError(
-            "scale=gpu trains on a GPU, and torch finds none here: device=cpu would compute the same run on the "
-            "processor, which takes weeks (dry_run=true has its FLOPs); scale=embedded takes minutes anywhere"
-        )
     if cfg.scale.threads is not None:
         torch.set_num_threads(cfg.scale.threads)
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ

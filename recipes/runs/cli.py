@@ -59,9 +59,9 @@ def start(main: Callable[[], int | None]) -> int:
         arguments = [command_line.expanded(text) for text in command_line.ordered(sys.argv[1:])]
         mistakes: list[str] = []
         arguments, planned = command_line.plan(arguments, mistakes)
-        os.environ.pop(sweep.PLAN, None)
+        os.environ.pop(validation.PLAN, None)
         if planned:
-            os.environ[sweep.PLAN] = "1"
+            os.environ[validation.PLAN] = "1"
         sys.argv[1:] = arguments
         parser = get_args_parser()
         parser.error = _refuse  # type: ignore[method-assign]

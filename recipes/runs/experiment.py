@@ -27,6 +27,7 @@ def run(cfg: DictConfig) -> str:
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
         processes.by_all(validation.check, cfg)
+        processes.by_all(validation.check_device, cfg)
         processes.by_all(from_data.resolve, cfg)
         if cfg.dry_run:
             from recipes.runs.dry_run import cost

@@ -19,10 +19,10 @@ from omegaconf import DictConfig
 from recipes.distributed import processes
 from recipes.runs import device_slots, startup
 from recipes.settings import schema as config
+from recipes.settings.validation import PLAN
 
 # Runs of a sweep may be other processes: the environment tells them where the sweep's list is.
 VARIABLE = "LION_BENCH_SWEEP"
-PLAN = "LION_BENCH_PLAN"  # the command has plan=true: nothing is run
 ELSEWHERE = "elsewhere"  # another process is writing this run, for example the same sweep started twice
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"

@@ -237,6 +237,8 @@ def _mistyped(override: Override, cfg: DictConfig) -> str | None:
     if isinstance(node, DictConfig) and kind is not Any and not isinstance(value, dict):
         keys = ", ".join(map(str, node)) or "name: value"
         return f"{typed} must be a mapping of {keys}; set one with {override.key_or_group}.<name>="
+    if kind == bool | str:
+        return None if isinstance(value, bool | str) else f"{typed} must be true, false or a name"
     if kind not in KINDS or (value is None and node._metadata.optional):
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

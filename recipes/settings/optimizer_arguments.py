@@ -17,9 +17,8 @@ from omegaconf import DictConfig
 from recipes.settings.arguments import is_number, near, typed
 
 # Keys of an optimizer's YAML that are not arguments of its class: its name and variant, the schedule that replaces the
-# task's, the roles of parameters that its class updates, the classes for the others, and whether a step needs whole
-# parameters.
-DESCRIPTION = ("name", "variant", "schedule", "roles", "routes", "lr_ratio", "whole_parameters")
+# task's, the roles of parameters that its class updates, the classes for the others, and why it refuses shards.
+DESCRIPTION = ("name", "variant", "schedule", "roles", "routes", "lr_ratio", "refuses_shards")
 ROLES = ("matrix", "convolution", "embedding", "head", "vector", "position")  # of recipes/training/param_groups.py
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
 DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in

@@ -131,11 +131,11 @@ class Config:
     log_every: int = 20
     checkpoint_every: int = 200
     device: str = "auto"  # auto, cpu
-    compile: bool = False  # torch.compile of the model's training pass; steps/s leaves out the time it takes
+    compile: bool | str = "auto"  # torch.compile of the training pass: true, false, auto (on CUDA, beyond embedded)
     tf32: bool = True  # on CUDA, precision=fp32: products of matrices in TensorFloat-32
     channels_last: bool = True  # on CUDA, convolutional models that are not in shards
     activation_checkpointing: bool = False  # compute activations of blocks again instead of keeping them: slower
-    logit_rows: int | None = None  # of a causal language model's loss at a time; None: 256 MiB of them, 0: all
+    logit_rows: int | None = None  # of a language model's loss at a time; None: 256 MiB of them, 0: all
     shard: bool = False  # FSDP: split parameters, gradients and state over the processes
     shard_size: int | None = None  # processes that share a copy, such as those of a machine; None: all of them
     reduce_every_part: bool = False  # average gradients after each micro-batch: slower; in shards, none is kept whole

@@ -19,6 +19,7 @@ from recipes.settings import from_data, model_names, optimizer_arguments, schema
 from recipes.settings.arguments import is_number, near, parse_bytes, typed
 from recipes.training import schedule
 
+PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true, and nothing is run
 DECAY_RULES = ("weights", "all")  # of recipes/training/param_groups.py, which imports torch
 
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
@@ -47,6 +48,7 @@ WHOLE = {
 ONE_OF = {
     "precision": ("fp32", "bf16"),
     "device": ("auto", "cpu"),
+    "compile": ("auto", True, False),
     "decay": DECAY_RULES,
     "schedule.name": tuple(schedule.SHAPES),
     "tracker.name": ("none", "wandb"),
@@ -87,7 +89,33 @@ def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | No
     values = _readable(cfg, lines)
     for part in (_ranges, _names, _schedule, _optimizer, _together, _places):
         lines += part(values)
-    return [*lines, *_model(values, task or str(values.get("task.name"))), *from_data.problems(cfg, typed)]
+    lines += [*_model(values, task or str(values.get("task.name"))), *from_data.problems(cfg, typed)]
+    return [*no_gpu(cfg), *lines] if lines else []
+
+
+def check_device(cfg: DictConfig) -> None:
+    """Refuse a run of scale=gpu without a GPU, before its data are read.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if lines := no_gpu(cfg):
+        raise ConfigError(lines[0])
+
+
+def no_gpu(cfg: DictConfig) -> list[str]:
+    """A line where a run of scale=gpu would train on the processor without having been told to; imports torch."""
+    scale, device, dry_run = (OmegaConf.select(cfg, key) for key in ("scale.name", "device", "dry_run"))
+    if scale != "gpu" or device == "cpu" or dry_run or PLAN in os.environ:
+        return []
+    import torch
+
+    if torch.accelerator.is_available():
+        return []
+    return [
+        "scale=gpu trains on a GPU, and torch finds none here: device=cpu would compute the same run on the processor, "
+        "which takes weeks (dry_run=true has its FLOPs); scale=embedded takes minutes anywhere"
+    ]
 
 
 def warnings(cfg: DictConfig) -> list[str]:
@@ -136,7 +164,8 @@ def _ranges(values: Mapping[str, Any]) -> list[str]:
     for key, allowed in ONE_OF.items():
         value = values.get(key, allowed[0])
         if value not in allowed:
-            lines.append(f"{key}={value} is unknown; known: {', '.join(allowed)}{near(str(value), allowed)}")
+            known = [str(name).lower() if isinstance(name, bool) else name for name in allowed]
+            lines.append(f"{key}={value} is unknown; known: {', '.join(known)}{near(str(value), known)}")
     mixup, clip, ema = (values.get(key) for key in ("augment.mixup", "clip_norm", "ema_decay"))
     if mixup is not None and not 0 <= mixup < math.inf:
         lines.append(f"augment.mixup={mixup} must be at least 0 and finite")
@@ -258,8 +287,8 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 def _together(values: Mapping[str, Any]) -> list[str]:
     """Report values that contradict each other."""
     lines, optim = [], values.get("optim")
-    if values.get("shard") and isinstance(optim, dict) and optim.get("whole_parameters"):
-        lines.append(f"optim={optim.get('name')} needs whole matrices, which shard=true splits: set shard=false")
+    if values.get("shard") and isinstance(optim, dict) and (reason := optim.get("refuses_shards")):
+        lines.append(f"optim={optim.get('name')} does not take shard=true: {reason}; set shard=false")
     return [*lines, *_parts_of_a_batch(values)]
 
 

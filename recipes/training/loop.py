@@ -69,11 +69,12 @@ class Trainer:
         on_cuda = accelerator.device.type == "cuda"
         channels_last = on_cuda and cfg.channels_last and not cfg.shard and is_convolutional(self.model)
         self.placed = Placement(accelerator.device, channels_last)
+        self.is_compiled = compilation.applies(self.cfg.compile, cfg.scale.name, accelerator.device)
         state.execution = {
             "device": accelerator.device.type,
             "channels_last": channels_last,
             "data_workers": self.workers,
-            "compile": cfg.compile,
+            "compile": self.is_compiled,
             "activation_checkpointing": cfg.activation_checkpointing,
             "tf32": on_cuda and cfg.tf32 and cfg.precision == "fp32",
         }
@@ -99,7 +100,7 @@ class Trainer:
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         if cfg.activation_checkpointing:
             activation_checkpointing.apply(sharding.innermost(self.model))
-        if cfg.compile:
+        if self.is_compiled:
             compilation.begin(self.model, sharding.innermost(self.model) if cfg.shard else None)
         self.in_parts = cfg.shard and part_checkpoint.is_shared(folder)
         self.first, window = self._resume()
@@ -146,15 +147,14 @@ class Trainer:
             DivergedError: the loss, a gradient or a validation metric is not finite.
             InterruptedRunError: a signal asked the run to stop.
         """
-        cfg, timer, state = self.cfg, self.timer, self.state
-        statistics = self.statistics
+        cfg, timer, state, statistics = self.cfg, self.timer, self.state, self.statistics
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
         with StopRequests(self.accelerator) as stop, progress, contextlib.ExitStack() as ending:
             batches = ending.enter_context(contextlib.closing(self._feed()))
             ending.callback(self.loaders.clear)  # and their processes
             timer.switch("data")
-            feed = self._compiled(batches) if cfg.compile else batches
+            feed = self._compiled(batches) if self.is_compiled else batches
             for step in range(self.first, cfg.steps):
                 done = step + 1
                 measuring = done % cfg.eval_every == 0 or done == cfg.steps
@@ -177,9 +177,8 @@ class Trainer:
                     for name, value in values.items():
                         if not math.isfinite(value):
                             raise DivergedError(done, f"validation {name} is {value}")
-                    value = values[state.metric]
+                    state.final = value = values[state.metric]
                     better = max if self.recipe.goal == "max" else min
-                    state.final = value
                     state.best = value if state.best is None else better(state.best, value)
                     progress.evaluated(state.metric, value, self.recipe.goal)
                 if closing:
@@ -212,7 +211,8 @@ class Trainer:
                 return self.recipe.loss(self.trained, batch)["loss"]
 
         with self.timer.during("compilation"):
-            processes.by_all(lambda: compilation.warm_up(self.model, loss, self.accelerator.backward))
+            done = compilation.warm_up(self.model, loss, self.accelerator.backward, self.cfg.compile)
+        self.is_compiled = self.state.execution["compile"] = done
         return itertools.chain([first], feed)
 
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
@@ -276,7 +276,7 @@ class Trainer:
         param_groups.set_training(self.optimizer, False)
         for model in (self.model, self.average):
             devices.share_running_statistics(model)
-        with compilation.paused(self.cfg.compile):
+        with compilation.paused(self.is_compiled):
             values = self._metrics(self.model, split)
             if self.average is not None:
                 values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
@@ -288,7 +288,7 @@ class Trainer:
     def _draw(self) -> None:
         """Save the images that a recipe generates with the averaged weights, or else with the trained ones."""
         model = self.model if self.average is None else self.average.module
-        with compilation.paused(self.cfg.compile), self.accelerator.autocast():
+        with compilation.paused(self.is_compiled), self.accelerator.autocast():
             pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
         for name, pixels in pictures.items():
             self.logger.picture(self.cfg.steps, name, pixels)

@@ -14,7 +14,7 @@ from hydra import compose
 
 from recipes import protocol
 from recipes.errors import ConfigError
-from recipes.settings import from_data, schema
+from recipes.settings import from_data, schema, validation
 from tests.recipes.data.images.test_cifar import binary10, binary100
 from tests.recipes.data.text.test_token_shards import shard
 
@@ -177,3 +177,19 @@ def test_without_a_gpu_it_is_a_line_that_says_what_device_cpu_means(tmp_path: Pa
         experiment.run(cfg)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("summary.json"))
+
+
+def test_without_a_gpu_that_is_said_first_and_all_else_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    typed = ["task=vit_cifar100", f"data.path={tmp_path}/none", "schedule.final_factor=2"]
+    device, factor, data = validation.problems(composed(*typed))
+    assert device.startswith("scale=gpu trains on a GPU, and torch finds none here")
+    assert factor.startswith("schedule.final_factor=2")
+    assert data.startswith(f"data.path={tmp_path}/none does not exist")
+    for other in (["device=cpu"], ["dry_run=true"]):
+        assert not [line for line in validation.problems(composed(*typed, *other)) if "finds none" in line]
+    monkeypatch.setenv(validation.PLAN, "1")  # one plans elsewhere
+    assert len(validation.problems(composed(*typed))) == 2
+    monkeypatch.delenv(validation.PLAN)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert len(validation.problems(composed(*typed))) == 2

@@ -131,7 +131,7 @@ def test_a_class_that_cannot_take_a_role_says_so_in_a_line() -> None:
         ("+optim.routes.adamw.beta=1", "optim.routes.adamw has no argument beta; it takes lr, betas"),
         ("optim.routes.adamw.eps=x", "optim.routes.adamw.eps=x must be a finite number of at least 0"),
         ("optim.routes=3", "optim.routes must hold, under a name for each, a class with its roles and lr_ratio"),
-        ("shard=true", "optim=muon needs whole matrices, which shard=true splits: set shard=false"),
+        ("shard=true", "optim=muon does not take shard=true: it orthogonalizes whole matrices; set shard=false"),
         ("+optim.schedule=flat", "optim.schedule=flat is unknown; known: cosine, linear, constant, rsqrt"),
     ],
 )

@@ -1,18 +1,34 @@
-"""Compile the model (`compile=true`): one graph for all training steps.
+"""Compile the model (`compile=`): one graph for all training steps.
 
 Evaluation has batches of other shapes, another mode and, for sampling or decoding, other calls: it runs the same
 weights uncompiled, so that nothing is compiled during a run.
 """
 
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from recipes.distributed import processes
 from recipes.errors import ConfigError
 
 BACKEND = "inductor"
+LEAST_CAPABILITY = (7, 0)  # of a CUDA device that Triton writes code for
+
+
+def applies(setting: bool | str, scale: str, device: torch.device) -> bool:
+    """Whether a run's model is compiled on a device.
+
+    By itself (`auto`) it is where torch's compiler has kernels of its own to offer, on CUDA with Triton, but not at
+    scale=embedded, whose runs take about as long as the compiler.
+    """
+    if isinstance(setting, bool):
+        return setting
+    if device.type != "cuda" or scale == "embedded" or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
 
 
 def begin(model: nn.Module, blocks: list[nn.Module] | None = None) -> None:
@@ -27,22 +43,51 @@ def begin(model: nn.Module, blocks: list[nn.Module] | None = None) -> None:
         part.compile(backend=BACKEND, fullgraph=blocks is None, dynamic=False)
 
 
-def warm_up(model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Tensor], None]) -> None:
+def warm_up(
+    model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Tensor], None], setting: bool | str
+) -> bool:
     """Compile forward and backward pass by running them once; the model's state is restored.
 
+    Args:
+        model: whose forward pass is compiled when it is called.
+        loss: calls it.
+        backward: from the loss.
+        setting: `compile`.
+
+    Returns:
+        Whether the model is compiled: if it cannot be, `auto` prints why and the model runs uncompiled.
+
     Raises:
-        ConfigError: the model cannot be compiled, or there is no compiler.
+        ConfigError: it has to be and cannot be, or there is no compiler.
     """
+    try:
+        processes.by_all(lambda: _run_once(model, loss, backward, setting))
+    except ConfigError as error:
+        if setting is True or processes.is_lost(error):
+            raise
+        for part in model.modules():
+            part._compiled_call_impl = None
+        if processes.is_first():
+            print(f"without the compiler: {error}", flush=True)
+        return False
+    return True
+
+
+def _run_once(
+    model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Tensor], None], setting: bool | str
+) -> None:
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}  # running statistics
     try:
         backward(loss())
     except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
         reason = next(line for line in str(error).splitlines() if line.strip())
-        raise ConfigError(f"compile=true: this model cannot be compiled ({reason}); set compile=false") from None
-    model.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(before[name])
+        typed = f"compile={setting}".lower()
+        raise ConfigError(f"{typed}: this model cannot be compiled ({reason}); set compile=false") from None
+    finally:
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(before[name])
 
 
 @contextlib.contextmanager

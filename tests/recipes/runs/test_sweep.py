@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from recipes.errors import ConfigError
 from recipes.runs import cli, experiment, record, sweep
-from recipes.settings import schema
+from recipes.settings import schema, validation
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = [
@@ -344,7 +344,7 @@ def test_a_plan_does_nothing_and_says_what_is_done(
 ) -> None:
     monkeypatch.delenv(sweep.VARIABLE, raising=False)
     monkeypatch.setattr(sys, "argv", ["run.py", "-m", *TINY, f"output_dir={tmp_path / 'out'}", "seed=0,1", "plan=true"])
-    monkeypatch.setenv(sweep.PLAN, "1")  # start() sets it; so it is taken back
+    monkeypatch.setenv(validation.PLAN, "1")  # start() sets it; so it is taken back
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     schema.register()
     with pytest.raises(SystemExit) as end:
