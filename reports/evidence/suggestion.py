@@ -17,6 +17,7 @@ from reports.protocol import TRIALS
 Betas = tuple[float, float]
 # The task of each domain, for the suggested command.
 TASKS = {"images": "vit_b16", "language": "gpt2_small", "image_text": "lit_b16_b", "diffusion": "unet_64"}
+OWN_DATA = {"images": "imagenet", "language": "text", "image_text": "image_text", "diffusion": "imagenet"}  # data=
 DEFAULT_DOMAIN = "images"
 SMALLEST, LARGEST, MOST = 1e-30, 1e30, 10**15  # values beyond are typing errors or overflow
 WORDS = {"lr": "learning rate", "weight_decay": "weight decay"}
@@ -226,7 +227,14 @@ def described(suggestion: Suggestion) -> list[str]:
     text += ["", "trials in order: the centre, then by the number of tuned pairs whose best setting lay nearest"]
     for point, number in zip(suggestion.trials, suggestion.counts, strict=True):
         text.append(f"  lr {point[0]:<8g} weight decay {point[1]:<6g} {number}")
-    return [*text, "", f"sweep: {command(suggestion)}"]
+    data = OWN_DATA[asked.domain or DEFAULT_DOMAIN]
+    return [
+        *text,
+        "",
+        f"sweep: {command(suggestion)}",
+        "  a small model of this suite on data that it has; add scale=gpu or scale=paper for a full-size one, and "
+        f"data={data} data.path=FOLDER for your own data",
+    ]
 
 
 def _how_often_right(axis: Axis, score: Score) -> Iterable[str]:

@@ -30,6 +30,7 @@ LOOPS = ("lion-pytorch",)  # libraries that have no other step on the CPU
 LIKE = {"fused": "adamw-fused", "foreach": "adamw-foreach", "loop": "adamw", "own": "adamw-fused"}  # by step
 TRAINED = "lion,lion-bf16,lion-plain,adamw-fused,adamw,adafactor"  # by default with --train, where a step takes seconds
 VOCABULARY = 10_000  # rows, from which a matrix is an embedding
+CLASSES = 1000  # rows, with which it is the head of a ViT
 Shapes = list[tuple[int, ...]]
 
 
@@ -37,7 +38,7 @@ class BenchError(Exception):
     """A mistake of the user's, in one line."""
 
 
-def vit(width: int, depth: int = 12, classes: int = 1000) -> Shapes:
+def vit(width: int, depth: int = 12, classes: int = CLASSES) -> Shapes:
     """ViT with patches of 16 on images of 224 (Dosovitskiy et al. 2021, table 1), as timm has it."""
     block: Shapes = [(width,), (width,), (3 * width, width), (3 * width,), (width, width), (width,)]
     block += [(width,), (width,), (4 * width, width), (4 * width,), (width, 4 * width), (width,)]
@@ -151,9 +152,11 @@ def contender(name: str, params: list[Any]) -> Any:
 
 
 def role_of(parameter: Any) -> Any:
-    """What a tensor of `MODELS` is, by its shape: a matrix with a vocabulary's rows is an embedding."""
+    """What a tensor of `MODELS` is, by its shape: an embedding has a vocabulary's rows, a head one for each class."""
     from recipes.training.param_groups import Role
 
+    if parameter.ndim == 2 and parameter.shape[0] == CLASSES:
+        return Role.HEAD
     if parameter.ndim == 2:
         return Role.EMBEDDING if parameter.shape[0] > VOCABULARY else Role.MATRIX
     return Role.VECTOR if parameter.ndim < 2 else Role.CONVOLUTION

@@ -152,6 +152,7 @@ def test_claims_of_the_suite_exist_there_and_every_count_is_used() -> None:
     suite = {entry["id"] for entry in yaml.safe_load((ROOT / "reports" / "claims" / "claims.yaml").read_text())}
     entries = yaml.safe_load((EVIDENCE / "claims.yaml").read_text())
     assert {entry["suite"] for entry in entries if "suite" in entry} <= suite
+    assert {entry["id"] for entry in entries} & suite <= {entry.get("suite") for entry in entries}
     assert {entry["count"] for entry in entries if "count" in entry} == set(COUNTS)
     assert len({entry["id"] for entry in entries}) == len(entries)
 
