@@ -150,7 +150,9 @@ def figures(summary: dict[str, Any], state: str) -> str:
     known = {split: value for split, value in measured.items() if isinstance(value, int | float)}
     in_unit = unit(summary.get("goal"), known.values())
     parts = [f"seed {summary['seed']}"] if "seed" in summary else []
-    parts += [f"lr {summary['lr']:g}"] if isinstance(summary.get("lr"), int | float) else []
+    for key in ("lr", "weight_decay"):
+        value = summary.get(key)
+        parts += [f"{key.replace('_', ' ')} {value:g}"] if isinstance(value, int | float) else []
     parts += [f"{split} {summary.get('metric')} {in_unit.figure(value)}" for split, value in known.items()]
     if state not in ("completed", "running") and summary.get("cause"):
         parts.append(str(summary["cause"]))

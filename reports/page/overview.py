@@ -13,6 +13,7 @@ from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables.answer import count, headline, name, pair, state_share
 from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name, task_name
+from reports.tables.render import DIRECTION
 from reports.tables.units import difference, unit_of
 
 
@@ -70,28 +71,29 @@ def _forest(results: Results, anchors: Mapping[str, str]) -> page.Forest | None:
     if not rows:
         return None
     reach = reach_of(rows)
-    ticks = [(place(float(tick), reach), f"{tick:+d}%" if tick else "0") for tick in TICKS if abs(tick) <= reach]
+    ticks = [(place(float(tick), reach), f"{tick:+d}" if tick else "0") for tick in TICKS if abs(tick) <= reach]
     words = f"{name(SUBJECT)} minus {name(results.reference)} on test data, in % of {name(results.reference)}'s figure"
     return page.Forest(words, ticks, [_line(row, reach, anchors) for row in rows])
 
 
-def _line(row: ForestRow, reach: float, anchors: Mapping[str, str]) -> page.ForestLine:
-    table, rows = row.table, pair(row.table)
+def _line(of_task: ForestRow, reach: float, anchors: Mapping[str, str]) -> page.ForestLine:
+    table, rows = of_task.table, pair(of_task.table)
     assert rows is not None
-    figures = [unit_of(table).figure(*each.compared(table.split)) for each in rows]
+    figures = [f"{name(row.optim)} {unit_of(table).figure(*row.compared(table.split))}" for row in rows]
+    direction = f", {DIRECTION['min']}" if table.comparison.goal == "min" else ""
     return page.ForestLine(
-        name=row.name,
+        name=of_task.name,
         task=table.comparison.task,
         anchor=anchors[table.comparison.task],
-        metric=metric_name(table.comparison),
+        metric=metric_name(table.comparison) + direction,
         figures=" vs ".join(figures),
         difference=difference(rows[0], table),
-        value=place(row.value, reach),
-        interval=(place(row.interval[0], reach), place(row.interval[1], reach)),
-        joint=(place(row.joint[0], reach), place(row.joint[1], reach)),
-        verdict=row.verdict,
-        seeds=row.seeds,
-        open=row.open,
+        value=place(of_task.value, reach),
+        interval=(place(of_task.interval[0], reach), place(of_task.interval[1], reach)),
+        joint=(place(of_task.joint[0], reach), place(of_task.joint[1], reach)),
+        verdict=of_task.verdict,
+        seeds=of_task.seeds,
+        open=of_task.open,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.number_format import slugs
+from reports.number_format import short_number, slugs
 from reports.page import content as page
 from reports.page.claim_blocks import claim_section
 from reports.page.curve_blocks import batch_size_curves, training_curves, trial_curves
@@ -104,9 +104,17 @@ def _result(table: Table) -> tuple[str, str]:
     if rows is None:
         return f"{table.comparison.task} · {len(table.rows)} optimizer{'s' if len(table.rows) > 1 else ''}", ""
     unit = unit_of(table)
-    figures = [f"{spoken(row.optim)} {unit.figure(*row.compared(table.split))}" for row in rows]
+    figures = [
+        f"{spoken(row.optim)} {unit.figure(*row.compared(table.split))} (lr {_chosen(row.lr, row.lr_on_border)}, "
+        f"weight decay {_chosen(row.weight_decay, row.weight_decay_on_border)})"
+        for row in rows
+    ]
     words = f"{table.comparison.task} · {metric_name(table.comparison)}: {', '.join(figures)}"
     return f"{words}; difference {difference(rows[0], table)}", rows[0].verdict
+
+
+def _chosen(value: float, on_border: bool) -> str:
+    return short_number(value) + "†" * on_border
 
 
 def _in_common(table: Table) -> list[tuple[str, str]]:

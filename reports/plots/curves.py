@@ -26,7 +26,8 @@ from reports.plots import plot_style
 from reports.plots.plot_style import Style, new_figure, styles_of
 from reports.statistics.learning_curves import Curve, read_curve
 from reports.tables.comparison import Table
-from reports.tables.render import DIRECTION, caption, heading
+from reports.tables.names import metric_name
+from reports.tables.render import DIRECTION, caption
 
 NOTE = (
     "Line: mean over seeds at the chosen setting. Band: smallest to largest seed. "
@@ -103,7 +104,9 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style], highlig
         panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panels[0].yaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylim(low, high)
-    panels[0].set_ylabel(f"validation {metric.replace('_', ' ')}\n({DIRECTION.get(goal, 'direction unknown')})")
+    panels[0].set_ylabel(f"validation {metric_name(comparison)}\n({DIRECTION.get(goal, 'direction unknown')})")
+    for panel in panels:
+        plot_style.write_in_unit(panel.yaxis, table)
     panels[1].legend(
         handles=[_handle(curve, styles[curve.optim]) for curve in curves],
         loc="center left",
@@ -113,7 +116,7 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style], highlig
         labelspacing=0.9,
     )
     untuned = "" if table.tuned else f" ({caption(table)})"
-    row.suptitle(f"{comparison.task}{untuned}\n{textwrap.fill(heading(table), 160)}", x=0.01, ha="left", fontsize=8)
+    row.suptitle(textwrap.fill(plot_style.label(table) + untuned, 150), x=0.01, ha="left", fontsize=8)
 
 
 def _draw_curve(

@@ -19,7 +19,7 @@ from reports.tables.names import metric_name, task_name
 
 COLOURS = {"better": "#2166AC", "worse": "#B2182B", NO_DIFFERENCE: "#7F7F7F", "": "#7F7F7F"}
 LINEAR = 2.0  # percent up to which the axis is linear; beyond, a decade has the same width
-TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)
+TICKS = (-100, -10, -1, 0, 1, 10, 100)
 
 
 @dataclass(frozen=True)

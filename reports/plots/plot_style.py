@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Locator, NullLocator
 
+from reports.number_format import short_count
 from reports.statistics.families import FIELD
+from reports.tables.comparison import Table
+from reports.tables.names import metric_name, task_name
+from reports.tables.render import DIRECTION
+from reports.tables.units import unit_of
 
 # Okabe and Ito's palette, distinguishable with all kinds of colour vision. Vermilion is kept for the highlighted
 # optimizer and black for the reference; yellow, faint on white, comes last.
@@ -67,6 +73,25 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def label(table: Table, length: bool = True) -> str:
+    """Say in a line what a figure is of; the table of the same task says all settings of model and data."""
+    c = table.comparison
+    known = task_name(c)
+    name = f"{known} ({c.task})" if known != c.task else f"{c.task}, {c.model or 'unknown model'} on {c.data}"
+    facts = [f"{metric_name(c)}, {DIRECTION.get(c.goal or '', 'direction unknown')}"]
+    facts += [] if c.num_parameters is None else [f"{short_count(c.num_parameters)} parameters"]
+    facts += [f"{c.steps:,} steps of {c.batch_size}"] if length and c.steps and c.batch_size else []
+    facts += [table.note] if table.note else []
+    return f"{name}, scale {c.scale or 'unknown'}: {', '.join(facts)}"
+
+
+def write_in_unit(axis: Axis, table: Table) -> None:
+    """Write the ticks of an axis of figures in their unit."""
+    unit = unit_of(table)
+    if unit.sign:
+        axis.set_major_formatter(lambda value, _: f"{unit.times * value:.6g}{unit.sign}")
 
 
 def no_ticks() -> Locator:

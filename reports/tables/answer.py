@@ -81,7 +81,8 @@ def headline(tables: Sequence[Table]) -> str:
     if not counts.total:
         reason = f"no task has {NEEDED} of both {subject} and {reference} yet"
         return f"Not known yet: {reason}" + (f"; for memory, {memory}." if memory else ".")
-    tasks = "one task" if counts.total == 1 else f"{number(counts.total)} tasks"
+    kind = "small model" if {table.comparison.scale for table in tables} == {"embedded"} else "task"
+    tasks = f"{number(counts.total)} {kind}{'s' if counts.total > 1 else ''}"
     found = (
         f"against a tuned {reference} on {tasks}, {subject} is better on {number(counts.better)}, worse on "
         f"{number(counts.worse)}, and shows no difference on {number(counts.neither)}"

@@ -68,7 +68,9 @@ def _line(row: Row, table: Table) -> Line:
     speed = NONE if math.isnan(row.steps_per_second) else f"{row.steps_per_second:.1f}"
     return {
         "task": f"{table.comparison.task}, {table.split} {metric_name(table.comparison)}",
-        "optimizer": row.optim + ("†" if row.open else ""),
+        "optimizer": row.optim,
+        "lr": short_number(row.lr) + "†" * row.lr_on_border,
+        "decay": short_number(row.weight_decay) + "†" * row.weight_decay_on_border,
         "figure": unit_of(table).figure(*row.compared(table.split)),
         f"minus {table.reference}": "reference" if row.is_reference else difference(row, table),
         "verdict": row.verdict or ("untuned" if row.untuned else ""),

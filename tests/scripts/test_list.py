@@ -49,6 +49,7 @@ def test_each_run_is_listed_with_its_state(tmp_path: Path, capsys: pytest.Captur
         test=0.25,
         seed=3,
         lr=1e-3,
+        weight_decay=3,
     )
     write(outputs / "a" / "lion" / "2", status="diverged", cause="training loss is nan", final=None)
     write(outputs / "a" / "adamw" / "3", status="interrupted", cause="stopped at step 3")
@@ -73,7 +74,7 @@ def test_each_run_is_listed_with_its_state(tmp_path: Path, capsys: pytest.Captur
         "6": "completed",
     }
     assert states == expected
-    assert any("seed 3, lr 0.001, val accuracy 50.0%, test accuracy 25.0%" in line for line in lines)
+    assert any("seed 3, lr 0.001, weight decay 3, val accuracy 50.0%, test accuracy 25.0%" in line for line in lines)
     assert any("training loss is nan" in line for line in lines)
     assert lines[-1].startswith("6 runs: 2 completed, 1 diverged")
 
