@@ -40,12 +40,12 @@ class NAdamW(Baseline):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay")})
         check_factors("betas", settings["betas"], 2)
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         states = [state_of(self, p, "exp_avg", "exp_avg_sq") for p in params]
         means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
@@ -92,12 +92,12 @@ class AMSGrad(Baseline):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay")})
         check_factors("betas", settings["betas"], 2)
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         states = [state_of(self, p, "exp_avg", "exp_avg_sq", "max_exp_avg_sq") for p in params]
         means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]

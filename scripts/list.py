@@ -1,4 +1,4 @@
-"""List what there is to run, and the runs so far with their state.
+"""List tasks, optimizers, data, scales and experiments, and the runs so far with their state.
 
 python scripts/list.py                    everything: tasks, optimizers, data, scales, experiments, runs in outputs
 python scripts/list.py tasks              tasks by family; also optimizers, data, scales, experiments
@@ -111,7 +111,7 @@ def print_runs(folder: Path) -> None:
 
 
 def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
-    """Each record below a folder: when it was last written, where it lies, its summary and its state."""
+    """Each record below a folder: time of its last change, folder, summary and state."""
     held = locked()
     for place, files in walk([folder]):
         if "summary.json" not in files:
@@ -127,7 +127,7 @@ def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
 
 
 def locked() -> set[int]:
-    """Inodes of the files that some process has locked; Linux alone tells, elsewhere there are none."""
+    """Inodes of files that a process has locked; empty on systems other than Linux."""
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
@@ -136,7 +136,7 @@ def locked() -> set[int]:
 
 
 def is_held(lock: Path, held: set[int]) -> bool:
-    """Whether a record is being written; a try at its lock would keep a run from starting."""
+    """Whether a record is being written; trying its lock could keep a run from starting."""
     try:
         return lock.stat().st_ino in held
     except OSError:
@@ -144,7 +144,7 @@ def is_held(lock: Path, held: set[int]) -> bool:
 
 
 def figures(summary: dict[str, Any], state: str) -> str:
-    """What a run came to: its metric, or why it has none."""
+    """The result of a run: its metric, or why it has none."""
     final, test = summary.get("final"), summary.get("test")
     parts = [f"seed {summary['seed']}"] if "seed" in summary else []
     parts += [f"lr {summary['lr']:g}"] if isinstance(summary.get("lr"), int | float) else []

@@ -189,12 +189,12 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(invoke: Invoke, monkeypa
 
 def test_an_interrupted_run_leaves_with_130_and_one_line(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(cfg: object) -> None:
-        raise KeyboardInterrupt("stopped at step 3; the same command goes on from there")
+        raise KeyboardInterrupt("stopped at step 3; the same command continues from there")
 
     monkeypatch.setattr("recipes.runs.experiment.run", interrupted)
     result = invoke("tracker=none")
     assert result.status == 130
-    assert result.err.split("\n") == ["", "stopped at step 3; the same command goes on from there", ""]
+    assert result.err.split("\n") == ["", "stopped at step 3; the same command continues from there", ""]
 
 
 def process(*overrides: str, cwd: Path, **env: str) -> tuple[Result, float]:

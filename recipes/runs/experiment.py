@@ -79,7 +79,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         raise
     except InterruptedRunError as error:
         status, cause, known_to_all = "interrupted", str(error), True
-        raise KeyboardInterrupt(f"{error}; the same command goes on from there") from None
+        raise KeyboardInterrupt(f"{error}; the same command continues from there") from None
     except torch.OutOfMemoryError as error:
         from recipes.runs.dry_run import memory_advice
 

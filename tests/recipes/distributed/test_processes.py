@@ -90,7 +90,7 @@ def test_the_first_processs_checkpoint_is_everyones(tmp_path: Path) -> None:
     assert end(start(train, [cut, whole], None, True, said=said), said) == [0, 0]
     told = [Path(f"{said}-{rank}").read_text() for rank in range(2)]
     assert "passed over: model.safetensors is missing or truncated" in told[0]
-    assert "going on from step 5" in told[0]
+    assert "resuming from step 5" in told[0]
     assert "is completed already" in told[0]
     assert told[1] == "completed: the run's end\nskipped: the run's end\n"
     (other,) = (tmp_path / "whole-0").glob("*/*/*")

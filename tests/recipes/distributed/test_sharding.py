@@ -290,7 +290,7 @@ def test_shards_train_as_one_process_and_go_on_after_a_kill_to_the_same_bits(
     status = end(start(twice, [*whole.values()], [*cut.values()], data, said=said), said)
     assert status == [0, 0], Path(f"{said}-0").read_text()
     monkeypatch.setattr(recipe, "load_data", lambda cfg: pickle.loads(data.read_bytes()))
-    assert Path(f"{said}-0").read_text().count("going on from step 3") == len(cut)
+    assert Path(f"{said}-0").read_text().count("resuming from step 3") == len(cut)
     assert "step" not in Path(f"{said}-1").read_text()  # the first process speaks for both
     for name, overrides in runs(place, "one").items():
         one = composed(*overrides)

@@ -332,7 +332,8 @@ def test_a_stream_that_breaks_is_named_and_goes_on(
         broken.setattr(datasets.IterableDataset, "__iter__", breaks)
         line = refusal(load)
     assert line == (
-        "data.hub=some/texts, train: reading stopped after 5 rows (the other side went away); the same command goes on"
+        "data.hub=some/texts, train: reading stopped after 5 rows (the other side went away); "
+        "the same command continues"
     )
     whole = load()
     assert whole["test"].tokens.documents == len(WORDS)
