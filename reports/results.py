@@ -59,24 +59,24 @@ def compared(
     verdicts = evaluate(tables, speeds, landscape)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     main = main_tables(tables)
-    return Results(runs, speeds, reference, tables, main, verdicts, found_by_others(), about, list(problems))
+    return Results(runs, speeds, reference, tables, main, verdicts, of_other_studies(), about, list(problems))
 
 
 @cache
-def found_by_others() -> dict[str, list[str]]:
+def of_other_studies() -> dict[str, list[str]]:
     """Return what the ledger of other studies (reports/evidence) counts and cites on each of our claims, by id."""
-    found: dict[str, list[str]] = {}
+    by_claim: dict[str, list[str]] = {}
     for claim in counts.evaluate(ledger.read()):
         if claim.suite is None:
             continue
-        sentences = found.setdefault(claim.suite, [])
+        sentences = by_claim.setdefault(claim.suite, [])
         if claim.counts and claim.counts.total:
             of = claim.counts
             sides = f"{of.supports} for, {of.contradicts} against" + (f", {of.neither} neither" if of.neither else "")
             sentences.append(f"{sides}, of {of.total} {of.unit}: {of.words}" if of.words else sides)
         if claim.statements:
             sentences.append(f"Cited: {cited(claim)}")
-    return found
+    return by_claim
 
 
 def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:

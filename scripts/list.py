@@ -112,7 +112,7 @@ def print_runs(folder: Path) -> None:
 
 def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
     """Each record below a folder: time of its last change, folder, summary and state."""
-    held = locked()
+    locked_files = locked()
     for place, files in walk([folder]):
         if "summary.json" not in files:
             continue
@@ -123,7 +123,7 @@ def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
         except (OSError, ValueError, KeyError, TypeError):
             summary, state = {}, "unreadable"
         written = max(file.stat().st_mtime for file in (path, place / "metrics.jsonl") if file.exists())
-        yield written, place, summary, "running" if is_held(place / ".lock", held) else state
+        yield written, place, summary, "running" if is_locked(place / ".lock", locked_files) else state
 
 
 def locked() -> set[int]:
@@ -135,10 +135,10 @@ def locked() -> set[int]:
     return {int(line.split()[5].rpartition(":")[2]) for line in lines if " FLOCK " in line and "->" not in line}
 
 
-def is_held(lock: Path, held: set[int]) -> bool:
+def is_locked(lock: Path, locked_files: set[int]) -> bool:
     """Whether a record is being written; trying its lock could keep a run from starting."""
     try:
-        return lock.stat().st_ino in held
+        return lock.stat().st_ino in locked_files
     except OSError:
         return False
 

@@ -82,15 +82,15 @@ def headline(tables: Sequence[Table]) -> str:
         reason = f"no task has {NEEDED} of both {subject} and {reference} yet"
         return f"Not known yet: {reason}" + (f"; for memory, {memory}." if memory else ".")
     tasks = "one task" if counts.total == 1 else f"{number(counts.total)} tasks"
-    found = (
+    verdicts = (
         f"against a tuned {reference} on {tasks}, {subject} is better on {number(counts.better)}, worse on "
         f"{number(counts.worse)}, and shows no difference on {number(counts.neither)}"
     )
     if 2 * counts.better > counts.total:
-        return f"Yes, on tasks like these: {found}" + (f"; and {memory}." if memory else ".")
+        return f"Yes, on tasks like these: {verdicts}" + (f"; and {memory}." if memory else ".")
     first = f"To save memory, yes: {memory}. For better results, " if memory else "For better results, "
     doubt = "no" if 2 * counts.worse > counts.total else "do not count on it"
-    return f"{first}{doubt}: {found}."
+    return f"{first}{doubt}: {verdicts}."
 
 
 def state_share(tables: Sequence[Table]) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 
@@ -22,9 +21,8 @@ from recipes.data.pairs.pairs import Pairs, Texts
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_summary
-from recipes.settings import schema
+from tests.recipes import conftest
 
-ROOT = Path(__file__).resolve().parents[3]
 SMALL = [
     "task=lit_b16_b",
     "optim=adamw",
@@ -48,10 +46,8 @@ def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
     monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path / "cache"))
 
     def make(*overrides: str, init: bool = True) -> DictConfig:
-        schema.register()
         where = [f"output_dir={tmp_path / 'outputs'}", *([f"init_from={tmp_path / 'tower.safetensors'}"] * init)]
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose("config", overrides=[*SMALL, *where, *overrides])
+        return conftest.composed(*SMALL, *where, *overrides)
 
     cfg = make()
     torch.manual_seed(1)
@@ -250,10 +246,8 @@ def test_held_out_faces_are_named_and_shuffled_captions_teach_nothing(
     monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path / "cache"))
     found = {}
     for shuffled in ("false", "true"):
-        schema.register()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            overrides = ["task=lit_b16_b", "optim=lion", "tracker=none", f"output_dir={tmp_path}"]
-            cfg = compose("config", overrides=[*overrides, f"+data.options.shuffle_captions={shuffled}"])
+        overrides = ["task=lit_b16_b", "optim=lion", "tracker=none", f"output_dir={tmp_path}"]
+        cfg = conftest.composed(*overrides, f"+data.options.shuffle_captions={shuffled}")
         assert experiment.run(cfg) == "completed"
         found[shuffled] = read_summary(folder_of(cfg)) or {}
     assert found["false"]["test"] > 20 / 62

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -23,8 +22,7 @@ from recipes.diffusion.rows import ImageFileRows, initial_noise
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_summary
-from recipes.settings import schema
-from tests.recipes.conftest import ROOT
+from tests.recipes import conftest
 
 SMALL = [
     "tracker=none",
@@ -40,18 +38,12 @@ TINY = ["model.args.unet.channels=[8,16]", "model.args.unet.norm_groups=4"]
 Compose = Callable[..., DictConfig]
 
 
-def in_conf(*overrides: str) -> DictConfig:
-    schema.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier's folder, of random weights."""
     folder = tmp_path_factory.mktemp("judge")
     small = ["model.args.img_size=16", "model.args.patch_size=4", "model.args.depth=1", "model.args.embed_dim=16"]
-    cfg = in_conf("task=vit_b16", "optim=adamw", "+data.options.size=16", *small)
+    cfg = conftest.composed("task=vit_b16", "optim=adamw", "+data.options.size=16", *small)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     torch.manual_seed(0)
     save_file(protocol.make(cfg).model().state_dict(), folder / "model.safetensors")
@@ -62,7 +54,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def composed(tmp_path: Path, classifier: Path) -> Compose:
     def make(*overrides: str) -> DictConfig:
         where = [f"output_dir={tmp_path / 'outputs'}", f"model.args.judge={classifier}"]
-        return in_conf("task=unet_64", "optim=adamw", *SMALL, *TINY, *where, *overrides)
+        return conftest.composed("task=unet_64", "optim=adamw", *SMALL, *TINY, *where, *overrides)
 
     return make
 
@@ -362,7 +354,7 @@ def test_a_of_classifier_another_size_is_refused(composed: Compose) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("optim", ["adamw", "lion"])
 def test_most_digits_of_a_default_run_are_recognised(tmp_path: Path, optim: str) -> None:
-    cfg = in_conf("task=unet_64", f"optim={optim}", "tracker=none", f"output_dir={tmp_path}")
+    cfg = conftest.composed("task=unet_64", f"optim={optim}", "tracker=none", f"output_dir={tmp_path}")
     assert experiment.run(cfg) == "completed"
     found = [r["value"] for r in measured(cfg) if (r["split"], r["name"]) == ("test", "ema_recognised")]
     assert found[-1] >= 0.75
