@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_of("report", "run"))
     report.add_argument("folders", type=Path, nargs="*", help="of searches; none: what was gathered before")
     report.add_argument("--out", type=Path, default=PUBLISHED, help="folder to write to (reports/published/discovery)")
-    report.add_argument("--derivation", action="store_true", help="write the derivation anew, half a minute")
+    report.add_argument("--derivation", action="store_true", help="write the derivation again, half a minute")
 
     bench = commands.add_parser("bench", help="what the parts of a search cost on this machine")
     bench.set_defaults(command=_of("benching", "run"))

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     chosen = (*KINDS, "runs") if options.what == "all" else (options.what,)
     if options.what == "runs" and not options.folder.is_dir():
-        raise ConfigError(f"{options.folder} is no folder; runs are written to outputs, or where output_dir= said")
+        raise ConfigError(f"{options.folder} is not a folder; runs are written to outputs, or where output_dir= said")
     for number, what in enumerate(chosen):
         if number:
             print()

@@ -55,7 +55,7 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     from recipes.training import checkpoint
 
     if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder} is no run's folder: config.yaml is missing")
+        raise ConfigError(f"{folder} is not a run's folder: config.yaml is missing")
     try:
         cfg = OmegaConf.load(folder / "config.yaml")
         if not isinstance(cfg, DictConfig) or any(OmegaConf.select(cfg, key) is None for key in NEEDED):
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     tasks = options.tasks.split(",") if options.tasks else [row["lm_eval"] for row in paper() if row["lm_eval"]]
     try:
         if options.include is not None and not options.include.is_dir():
-            raise ConfigError(f"--include {options.include} is no folder")
+            raise ConfigError(f"--include {options.include} is not a folder")
         cfg, model, tokenizer = load(options.run)
         results = evaluate(
             model.to(options.device),

@@ -35,7 +35,7 @@ commas between them, are tuned each by itself. optim.lr= and optim.weight_decay=
 optim=all is lion and the six optimizers that it is compared with: adamw adafactor radam nadam adabelief amsgrad.
 optim=field is adamw, lion and the optimizers that people choose between in 2026: muon muon_lion lion_muon soap
 schedule_free_adamw ademamix mars adopt prodigy cautious_lion, all at the same number of trials. What they have
-beside learning rate and weight decay stays at their authors' defaults (docs/baselines.md).
+other than learning rate and weight decay stays at its authors' default (docs/baselines.md).
 
 examples:
   python scripts/tune.py task=vit_b16 optim=all launcher=parallel

@@ -125,9 +125,9 @@ def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None
     compared = comparisons(runs)
     tables = []
     for comparison, note in zip(compared, notes(compared), strict=True):
-        for part, beside in _parts(comparison, reference):
-            words = ", ".join(filter(None, [note, beside]))
-            tables.append(replace(build_table(part, reference, speeds), note=words, variants=bool(beside)))
+        for part, kind in _parts(comparison, reference):
+            words = ", ".join(filter(None, [note, kind]))
+            tables.append(replace(build_table(part, reference, speeds), note=words, variants=bool(kind)))
     return tables
 
 

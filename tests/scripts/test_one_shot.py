@@ -139,8 +139,8 @@ def said(capsys, *arguments):
 
 
 def test_mistakes_are_one_line(run, tasks, tmp_path, capsys, monkeypatch):
-    assert "is no run's folder" in said(capsys, tmp_path)
-    assert "is no folder" in said(capsys, run, "--include", tmp_path / "none")
+    assert "is not a run's folder" in said(capsys, tmp_path)
+    assert "is not a folder" in said(capsys, run, "--include", tmp_path / "none")
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     assert "pip install '.[lm-eval]'" in said(capsys, run, "--tasks", "after", "--include", tasks)
 

@@ -220,7 +220,7 @@ def test_an_unreadable_image_brings_its_neighbours_caption_cached_or_not(
             ["model.args.project_image=false", "model.args.width=32"],
             "width=32, and vit_small_patch16_224 has 64 features",
         ),
-        (["model.args.image.name=vit_smal"], "vit_smal is no timm model; near it: gcvit_small"),
+        (["model.args.image.name=vit_smal"], "vit_smal is not a timm model; similar: gcvit_small"),
         (["+model.args.text.heads=3"], "text.heads is none of RobertaPreLayerNormConfig's"),
         (["model.args.image.args.depth=2"], "is of another image tower than vit_small_patch16_224"),
     ],

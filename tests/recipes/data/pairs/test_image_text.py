@@ -217,7 +217,7 @@ def test_retrieval_groups_every_caption_with_its_image(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": "/nowhere"}, "data.path=/nowhere is no folder: set data.path to one that holds WebDataset shards"),
+        ({"path": "/nowhere"}, "data.path=/nowhere is not a folder: set data.path to one that holds WebDataset shards"),
         ({"path": None}, "set data.path or data.hub to say where the images are"),
         ({"zero_shot": None, "val_size": 2}, "val and test would hold 2 of 4 pairs each: give more pairs, set"),
         ({"templates": ["a photo"]}, "must hold {} once"),
@@ -325,5 +325,5 @@ def test_a_truncated_shard_and_a_missing_column(shards: Path, tokenizer: str, la
     with pytest.raises(ConfigError, match="has no column caption; it has image, captions"):
         load(captioned, tokenizer, labelled, train_split="test", caption_column="caption")
     (shards / "02.tar").write_bytes(b"\x1f\x8b compressed")
-    with pytest.raises(ConfigError, match=r"02\.tar is no whole, uncompressed tar file"):
+    with pytest.raises(ConfigError, match=r"02\.tar is not a complete, uncompressed tar file"):
         load(shards, tokenizer, labelled)

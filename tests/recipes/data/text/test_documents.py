@@ -223,7 +223,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     file.write_bytes(content)
     assert f"{file}: reading stopped after 0 rows" in refusal(lambda: read(folder))
     file.write_bytes(content[:300])
-    assert "is no readable Parquet file" in refusal(lambda: read(folder))
+    assert "is not a readable Parquet file" in refusal(lambda: read(folder))
     saved = write(tmp_path / "saved", "saved", {"train": WORDS})
     next((saved / "train").glob("*.arrow")).unlink()
     assert "cannot be read as a Hugging Face data set" in refusal(lambda: read(saved))

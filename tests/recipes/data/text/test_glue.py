@@ -151,7 +151,7 @@ def test_a_folder_without_a_task_and_an_unknown_task_are_refused(tmp_path: Path)
         glue.texts(str(tmp_path))
     with pytest.raises(ConfigError, match="is unknown; known: all, cola, sst2"):
         glue.texts(str(tmp_path), task="wnli")
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         glue.texts(str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match=r"set data\.path or data\.hub"):
         glue.texts()
