@@ -33,9 +33,9 @@ they take. A completed run is not done again: the same command continues after a
 Everything else goes to run.py: task=, optim=, scale=, output_dir=, batch_size=, steps=, ...; several values, with
 commas between them, are tuned each by itself. optim.lr= and optim.weight_decay= move the centre of the grid.
 optim=all is lion and the six optimizers that it is compared with: adamw adafactor radam nadam adabelief amsgrad.
-optim=field is adamw, lion and the optimizers that people choose between in 2026: muon muon_lion lion_muon soap
-schedule_free_adamw ademamix mars adopt prodigy cautious_lion, all at the same number of trials. What they have
-other than learning rate and weight decay stays at its authors' default (docs/baselines.md).
+optim=field is adamw, lion and optimizers in use in 2026: muon muon_lion lion_muon soap
+schedule_free_adamw ademamix mars adopt prodigy cautious_lion, all with the same number of trials. Their settings
+other than learning rate and weight decay are their authors' defaults (docs/baselines.md).
 
 examples:
   python scripts/tune.py task=vit_b16 optim=all launcher=parallel

@@ -225,7 +225,7 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         checkpoint.load_weights(tmp_path / "absent.safetensors")
     (tmp_path / "bad.safetensors").write_text("no weights")
-    with pytest.raises(ConfigError, match="no readable safetensors file"):
+    with pytest.raises(ConfigError, match="not a readable safetensors file"):
         checkpoint.load_weights(tmp_path / "bad.safetensors")
 
 
