@@ -120,8 +120,8 @@ def process(rank: int, rendezvous: str, result: str) -> None:
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Tensor]]:
     """What two processes ended with."""
-    found: dict[str, list[Tensor]] = two_processes.results(__file__, tmp_path_factory.mktemp("sharded"))
-    return found
+    results: dict[str, list[Tensor]] = two_processes.results(__file__, tmp_path_factory.mktemp("sharded"))
+    return results
 
 
 @pytest.mark.parametrize("kind", SHAPES)

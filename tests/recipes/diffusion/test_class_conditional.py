@@ -356,5 +356,5 @@ def test_a_of_classifier_another_size_is_refused(composed: Compose) -> None:
 def test_most_digits_of_a_default_run_are_recognised(tmp_path: Path, optim: str) -> None:
     cfg = conftest.composed("task=unet_64", f"optim={optim}", "tracker=none", f"output_dir={tmp_path}")
     assert experiment.run(cfg) == "completed"
-    found = [r["value"] for r in measured(cfg) if (r["split"], r["name"]) == ("test", "ema_recognised")]
-    assert found[-1] >= 0.75
+    result = [r["value"] for r in measured(cfg) if (r["split"], r["name"]) == ("test", "ema_recognised")]
+    assert result[-1] >= 0.75

@@ -53,10 +53,10 @@ def decide() -> None:
         "half": [torch.tensor(1.5, dtype=torch.bfloat16), torch.zeros(0)],
         "plain": ("text", None, True, torch.tensor([True, False])),
     }
-    found = processes.sent_by_first(lambda: tensors if rank == 0 else pytest.fail("asked elsewhere"))
-    assert found.keys() == tensors.keys()
-    assert found["plain"][:3] == tensors["plain"][:3]
-    one, other = ([value["odd"], *value["half"], value["plain"][3]] for value in (found, tensors))
+    result = processes.sent_by_first(lambda: tensors if rank == 0 else pytest.fail("asked elsewhere"))
+    assert result.keys() == tensors.keys()
+    assert result["plain"][:3] == tensors["plain"][:3]
+    one, other = ([value["odd"], *value["half"], value["plain"][3]] for value in (result, tensors))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
