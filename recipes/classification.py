@@ -129,7 +129,7 @@ class Recipe(protocol.Recipe):
         name = self.cfg.model.name
         if not timm.is_model(name) and not hasattr(timm.models, name):
             similar = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3)) or "see timm.list_models()"
-            raise ConfigError(f"model.name={name} is no timm model; near it: {similar}")
+            raise ConfigError(f"model.name={name} is not a timm model; similar: {similar}")
         try:
             if timm.is_model(name):
                 model: nn.Module = timm.create_model(name, pretrained=False, **self.args)

@@ -26,7 +26,7 @@ def safe_name(name: Any, what: str = "name") -> str:
         ConfigError: it is not.
     """
     if not isinstance(name, str) or not name.strip():
-        raise ConfigError(f"{what} is {str(name)[:40]!r}, which is no name; give it a text that is not empty")
+        raise ConfigError(f"{what} is {str(name)[:40]!r}, which is not a name; give it a text that is not empty")
     encodable = not any("\ud800" <= character <= "\udfff" for character in name)
     if (
         name.startswith(".")

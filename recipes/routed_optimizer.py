@@ -52,8 +52,10 @@ class RoutedOptimizer(Optimizer):
         super().__init__(params, {})
         groups = self.param_groups
         _check(groups, name, routes)
-        split = [(route, [own for group in groups if (own := _of_route(group, route))["params"]]) for route in routes]
-        self.parts = [route.make(own) for route, own in split if own]
+        self.parts: list[torch.optim.Optimizer] = []
+        for route in routes:
+            if routed := [part for group in groups if (part := _of_route(group, route))["params"]]:
+                self.parts.append(route.make(routed))
         self._share()
 
     def _share(self) -> None:
@@ -86,10 +88,10 @@ class RoutedOptimizer(Optimizer):
             state_dict = state_dict if changed is None else changed
         groups, self.state = iter(state_dict["param_groups"]), type(self.state)(dict)
         for part in self.parts:
-            own = [next(groups) for _ in part.param_groups]
-            keys = {key for group in own for key in group["params"]}
+            groups_of_part = [next(groups) for _ in part.param_groups]
+            keys = {key for group in groups_of_part for key in group["params"]}
             part.load_state_dict(
-                {"state": {k: v for k, v in state_dict["state"].items() if k in keys}, "param_groups": own}
+                {"state": {k: v for k, v in state_dict["state"].items() if k in keys}, "param_groups": groups_of_part}
             )
         self._share()
 
@@ -114,9 +116,9 @@ class RoutedOptimizer(Optimizer):
 def _check(groups: Groups, name: str, routes: list[Route]) -> None:
     """Refuse a model that the routes do not fit."""
     present = {role for group in groups for role in _roles(group)}
-    known = {role for route in routes for role in route.roles}
+    covered = {role for route in routes for role in route.roles}
     for role in Role:
-        if role in present - known:
+        if role in present - covered:
             settings = " or ".join(f"{route.setting}=[...]" for route in routes)
             raise ConfigError(f"optim={name} has no rule for parameters of role {role.key}: add it to {settings}")
     if not present & routes[0].roles and any("roles" in group for group in groups):
@@ -135,11 +137,11 @@ def _roles(group: dict[str, Any]) -> list[Role]:
 
 def _of_route(group: dict[str, Any], route: Route) -> dict[str, Any]:
     """A group's parameters that a route steps, with the group's settings."""
-    own = {key: value for key, value in group.items() if key not in ("params", "param_names", "roles")}
+    routed = {key: value for key, value in group.items() if key not in ("params", "param_names", "roles")}
     named = list(zip(group["param_names"], group["params"], strict=True)) if "param_names" in group else group["params"]
-    own["params"] = [p for p, role in zip(named, _roles(group), strict=True) if role in route.roles]
-    if "lr" in own:
-        own["lr"] = own["lr"] * route.lr_ratio
-    if "weight_decay" in own:
-        own["weight_decay"] = own["weight_decay"] / route.lr_ratio
-    return own
+    routed["params"] = [p for p, role in zip(named, _roles(group), strict=True) if role in route.roles]
+    if "lr" in routed:
+        routed["lr"] = routed["lr"] * route.lr_ratio
+    if "weight_decay" in routed:
+        routed["weight_decay"] = routed["weight_decay"] / route.lr_ratio
+    return routed

@@ -75,7 +75,7 @@ def compared(
     main = main_tables(tables)
     field = main_tables(tables, FIELD)
     transfer = transfer_studies([*tables, *([] if further is None else build_tables(further, reference))])
-    others, problems = found_by_others(), list(problems)
+    others, problems = of_other_studies(), list(problems)
     return Results(runs, speeds, reference, tables, main, field, verdicts, others, transfer, about, problems)
 
 
@@ -90,20 +90,20 @@ def _tuned_pairs() -> list[TunedPair]:
 
 
 @cache
-def found_by_others() -> dict[str, list[str]]:
+def of_other_studies() -> dict[str, list[str]]:
     """Return what the ledger of other studies (reports/evidence) counts and cites on each of our claims, by id."""
-    found: dict[str, list[str]] = {}
+    by_claim: dict[str, list[str]] = {}
     for claim in counts.evaluate(ledger.read()):
         if claim.suite is None:
             continue
-        sentences = found.setdefault(claim.suite, [])
+        sentences = by_claim.setdefault(claim.suite, [])
         if claim.counts and claim.counts.total:
             of = claim.counts
             sides = f"{of.supports} for, {of.contradicts} against" + (f", {of.neither} neither" if of.neither else "")
             sentences.append(f"{sides}, of {of.total} {of.unit}: {of.words}" if of.words else sides)
         if claim.statements:
             sentences.append(f"Cited: {cited(claim)}")
-    return found
+    return by_claim
 
 
 def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:

@@ -108,7 +108,7 @@ class Recipe(protocol.Recipe):
         image, text = self.args["image"], self.args["text"]
         if not timm.is_model(image["name"]):
             near = ", ".join(difflib.get_close_matches(image["name"], timm.list_models(), n=3)) or "timm.list_models()"
-            raise ConfigError(f"model.args.image.name={image['name']} is no timm model; near it: {near}")
+            raise ConfigError(f"model.args.image.name={image['name']} is not a timm model; similar: {near}")
         try:
             tower = timm.create_model(image["name"], pretrained=False, **image.get("args", {}) | {"num_classes": 0})
         except (TypeError, ValueError, AssertionError) as error:

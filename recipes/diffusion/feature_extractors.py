@@ -115,7 +115,7 @@ def run_folder(name: str) -> Path:
         ConfigError: it is none.
     """
     if not is_run_folder(name):
-        raise ConfigError(f"{name} is no run's folder; expected run:command, a folder, {INCEPTION} or a .pth file")
+        raise ConfigError(f"{name} is not a run's folder; expected run:command, a folder, {INCEPTION} or a .pth file")
     return Path(name)
 
 

@@ -31,7 +31,7 @@ class LostProcessError(ConfigError):
     """Another process of the run has ended."""
 
     def __init__(self) -> None:
-        super().__init__("another process of this run has ended; the same command goes on from the last checkpoint")
+        super().__init__("another process of this run has ended; the same command continues from the last checkpoint")
 
 
 def launched() -> int:

@@ -34,8 +34,8 @@ class _Losses(torch.autograd.Function):
         for part, its_target in zip(hidden.split(rows), target.split(rows), strict=True):
             logits = F.linear(part, weight, bias).float()
             normalisers.append(logits.logsumexp(1))
-            own = logits.gather(1, its_target.clamp(min=0)[:, None])[:, 0]
-            losses.append((normalisers[-1] - own).masked_fill(its_target == ignored, 0.0))
+            target_logits = logits.gather(1, its_target.clamp(min=0)[:, None])[:, 0]
+            losses.append((normalisers[-1] - target_logits).masked_fill(its_target == ignored, 0.0))
         ctx.save_for_backward(hidden, weight, bias, target, torch.cat(normalisers))
         return torch.cat(losses)
 

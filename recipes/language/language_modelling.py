@@ -25,14 +25,14 @@ from recipes.protocol import load_data
 from recipes.training.pretrained_weights import check_matching
 from recipes.training.sampler import Batch, Examples
 
-# A packed text has no fillers, and the tokens that begin and end a text have no special treatment inside the model.
+# A packed text has no padding, and the model does not treat the tokens that begin and end a text specially.
 UNSET_ARGUMENTS = ("bos_token_id", "eos_token_id", "pad_token_id")
-# Windows have no padding that a token sees, so these need no mask beside the kernel's causal one. Transformers looks
-# for one in the positions at every forward pass, which waits for the device, and makes one when it is compiled. Of an
-# attention whose name it has no masks for, it makes none.
+# Windows have no padding that a token attends to, so the kernel's causal mask is enough. Transformers derives a mask
+# from the positions at every forward pass, which waits for the device, and creates one when compiled. For an attention
+# with an unknown name it creates none.
 FULL_CAUSAL = ("GPT2LMHeadModel", "LlamaForCausalLM")
 WITHOUT_MASK = "causal_without_mask"
-# Published weights hold these beside the model: a constant of GPT-2's masking, BERT's head for the next sentence.
+# Published weights also contain these: a constant of GPT-2's masking, BERT's head for the next sentence.
 UNUSED_WEIGHTS = ("attn.masked_bias", "cls.seq_relationship")
 
 
@@ -60,7 +60,9 @@ class Recipe(protocol.Recipe):
         causal = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
         if name not in masked | causal:
             similar = difflib.get_close_matches(name, masked | causal, n=3) or ["GPT2LMHeadModel", "BertForMaskedLM"]
-            raise ConfigError(f"model.name={name} is no language model of transformers; near it: {', '.join(similar)}")
+            raise ConfigError(
+                f"model.name={name} is not a language model of transformers; similar: {', '.join(similar)}"
+            )
         return getattr(transformers, name), name in masked
 
     def _model_config(self) -> Any:
@@ -69,7 +71,7 @@ class Recipe(protocol.Recipe):
         names = {*config_class().to_dict(), *config_class.attribute_map, "attn_implementation"}
         if unknown := sorted(set(self.args) - names):
             similar = difflib.get_close_matches(unknown[0], sorted(names), n=3) or sorted(names)
-            raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; near it: {', '.join(similar)}")
+            raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; similar: {', '.join(similar)}")
         try:
             fixed: dict[str, Any] = {name: None for name in UNSET_ARGUMENTS if name in names}
             if "is_decoder" in names and not self._model_class()[1]:

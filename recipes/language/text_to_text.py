@@ -106,7 +106,7 @@ class Recipe(T5):
         return torch.tensor(np.array(values), device=mask.device), encoded
 
     def _next(self, task: int, prefix: tuple[int, ...]) -> list[int]:
-        """The tokens that go on from a prefix to one of the task's words; padding after its end."""
+        """The tokens that continue a prefix towards one of the task's words; padding after its end."""
         next_tokens = {word[len(prefix)] for word in self.answers[task] if word[: len(prefix)] == prefix != word}
         return sorted(next_tokens) or [self.pad]
 

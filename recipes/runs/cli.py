@@ -19,7 +19,7 @@ from recipes.runs import device_slots, startup, sweep
 from recipes.runs.startup import INTERRUPTED
 from recipes.settings import choices, command_line, from_data, unknown_settings, validation
 
-CLOSED = 141  # the shell's convention for a process that wrote to a pipe that nobody reads
+CLOSED = 141  # the shell's convention for a process killed by SIGPIPE
 FULL_TRACE = "HYDRA_FULL_ERROR" in os.environ  # read before guard() sets it
 # Errors of the operating system about a path that a user gave; other errors may be bugs.
 OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)

@@ -1,4 +1,4 @@
-"""One run from its config to its summary: nothing done twice, nothing lost, every end recorded."""
+"""Run an experiment from its config to its record: check, skip or resume, train, and record how it ended."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from recipes.training.timers import PhaseTimer
 
 
 def run(cfg: DictConfig) -> str:
-    """Do one run, or go on with it, or skip it because its record is complete.
+    """Do one run: start it, resume it, or skip it if its record is complete.
 
     Returns:
         How it ended: completed, diverged, skipped or dry run.
@@ -61,7 +61,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     accelerator = processes.by_all(devices.start, cfg)
     recipe = processes.by_all(protocol.recipe_class(cfg.task.recipe), cfg)
     make_optimizer = processes.by_all(build.optimizer_factory, cfg.optim)
-    startup.interruptible()  # what begins here is ended in order
+    startup.interruptible()  # from here on Ctrl-C closes record and tracker
     logger, state = RecordLogger(), RunState()
     processes.by_first(logger.open, folder, cfg, recipe)
     _say(summary.heading(cfg, folder))
@@ -69,7 +69,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
     known_to_all = False
     try:
         resolved = prerequisite.resolved(cfg)
-        if resolved != cfg:  # the first one has refused mistakes before such a run takes minutes
+        if resolved != cfg:  # the first recipe has reported mistakes before the needed run takes minutes
             recipe = processes.by_all(protocol.recipe_class(resolved.task.recipe), resolved)
         Trainer(resolved, recipe, make_optimizer, accelerator, logger, folder, timer, state).train()
         status, known_to_all = "completed", True
@@ -82,7 +82,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         raise
     except InterruptedRunError as error:
         status, cause, known_to_all = "interrupted", str(error), True
-        raise KeyboardInterrupt(f"{error}; the same command goes on from there") from None
+        raise KeyboardInterrupt(f"{error}; the same command continues from there") from None
     except torch.OutOfMemoryError as error:
         from recipes.runs.dry_run import memory_advice
 
@@ -98,7 +98,7 @@ def _run(cfg: DictConfig, folder: Path) -> str:
         timer.switch("logging")
         state.seconds = dict(timer.seconds)
         outcome = summary.outcome(state, status, cause=cause, diverged_step=diverged_step)
-        if known_to_all:  # wait for it: whoever reads records next, after a run of a sweep, finds this one complete
+        if known_to_all:  # all wait for it, so that the next run of a sweep finds this record complete
             written = processes.by_first(logger.close, outcome, discard=mistake)
         else:
             written = logger.close(outcome, discard=mistake)

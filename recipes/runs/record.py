@@ -127,7 +127,7 @@ class Record:
         return kept
 
     def is_there(self) -> bool:
-        """Whether the record is still where it was opened: nobody has deleted, moved or replaced it."""
+        """Whether the record is still where it was opened, and was not deleted, moved or replaced."""
         try:
             return os.path.samestat(os.fstat(self._lock.fileno()), (self.folder / ".lock").stat()) and (
                 self._metrics is None

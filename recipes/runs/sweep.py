@@ -56,7 +56,7 @@ def plan_line(cfg: DictConfig) -> str:
     status = (read_summary(folder) or {}).get("status")
     todo = f"{status}, not done again" if status in FINISHED else f"{status}, begun again" if status else "to do"
     if status not in FINISHED and (folder / "checkpoint").is_dir():
-        todo = f"{status}, goes on from its checkpoint"
+        todo = f"{status}, continues from its checkpoint"
     return f"{folder}  {todo}"
 
 

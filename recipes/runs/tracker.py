@@ -50,7 +50,7 @@ class Wandb:
     complete. `scripts/sync_wandb.py` uploads a record at any later time instead.
 
     Raises:
-        ConfigError: the mode is online and wandb cannot be reached; in the mode auto the run goes on offline.
+        ConfigError: the mode is online and wandb cannot be reached; in the mode auto the run is logged offline instead.
     """
 
     def __init__(self, cfg: TrackerConfig, folder: Path, config: dict[str, Any], created: str | None = None) -> None:

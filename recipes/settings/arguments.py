@@ -58,7 +58,7 @@ def parse_bytes(text: str | int) -> int:
     size = float(match[1]) * (1024 if match[3] else 1000) ** power if match else 0.0
     number = int(size) if math.isfinite(size) else 0
     if number <= 0:
-        raise ConfigError(f"device_memory={text} is no size: write a number and a unit, as in 32GiB or 80GB.")
+        raise ConfigError(f"device_memory={text} is not a size: write a number and a unit, as in 32GiB or 80GB.")
     return number
 
 

@@ -104,7 +104,7 @@ def _parsed(text: str, lines: list[str]) -> Override | None:
         return None
     name, equals, value = text.partition("=")
     if not name or (not equals and not text.startswith("~")):
-        lines.append(f"{text} is no setting; expected name=value{_near_choice(text)}")
+        lines.append(f"{text} is not a setting; expected name=value{_near_choice(text)}")
         return None
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     try:
@@ -147,7 +147,7 @@ def _choices(override: Override, lines: list[str]) -> list[str]:
     """The overrides of a group, one for each chosen name; an unknown name is replaced by a similar one."""
     group, key = override.key_or_group, override.get_key_element()
     if override.is_delete():
-        lines.append(f"{override.input_line} takes away what every run has; choose another with {group}=")
+        lines.append(f"{override.input_line} deletes a required group; choose another with {group}=")
         return []
     if override.is_sweep_override():
         chosen = list(sweep_values.given_texts(override)) if override.is_discrete_sweep() else []
@@ -255,7 +255,7 @@ def _always_there(override: Override, cfg: DictConfig) -> str | None:
     parent = OmegaConf.select(cfg, above, default=None) if above else cfg
     if key.startswith("hydra") or not isinstance(parent, DictConfig) or name not in parent or not _of_schema(parent):
         return None
-    return f"{override.input_line} takes away what every run has; set another value with {key}="
+    return f"{override.input_line} deletes a required setting; set another value with {key}="
 
 
 def _added(override: Override, cfg: DictConfig) -> str | None:

@@ -69,7 +69,7 @@ def learns_from(recipe: str) -> str:
             text = _constant(node.body, "learns_from")
             if text is not None:
                 return text
-    raise ConfigError(f"task.recipe={recipe} is no recipe; known: {', '.join(_modules('recipes', 'class Recipe'))}")
+    raise ConfigError(f"task.recipe={recipe} is not a recipe; known: {', '.join(_modules('recipes', 'class Recipe'))}")
 
 
 def place(data: DictConfig) -> dict[str, str]:

@@ -206,7 +206,7 @@ def _names(values: Mapping[str, Any]) -> list[str]:
     for key, folder in (("task.recipe", "recipes"), ("data.module", "recipes/data")):
         module = str(values.get(key))
         if not (schema.CONF.parent / folder / f"{module.replace('.', '/')}.py").is_file():
-            lines.append(f"{key}={module} is no module in {folder}/")
+            lines.append(f"{key}={module} is not a module in {folder}/")
     return lines
 
 
@@ -235,7 +235,7 @@ def _model(values: Mapping[str, Any], task: str) -> list[str]:
         close = difflib.get_close_matches(name, sorted(models), n=3)
         library = "timm" if values["task.recipe"] == "classification" else "transformers"
         lines.append(
-            f"model.name={name} is no model of {library}" + (f"; near it: {', '.join(close)}" if close else "")
+            f"model.name={name} is not a model of {library}" + (f"; similar: {', '.join(close)}" if close else "")
         )
     setting = schema.CONF / "setting" / str(values.get("scale.name")) / f"{task}.yaml"
     if setting.is_file() and isinstance(values.get("model.args"), dict):

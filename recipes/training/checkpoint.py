@@ -246,7 +246,7 @@ def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
     try:
         weights: dict[str, torch.Tensor] = load_file(path)
     except Exception as error:
-        raise ConfigError(f"init_from={source}: {path} is no readable safetensors file ({error})") from None
+        raise ConfigError(f"init_from={source}: {path} is not a readable safetensors file ({error})") from None
     if "n_averaged" in weights:  # torch's AveragedModel adds a prefix to the model's names
         weights = {name.removeprefix("module."): value for name, value in weights.items() if name != "n_averaged"}
     return weights

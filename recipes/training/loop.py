@@ -369,7 +369,7 @@ class Trainer:
                 setattr(self.state, name, value)
             for part, seconds in saved.state["seconds"].items():
                 self.timer.seconds[part] += seconds
-            self.accelerator.print(f"going on from step {saved.step}")
+            self.accelerator.print(f"resuming from step {saved.step}")
         first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
         processes.by_first(lambda: self.logger.begin(first, redone=set(self.examples) - {"train", "val"}))
         return first, window

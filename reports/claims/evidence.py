@@ -63,7 +63,7 @@ def row_of(table: Table, optim: str) -> Row | None:
     return next((row for row in table.rows if contender and row.optim == contender.label), None)
 
 
-Kinds = tuple[Table, Contender, Contender, str]  # the second contender is told by its argument
+Kinds = tuple[Table, Contender, Contender, str]  # the text is the second contender's argument
 
 
 def kinds_of(evidence: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:

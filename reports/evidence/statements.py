@@ -23,7 +23,7 @@ ROUNDING = 1.01  # 3 and 10 are included, and a ratio of rounded rates is not ex
 
 
 @dataclass(frozen=True)
-class Held:
+class CheckedStatement:
     """One statement and what the study's figures show."""
 
     study: str
@@ -34,14 +34,14 @@ class Held:
     note: str
 
 
-def hold(ledger: Ledger) -> list[Held]:
+def check_all(ledger: Ledger) -> list[CheckedStatement]:
     """Check every statement of the ledger against its study's figures, in the order of studies.yaml."""
-    return [_held(study, stated) for study in ledger.studies for stated in study.stated]
+    return [_checked(study, stated) for study in ledger.studies for stated in study.stated]
 
 
-def _held(study: Study, stated: Mapping[str, Any]) -> Held:
+def _checked(study: Study, stated: Mapping[str, Any]) -> CheckedStatement:
     computed, verdict = CHECKS[stated["kind"]](study, stated)
-    return Held(study.name, stated["says"], stated["source"], computed, verdict, stated.get("note", ""))
+    return CheckedStatement(study.name, stated["says"], stated["source"], computed, verdict, stated.get("note", ""))
 
 
 def lowest(study: Study, stated: Mapping[str, Any]) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from reports.evidence import counts, ledger, pairs, statements, transfer
 from reports.evidence.counts import Claim
 from reports.evidence.ledger import SUBJECT, Ledger
 from reports.evidence.pairs import BASELINE, LION, NO_VALUE, TIE, Pair
-from reports.evidence.statements import Held
+from reports.evidence.statements import CheckedStatement
 from reports.evidence.transfer import HALF_DECADE, RULES, Regret, Score, choose
 from reports.evidence.tuned_pairs import AXES, OWN, RECORDS, Axis, TunedPair, collect, studies_of
 
@@ -31,7 +31,7 @@ class Results:
 
     ledger: Ledger
     pairs: list[Pair]
-    held: list[Held]
+    checked: list[CheckedStatement]
     claims: list[Claim]
     tuned: list[TunedPair]
     scores: dict[Axis, list[Score]]
@@ -49,7 +49,7 @@ def read_results(folder: Path = ledger.FOLDER, records: Path = RECORDS) -> Resul
     return Results(
         ledger=read,
         pairs=pairs.pairs(read),
-        held=statements.hold(read),
+        checked=statements.check_all(read),
         claims=counts.evaluate(read, folder / "claims.yaml"),
         tuned=tuned,
         scores={axis: transfer.scores(tuned, axis) for axis in AXES},
@@ -62,7 +62,7 @@ def files(results: Results) -> dict[str, str]:
     tables = {
         "studies.csv": study_rows(results),
         "differences.csv": difference_rows(results.pairs),
-        "statements.csv": statement_rows(results.held),
+        "statements.csv": statement_rows(results.checked),
         "claims.csv": claim_rows(results.claims),
         "tuned_pairs.csv": tuned_rows(results.tuned),
         "rules.csv": rule_rows(results),
@@ -124,7 +124,7 @@ def difference_rows(measured: Iterable[Pair]) -> Rows:
     ]
 
 
-def statement_rows(held: Iterable[Held]) -> Rows:
+def statement_rows(checked: Iterable[CheckedStatement]) -> Rows:
     """One row for each statement that was checked against its study's figures."""
     return [
         {
@@ -135,7 +135,7 @@ def statement_rows(held: Iterable[Held]) -> Rows:
             "note": one.note,
             "source": one.source,
         }
-        for one in held
+        for one in checked
     ]
 
 
@@ -338,7 +338,9 @@ def summary(results: Results) -> list[str]:
             f"{row['behind']}, not told apart {row['not told apart']}, settings only {row['settings only']}"
         )
     lines.append("statements that a study's own figures contradict")
-    lines += [f"  {one.study}: {one.says}: {one.computed}" for one in results.held if one.verdict != statements.AGREES]
+    lines += [
+        f"  {one.study}: {one.says}: {one.computed}" for one in results.checked if one.verdict != statements.AGREES
+    ]
     lines.append("claims: for, against, neither")
     for claim in results.claims:
         if claim.counts:

@@ -315,6 +315,6 @@ class Page:
         anchors = [*(section.anchor for section in self.sections), *(fold.anchor for fold in folds)]
         for anchor in anchors:
             if not anchor or not anchor.replace("-", "a").replace("_", "a").isalnum():
-                raise ValueError(f"{anchor!r} is no anchor: letters, digits, '-' and '_'")
+                raise ValueError(f"{anchor!r} is not an anchor: letters, digits, '-' and '_'")
             if anchors.count(anchor) > 1:
                 raise ValueError(f"two parts have the anchor {anchor!r}")

@@ -30,12 +30,12 @@ def build(results: Results) -> page.Page:
     assert len(set(tasks)) == len(tasks), "one main comparison a task"
     anchors = {task: f"task-{slug}" for task, slug in slugs(tasks).items()}
     papers = paper_comparisons(results.tables)
-    beside = [entry for entry in papers if entry.tables]
+    measured = [entry for entry in papers if entry.tables]
     sections = []
     for family in families():
         tables = [table for table in results.main if family_of(table.comparison.task) == family]
         blocks: list[page.Block] = [_task(table, results, anchors[table.comparison.task]) for table in tables]
-        of_family = [entry for entry in beside if family_of(entry.tables[0].comparison.task) == family]
+        of_family = [entry for entry in measured if family_of(entry.tables[0].comparison.task) == family]
         blocks += _paper(of_family, results, "The paper's figures beside ours", f"paper-{_slug(family)}")
         if tables:
             sections.append(page.Section(family, _slug(family), [], blocks))

@@ -275,7 +275,7 @@ def _argument(value: Any) -> str:
         return "{" + ", ".join(f"{key} {_argument(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list):
         inner = " ".join(map(_argument, value))
-        return inner if len(value) > 1 and not any(isinstance(held, list) for held in value) else f"[{inner}]"
+        return inner if len(value) > 1 and not any(isinstance(item, list) for item in value) else f"[{inner}]"
     if isinstance(value, str):
         return value if re.fullmatch(r"[A-Za-z_/][\w./:+-]*", value) and value not in WORDS else json.dumps(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

@@ -72,6 +72,6 @@ def _flat(path: str) -> dict[str, str]:
 def _leaves(prefix: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [
-            leaf for key, held in value.items() for leaf in _leaves(f"{prefix}.{key}" if prefix else str(key), held)
+            leaf for key, item in value.items() for leaf in _leaves(f"{prefix}.{key}" if prefix else str(key), item)
         ]
     return [(prefix, " ".join(str(value).split()))]

@@ -83,15 +83,15 @@ def headline(tables: Sequence[Table]) -> str:
         return f"Not known yet: {reason}" + (f"; for memory, {memory}." if memory else ".")
     kind = "small model" if {table.comparison.scale for table in tables} == {"embedded"} else "task"
     tasks = f"{number(counts.total)} {kind}{'s' if counts.total > 1 else ''}"
-    found = (
+    verdicts = (
         f"against a tuned {reference} on {tasks}, {subject} is better on {number(counts.better)}, worse on "
         f"{number(counts.worse)}, and shows no difference on {number(counts.neither)}"
     )
     if 2 * counts.better > counts.total:
-        return f"Yes, on tasks like these: {found}" + (f"; and {memory}." if memory else ".")
+        return f"Yes, on tasks like these: {verdicts}" + (f"; and {memory}." if memory else ".")
     first = f"To save memory, yes: {memory}. For better results, " if memory else "For better results, "
     doubt = "no" if 2 * counts.worse > counts.total else "do not count on it"
-    return f"{first}{doubt}: {found}."
+    return f"{first}{doubt}: {verdicts}."
 
 
 def state_share(tables: Sequence[Table]) -> str:

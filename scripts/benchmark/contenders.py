@@ -1,4 +1,4 @@
-"""What scripts/bench.py times: optimizers of this suite and of other libraries, and the tensors that they step."""
+"""The optimizers that scripts/bench.py times, of this suite and other libraries, and the tensors that they step."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ Shapes = list[tuple[int, ...]]
 
 
 class BenchError(Exception):
-    """A mistake of the user's, in one line."""
+    """A user's mistake, in one line."""
 
 
 def vit(width: int, depth: int = 12, classes: int = CLASSES) -> Shapes:
@@ -63,7 +63,7 @@ MODELS: dict[str, Callable[[], Shapes]] = {
 
 
 def training(model: str, batch_size: int) -> tuple[list[Any], Callable[[], None]]:
-    """The parameters of a model, and what computes their gradients on a random batch."""
+    """The parameters of a model, and a function that computes their gradients on a random batch."""
     import torch
 
     torch.manual_seed(0)
@@ -111,7 +111,7 @@ def kind_of_step(name: str, device: str = "cpu") -> str:
             return "loop" if name in LOOPS and device == "cpu" else "own"
     elif name in LIONS:
         options = LIONS[name] | ({} if has_fused else {"fused": False})
-    else:  # on the CPU torch and timm take the loop unless told otherwise, and so do our baselines
+    else:  # on the CPU torch, timm and our baselines use the loop by default
         options = dict(OmegaConf.load(ROOT / f"conf/optim/{name}.yaml"))
         if str(options["_target_"]) == "lion.Lion":
             options = {"fused": has_fused} | options
@@ -152,7 +152,7 @@ def contender(name: str, params: list[Any]) -> Any:
 
 
 def role_of(parameter: Any) -> Any:
-    """What a tensor of `MODELS` is, by its shape: an embedding has a vocabulary's rows, a head one for each class."""
+    """The role of a tensor of `MODELS` by its shape: an embedding has a row a word, a head one a class."""
     from recipes.training.param_groups import Role
 
     if parameter.ndim == 2 and parameter.shape[0] == CLASSES:

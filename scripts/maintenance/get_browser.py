@@ -1,4 +1,4 @@
-"""Find a Chromium for the tests of the results page, or install one where that is possible.
+"""Find a Chromium for the tests of the results page, or install one if possible.
 
 python scripts/maintenance/get_browser.py    # prints its path; exit 0 in any case, the tests say what they skip
 
@@ -62,7 +62,7 @@ def may_run(way: list[str]) -> bool:
 
 
 def run(way: list[str]) -> bool:
-    """Run a command without its output; says whether it succeeded."""
+    """Run a command without its output, and return whether it succeeded."""
     try:
         return subprocess.run(way, capture_output=True, timeout=SECONDS).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

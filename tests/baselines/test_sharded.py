@@ -131,8 +131,8 @@ def process(rank: int, rendezvous: str, result: str) -> None:
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What two processes ended with."""
-    found: dict[str, Any] = two_processes.results(__file__, tmp_path_factory.mktemp("sharded"))
-    return found
+    results: dict[str, Any] = two_processes.results(__file__, tmp_path_factory.mktemp("sharded"))
+    return results
 
 
 @pytest.mark.parametrize("kind", SHAPES)

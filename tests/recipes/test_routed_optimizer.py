@@ -136,8 +136,8 @@ def test_a_class_that_cannot_take_a_role_says_so_in_a_line() -> None:
     ],
 )
 def test_a_mistake_has_a_line_before_torch_is_imported(override: str, line: str) -> None:
-    (found,) = validation.problems(composed("task=vit_b16", "optim=muon", override, "tracker=none"))
-    assert found.startswith(line)
+    (result,) = validation.problems(composed("task=vit_b16", "optim=muon", override, "tracker=none"))
+    assert result.startswith(line)
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def test_each_is_compared_with_what_steps_alike(tiny, tmp_path, capsys):
     """Fused with fused, loop with loop; or all with one, where that is asked for."""
     run(tmp_path, tiny, "--optim", "lion,lion-plain,lion-lists,sgd,signum")
     rows = figures(tmp_path / f"{tiny}.csv")
-    found = {name: (row["step"], row["against"]) for name, row in rows.items()}
-    assert found == {
+    result = {name: (row["step"], row["against"]) for name, row in rows.items()}
+    assert result == {
         "lion": ("fused", "adamw-fused"),
         "signum": ("fused", "adamw-fused"),
         "adamw-fused": ("fused", "adamw-fused"),

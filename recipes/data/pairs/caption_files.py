@@ -53,7 +53,7 @@ def read_caption_files(folder: Path, location: str) -> tuple[ImageFiles, list[st
             captions.append(text)
     files.say(location)
     if not paths:
-        raise ConfigError(f"{location}: none of its {len(images)} pictures has a caption: expected 1.jpg beside 1.txt")
+        raise ConfigError(f"{location}: none of its {len(images)} pictures has a caption: expected 1.jpg with 1.txt")
     report_missing_captions(location, len(images) - len(paths), len(images))
     return ImageFiles(folder, np.array(paths)), captions
 

@@ -89,7 +89,7 @@ def _stream(folder: Path, source: Source, pairs: int | None) -> None:
                 break
     except Exception as error:  # a network's libraries have no common error
         reason = f"streaming stopped after {pairs_written} pairs ({first_line(error)})"
-        raise ConfigError(f"{location}: {reason}; the same command goes on") from None
+        raise ConfigError(f"{location}: {reason}; the same command continues") from None
     if not pairs_written:
         raise ConfigError(f"{location} holds no images with captions in {source.image_column}, {source.caption_column}")
 

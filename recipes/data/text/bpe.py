@@ -73,7 +73,9 @@ def published(name: str) -> Tokenizer:
         try:
             return Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exceptions
-            raise ConfigError(f"data.options.tokenizer={name}: {path} is no tokenizer ({first_line(error)})") from None
+            raise ConfigError(
+                f"data.options.tokenizer={name}: {path} is not a tokenizer ({first_line(error)})"
+            ) from None
     from huggingface_hub import constants, hf_hub_download
 
     # Without this check, a machine without a network would try for half a minute before it uses the cache.

@@ -260,4 +260,4 @@ def _from_tables(tables: Mapping[str, Any], column: str, location: str, origin: 
 
 def _column(table: Any, column: str, location: str, remote: bool) -> Iterator[str]:
     rows = (row[column] for row in table.select_columns([column]))
-    return checked_texts(rows, column, location, "; the same command goes on" if remote else "")
+    return checked_texts(rows, column, location, "; the same command continues" if remote else "")

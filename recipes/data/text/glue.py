@@ -174,7 +174,7 @@ class _Tables:
             return
         root = Path(path).expanduser()
         if not root.is_dir():
-            raise ConfigError(f"data.path={path} is no folder; it has to hold {LAYOUT}")
+            raise ConfigError(f"data.path={path} is not a folder; it has to hold {LAYOUT}")
         folders = [f for f in sorted(root.iterdir()) if f.is_dir() and f.name.lower().replace("-", "") == task]
         if not folders:
             raise ConfigError(f"data.path={path} holds no folder {task}; it has to hold {LAYOUT}")

@@ -30,7 +30,7 @@ def spans_in(length: int) -> tuple[int, int]:
         ValueError: a window of fewer than two tokens.
     """
     if length < 2:
-        raise ValueError(f"a window of {length} tokens holds no span and something beside it")
+        raise ValueError(f"a window of {length} tokens is too short for a span and another token")
     noise = min(max(round(length * NOISE), 1), length - 1)
     return noise, min(max(round(noise / MEAN_SPAN), 1), length - noise)
 

@@ -137,7 +137,7 @@ def _parquet_rows(file: Path, column: str) -> Iterator[Any]:
     try:
         table = parquet.ParquetFile(file)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ConfigError(f"{file} is no readable Parquet file ({first_line(error)})") from None
+        raise ConfigError(f"{file} is not a readable Parquet file ({first_line(error)})") from None
     if column not in table.schema_arrow.names:
         raise ConfigError(
             f"{file} has no column {column}: set +data.options.column to one of {', '.join(table.schema_arrow.names)}"

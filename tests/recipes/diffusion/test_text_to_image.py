@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -22,9 +21,8 @@ from recipes.diffusion import caption_rows, feature_extractors, text_encoders
 from recipes.errors import ConfigError
 from recipes.runs import experiment, prerequisite
 from recipes.runs.record import folder_of, read_summary
-from recipes.settings import schema
 from recipes.training.execution.device_layout import Placement
-from tests.recipes.conftest import ROOT
+from tests.recipes import conftest
 
 SMALL = [
     "tracker=none",
@@ -40,17 +38,11 @@ SMALL = [
 Compose = Callable[..., DictConfig]
 
 
-def in_conf(*overrides: str) -> DictConfig:
-    schema.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
 @pytest.fixture(scope="module")
 def lit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LiT run's folder, of random weights."""
     folder = tmp_path_factory.mktemp("lit")
-    cfg = in_conf("task=lit_b16_b", "optim=adamw", "+data.options.variants=1")
+    cfg = conftest.composed("task=lit_b16_b", "optim=adamw", "+data.options.variants=1")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     torch.manual_seed(0)
     save_file(protocol.make(cfg).model().state_dict(), folder / "model.safetensors")
@@ -64,7 +56,7 @@ def composed(tmp_path: Path, lit: Path, monkeypatch: pytest.MonkeyPatch) -> Comp
     monkeypatch.setenv("LION_BENCH_CACHE", str(cache))
 
     def make(task: str, *overrides: str) -> DictConfig:
-        return in_conf(f"task={task}", "optim=adamw", *SMALL, f"output_dir={tmp_path}", *overrides)
+        return conftest.composed(f"task={task}", "optim=adamw", *SMALL, f"output_dir={tmp_path}", *overrides)
 
     return make
 

@@ -58,42 +58,42 @@ def measure(result: str) -> None:
     processes.join(cpu=True)
     generator = torch.Generator().manual_seed(1)
     batch = {"x": torch.randn(8, 3, 32, 32, generator=generator), "y": torch.arange(8)}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for precision in ("fp32", "bf16"):
         model = vit()
         sharding.shard(model, torch.device("cpu"), precision)
-        found[precision] = kept_for_backward(model, classify, batch)[0]
+        results[precision] = kept_for_backward(model, classify, batch)[0]
         own = {name: value.chunk(2)[dist.get_rank()] for name, value in batch.items()}
         model.zero_grad()
         classify(model, own).backward()
         gradients = {name: p.grad.full_tensor() for name, p in model.named_parameters()}  # type: ignore[union-attr]
-        found[f"{precision} gradients"] = gradients
+        results[f"{precision} gradients"] = gradients
     if processes.is_first():
-        torch.save(found, result)
+        torch.save(results, result)
 
 
 def test_no_copy_of_the_weights_lives_from_forward_to_backward(tmp_path: Path) -> None:
     said = tmp_path / "said"
     assert end(start(measure, str(tmp_path / "found"), said=said), said) == [0, 0]
-    found = torch.load(tmp_path / "found")
+    results = torch.load(tmp_path / "found")
     generator = torch.Generator().manual_seed(1)
     batch = {"x": torch.randn(8, 3, 32, 32, generator=generator), "y": torch.arange(8)}
     model = vit()
     replica = kept_for_backward(model, classify, batch)[0]
     weights = sum(p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters())
-    assert replica - found["bf16"] > 1.9 * weights  # autocast's copies, at 2 bytes
-    assert found["fp32"] - found["bf16"] > 1.9 * weights
+    assert replica - results["bf16"] > 1.9 * weights  # autocast's copies, at 2 bytes
+    assert results["fp32"] - results["bf16"] > 1.9 * weights
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             module.to(torch.bfloat16)
-    assert found["bf16"] == kept_for_backward(model, classify, batch)[0]  # activations, and nothing else
+    assert results["bf16"] == kept_for_backward(model, classify, batch)[0]  # activations, and nothing else
     single = vit()
     classify(single, batch).backward()
     for name, parameter in single.named_parameters():
         assert parameter.grad is not None
         scale = parameter.grad.abs().max().item()
         for precision in ("fp32", "bf16"):
-            gradient = found[f"{precision} gradients"][name]
+            gradient = results[f"{precision} gradients"][name]
             assert gradient.dtype == torch.float32
             torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=0.02 * scale, msg=name)
 
@@ -322,13 +322,13 @@ def test_shards_train_as_one_process_and_go_on_after_a_kill_to_the_same_bits(
     status = end(start(twice, [*whole.values()], [*cut.values()], data, said=said), said)
     assert status == [0, 0], Path(f"{said}-0").read_text()
     monkeypatch.setattr(recipe, "load_data", lambda cfg: pickle.loads(data.read_bytes()))
-    assert Path(f"{said}-0").read_text().count("going on from step 3") == len(cut)
+    assert Path(f"{said}-0").read_text().count("resuming from step 3") == len(cut)
     assert "step" not in Path(f"{said}-1").read_text()  # the first process speaks for both
     for name, overrides in runs(place, "one").items():
         one = composed(*overrides)
         assert experiment.run(one) == "completed"
-        found, again = (folder_of(composed(*each[name])) for each in (whole, cut))
-        expected, values = measured(folder_of(one)), measured(found)
+        results, again = (folder_of(composed(*each[name])) for each in (whole, cut))
+        expected, values = measured(folder_of(one)), measured(results)
         assert values.keys() == expected.keys()
         exact = "bf16" not in name
         for (at, split, figure), value in values.items():
@@ -336,7 +336,7 @@ def test_shards_train_as_one_process_and_go_on_after_a_kill_to_the_same_bits(
                 tolerance = 1e-5 if exact else 1e-3
                 assert value == pytest.approx(expected[at, split, figure], rel=tolerance, abs=1e-6), (name, figure)
         assert measured(again) == values
-        weights, others, single = saved(again), saved(found), saved(folder_of(one))
+        weights, others, single = saved(again), saved(results), saved(folder_of(one))
         assert weights.keys() == others.keys() == single.keys()
         assert all(torch.equal(value, others[key]) for key, value in weights.items()), name
         assert all(value.shape == single[key].shape for key, value in weights.items()), name

@@ -171,7 +171,7 @@ def test_an_interrupted_sweep_leaves_no_list_behind_and_can_go_on(tmp_path: Path
         process.kill()
     assert process.returncode == cli.INTERRUPTED, err
     assert "Traceback" not in err
-    assert "the same command goes on from there" in err
+    assert "the same command continues from there" in err
     assert not lists(tmp_path)
     assert {optim: s["status"] for optim, s in summaries(tmp_path).items()} == {"lion": "interrupted"}
     assert list(tmp_path.rglob("*.safetensors"))
@@ -197,7 +197,7 @@ def test_a_killed_sweep_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     done = run(tmp_path, *three)
     assert done.returncode == 0, done
     assert done.stdout.splitlines()[-1] == "sweep of 3 runs: 2 completed, 1 skipped"
-    assert "going on from step" in done.stdout
+    assert "resuming from step" in done.stdout
     assert first.stat().st_mtime_ns == before
     assert {s["status"] for s in summaries(tmp_path).values()} == {"completed"}
 
