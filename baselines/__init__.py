@@ -1,4 +1,4 @@
-"""The optimizers that Lion is compared with, where no library has the variant that the comparison needs.
+"""Optimizers that Lion is compared with and that no library has in the variant needed.
 
 All others are library classes, named with their settings in conf/optim. docs/baselines.md lists them together.
 """

@@ -9,7 +9,26 @@ import torch
 from baselines.tensors import Baseline, Group, Tensors, check_at_least_zero, check_factors, decay, multiply, state_of
 
 
-class NAdamW(Baseline):
+class _Adam(Baseline):
+    """The settings of Adam and their checks."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def check(self, settings: Group) -> None:
+        """Check the settings of a group; raises ValueError."""
+        check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay")})
+        check_factors("betas", settings["betas"], 2)
+
+
+class NAdamW(_Adam):
     r"""Adam with Nesterov momentum (Dozat 2016) as in Optax's nadamw: constant betas, decoupled weight decay.
 
     .. math::
@@ -29,23 +48,8 @@ class NAdamW(Baseline):
         ValueError: a value is out of its range.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-
-    def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
-        check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay")})
-        check_factors("betas", settings["betas"], 2)
-
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         states = [state_of(self, p, "exp_avg", "exp_avg_sq") for p in params]
         means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
@@ -61,7 +65,7 @@ class NAdamW(Baseline):
         torch._foreach_addcdiv_(params, grads, scale, [-lr * (1 - beta1) / (1 - beta1**t) for t in steps])
 
 
-class AMSGrad(Baseline):
+class AMSGrad(_Adam):
     r"""AMSGrad (Reddi et al. 2018) as in Optax: bias correction before the maximum; decoupled weight decay.
 
     .. math::
@@ -81,23 +85,8 @@ class AMSGrad(Baseline):
         ValueError: a value is out of its range.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-
-    def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
-        check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay")})
-        check_factors("betas", settings["betas"], 2)
-
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         states = [state_of(self, p, "exp_avg", "exp_avg_sq", "max_exp_avg_sq") for p in params]
         means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]

@@ -38,7 +38,7 @@ class AdEMAMix(Baseline):
         betas: factors of the moving averages of the gradient (fast), of its square, and of the gradient (slow).
         eps: added to the root of the second moment.
         weight_decay: coefficient of the decay, multiplied by the learning rate.
-        alpha: weight of the slow average beside the fast one's 1.
+        alpha: weight of the slow average; the fast one's is 1.
         warmup_steps: T of the paper, in which both rise; None or 0 for none.
 
     Raises:
@@ -55,11 +55,11 @@ class AdEMAMix(Baseline):
         alpha: float = 8.0,
         warmup_steps: int | None = None,
     ) -> None:
-        own = {"alpha": alpha, "warmup_steps": warmup_steps}
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **own)
+        extra = {"alpha": alpha, "warmup_steps": warmup_steps}
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **extra)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay", "alpha")})
         check_factors("betas", settings["betas"], 3)
         beta1, _, beta3 = settings["betas"]
@@ -70,7 +70,7 @@ class AdEMAMix(Baseline):
             raise ValueError(f"betas={list(settings['betas'])}: with warmup_steps the third rises from the first")
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         lr, (beta1, beta2, _) = float(group["lr"]), group["betas"]
         states = [state_of(self, p, "exp_avg", "exp_avg_slow", "exp_avg_sq") for p in params]
         fast, slow, squares = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_slow", "exp_avg_sq"))

@@ -1,4 +1,4 @@
-"""LionMuon: Lion's direction, now and then orthogonalized as Muon does."""
+"""LionMuon: Lion's update direction, periodically orthogonalized as in Muon."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -34,7 +34,7 @@ class LionMuon(Baseline):
         ns_steps: iterations of Newton and Schulz.
 
     Raises:
-        ValueError: a value is out of its range, or a parameter has not two axes.
+        ValueError: a value is out of its range, or a parameter does not have two axes.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class LionMuon(Baseline):
         period: int = 5,
         ns_steps: int = 6,
     ) -> None:
-        own = {"sign_lr_ratio": sign_lr_ratio, "period": period, "ns_steps": ns_steps}
-        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, **own)
+        extra = {"sign_lr_ratio": sign_lr_ratio, "period": period, "ns_steps": ns_steps}
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, **extra)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(**{name: settings[name] for name in ("lr", "weight_decay", "sign_lr_ratio")})
         check_factors("betas", settings["betas"], 2)
         for name in ("period", "ns_steps"):
@@ -62,7 +62,7 @@ class LionMuon(Baseline):
                 raise ValueError(f"LionMuon steps matrices, and a parameter has the shape {list(p.shape)}")
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         decay(params, group)
         for p, grad in zip(params, grads, strict=True):

@@ -1,4 +1,4 @@
-"""Prodigy: Adam that estimates its own learning rate."""
+"""Prodigy: Adam with an estimated learning rate."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -22,8 +22,8 @@ from baselines.tensors import (
 class Prodigy(Baseline):
     r"""Prodigy (Mishchenko & Defazio 2023, arXiv:2306.06101) as in the authors' code, without bias correction.
 
-    Its own learning rate, :math:`d`, grows with an estimate from below of how far the solution lies from the start
-    :math:`\theta_0`, over all parameters together; the schedule multiplies it. With :math:`\beta_3 = \sqrt{\beta_2}`:
+    The learning rate :math:`d` grows with a lower bound of the distance from the start :math:`\theta_0` to the
+    solution, estimated over all parameters together; the schedule multiplies it. With :math:`\beta_3 = \sqrt{\beta_2}`:
 
     .. math::
         r_t &= \beta_3 r_{t-1} + \eta_t d_t^2 \langle g_t, \theta_0 - \theta_{t-1} \rangle, \qquad
@@ -32,15 +32,15 @@ class Prodigy(Baseline):
         \theta_t &= \theta_{t-1} - \eta_t d_t \left(\frac{m_t}{\sqrt{v_t} + d_{t+1} \epsilon}
             + \lambda \theta_{t-1}\right)
 
-    The decay is decoupled, by the rate that it found. 16 bytes of state a float32 parameter.
+    The decay is decoupled, multiplied by the estimated learning rate. 16 bytes of state a float32 parameter.
 
     Args:
-        params: parameters, or dictionaries that describe groups of them, all of one rate.
+        params: parameters, or dictionaries that describe groups of them, all with the same learning rate.
         lr: multiplies the estimate; 1 in the paper.
         betas: factors of the moving averages of the gradient and of its square.
         eps: added to the root of the second moment, times d.
         weight_decay: coefficient of the decay, multiplied by lr and d.
-        d0: the first estimate; anything far below the right rate.
+        d0: the first estimate; any value far below the right learning rate.
 
     Raises:
         ValueError: a value is out of its range.
@@ -59,7 +59,7 @@ class Prodigy(Baseline):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, d0=d0, d=d0, r=0.0)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay")})
         check_factors("betas", settings["betas"], 2)
         if not (is_number(settings["d0"]) and settings["d0"] > 0):
@@ -67,7 +67,7 @@ class Prodigy(Baseline):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Estimate the rate over all parameters, then update those that have a gradient."""
+        """Estimate the learning rate over all parameters, then update those that have a gradient."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         first = self.param_groups[0]
         d, d0, beta3 = first["d"], first["d0"], math.sqrt(first["betas"][1])
@@ -78,7 +78,8 @@ class Prodigy(Baseline):
                 for p, grad in zip(params, grads, strict=True):
                     state = state_of(self, p, "exp_avg", "exp_avg_sq", "s")
                     start = state.setdefault("start", p.clone())
-                    # By d0, since the squares of rates of 1e-6 are below float32's precision beside other numbers.
+                    # Divided by d0: squares of learning rates of 1e-6 are below float32's precision in sums with other
+                    # numbers.
                     r += d / d0 * d * lr * float((grad * (start - p)).sum())
                     state["s"].mul_(beta3).add_(grad, alpha=d / d0 * d * lr)
                     norm += float(state["s"].abs().sum())
@@ -90,7 +91,7 @@ class Prodigy(Baseline):
         return loss
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters by their gradients at the rate that was found, in place."""
+        """Update parameters by their gradients with the estimated learning rate, in place."""
         (beta1, beta2), d = group["betas"], group["step_d"]
         decay(params, group)
         for p, grad in zip(params, grads, strict=True):

@@ -18,7 +18,7 @@ from baselines.tensors import (
 
 
 class SGDW(Baseline):
-    r"""SGDW (Loshchilov & Hutter 2019, arXiv:1711.05101): the decay passes by the momentum.
+    r"""SGDW (Loshchilov & Hutter 2019, arXiv:1711.05101): the weight decay is not part of the momentum.
 
     .. math::
         m_t &= \mu m_{t-1} + g_t \\
@@ -49,7 +49,7 @@ class SGDW(Baseline):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(lr=settings["lr"], weight_decay=settings["weight_decay"])
         check_factors("momentum", [settings["momentum"]], 1)
         if not isinstance(settings["nesterov"], bool):
@@ -58,7 +58,7 @@ class SGDW(Baseline):
             raise ValueError("nesterov=True changes nothing with momentum=0: give a momentum above 0")
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         momentum = group["momentum"]
         update = grads
         if momentum > 0:

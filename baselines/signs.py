@@ -1,4 +1,4 @@
-"""PowerSign and AddSign (Bello et al. 2017, arXiv:1709.07417): rules found by an earlier search than Lion's."""
+"""PowerSign and AddSign (Bello et al. 2017, arXiv:1709.07417): optimizers found by an earlier search than Lion's."""
 
 import math
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from baselines.tensors import (
 
 
 class PowerSign(Baseline):
-    r"""A gradient is made larger where it agrees in sign with its moving average, smaller where not.
+    r"""PowerSign: scales the gradient up where its sign agrees with its moving average, else down.
 
     .. math::
         m_t &= \beta m_{t-1} + (1 - \beta) g_t \\
@@ -50,14 +50,14 @@ class PowerSign(Baseline):
         super().__init__(params, lr=lr, beta=beta, alpha=alpha, weight_decay=weight_decay)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(lr=settings["lr"], weight_decay=settings["weight_decay"])
         check_factors("beta", [settings["beta"]], 1)
         if not (is_number(settings["alpha"]) and settings["alpha"] > 0):
             raise ValueError(f"alpha={settings['alpha']} must be a finite number above 0")
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         factor = _agreement(self, params, grads, group["beta"])
         multiply(factor, math.log(group["alpha"]))
         torch._foreach_exp_(factor)
@@ -66,7 +66,7 @@ class PowerSign(Baseline):
 
 
 class AddSign(Baseline):
-    r"""A gradient is added to by its own size where it agrees in sign with its moving average, taken from where not.
+    r"""AddSign: adds the gradient's sign agreement with its moving average (1, -1 or 0) to the factor of the gradient.
 
     .. math::
         m_t &= \beta m_{t-1} + (1 - \beta) g_t \\
@@ -96,12 +96,12 @@ class AddSign(Baseline):
         super().__init__(params, lr=lr, beta=beta, alpha=alpha, weight_decay=weight_decay)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(**{name: settings[name] for name in ("lr", "alpha", "weight_decay")})
         check_factors("beta", [settings["beta"]], 1)
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         factor = _agreement(self, params, grads, group["beta"])
         torch._foreach_add_(factor, group["alpha"])
         decay(params, group)
@@ -109,7 +109,7 @@ class AddSign(Baseline):
 
 
 def _agreement(optimizer: Baseline, params: Tensors, grads: Tensors, beta: float) -> Tensors:
-    """Move the averages on and return 1 where gradient and average agree in sign, -1 where not, 0 where one is 0."""
+    """Update the averages and return 1 where gradient and average agree in sign, -1 where not, 0 where one is 0."""
     means = [state_of(optimizer, p, "exp_avg")["exp_avg"] for p in params]
     torch._foreach_lerp_(means, grads, 1 - beta)
     agreement = torch._foreach_sign(means)

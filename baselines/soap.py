@@ -53,14 +53,14 @@ class SOAP(Baseline):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **settings)
 
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
         check_at_least_zero(**{name: settings[name] for name in ("lr", "eps", "weight_decay", "max_precondition_dim")})
         check_factors("betas", settings["betas"], 2)
         if settings["precondition_frequency"] < 1:
             raise ValueError(f"precondition_frequency={settings['precondition_frequency']} must be at least 1")
 
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         decay(params, group)
         for p, grad in zip(params, grads, strict=True):
@@ -116,5 +116,5 @@ def _turn(state: dict[str, Any], axis: int) -> None:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """In the least precise type that decompositions are made in."""
+    """Convert to the least precise dtype in which decompositions are computed."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

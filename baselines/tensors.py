@@ -1,4 +1,4 @@
-"""What every optimizer of this package does around its formula: check settings, gather gradients, decay weights."""
+"""The base class of the optimizers here: checks settings, collects gradients, decays weights."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,10 +15,10 @@ Group = dict[str, Any]
 
 
 class Baseline(Optimizer, ABC):
-    """An optimizer without its formula. A subclass says which settings it takes and how a list of tensors is stepped.
+    """Base class: a subclass defines its settings and the update of a list of tensors.
 
-    Every group's settings are checked when it is added, a group's learning rate is its own, and loading, copying and
-    pickling leave the groups' keys as they are.
+    A group's settings are checked when it is added, groups do not share a learning rate tensor, and loading, copying
+    and pickling keep the groups' keys.
     """
 
     def __init__(self, params: Iterable[Any], **settings: Any) -> None:
@@ -26,11 +26,11 @@ class Baseline(Optimizer, ABC):
 
     @abstractmethod
     def check(self, settings: Group) -> None:
-        """Refuse settings of a group by a ValueError."""
+        """Check the settings of a group; raises ValueError."""
 
     @abstractmethod
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
-        """Move parameters of a group by their gradients, in place."""
+        """Update the parameters of a group by their gradients, in place."""
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group of parameters after checking its settings."""
@@ -59,7 +59,7 @@ class Baseline(Optimizer, ABC):
 
 
 def check_at_least_zero(**settings: Any) -> None:
-    """Refuse settings that are no finite numbers of at least 0.
+    """Refuse settings that are not finite numbers of at least 0.
 
     Raises:
         ValueError: names the setting and its value.
@@ -83,7 +83,7 @@ def check_factors(name: str, values: Any, count: int) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a setting is a finite real number, or a tensor without axes that holds one; True and False are not."""
+    """Whether a setting is a finite real number or a 0-d tensor of one; True and False are not."""
     scalar = value.ndim == 0 if isinstance(value, Tensor) else isinstance(value, Real) and not isinstance(value, bool)
     return scalar and math.isfinite(value)
 

@@ -1,6 +1,6 @@
 """Hydra sweeper `tuning`: every optimizer tuned by one protocol, then the winners on fresh seeds.
 
-scripts/tune.py is its command line, docs/comparison.md says why the protocol is as it is. Each combination of the swept
+scripts/tune.py is its command line; docs/comparison.md explains the protocol. Each combination of the swept
 values (task, optim, batch_size, ...) is tuned by itself (tuning_protocol.py). Runs go through Hydra's launcher,
 and a run whose record is complete is not done again.
 
@@ -53,7 +53,7 @@ class TuningSweeper(Sweeper):
         self.params, self.all_conditions = dict(params or {}), conditions
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra hands to a sweeper."""
+        """Store what Hydra passes to a sweeper."""
         self.context = hydra_context
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -61,13 +61,13 @@ class TuningSweeper(Sweeper):
         self.prepare(config)
 
     def prepare(self, config: DictConfig) -> None:
-        """Settle what depends on the scale that the command line names."""
+        """Resolve settings that depend on the scale of the command line."""
         self.base, self.launched = config, 0
         self.protocol = Protocol(trials=self._at_scale(self.all_trials), **self.numbers)
         self.conditions = [str(line) for line in self._at_scale(self.all_conditions) or [""]]
 
     def _at_scale(self, value: Any) -> Any:
-        """What is given for the scale of the command line, where it differs by scale."""
+        """The value for the scale of the command line, if it differs by scale."""
         return value.get(self.base.scale.name) if isinstance(value, Mapping) else value
 
     def sweep(self, arguments: list[str]) -> None:
@@ -91,7 +91,7 @@ class TuningSweeper(Sweeper):
         if unenclosed := [study for study in studies if study.open_sides]:
             say(
                 f"{len(unenclosed)} of {len(studies)} winners are not enclosed by what was tried; a larger rings= than "
-                f"{self.protocol.rings} goes on from here, for every optimizer"
+                f"{self.protocol.rings} continues from here, for every optimizer"
             )
         say(f"tables and figures: python scripts/compare.py {studies[0].cfg.output_dir}")
 
@@ -130,7 +130,7 @@ class TuningSweeper(Sweeper):
         return [list(each) for each in dict.fromkeys(map(tuple, combinations))]
 
     def _narrowed(self, typed: Mapping[str, list[str]]) -> list[dict[str, list[str]]]:
-        """The conditions, with what the command line chooses of them or sets in their place."""
+        """The conditions, filtered or overridden by the command line."""
         from recipes.errors import ConfigError
 
         conditions = [self._values(line.split()) for line in self.conditions]
@@ -149,7 +149,7 @@ class TuningSweeper(Sweeper):
         return conditions
 
     def _values(self, overrides: Sequence[str]) -> dict[str, list[str]]:
-        """The overrides that each key is given, as Hydra reads them; those refused that the protocol sets."""
+        """The overrides of each key, as Hydra reads them; those that the protocol sets are refused."""
         from recipes.errors import ConfigError
 
         values: dict[str, list[str]] = {}
@@ -174,7 +174,7 @@ class TuningSweeper(Sweeper):
         OmegaConf.set_struct(cfg, False)
         cfg.pop("hydra")
         looked_at = cfg.copy()
-        looked_at.dry_run |= self._planned()  # one plans before the data are there: their place is not looked at
+        looked_at.dry_run |= self._planned()  # a plan may come before the data: their location is not checked
         validation.check(looked_at)
         from_data.resolve(cfg, overrides)
         study = Study(overrides, cfg)
@@ -185,7 +185,7 @@ class TuningSweeper(Sweeper):
         return study
 
     def announce(self, studies: Sequence[Study]) -> None:
-        """Say how many runs there are to do, and about how long they take."""
+        """Print the number of runs to do, and about how long they take."""
         protocol = self.protocol
         trials = [(study, point, protocol.trial_seed) for study in studies for point in study.points]
         todo = self._open(trials)
@@ -211,13 +211,13 @@ class TuningSweeper(Sweeper):
             say(f"  {study.name}: lr {words(lrs)}; weight decay {words(decays)} (centre from {study.cfg.tuned.file})")
 
     def _open(self, runs: Iterable[tuple[Study, Point, int]]) -> list[tuple[Study, Point, int]]:
-        """Those runs whose records are not complete."""
+        """The runs whose records are not complete."""
         from recipes.runs.record import FINISHED, read_summary
 
         return [run for run in runs if (read_summary(run[0].folder(*run[1:])) or {}).get("status") not in FINISHED]
 
     def _run(self, runs: Iterable[tuple[Study, Point, int]]) -> None:
-        """Do those runs that are not done; all must end."""
+        """Do the runs that are not done; all must complete or diverge."""
         from recipes.errors import ConfigError
         from recipes.runs.sweep import wait_for
 
@@ -226,11 +226,11 @@ class TuningSweeper(Sweeper):
         if jobs:
             self._launch(jobs)
         for study, point, seed in self._open(runs):
-            wait_for(study.folder(point, seed))  # where the same command runs twice, each does a part
+            wait_for(study.folder(point, seed))  # if the same command runs twice, each does a part
         if unfinished := self._open(runs):
             raise ConfigError(
                 f"{len(unfinished)} of {len(runs)} runs failed, so that nothing can be chosen fairly; "
-                "the same command goes on once the cause is mended"
+                "the same command continues once the cause is fixed"
             )
 
     def _launch(self, jobs: list[list[str]]) -> None:
@@ -240,7 +240,7 @@ class TuningSweeper(Sweeper):
 
 
 def set_by_protocol(override: Override) -> str | None:
-    """What is wrong with an override of what the protocol itself varies, or None."""
+    """The mistake in an override of a setting that the protocol varies, or None."""
     key, several = override.key_or_group, override.is_sweep_override()
     if key == "seed" or (key in CHOSEN_HERE and several):
         return (
@@ -248,12 +248,12 @@ def set_by_protocol(override: Override) -> str | None:
             "optim.lr= and optim.weight_decay= with one value each move the grid's centre"
         )
     if key == "scale" and several:
-        return f"{override.input_line}: the number of trials hangs on the scale; start the command once for each"
+        return f"{override.input_line}: the number of trials depends on the scale; start the command once for each"
     return None
 
 
 def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
-    """What is wrong with the sweeper's settings, a line each; `trials` may differ by scale."""
+    """The mistakes in the sweeper's settings, one line each; `trials` may differ by scale."""
     trials = settings["trials"]
     numbers = {name: settings[name] for name in Protocol.__dataclass_fields__}
     numbers["trials"] = trials.get(scale) if isinstance(trials, Mapping) else trials
@@ -264,7 +264,7 @@ def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
 
 
 def run_seconds(cfg: DictConfig) -> float | None:
-    """About how long a run takes, by earlier runs of its task and scale, of its optimizer where there are any."""
+    """About how long a run takes, by earlier runs of its task and scale, of its optimizer if there are any."""
     from reports.records.reader import read_records
 
     folders = [Path(cfg.output_dir) / cfg.task.name / cfg.optim.name, Path(cfg.output_dir) / cfg.task.name]
@@ -295,7 +295,7 @@ def words(values: Iterable[float]) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line at once: what follows may take hours."""
+    """Print a line without buffering: the next one may take hours."""
     from recipes.distributed import processes
 
     if processes.is_first():

@@ -1,10 +1,10 @@
-"""The tuning protocol: how an optimizer's setting is found, the same way for each (docs/comparison.md).
+"""The tuning protocol: how an optimizer's setting is chosen, the same for all (docs/comparison.md).
 
 1. `trials` points of a grid around the centre that the config holds, with the seed `trial_seed`;
 2. rings: the neighbours of the best point that were not tried, until it is enclosed, at most `rings` times;
-3. the learning rates a quarter of a decade beside the best one, where `refine` is set;
-4. the best `shortlist` points again on `repeats` further trial seeds; the best mean is chosen. Where it is not enclosed
-   and rings are left, 2 and 4 go on from it.
+3. the learning rates a quarter of a decade from the best one, if `refine` is set;
+4. the best `shortlist` points again on `repeats` further trial seeds; the best mean is chosen. If it is not enclosed
+   and rings are left, 2 and 4 continue from it.
 
 Hydra imports this module at every start, so heavy imports wait for their use.
 """
@@ -25,15 +25,15 @@ AXES = ("lr", "weight_decay")
 
 @dataclass
 class Study:
-    """One optimizer on one task: its config, and what of it was tried.
+    """One optimizer on one task: its config and its trials.
 
     Attributes:
-        overrides: what was swept to get here.
+        overrides: its values of the swept settings.
         cfg: the composed config; its learning rate and weight decay are the centre of the grid.
         points: the points that are run on the first trial seed.
         shortlist: those of them that are run on further trial seeds.
         best: the best of them so far.
-        open_sides: the axes and directions (-1: lower, 1: higher) in which no point beside the best one was tried.
+        open_sides: the axes and directions (-1: lower, 1: higher) in which no neighbour of the best point was tried.
         rings: how often the neighbours of the best point were added.
         summary: the choice in a line of text.
     """
@@ -64,7 +64,7 @@ class Study:
         return [*self.overrides, f"optim.lr={point[0]!r}", f"optim.weight_decay={point[1]!r}", f"seed={seed}"]
 
     def folder(self, point: Point, seed: int) -> Path:
-        """Where that run's record lies."""
+        """The folder of that run's record."""
         from recipes.runs.record import folder_of
 
         cfg = self.cfg.copy()
@@ -84,7 +84,7 @@ class Study:
         return bool(added)
 
     def add_rates_between(self) -> None:
-        """Add the learning rates a quarter of a decade beside the best one."""
+        """Add the learning rates a quarter of a decade from the best one."""
         from recipes.tuning_grid import between
 
         if self.best is not None:
@@ -145,12 +145,12 @@ class Protocol:
     """The numbers of the protocol.
 
     Args:
-        trials: points of the first grid. With none, the centre is taken as it is.
+        trials: points of the first grid; with 0, the centre is the setting.
         rings: how often the untried neighbours of an optimizer's best point are tried, until it is enclosed.
-        refine: whether the learning rates a quarter of a decade beside the best one are tried.
+        refine: whether the learning rates a quarter of a decade from the best one are tried.
         shortlist: how many of each optimizer's best points are run again on further trial seeds.
-        repeats: on how many of them: those after `trial_seed`.
-        trial_seed: seed of the trials; reports take the figures of such runs for choosing only.
+        repeats: the number of these seeds, which follow `trial_seed`.
+        trial_seed: seed of the trials; reports use such runs for choosing only.
         seeds: fresh seeds of the winner: `first_seed` and those after it.
         first_seed: the first of them.
     """
@@ -175,7 +175,7 @@ class Protocol:
         return range(self.trial_seed + 1, self.trial_seed + 1 + self.repeats)
 
     def problems(self) -> list[str]:
-        """What is wrong with the numbers, a line each."""
+        """The mistakes in the settings, one line each."""
         from recipes.tuning_grid import MOST, REACH
         from reports.protocol import TRIAL_SEEDS_FROM
 
@@ -202,14 +202,14 @@ class Protocol:
         return problems
 
     def in_words(self) -> list[str]:
-        """What it does for each optimizer, a line a step."""
+        """The steps for each optimizer, one line each."""
         lines = []
         if self.trials:
             lines.append(f"{self.trials} trials with seed {self.trial_seed}")
             if self.rings:
                 lines.append(f"up to {self.rings} rings of at most 4 more, until the best is enclosed")
             if self.refine:
-                lines.append("the learning rates a quarter of a decade beside the best")
+                lines.append("the learning rates a quarter of a decade from the best")
             if self.runs_again:
                 lines.append(
                     f"the best {self.shortlist} on {self.repeats} further trial seeds; the best mean is chosen"

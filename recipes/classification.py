@@ -1,7 +1,7 @@
 """Image classification: ViT, ResNet, MLP-Mixer and CoAtNet (Lion paper, section 4.1, Tables 2, 3 and 7).
 
 Data: images and labels in arrays (embedded) or as files (paper). Model: timm's, by name. Loss: softmax
-cross-entropy, with Mixup's soft targets where it is on. Metric: top-1 accuracy on images that no weight has seen.
+cross-entropy, with soft targets under Mixup. Metric: top-1 accuracy on held-out images.
 """
 
 import dataclasses
@@ -129,7 +129,7 @@ class Recipe(protocol.Recipe):
         name = self.cfg.model.name
         if not timm.is_model(name) and not hasattr(timm.models, name):
             similar = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3)) or "see timm.list_models()"
-            raise ConfigError(f"model.name={name} is no timm model; near it: {similar}")
+            raise ConfigError(f"model.name={name} is not a timm model; similar: {similar}")
         try:
             if timm.is_model(name):
                 model: nn.Module = timm.create_model(name, pretrained=False, **self.args)
@@ -148,7 +148,7 @@ class Recipe(protocol.Recipe):
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-        """Take another run's weights, resample position embeddings, draw the head of other classes anew."""
+        """Load another run's weights: resample position embeddings; a head for other classes stays random."""
         timm_model: Any = model
         model_state = model.state_dict()
         position = weights.get("pos_embed")

@@ -38,6 +38,12 @@ class Unit:
         places = decimals((high - low) / 2)
         return f"{fixed(low, places)} to {fixed(high, places)}{self.sign}"
 
+    def estimate(self, value: float, low: float, high: float) -> str:
+        """Write an estimate with the ends of its interval: "1.23 [1.05, 1.40]"."""
+        value, low, high = (self.times * each for each in (value, low, high))
+        places = decimals((high - low) / 2)
+        return f"{fixed(value, places)}{self.sign} [{fixed(low, places)}, {fixed(high, places)}]"
+
     def difference(self, value: float, low: float, high: float) -> str:
         """Write a difference with its interval: "+1.4 points [+0.4, +2.5]"."""
         if math.isnan(value):

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, as JSON that every parser reads, under names that stay in their folder."""
+"""Write files atomically, write standard JSON, and check names of files."""
 
 import json
 import math
@@ -16,17 +16,17 @@ LONGEST_NAME = 200  # bytes: file systems end at 255, and a suffix must fit
 
 
 def safe_name(name: Any, what: str = "name") -> str:
-    """Return `name` where it can be the name of one file or folder inside another.
+    """Return `name` if it is a valid name of a file or folder.
 
     Args:
         name: not empty, without separators and control characters, and neither hidden nor `..`.
         what: the setting or key that it was given as, for the message.
 
     Raises:
-        ConfigError: it is no such name.
+        ConfigError: it is not.
     """
     if not isinstance(name, str) or not name.strip():
-        raise ConfigError(f"{what} is {str(name)[:40]!r}, which is no name; give it a text that is not empty")
+        raise ConfigError(f"{what} is {str(name)[:40]!r}, which is not a name; give it a text that is not empty")
     encodable = not any("\ud800" <= character <= "\udfff" for character in name)
     if (
         name.startswith(".")
@@ -52,7 +52,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Write to a temporary name beside `path`, renamed over it when the block has succeeded."""
+    """Write to a temporary file in the same folder, renamed to `path` when the block has succeeded."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -76,16 +76,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Return a value as JSON has it: null stands for nan and the infinities, which JSON does not know.
+    """Return a value for JSON: null replaces nan and the infinities, which JSON lacks.
 
     In an object, the key `nonfinite` then names them: {"final": null, "nonfinite": {"final": "nan"}}.
     """
     if isinstance(value, dict):
-        named = {key: str(float(held)) for key, held in value.items() if _not_finite(held)}
-        plain = {key: finite(held) for key, held in value.items()}
+        named = {key: str(float(item)) for key, item in value.items() if _not_finite(item)}
+        plain = {key: finite(item) for key, item in value.items()}
         return plain | {"nonfinite": named} if named else plain
     if isinstance(value, list | tuple):
-        return [finite(held) for held in value]
+        return [finite(item) for item in value]
     return None if _not_finite(value) else value
 
 

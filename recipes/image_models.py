@@ -1,4 +1,4 @@
-"""Image models that timm does not have, registered with it under names of their own."""
+"""Image models that timm does not have, registered with timm."""
 
 from typing import Any
 
@@ -54,6 +54,7 @@ def resnet20_cifar(pretrained: bool = False, **kwargs: Any) -> ResNet20:
     """ResNet-20; there are no pretrained weights."""
     if pretrained:
         raise ValueError("resnet20_cifar has no pretrained weights")
-    known = {key: value for key, value in kwargs.items() if not key.startswith("pretrained_") and key != "cache_dir"}
+    ours = [key for key in kwargs if not key.startswith("pretrained_") and key != "cache_dir"]  # timm adds the others
+    model_args = {key: kwargs[key] for key in ours}
     with torch.device(torch.get_default_device()):
-        return ResNet20(**known)
+        return ResNet20(**model_args)

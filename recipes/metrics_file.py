@@ -1,6 +1,6 @@
-"""Read `metrics.jsonl`, the measurements of a run, a JSON object a line: one reader for runs and reports alike.
+"""Read `metrics.jsonl`, the measurements of a run, one JSON object a line.
 
-It imports nothing of the other packages, so that reports can use it without the code that trains.
+This module imports no other package of the project, so that reports can use it without the training code.
 """
 
 import json

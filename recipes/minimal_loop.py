@@ -1,4 +1,4 @@
-"""The loop that a tutorial would write: no record, no clock, no schedule. What the suite's speed is held against."""
+"""A minimal training loop without record, timers and schedule: the baseline for the suite's speed."""
 
 import os
 import sys
@@ -18,11 +18,11 @@ from recipes.training.progress import duration
 from recipes.training.sampler import seed_all
 from recipes.training.step_kind import StepKind
 
-BATCHES = 64  # drawn once, then again from the first on
+BATCHES = 64  # drawn once, then repeated from the first
 
 
 class MinimalLoop:
-    """One optimizer with its own copy of a setting's model, and its own place in the common stream of batches.
+    """One optimizer with its own copy of a setting's model, and its own position in the common stream of batches.
 
     Args:
         cfg: a composed config; where it has an `ema_decay`, the weights are averaged as the suite does.
@@ -53,8 +53,8 @@ class MinimalLoop:
     def steps(self, number: int) -> tuple[float, float]:
         """Train for a block of steps; returns the seconds it took, and those of one optimizer step alone.
 
-        On the CPU that is the mean over the block. A device works in the background and has to be waited for, which
-        costs speed: there it is the block's last step.
+        On the CPU that is the mean over the block. On a device, which runs asynchronously, timing needs a wait that
+        costs speed, so only the block's last step is timed.
         """
         background = self.device.type != "cpu"
         inside, timed, start = 0.0, 0, time.perf_counter()
@@ -110,11 +110,11 @@ def device_of(cfg: DictConfig) -> torch.device:
 
 
 class Rounds:
-    """Says on standard error how many rounds of a measurement are done: in place on a terminal, now and then elsewhere.
+    """Prints the progress of a measurement on standard error: in place on a terminal, at intervals elsewhere.
 
     Args:
         total: rounds to come.
-        every: least seconds between two lines where the output is no terminal.
+        every: least seconds between two lines if the output is not a terminal.
     """
 
     def __init__(self, total: int, every: float = 10.0) -> None:
@@ -123,7 +123,7 @@ class Rounds:
         self.every, self.said = 0.0 if self.in_place else every, self.start
 
     def done(self, number: int) -> None:
-        """Say that so many rounds are done."""
+        """Print the number of completed rounds."""
         now = time.monotonic()
         if now - self.said >= self.every:
             self.said = now

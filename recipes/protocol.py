@@ -1,4 +1,4 @@
-"""What a family of tasks has to say about itself; the training loop knows nothing more of it."""
+"""The interface of a recipe: what a family of tasks implements, and all that the training loop uses of it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:  # a command's mistakes are answered without these imports, wh
 
 
 class Recipe(ABC):
-    """Model, data, loss and metric of a task. What has a body here, a family may leave out.
+    """Model, data, loss and metric of a task; methods with a body here are optional.
 
     Attributes:
-        learns_from: what its data set has to hold, the constant `HOLDS` of a module in recipes/data/.
-        metric: the validation metric that chooses hyperparameters; an instance may have another than its class.
-        goal: whether more or less of it is better.
-        tokenizer: what texts are read with, known once `examples` has been called.
-        forward_methods: methods of its model that are called from outside, beside `forward`.
-        uses_initial_weights: `initialise` computes with the model, so that each process needs all of its weights.
+        learns_from: the kind of its data, equal to the constant `HOLDS` of a module in recipes/data/.
+        metric: the validation metric for choosing hyperparameters; an instance may differ from its class.
+        goal: whether a higher or lower value is better.
+        tokenizer: of its texts, set by `examples`.
+        forward_methods: methods of its model other than `forward` that are called from outside.
+        uses_initial_weights: `initialise` computes with the model, so each process needs all weights.
     """
 
     learns_from: str
@@ -48,7 +48,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def model(self) -> nn.Module:
-        """The model with fresh weights, drawn from torch's global generator; on the meta device it is free."""
+        """The model with fresh weights, drawn from torch's global generator; on the meta device it takes no memory."""
 
     @abstractmethod
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -56,31 +56,31 @@ class Recipe(ABC):
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Scalars of a training batch; `loss` is minimised, others are logged beside it."""
+        """Scalars of a training batch; `loss` is minimised, others are logged."""
 
     @abstractmethod
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Figures of each example, first axis the batch's: the loop gathers them over batches and processes."""
+        """Values of each example, batch first; the loop gathers them over batches and processes."""
 
     @abstractmethod
     def metrics(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
-        """The metrics of a whole split from its examples' figures, in the data set's order."""
+        """The metrics of a whole split from the values of its examples, in the data set's order."""
 
     @abstractmethod
     def blank_batch(self, size: int) -> Batch:
         """A training batch of this size without data, on torch's default device: the dry run's input."""
 
     def targets(self, batch: Batch) -> torch.Tensor | None:
-        """How many targets a batch's loss is a mean over, 0-d int64; None where it is a mean over the examples."""
+        """The number of targets over which a batch's loss is a mean, 0-d int64; None if that is over examples."""
         return None
 
     def pictures(self, model: nn.Module, device: torch.device) -> dict[str, np.ndarray]:
-        """Pictures to keep of a trained model, uint8 [H, W, C] by name."""
+        """Images to save from a trained model, uint8 [H, W, C] by name."""
         return {}
 
 
 def recipe_class(module: str) -> type[Recipe]:
-    """The class `Recipe` of recipes/<module>.py, which knows metric and goal without being built."""
+    """The class `Recipe` of recipes/<module>.py, whose metric and goal are known without an instance."""
     return importlib.import_module(f"recipes.{module}").Recipe
 
 

@@ -1,4 +1,4 @@
-"""Several optimizers for one model, chosen by what a parameter is: matrices by one rule, embeddings by another.
+"""Several optimizers for one model, chosen by a parameter's role: one for matrices, another for embeddings.
 
 conf/optim/muon.yaml is an example: `roles` are those of the class itself, `routes` name further classes, each with its
 roles and its learning rate as a ratio to the main one.
@@ -19,12 +19,12 @@ Groups = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Route:
-    """A class of optimizers and the roles that it steps.
+    """An optimizer class and the roles of the parameters that it updates.
 
     Attributes:
         setting: the key of its roles on the command line, such as `optim.routes.adamw.roles`.
-        roles: what it steps.
-        make: its class with its settings, waiting for groups of parameters.
+        roles: of the parameters that it updates.
+        make: builds it from parameter groups.
         lr_ratio: its learning rate over the main one. Its weight decay is divided by it, so that a step takes the same
             share lr·λ off every parameter that decays.
     """
@@ -36,7 +36,7 @@ class Route:
 
 
 class RoutedOptimizer(Optimizer):
-    """One optimizer to the outside: the groups and the state of its parts, stepped one after the other.
+    """Several optimizers behind torch's interface: their groups and state, stepped one after the other.
 
     Args:
         params: as for any optimizer. A group's `roles` names the role of each of its parameters; where it is missing, a
@@ -52,12 +52,14 @@ class RoutedOptimizer(Optimizer):
         super().__init__(params, {})
         groups = self.param_groups
         _check(groups, name, routes)
-        split = [(route, [own for group in groups if (own := _of_route(group, route))["params"]]) for route in routes]
-        self.parts = [route.make(own) for route, own in split if own]
+        self.parts: list[torch.optim.Optimizer] = []
+        for route in routes:
+            if routed := [part for group in groups if (part := _of_route(group, route))["params"]]:
+                self.parts.append(route.make(routed))
         self._share()
 
     def _share(self) -> None:
-        """Take over the parts' groups, and have one state for all."""
+        """Take over the parts' groups and their common state."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
         for part in self.parts:
             if part.state is not self.state:
@@ -65,13 +67,13 @@ class RoutedOptimizer(Optimizer):
                 part.state = self.state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take a group while the optimizer is made, and refuse one afterwards."""
+        """Add a group in the constructor, and refuse one afterwards."""
         if hasattr(self, "parts"):
             raise RuntimeError("a routed optimizer takes all its parameters when it is made")
         super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy is made of: the parts have all the rest."""
+        """The state of a copy: the parts hold everything else."""
         return {"defaults": self.defaults, "parts": self.parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -80,16 +82,16 @@ class RoutedOptimizer(Optimizer):
         self._share()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hand each part its own share of a state dictionary, for some load theirs in a way of their own."""
+        """Load into each part its share of a state dictionary: some classes load theirs in a special way."""
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
         groups, self.state = iter(state_dict["param_groups"]), type(self.state)(dict)
         for part in self.parts:
-            own = [next(groups) for _ in part.param_groups]
-            keys = {key for group in own for key in group["params"]}
+            groups_of_part = [next(groups) for _ in part.param_groups]
+            keys = {key for group in groups_of_part for key in group["params"]}
             part.load_state_dict(
-                {"state": {k: v for k, v in state_dict["state"].items() if k in keys}, "param_groups": own}
+                {"state": {k: v for k, v in state_dict["state"].items() if k in keys}, "param_groups": groups_of_part}
             )
         self._share()
 
@@ -101,12 +103,12 @@ class RoutedOptimizer(Optimizer):
         return loss
 
     def train(self) -> None:
-        """Switch the parts that keep two sets of weights to those that they train."""
+        """Switch the parts with two sets of weights (schedule-free) to those for training."""
         for part in self.parts:
             set_training(part, True)
 
     def eval(self) -> None:
-        """Switch the parts that keep two sets of weights to those to evaluate."""
+        """Switch the parts with two sets of weights to those for evaluation."""
         for part in self.parts:
             set_training(part, False)
 
@@ -114,9 +116,9 @@ class RoutedOptimizer(Optimizer):
 def _check(groups: Groups, name: str, routes: list[Route]) -> None:
     """Refuse a model that the routes do not fit."""
     present = {role for group in groups for role in _roles(group)}
-    known = {role for route in routes for role in route.roles}
+    covered = {role for route in routes for role in route.roles}
     for role in Role:
-        if role in present - known:
+        if role in present - covered:
             settings = " or ".join(f"{route.setting}=[...]" for route in routes)
             raise ConfigError(f"optim={name} has no rule for parameters of role {role.key}: add it to {settings}")
     if not present & routes[0].roles and any("roles" in group for group in groups):
@@ -135,11 +137,11 @@ def _roles(group: dict[str, Any]) -> list[Role]:
 
 def _of_route(group: dict[str, Any], route: Route) -> dict[str, Any]:
     """A group's parameters that a route steps, with the group's settings."""
-    own = {key: value for key, value in group.items() if key not in ("params", "param_names", "roles")}
+    routed = {key: value for key, value in group.items() if key not in ("params", "param_names", "roles")}
     named = list(zip(group["param_names"], group["params"], strict=True)) if "param_names" in group else group["params"]
-    own["params"] = [p for p, role in zip(named, _roles(group), strict=True) if role in route.roles]
-    if "lr" in own:
-        own["lr"] = own["lr"] * route.lr_ratio
-    if "weight_decay" in own:
-        own["weight_decay"] = own["weight_decay"] / route.lr_ratio
-    return own
+    routed["params"] = [p for p, role in zip(named, _roles(group), strict=True) if role in route.roles]
+    if "lr" in routed:
+        routed["lr"] = routed["lr"] * route.lr_ratio
+    if "weight_decay" in routed:
+        routed["weight_decay"] = routed["weight_decay"] / route.lr_ratio
+    return routed

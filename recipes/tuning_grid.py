@@ -1,19 +1,19 @@
-"""The points at which an optimizer is tried: a logarithmic grid of learning rate and weight decay around a centre.
+"""The tuning grid: learning rates and weight decays on a logarithmic grid around a centre.
 
 Neighbouring values differ by half a decade and are written as people write them (1, 3, 10, 30, ...). Cells are
 taken in a fixed order from the centre outwards, so that the first 9 are the 3 by 3 block around it, a larger budget
-only adds cells, and every optimizer's grid has the same shape. Between neighbouring learning rates lies one more value,
-a quarter of a decade from both.
+only adds cells, and every optimizer's grid has the same shape. There is one more value between neighbouring learning
+rates, a quarter of a decade from both.
 """
 
 import itertools
 import math
 
-REACH = 6  # half decades: a thousand times the centre and a thousandth; what lies beyond is no centre's neighbour
+REACH = 6  # half decades: the grid ends at a thousand times the centre and a thousandth
 MOST = (2 * REACH + 1) ** 2  # trials of one optimizer
 
 Point = tuple[float, float]  # learning rate, weight decay
-Cell = tuple[float, float]  # half decades from the centre; a learning rate may lie halfway between two
+Cell = tuple[float, float]  # half decades from the centre; a learning rate may be halfway between two
 
 
 def around(centre: Point, trials: int) -> list[Point]:
@@ -28,10 +28,10 @@ def around(centre: Point, trials: int) -> list[Point]:
         raise ValueError(f"a grid needs lr above 0 and weight_decay of at least 0, not {lr:g} and {weight_decay:g}")
     cells = _cells(centre)
     if trials > len(cells):
-        beside = f"weight decay {weight_decay:g}" if weight_decay > 0 else "no weight decay"
+        decay = f"weight decay {weight_decay:g}" if weight_decay > 0 else "no weight decay"
         raise ValueError(
-            f"{trials} trials are more than the {len(cells)} settings that lie within a factor of 1,000 of lr {lr:g} "
-            f"and {beside}; choose trials={len(cells)} or fewer"
+            f"{trials} trials are more than the {len(cells)} settings within a factor of 1,000 of lr {lr:g} "
+            f"and {decay}; choose trials={len(cells)} or fewer"
         )
     return [_point(centre, cell) for cell in cells[:trials]]
 
@@ -39,7 +39,7 @@ def around(centre: Point, trials: int) -> list[Point]:
 def neighbour(centre: Point, point: Point, axis: int, direction: int) -> Point | None:
     """The next point of the grid along an axis (0: learning rate, 1: weight decay) in a direction (-1 or 1).
 
-    None where it lies beyond a factor of 1,000 from the centre, or the axis has one value alone.
+    None if it is more than a factor of 1,000 from the centre, or the axis has a single value.
     """
     cell = list(_cell_of(centre, point))
     between = cell[axis] % 1 != 0
@@ -80,9 +80,9 @@ def _cell_of(centre: Point, point: Point) -> Cell:
 
 
 def moved(value: float, half_decades: float) -> float:
-    """A value times 10 ** (half_decades / 2), two digits of it; 1 and 3 times powers of ten stay such.
+    """A value times 10 ** (half_decades / 2), rounded to two digits; 1 and 3 times powers of ten stay such.
 
-    A half of a half decade is taken from the value below, whichever way one comes to it.
+    A quarter decade is always computed from the value below.
     """
     below = math.floor(half_decades)
     if half_decades != below:

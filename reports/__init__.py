@@ -1,1 +1,1 @@
-"""Read run records and compare them: tables, figures and the statistics behind them."""
+"""Read run records and compare them: statistics, tables, figures, claims and the results page."""

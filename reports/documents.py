@@ -1,6 +1,6 @@
-"""Figures inside texts that people write: blocks in README.md and docs/guide.md that follow from the records.
+"""Update the blocks of README.md and docs/guide.md that are generated from the records.
 
-A block stands between `<!-- NAME: written by make reports -->` and `<!-- end of NAME -->`.
+A block is between `<!-- NAME: written by make reports -->` and `<!-- end of NAME -->`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def blocks(results: Results) -> dict[str, str]:
 
 
 def fill(root: Path, results: Results) -> dict[Path, str]:
-    """Return the documents under a checkout's root with their blocks as the records give them.
+    """Return the documents under a checkout's root with their blocks generated from the records.
 
     Raises:
         ValueError: a document lacks the marks of a block.
@@ -50,14 +50,14 @@ def fill(root: Path, results: Results) -> dict[Path, str]:
             before, marker, rest = content.partition(begin)
             _, closed, after = rest.partition(end)
             if not marker or not closed:
-                raise ValueError(f"{name} has no block {block!r}: it stands between {begin} and {end}")
+                raise ValueError(f"{name} has no block {block!r}: it is between {begin} and {end}")
             content = f"{before}{begin}\n{texts[block]}\n{end}{after}"
         filled[root / name] = content
     return filled
 
 
 def task_table(tables: Sequence[Table]) -> str:
-    """Return a row a task: both figures and their difference with its interval, in the digits that it warrants."""
+    """Return a row a task: both figures and their difference with its interval, rounded by its interval."""
     rows = []
     for table in tables:
         both = pair(table)
@@ -74,8 +74,8 @@ def situation_table(tables: Sequence[Table], entries: Sequence[Mapping[str, Any]
 
     Args:
         tables: the main table of each task.
-        entries: each with `if` and `then`, and what it rests on: `tasks`, what was measured `here` beside them, and
-            ids of `claims` of the evidence ledger.
+        entries: each with `if` and `then`, and its evidence: `tasks`, further measurements `here`, and ids of `claims`
+            of the evidence ledger.
         claims: the ledger's.
 
     Raises:

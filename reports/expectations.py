@@ -49,7 +49,7 @@ def expected(tables: Sequence[Table]) -> dict[str, Any]:
     of_tasks: dict[str, Any] = {}
     for table in tables:
         comparison = table.comparison
-        if comparison.scale != SCALE or comparison.conditions is None or table.variants:
+        if comparison.scale != SCALE or comparison.conditions is None or table.part:
             continue
         contenders = {contender.label: contender for contender in comparison.contenders}
         rows = {row.optim: _setting(row, contenders[row.optim], table) for row in table.rows if not row.untuned}

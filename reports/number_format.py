@@ -1,4 +1,4 @@
-"""How numbers are written, in tables, figures and pages alike."""
+"""Format numbers and plain-text tables, for all tables, figures and pages."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from recipes.figure_format import NONE as NONE
 from recipes.figure_format import fixed as fixed
 
-PIPE_WIDTH = 160  # columns, where no terminal says how many it has
+PIPE_WIDTH = 160  # columns, if the output is not a terminal
 
 
 def short_count(number: int) -> str:
@@ -20,7 +20,7 @@ def short_count(number: int) -> str:
 
 
 def short_number(value: float) -> str:
-    """Write a number with three figures: 0.0003, 1.5e-05, 1234; a dash where there is none."""
+    """Write a number with three figures: 0.0003, 1.5e-05, 1234; a dash if there is none."""
     return NONE if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
@@ -33,7 +33,7 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
     """Give each name one of letters, digits, '-' and '_' for anchors and files; different names, different ones."""
     by_name: dict[str, str] = {}
     used: set[str] = set()
-    for name in sorted(set(names), key=lambda name: (_slug(name) != name, name)):  # what needs no change keeps its own
+    for name in sorted(set(names), key=lambda name: (_slug(name) != name, name)):  # valid names are kept
         slug, number = _slug(name), 2
         while slug.lower() in used:
             slug, number = f"{_slug(name)}-{number}", number + 1
@@ -54,7 +54,7 @@ def columns() -> int:
 def laid_out(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
     """Lay rows of texts out as a table, or as a block of lines for each row where the table is wider than `width`.
 
-    The first column is set to the left, the others to the right; in a block it stands above the others.
+    The first column is aligned left, the others right; in a block it is above the others.
     """
     names = list(rows[0]) if rows else []
     widths = [max(len(name), *(len(row[name]) for row in rows)) for name in names]

@@ -1,10 +1,10 @@
-"""The protocol of comparisons (docs/comparison.md): which two optimizers, and what must have run before a verdict."""
+"""Constants of the comparison protocol (docs/comparison.md): the two optimizers, and the runs that a verdict needs."""
 
 REFERENCE = "adamw"  # the optimizer that the others are compared with
 SUBJECT = "lion"  # the optimizer that is studied
 TRIALS = 9  # settings tried for each optimizer
 FRESH_SEEDS = 3  # completed runs of the chosen setting, on seeds that no trial saw
-TRIAL_SEEDS_FROM = 1000  # runs with such seeds serve to choose a setting, and never stand in a mean
+TRIAL_SEEDS_FROM = 1000  # runs with such seeds are used to choose a setting, never in a mean
 TIMING_ROUNDS = 31  # rounds of a timing in turn (scripts/speed.py), each with a block of steps of every optimizer
 NEEDED = f"{TRIALS} trials and {FRESH_SEEDS} fresh seeds"
 
@@ -14,5 +14,5 @@ CHOICE_VARIANCE = {1: 0.2, 3: 0.18}
 
 
 def choice_variance(trial_seeds: int) -> float:
-    """The choice's variance for so many trial seeds; that of the next smaller number where it was not simulated."""
+    """The choice's variance for a number of trial seeds, or for the next smaller number that was simulated."""
     return CHOICE_VARIANCE[max(number for number in CHOICE_VARIANCE if number <= max(trial_seeds, 1))]

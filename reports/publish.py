@@ -59,7 +59,7 @@ def write_pictures(
 ) -> list[Path]:
     """Write curves and heatmaps of each task, and metric against batch size where several were run.
 
-    `names` are all optimizers of the records, so that each keeps its colour from one figure to another.
+    `names` are all optimizers of the records, so that each has the same colour in all figures.
     """
     names = list(names)
     stems = slugs(table.comparison.task for table in results.tables)
@@ -86,8 +86,8 @@ def speed_memory(results: Results) -> pd.DataFrame:
 
 
 def all_grids(results: Results) -> list[Grid]:
-    """Return the tables that are not of one comparison alone."""
-    grids = [overviews.ranks_grid(results.main)]
+    """Return the tables over several comparisons."""
+    grids = [overviews.ranks_grid(results.main), overviews.ranks_grid(results.field)]
     grids += [overviews.paper_grid(entry) for entry in paper_comparisons(results.tables)]
     grids += [transfer_grid(results.transfer, suggested)]
     grids += [overviews.speed_grid(results.speeds, results.main)]

@@ -1,4 +1,4 @@
-"""What all published files are made from: tables, verdicts and facts, read once from the records."""
+"""The data behind all published files: tables, verdicts and facts, read once from the records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reports.records.landscape import read_landscape
 from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.statistics.tuning_curves import tuning_curve
-from reports.tables.comparison import Table, build_tables
+from reports.tables.comparison import FIELD, Table, build_tables
 from reports.tables.paper_comparison import main_tables
 from reports.tables.setting_transfer import Setting, Study, transfer_studies
 
@@ -34,7 +34,8 @@ class Results:
     speeds: pd.DataFrame
     reference: str
     tables: list[Table]
-    main: list[Table]  # one a task, that of most optimizers
+    main: list[Table]  # one a task, the one with most optimizers
+    field: list[Table]  # one a task with runs of optimizers of 2026
     verdicts: list[Verdict]
     others: dict[str, list[str]]  # what other studies found, sentences by the claim's id
     transfer: list[list[Study]]  # a task's studies at several widths, steps and batch sizes
@@ -72,8 +73,10 @@ def compared(
     verdicts = evaluate(tables, speeds, landscape)
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     main = main_tables(tables)
+    field = main_tables(tables, FIELD)
     transfer = transfer_studies([*tables, *([] if further is None else build_tables(further, reference))])
-    return Results(runs, speeds, reference, tables, main, verdicts, found_by_others(), transfer, about, list(problems))
+    others, problems = of_other_studies(), list(problems)
+    return Results(runs, speeds, reference, tables, main, field, verdicts, others, transfer, about, problems)
 
 
 def suggested(setting: Setting) -> Setting:
@@ -87,20 +90,20 @@ def _tuned_pairs() -> list[TunedPair]:
 
 
 @cache
-def found_by_others() -> dict[str, list[str]]:
-    """Say what the ledger of other studies (reports/evidence) counts and cites on each claim of ours, by its id."""
-    found: dict[str, list[str]] = {}
+def of_other_studies() -> dict[str, list[str]]:
+    """Return what the ledger of other studies (reports/evidence) counts and cites on each of our claims, by id."""
+    by_claim: dict[str, list[str]] = {}
     for claim in counts.evaluate(ledger.read()):
         if claim.suite is None:
             continue
-        sentences = found.setdefault(claim.suite, [])
+        sentences = by_claim.setdefault(claim.suite, [])
         if claim.counts and claim.counts.total:
             of = claim.counts
             sides = f"{of.supports} for, {of.contradicts} against" + (f", {of.neither} neither" if of.neither else "")
             sentences.append(f"{sides}, of {of.total} {of.unit}: {of.words}" if of.words else sides)
         if claim.statements:
             sentences.append(f"Cited: {cited(claim)}")
-    return found
+    return by_claim
 
 
 def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:
@@ -110,7 +113,7 @@ def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:
     if not any(len(finals) for finals in of_each):
         return {}
     goal, finals = table.comparison.goal or "max", pd.concat(of_each)
-    worst, best = finals.min(), 1.0 if finals.between(0, 1).all() else None  # between 0 and 1: taken for shares
+    worst, best = finals.min(), 1.0 if finals.between(0, 1).all() else None  # between 0 and 1: treated as shares
     if goal == "min":
         worst, best = finals.max(), 0.0 if finals.min() >= 0 else None
     return {
@@ -120,7 +123,7 @@ def tuning_curves(table: Table) -> dict[str, pd.DataFrame]:
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """Say with what the records were made."""
+    """Return the hardware and software of the records."""
     stated = [(str(name), str(value)) for name, value in results.about["facts"].items()]
     commits = sorted({str(commit)[:10] for commit in results.runs["git_commit"].dropna()})
     return [*stated, ("runs", f"{len(results.runs):,}"), ("commits of the code", ", ".join(commits))]

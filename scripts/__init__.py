@@ -1,1 +1,1 @@
-"""Command-line tools over the packages; what a tool needs beyond one file lies in a folder here."""
+"""Command-line tools over the packages; larger tools have a folder for their modules."""

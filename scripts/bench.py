@@ -1,22 +1,22 @@
-"""How fast an optimizer's step is, what it keeps, and how far it is from what the memory allows, all in one process.
+"""Benchmark optimizer steps: time, state, and distance from the memory bandwidth limit, in one process.
 
-    python scripts/bench.py                          # every Lion to be had and every baseline, ViT-S/16's tensors
+    python scripts/bench.py                          # all Lions and baselines, ViT-S/16's tensors
     python scripts/bench.py vit_b16 --threads 2
     python scripts/bench.py many-small-tensors --optim lion,lion-bf16,timm,adamw-fused
     python scripts/bench.py vit_s16 --train          # within whole training steps: forward, backward, step
 
-In each round every contender gets its turn, in an order that changes from round to round, so that the machine's moods
-hit all alike. All step the same float32 weights with the same gradients; each has its own state. Times are medians over
-rounds with quartiles.
+In each round every contender is timed, in an order that changes from round to round, so that variations of the
+machine's speed affect all alike. All step the same float32 weights with the same gradients; each has its own state.
+Times are medians over rounds with quartiles.
 
-Each row names its step: fused (one pass), foreach (lists of tensors), loop (tensor by tensor), or own, where another
-library does not say. The ratio is to AdamW with the same step in the same round; to fused AdamW for an own step and for
-what is no optimizer. --reference compares all with one.
+Each row names its step: fused (one pass), foreach (lists of tensors), loop (tensor by tensor), or own, if another
+library does not tell. The ratio is to AdamW with the same step in the same round; to fused AdamW for an own step and
+for the stream. --reference compares all with one.
 
-GB/s counts what a step has to move at least (weights and state read and written, gradients read) and is held against an
-in-place stream that is timed in the same rounds: three float32 arrays read, two written, by the same C library. Peak
-memory is what a step allocates beside weights, gradients and state. Libraries that are missing are named:
-pip install '.[recipes,bench]' gets them.
+GB/s counts the least bytes that a step moves (weights and state read and written, gradients read) and is compared with
+an in-place stream that is timed in the same rounds: three float32 arrays read, two written, by the same C library. Peak
+memory is what a step allocates in addition to weights, gradients and state. Missing libraries are named:
+pip install '.[recipes,bench]' installs them.
 
 Writes <out>/<model>.csv, .md and .png. With --device cuda the stream is the device's own copy of one array to another.
 """
@@ -49,7 +49,7 @@ from scripts.benchmark.contenders import (
 from scripts.benchmark.round_robin import quartiles, ratios, round_robin
 from scripts.benchmark.tables import STREAM, table, write_figure
 
-WARM = 2  # steps before any is timed: state is made, caches are warm
+WARM = 2  # untimed steps that create the state and warm up caches
 
 
 def allocated(step: Callable[[], Any]) -> int:
@@ -88,9 +88,9 @@ def allocated(step: Callable[[], Any]) -> int:
 def slot(
     step: Callable[[], Any], steps: int, before: Callable[[], None] | None, wait: Callable[[], None] = lambda: None
 ) -> Callable[[], float]:
-    """Seconds a step: after an untimed one, or each after what makes its gradients, which is timed too.
+    """Seconds a step: after an untimed one, or with the computation of its gradients, which is timed too.
 
-    `wait` returns when the device has done what it was given.
+    `wait` returns when the device has finished its work.
     """
 
     def timed() -> float:
@@ -109,10 +109,10 @@ def slot(
 
 
 def affordable(names: list[str], state: int, chosen: bool, device: str = "cpu") -> list[str]:
-    """The first so many names for whose states the memory is enough; all of them, where the user chose them.
+    """The first names whose states fit into memory together; all of them if the user chose them.
 
     Raises:
-        BenchError: there is not enough for the chosen ones, or for two.
+        BenchError: the chosen ones do not fit, or not even two do.
     """
     room = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if device == "cuda":
@@ -201,9 +201,9 @@ def measure(
 
 
 def _stream(elements: int, device: str) -> tuple[Callable[[], Any], int] | None:
-    """What the memory allows over as many elements, a copy on a GPU and else an in-place stream, and the bytes moved.
+    """The time of a copy (on a GPU) or an in-place stream over as many elements, and the bytes moved.
 
-    None where the C library cannot be had.
+    None if the C library is not available.
     """
     import torch
 

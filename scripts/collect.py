@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 SHOWN_PROBLEMS = 5
 EPILOG = """\
-Runs that are in the folder's archives already are kept. Runs that have not completed or diverged are left out and
-counted, and records that cannot be read are named; the exit status is then 1. scripts/compare.py and `make reports`
+Runs that are already in the folder's archives are kept. Runs that neither completed nor diverged are left out and
+counted, and unreadable records are named; the exit status is then 1. scripts/compare.py and `make reports`
 read archives as they read folders.
 
-Restored records have summary and measurements, and no weights: scripts/tune.py goes on from them, with more seeds or
-more trials, and nothing can start from their models. Runs that the folder has already are left as they are.
+Restored records have summary and measurements, but no weights: scripts/tune.py continues from them, with more seeds or
+more trials, but no run can start from their models. Runs that are already in the folder are kept unchanged.
 """
 
 
@@ -83,7 +83,7 @@ def collect(folders: list[Path], into: Path) -> int:
 
 
 def restore(runs: "pd.DataFrame", into: Path) -> int:
-    """Write archived runs out as record folders, without configs and weights; those that are there stay as they are.
+    """Write archived runs as record folders, without configs and weights; existing ones are kept unchanged.
 
     Args:
         runs: as read by `reports.records.reader.read_records`, which lets no name through that leaves the folder.

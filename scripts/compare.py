@@ -21,7 +21,7 @@ examples:
   python scripts/compare.py outputs                          all that has run
   python scripts/compare.py outputs --task vit_b16           one task
   python scripts/compare.py outputs --full                   print every column and what it means
-  python scripts/compare.py outputs --watch                  each minute anew, with what is still missing
+  python scripts/compare.py outputs --watch                  again every minute, with what is missing for a verdict
   python scripts/compare.py outputs --serve                  show the page in a browser of this machine
   python scripts/compare.py outputs /other/outputs --out page  two folders as one, written to page/
   python scripts/compare.py outputs --reference sgd          differences to another optimizer
@@ -34,7 +34,7 @@ SHOWN_PROBLEMS = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status, 2 where there is nothing to compare."""
+    """Run the command; returns the exit status, 2 if there is nothing to compare."""
     options = parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without † or ± shows a question mark
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("folders", nargs="+", type=Path, metavar="folder", help="where runs were written")
     command.add_argument("--out", type=Path, help="where to write (default: <first folder>/report)")
-    command.add_argument("--reference", help=f"row to hold others against, as tables name it ({REFERENCE})")
+    command.add_argument("--reference", help=f"row to compare others with, as tables name it ({REFERENCE})")
     command.add_argument("--highlight", help=f"row that stands out in curves ({SUBJECT})")
     command.add_argument("--task", action="append", metavar="TASK", help="this task only; may be repeated")
     command.add_argument("--full", action="store_true", help="print all columns of all tables, not one screen")
@@ -82,7 +82,7 @@ def port(text: str) -> int:
 
 
 def stay(options: argparse.Namespace, out: Path) -> int:
-    """Compare, and again where asked to, while the page is served; until an interrupt."""
+    """Compare once, or repeatedly with --watch, while the page is served; until an interrupt."""
     status = compare(options, out)
     if options.serve is not None and status == 0:
         from reports.page.server import serve

@@ -1,4 +1,4 @@
-"""The program search that found Lion: search for optimizers, look at programs, simplify them.
+"""The program search that discovered Lion: search for optimizers, show programs, simplify them.
 
 python scripts/discover.py search --minutes 10 --seed 0 --out outputs/discovery
 """
@@ -28,16 +28,16 @@ examples:
   python run.py task=vit_b16 optim=program optim.program=best.py
 
 A program is one of those that come along (program1 program3 ... program8, as the Lion paper numbers them) or a file.
-What the language means stands in docs/discovery.md.
+docs/discovery.md explains the language.
 """
 SEARCH = """\
 Evolve programs from AdamW on a small network that learns 8 x 8 digits: six copies with their own seeds, some
 milliseconds a program. --minutes is the time of the search itself. After it, two baselines get as many evaluations
 (random search, and AdamW with its constants evolved), which takes about as long again for each; --no-baselines leaves
 them out. Then the winner of each, chosen among its best on other seeds and digits, is scored on 12 fresh seeds and on
-digits that no search saw, beside AdamW and Lion; the update of every one is scaled by the best of the same factors.
-The same command goes on with a search that was stopped. The order of programs in log.jsonl follows from the settings
-and the number of workers alone.
+digits that no search used, like AdamW and Lion; the update of each is scaled by the best of the same factors.
+The same command continues a search that was stopped. The order of programs in log.jsonl depends only on the settings
+and the number of workers.
 """
 
 
@@ -45,9 +45,9 @@ FUNNEL = """\
 Train what searches found on three larger tasks, each about ten times the work of the one before: a wider network on the
 digits, a small language model on the source of Python's standard library, and a recipe of this suite (run.py with
 optim=program). Candidates are the best of every restart, the best at earlier moments of each, and the shortest program
-that is about as good. AdamW and Lion stand beside them, every update with the best of equally many factors; only what
-beats AdamW by two standard errors goes on, no more than a quarter, and on the last rung it has to beat Lion, too. A
-funnel that was stopped goes on where it was.
+that is about as good. AdamW and Lion are trained too, each update with the best of equally many factors. Only programs
+that beat AdamW by two standard errors advance, at most a quarter, and on the last rung they have to beat Lion as well.
+A funnel that was stopped continues where it was.
 """
 
 
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"discover.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("discover.py: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("discover.py: stopped; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
 
 
@@ -117,12 +117,12 @@ def parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_of("report", "run"))
     report.add_argument("folders", type=Path, nargs="*", help="of searches; none: what was gathered before")
     report.add_argument("--out", type=Path, default=PUBLISHED, help="folder to write to (reports/published/discovery)")
-    report.add_argument("--derivation", action="store_true", help="write the derivation anew, half a minute")
+    report.add_argument("--derivation", action="store_true", help="write the derivation again, half a minute")
 
     bench = commands.add_parser("bench", help="what the parts of a search cost on this machine")
     bench.set_defaults(command=_of("benching", "run"))
     bench.add_argument(
-        "--hits", type=_positive(int), default=500, help="cache hits evaluated anew (default %(default)s)"
+        "--hits", type=_positive(int), default=500, help="cache hits evaluated again (default %(default)s)"
     )
     bench.add_argument("--no-workers", action="store_true", help="without the speed-up of two workers")
     bench.add_argument("--out", type=Path, help="folder to write bench.json to, for report")

@@ -1,4 +1,4 @@
-"""Read the ledger of outside evidence, print what it comes to, and write its tables.
+"""Read the ledger of other studies, print a summary, and write its tables.
 
 python scripts/evidence.py            # write reports/published/evidence
 python scripts/evidence.py --check    # write nothing; exit 1 where a file would change

@@ -26,7 +26,7 @@ RELATIVE = 10.0  # relative levels: weights of these models are about a tenth in
 def disturbed(
     model: Any, loss: Callable[[], float], noise: float, repeats: int, *, relative: bool = False, seed: int = 0
 ) -> float:
-    """Return the mean of `loss()` while N(0, noise²) is added to every parameter, drawn `repeats` times.
+    """Return the mean of `loss()` over `repeats` draws of noise N(0, noise²) added to every parameter.
 
     `relative` noise is in units of each parameter tensor's own root mean square.
     """
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
         except (ConfigError, OSError, RuntimeError) as error:
             print(f"landscape.py: {path}: {str(error).splitlines()[0]}: left out", file=sys.stderr)
             continue
-        options.out.mkdir(parents=True, exist_ok=True)  # a run takes minutes: what is measured is kept
+        options.out.mkdir(parents=True, exist_ok=True)  # a run takes minutes: write each result at once
         write_json(file, {"task": options.task, "repeats": options.repeats, "examples": options.examples, "rows": rows})
         last = rows[-2 * len(noises) :]
         levels = [f"{row['perturbed_loss']:.3f} at {row['noise']:g}{' rms' * row['relative']}" for row in last]

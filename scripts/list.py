@@ -1,4 +1,4 @@
-"""List what there is to run, and the runs so far with their state.
+"""List tasks, optimizers, data, scales and experiments, and the runs so far with their state.
 
 python scripts/list.py                    everything: tasks, optimizers, data, scales, experiments, runs in outputs
 python scripts/list.py tasks              tasks by family; also optimizers, data, scales, experiments
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     chosen = (*KINDS, "runs") if options.what == "all" else (options.what,)
     if options.what == "runs" and not options.folder.is_dir():
-        raise ConfigError(f"{options.folder} is no folder; runs are written to outputs, or where output_dir= said")
+        raise ConfigError(f"{options.folder} is not a folder; runs are written to outputs, or where output_dir= said")
     for number, what in enumerate(chosen):
         if number:
             print()
@@ -112,8 +112,8 @@ def print_runs(folder: Path) -> None:
 
 
 def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
-    """Each record below a folder: when it was last written, where it lies, its summary and its state."""
-    held = locked()
+    """Each record below a folder: time of its last change, folder, summary and state."""
+    locked_files = locked()
     for place, files in walk([folder]):
         if "summary.json" not in files:
             continue
@@ -124,11 +124,11 @@ def runs(folder: Path) -> Iterator[tuple[float, Path, dict[str, Any], str]]:
         except (OSError, ValueError, KeyError, TypeError):
             summary, state = {}, "unreadable"
         written = max(file.stat().st_mtime for file in (path, place / "metrics.jsonl") if file.exists())
-        yield written, place, summary, "running" if is_held(place / ".lock", held) else state
+        yield written, place, summary, "running" if is_locked(place / ".lock", locked_files) else state
 
 
 def locked() -> set[int]:
-    """Inodes of the files that some process has locked; Linux alone tells, elsewhere there are none."""
+    """Inodes of files that a process has locked; empty on systems other than Linux."""
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
@@ -136,22 +136,24 @@ def locked() -> set[int]:
     return {int(line.split()[5].rpartition(":")[2]) for line in lines if " FLOCK " in line and "->" not in line}
 
 
-def is_held(lock: Path, held: set[int]) -> bool:
-    """Whether a record is being written; a try at its lock would keep a run from starting."""
+def is_locked(lock: Path, locked_files: set[int]) -> bool:
+    """Whether a record is being written; trying its lock could keep a run from starting."""
     try:
-        return lock.stat().st_ino in held
+        return lock.stat().st_ino in locked_files
     except OSError:
         return False
 
 
 def figures(summary: dict[str, Any], state: str) -> str:
-    """What a run came to: its metric, or why it has none."""
+    """The result of a run: its metric, or why it has none."""
     measured = {"val": summary.get("final"), "test": summary.get("test")}
-    known = {split: value for split, value in measured.items() if isinstance(value, int | float)}
-    in_unit = unit(summary.get("goal"), known.values())
+    values = {split: value for split, value in measured.items() if isinstance(value, int | float)}
+    in_unit = unit(summary.get("goal"), values.values())
     parts = [f"seed {summary['seed']}"] if "seed" in summary else []
-    parts += [f"lr {summary['lr']:g}"] if isinstance(summary.get("lr"), int | float) else []
-    parts += [f"{split} {summary.get('metric')} {in_unit.figure(value)}" for split, value in known.items()]
+    for key in ("lr", "weight_decay"):
+        value = summary.get(key)
+        parts += [f"{key.replace('_', ' ')} {value:g}"] if isinstance(value, int | float) else []
+    parts += [f"{split} {summary.get('metric')} {in_unit.figure(value)}" for split, value in values.items()]
     if state not in ("completed", "running") and summary.get("cause"):
         parts.append(str(summary["cause"]))
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""One-shot figures of a language model of ours on the tasks of the paper's Table 5, by lm-eval (extra `lm-eval`).
+"""One-shot evaluation of a trained language model on the tasks of the paper's Table 5, by lm-eval (extra `lm-eval`).
 
     pip install '.[lm-eval]'
     python scripts/one_shot.py outputs/llm_1b/lion/<run>
@@ -6,11 +6,11 @@
     python scripts/one_shot.py outputs/gpt2_small/lion/<run> --tasks mine --include my_tasks
 
 A run's folder gives model, weights and tokenizer. lm-eval fetches its tasks from the Hugging Face hub; --include names
-a folder with task files of your own, whose data may be local. Prints each figure beside the paper's and writes
+a folder with task files of your own, whose data may be local. Prints each figure with the paper's and writes
 one_shot.json into the run's folder, or where --out says.
 
 The figure of a task is exact match, else accuracy by length-normalised likelihood (acc_norm), else accuracy. Two of the
-paper's 24 are not had so: lm-eval has no RACE-m, and its MultiRC is accuracy where the paper prints an F1.
+paper's 24 are missing: lm-eval has no RACE-m, and its MultiRC is accuracy where the paper prints an F1.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     from recipes.training import checkpoint
 
     if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder} is no run's folder: config.yaml is missing")
+        raise ConfigError(f"{folder} is not a run's folder: config.yaml is missing")
     try:
         cfg = OmegaConf.load(folder / "config.yaml")
         if not isinstance(cfg, DictConfig) or any(OmegaConf.select(cfg, key) is None for key in NEEDED):
@@ -156,7 +156,7 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 
 def table(results: dict[str, dict[str, float]], task: str) -> str:
-    """Ours beside the paper's, in percent, with the averages of generation (NLG) and understanding (NLU)."""
+    """Our figures and the paper's, in percent, with the averages of generation (NLG) and understanding (NLU)."""
     from reports.number_format import columns, laid_out
 
     size = SIZES.get(task)
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     tasks = options.tasks.split(",") if options.tasks else [row["lm_eval"] for row in paper() if row["lm_eval"]]
     try:
         if options.include is not None and not options.include.is_dir():
-            raise ConfigError(f"--include {options.include} is no folder")
+            raise ConfigError(f"--include {options.include} is not a folder")
         cfg, model, tokenizer = load(options.run)
         results = evaluate(
             model.to(options.device),

@@ -1,4 +1,4 @@
-"""Steps per second of several optimizers, timed in turn in one process, so that the machine's moods hit all alike.
+"""Compare steps per second of several optimizers, timed in turn in one process.
 
     python scripts/speed.py task=vit_b16
     python scripts/speed.py task=vit_b16 optim=lion,adamw --rounds 31 --out reports/published/speed
@@ -8,10 +8,10 @@ Every optimizer trains its own copy of the same model on the same batches. A rou
 from round to round, a block of steps; what is reported is the median over rounds of its speed over the reference's in
 the same round, with the quartiles. Writes <out>/<task>.speed.json, which the tables read.
 
-Like is held against like: each row names its kind of step (fused: one pass over memory; foreach: operations on lists of
-tensors; loop: tensor by tensor), told by the operations that run, and is held against the reference's step of the same
-kind. Lion and AdamW are timed fused, their fastest, and in plain PyTorch. "step, ms" is the step alone, without
-clipping and averaging of weights.
+Each row names its kind of step (fused: one pass over memory; foreach: operations on lists of tensors; loop: tensor by
+tensor), detected from the operations that run, and is compared with the reference's step of the same kind. Lion and
+AdamW are timed fused, their fastest, and in plain PyTorch. "step, ms" is the step alone, without clipping and averaging
+of weights.
 
 With --against, two settings of one optimizer are timed instead, and nothing is written.
 """
@@ -49,14 +49,14 @@ def measure(
 
     Args:
         contenders: by their names.
-        against: the contender that each is held against; those that it lacks are held against none.
+        against: the contender with which each is compared; those that it lacks are not compared.
         rounds: each has a block of every contender's steps.
         block: steps in a row.
     """
     from recipes.minimal_loop import Rounds
 
     for contender in contenders.values():
-        contender.steps(block)  # state is made and caches are warm
+        contender.steps(block)  # creates the state and warms up caches
     timings = round_robin(
         {name: partial(contender.steps, block) for name, contender in contenders.items()},
         rounds,
@@ -80,7 +80,7 @@ def measure(
 def by_kind(
     names: list[str], overrides: list[str], reference: str, cfg: Any
 ) -> "tuple[dict[str, MinimalLoop], dict[str, str]]":
-    """Each optimizer by its name and kind of step, and what each is held against.
+    """Each optimizer by its name and kind of step, and the contender with which each is compared.
 
     Raises:
         ConfigError: a setting is none.
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--block", type=int, default=10, help="steps of each optimizer in a round (%(default)s)")
     parser.add_argument("--reference", default=REFERENCE, help="whose speed is 1 (%(default)s)")
-    parser.add_argument("--against", help="hold the run as given against the same with these overrides")
+    parser.add_argument("--against", help="compare the run with the same run under these overrides")
     parser.add_argument("--out", type=Path, default=Path("outputs/speed"), help="folder to write to (%(default)s)")
     parser.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion,adamw ...")
     options = parser.parse_intermixed_args(arguments)

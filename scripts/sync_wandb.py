@@ -3,9 +3,9 @@
     python scripts/sync_wandb.py outputs
     python scripts/sync_wandb.py outputs/vit_b16/lion --project lion-bench --entity my-team
 
-Twice does no harm: wandb is asked how far it has got, and only later steps are sent. A run that is still being
-written is uploaded as far as it has come, and one that was done again from its first step becomes a run of its own. A
-record that cannot be uploaded is named, the others follow, and the exit status is then 1.
+It can be repeated: only steps that wandb does not have yet are sent. A run that is still being written is uploaded as
+far as it is, and one that was started again from its first step becomes a new run. A record that cannot be uploaded is
+named, the others follow, and the exit status is then 1.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def upload(folder: Path, project: str, entity: str | None, mode: str) -> int:
     try:
         return _send(run, folder, summary)
     finally:
-        run.finish()  # or the next one would go on with it
+        run.finish()  # or the next one would continue it
 
 
 def _send(run: Any, folder: Path, summary: dict[str, Any]) -> int:
@@ -61,7 +61,7 @@ def _send(run: Any, folder: Path, summary: dict[str, Any]) -> int:
     from recipes.metrics_file import read_metrics
     from recipes.runs.tracker import by_step
 
-    # wandb counts from the step after the last one that it has; a new run counts from 0.
+    # wandb's step counter is one after its last step; a new run counts from 0.
     steps = [(step, values) for step, values in by_step(read_metrics(folder / "metrics.jsonl")) if step >= run.step]
     pictures = {path.stem: wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
     for step, values in steps:

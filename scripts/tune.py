@@ -16,14 +16,14 @@ usage: tune.py task=<names> optim=<names, all or field> [name=value ...]
 Tune optimizers by one protocol: for each the same number of trials on a logarithmic grid of learning rate and weight
 decay around its centre (conf/tuned), rings of further trials until the best is enclosed, the best few again on further
 trial seeds, chosen on validation, the winner run on fresh seeds. Prints first how many runs that is and about how long
-they take. A run that is done is not done again: the same command goes on after a stop.
+they take. A completed run is not done again: the same command continues after a stop.
 
   trials=9         points of the grid for each optimizer; neighbours differ by half a decade, the first 9 are 3 by 3;
-                   169 at most (13 without weight decay): beyond lie settings a thousand times the centre's
+                   169 at most (13 without weight decay): the grid ends at a thousand times the centre
   seeds=3          fresh seeds for each winner, from first_seed=0 on; reports show only these
-  trial_seed=1000  seed of all trials; seeds from 1000 on serve for choosing and never stand in a mean
+  trial_seed=1000  seed of all trials; seeds from 1000 on are for choosing and never in a mean
   rings=4          at most so often the untried neighbours of an optimizer's best setting, until it is enclosed
-  refine=true      try the learning rates a quarter of a decade beside the best one
+  refine=true      try the learning rates a quarter of a decade from the best one
   shortlist=3      so many of the best settings again on further trial seeds; the best mean is chosen
   repeats=2        on so many further trial seeds
   plan=false       true: print what would be done, and stop
@@ -32,10 +32,10 @@ they take. A run that is done is not done again: the same command goes on after 
 
 Everything else goes to run.py: task=, optim=, scale=, output_dir=, batch_size=, steps=, ...; several values, with
 commas between them, are tuned each by itself. optim.lr= and optim.weight_decay= move the centre of the grid.
-optim=all is lion and the six optimizers that it is held against: adamw adafactor radam nadam adabelief amsgrad.
-optim=field is adamw, lion and the optimizers that people choose between in 2026: muon muon_lion lion_muon soap
-schedule_free_adamw ademamix mars adopt prodigy cautious_lion, all at the same number of trials. What they have
-beside learning rate and weight decay stays at their authors' defaults (docs/baselines.md).
+optim=all is lion and the six optimizers that it is compared with: adamw adafactor radam nadam adabelief amsgrad.
+optim=field is adamw, lion and optimizers in use in 2026: muon muon_lion lion_muon soap
+schedule_free_adamw ademamix mars adopt prodigy cautious_lion, all with the same number of trials. Their settings
+other than learning rate and weight decay are their authors' defaults (docs/baselines.md).
 
 examples:
   python scripts/tune.py task=vit_b16 optim=all launcher=parallel

@@ -28,14 +28,14 @@ class Mistake(NamedTuple):
 
 def leaves(schema: Any, above: str = "") -> dict[str, Any]:
     """Every key of the schema below its open nodes, with its type."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(schema).items():
         key = f"{above}{name}"
         if dataclasses.is_dataclass(kind):
-            found |= leaves(kind, f"{key}.")
+            result |= leaves(kind, f"{key}.")
         elif kind is not Any and typing.get_origin(kind) is not dict:
-            found[key] = kind
-    return found
+            result[key] = kind
+    return result
 
 
 LEAVES = leaves(config.Config)
@@ -131,10 +131,10 @@ def commands(count: int, seed: int) -> list[list[Mistake]]:
     draw = random.Random(seed)
     made: list[list[Mistake]] = []
     while len(made) < count:
-        found = [draw.choice(KINDS)(draw) for _ in range(draw.randint(1, 3))]
-        nodes = [mistake.typed.lstrip("+").partition("=")[0].partition(".")[0] for mistake in found]
+        result = [draw.choice(KINDS)(draw) for _ in range(draw.randint(1, 3))]
+        nodes = [mistake.typed.lstrip("+").partition("=")[0].partition(".")[0] for mistake in result]
         if len(set(nodes)) == len(nodes):  # in one node one may hide the other: optim=nothing and optim.name=x
-            made.append(found)
+            made.append(result)
     return made
 
 

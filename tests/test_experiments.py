@@ -63,18 +63,18 @@ def scales(name: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "scale"), [(name, scale) for name in EXPERIMENTS for scale in scales(name)])
 def test_it_composes_and_its_plan_prints(name, scale, tmp_path, capsys):
-    found = studies(name, scale, tmp_path)
+    study_list = studies(name, scale, tmp_path)
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(f"{len(found)} studies")
-    assert [line.split(":")[0].strip() for line in said[-len(found) :]] == [study.name for study in found]
-    assert all(study.cfg.scale.name == scale for study in found)
-    names = [(study.name, study.centre) for study in found]
+    assert said[0].startswith(f"{len(study_list)} studies")
+    assert [line.split(":")[0].strip() for line in said[-len(study_list) :]] == [study.name for study in study_list]
+    assert all(study.cfg.scale.name == scale for study in study_list)
+    names = [(study.name, study.centre) for study in study_list]
     assert len(set(names)) == len(names)
     if scale == "paper" or name in CHOSEN_BEFORE:
-        assert all(study.best == study.centre for study in found)
+        assert all(study.best == study.centre for study in study_list)
     else:
-        assert all(len(study.points) == 9 for study in found)
-        assert all(study.cfg.tuned.file != "none" for study in found), "a centre that nothing is known of"
+        assert all(len(study.points) == 9 for study in study_list)
+        assert all(study.cfg.tuned.file != "none" for study in study_list), "a centre that nothing is known of"
 
 
 ON_ONE_GPU = ["table2", "table4", "table6", "table7", "figure5", "figure5_diffusion", "figure7", "figure9", "figure10"]
@@ -85,11 +85,11 @@ ON_ONE_GPU += ["figure11", "warmup", "betas", "bf16_momentum"]
 def test_it_composes_on_one_gpu_and_its_plan_has_gpu_hours(name, tmp_path, capsys, monkeypatch):
     one_hour = gpus.Run(Flops(0, int(3600 * 0.4 * 312e12), 0), 1, 1, torch.bfloat16)
     monkeypatch.setattr(gpus, "of_config", lambda cfg: one_hour)  # of an A100; each model's own takes seconds
-    found = studies(name, "gpu", tmp_path)
-    assert all(study.cfg.scale.name == "gpu" and study.cfg.tuned.file.startswith("gpu/") for study in found)
+    study_list = studies(name, "gpu", tmp_path)
+    assert all(study.cfg.scale.name == "gpu" and study.cfg.tuned.file.startswith("gpu/") for study in study_list)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("GPU-hours")]
     runs = int(re.search(r"of ([\d]+) runs", line)[1])
-    assert runs > 9 * len(found)
+    assert runs > 9 * len(study_list)
     assert f"A100 80GB {runs:,}, H100 SXM {runs * 312 / 989.4:,.0f}, " in line
 
 
@@ -145,8 +145,8 @@ def test_batch_sizes_see_the_same_number_of_images(scale, tmp_path):
 def test_the_heatmaps_at_paper_scale_are_the_papers_settings(tmp_path):
     rows = [line.split(",") for line in (ROOT / "reports/paper/sensitivity.csv").read_text().splitlines()[2:]]
     printed = {(optim.lower(), float(lr), float(decay)) for optim, lr, decay, _ in rows}
-    found = studies("figure8", "paper", tmp_path)
-    assert {(study.cfg.optim.name, *study.centre) for study in found} == printed
+    study_list = studies("figure8", "paper", tmp_path)
+    assert {(study.cfg.optim.name, *study.centre) for study in study_list} == printed
 
 
 def test_language_models_at_paper_scale_have_the_decay_of_table_12(tmp_path):
@@ -156,9 +156,9 @@ def test_language_models_at_paper_scale_have_the_decay_of_table_12(tmp_path):
         (row["task"], row["optimizer"].lower()): (float(row["lr"]), float(row["weight_decay"] or 0))
         for row in csv.DictReader(lines)
     }
-    found = studies("figure7", "paper", tmp_path)
-    assert len(found) == 10
-    for study in found:
+    study_list = studies("figure7", "paper", tmp_path)
+    assert len(study_list) == 10
+    for study in study_list:
         on_wiki = (study.cfg.task.name, study.cfg.data.name) == ("gpt2_medium", "wiki40b")
         row = "LM medium on Wiki-40B" if on_wiki else "LM and MLM small; medium on PG-19 and C4; large"
         assert tuple(study.centre) == printed[row, study.cfg.optim.name], study.name

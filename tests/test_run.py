@@ -99,7 +99,7 @@ COMPOSITION = {
     "tuned=foo": r"tuned=foo is unknown; known: <scale>/<task>/<optim>, the rows of the tables in conf/tuned$",
     "experiment=table7": r"type \+experiment=table7$",
     "optim=lion,adamw": r"optim=lion,adamw gives several values: python run\.py -m optim=lion,adamw",
-    "lion": r"lion is no setting; expected name=value; did you mean optim=lion\?$",
+    "lion": r"lion is not a setting; expected name=value; did you mean optim=lion\?$",
     "output_dir=/x/a=b": r"""cannot be read: .*: "output_dir='/x/a=b'"$""",
     "--foo": r"unrecognized arguments: --foo; python run.py --help",
     "plan=maybe": r"plan=maybe must be true or false$",
@@ -135,16 +135,16 @@ VALUES = {
     "optim.name=adamw": r"optim\.name=adamw is the name of torch\.optim\.AdamW, not of lion\.Lion$",
     "optim._target_=torch.optim": r"_target_=torch\.optim is a module, not a class$",
     "optim.name=../../up": r"optim\.name is '\.\./\.\./up', which cannot name a folder",
-    "task.name=": r"task\.name is '', which is no name",
+    "task.name=": r"task\.name is '', which is not a name",
     "output_dir=": r"output_dir= is empty",
     "seed=9223372036854775808": r"seed=9223372036854775808 must be at most",
     "model.args.depth=0": r"model\.args\.depth=0 must be a whole number of at least 1",
-    "model.name=vit_bas_patch16": r"model\.name=vit_bas_patch16 is no model of timm; near it: .*vit_base_patch16",
+    "model.name=vit_bas_patch16": r"model\.name=vit_bas_patch16 is not a model of timm; similar: .*vit_base_patch16",
     "schedule.warmup_steps=100": r"warmup_steps=100 is longer than the run of 2 steps",
     "schedule.timescale=9": r"schedule\.timescale=9 has no effect with schedule=cosine; it is for rsqrt",
     "augment.mixup=inf": r"augment\.mixup=inf must be",
     "batch_size=7 accumulate=2": r"batch_size=7 is not divisible by 1 processes x accumulate=2; .*: 6, 8",
-    "device_memory=big": r"device_memory=big is no size",
+    "device_memory=big": r"device_memory=big is not a size",
     "steps=0": r"steps=0 must be at least 1",
     "batch_size=0": r"batch_size=0 must be at least 1",
     "seed=-1": r"seed=-1 must be at least 0",
@@ -191,12 +191,12 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(invoke: Invoke, monkeypa
 
 def test_an_interrupted_run_leaves_with_130_and_one_line(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(cfg: object) -> None:
-        raise KeyboardInterrupt("stopped at step 3; the same command goes on from there")
+        raise KeyboardInterrupt("stopped at step 3; the same command continues from there")
 
     monkeypatch.setattr("recipes.runs.experiment.run", interrupted)
     result = invoke("tracker=none")
     assert result.status == 130
-    assert result.err.split("\n") == ["", "stopped at step 3; the same command goes on from there", ""]
+    assert result.err.split("\n") == ["", "stopped at step 3; the same command continues from there", ""]
 
 
 def process(*overrides: str, cwd: Path, **env: str) -> tuple[Result, float]:

@@ -1,4 +1,4 @@
-"""Runs and sweeps killed at random moments: the same command goes on to the bits of one that was not killed."""
+"""Runs and sweeps killed at random moments: the same command continues to the bits of one that was not killed."""
 
 import json
 import os

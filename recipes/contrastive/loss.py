@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 def info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Mean cross-entropy of finding the own text among all texts and the own image among all images.
+    """Mean cross-entropy of matching each image to its text among all texts, and each text to its image (InfoNCE).
 
-    With several processes, all means those of every process, gathered with their gradients, and each process has
-    the loss of its own rows. The mean over processes of these losses, and so of their gradients, which is what
-    replicas take, is the loss of one process that holds the whole batch.
+    With several processes, the rows of all are gathered with their gradients, and each process computes the loss of its
+    rows. The mean of these losses over processes, and so of their gradients, is the loss of one process with the whole
+    batch.
 
     Args:
         image: float [B, width], of length 1 each.

@@ -2,8 +2,8 @@
 
 Data: images with captions. Model: timm's image tower, locked in LiT, and a text tower with random weights. Loss:
 InfoNCE over the batch of all processes. Metric: zero-shot accuracy, an image's nearest class by the mean embedding of
-the class's prompts; retrieval both ways stands beside it, and chooses where val has no classes. A locked tower's
-features are computed once, where images come as they are.
+the class's prompts; retrieval in both directions is measured too, and is the metric if val has no classes. The features
+of a locked tower are computed once if images are not augmented.
 """
 
 import difflib
@@ -108,7 +108,7 @@ class Recipe(protocol.Recipe):
         image, text = self.args["image"], self.args["text"]
         if not timm.is_model(image["name"]):
             near = ", ".join(difflib.get_close_matches(image["name"], timm.list_models(), n=3)) or "timm.list_models()"
-            raise ConfigError(f"model.args.image.name={image['name']} is no timm model; near it: {near}")
+            raise ConfigError(f"model.args.image.name={image['name']} is not a timm model; similar: {near}")
         try:
             tower = timm.create_model(image["name"], pretrained=False, **image.get("args", {}) | {"num_classes": 0})
         except (TypeError, ValueError, AssertionError) as error:
@@ -149,12 +149,12 @@ class Recipe(protocol.Recipe):
             for name, value in sorted(towers.image.state_dict().items()):
                 digest.update(name.encode() + value.contiguous().view(torch.uint8).numpy().tobytes())
             if self.cfg.device == "auto" and torch.accelerator.is_available():
-                towers.image.to(torch.accelerator.current_accelerator())  # where the loop puts it a moment later
+                towers.image.to(torch.accelerator.current_accelerator())  # the loop moves it there anyway
             for rows in (self.pairs, *self.probes):
                 rows.features, rows.image_index = cached_features(towers, rows.images, digest.hexdigest())
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """InfoNCE over the batch of all processes; the scale and the share of texts found are logged beside it."""
+        """InfoNCE over the batch of all processes; the scale and the share of texts found are logged too."""
         cached = "feature" in batch
         image, text, scale = model(batch["feature" if cached else "image"], batch["tokens"], is_feature=cached)
         return {"loss": info_nce(image, text, scale), "logit_scale": scale.detach()}

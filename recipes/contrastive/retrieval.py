@@ -1,4 +1,4 @@
-"""What a contrastive model is judged by: zero-shot classification and retrieval, both from embeddings alone."""
+"""Metrics of a contrastive model: zero-shot classification and retrieval, computed from embeddings."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 RANKS = (1, 5, 10)
-CHUNK = 1024  # rows of the similarity matrix that are held at a time
+CHUNK = 1024  # rows of the similarity matrix at a time
 EXCLUDED = -1  # a row that takes no part
 
 
@@ -44,7 +44,7 @@ def zero_shot(image: Tensor, label: Tensor, text: Tensor, prompt_class: Tensor) 
 def recalls(
     queries: Tensor, query_group: Tensor, items: Tensor, item_group: Tensor, ranks: Sequence[int] = RANKS
 ) -> dict[int, float]:
-    """The share of queries with an item of their own group among the first k, for each k.
+    """Recall at k: the share of queries with an item of the same group among the k nearest, for each k.
 
     An item counts as found at k where fewer than k items of other groups are as near as the nearest of the own
     group: with ties, the worst order is taken, so that a model with one embedding for everything finds nothing.
@@ -69,6 +69,6 @@ def recalls(
         is_match = groups[:, None] == item_group
         nearest = similarity.masked_fill(~is_match, -torch.inf).max(1, keepdim=True).values
         mismatches = ((similarity >= nearest) & ~is_match).sum(1)
-        ranked_before.append(torch.where(is_match.any(1), mismatches, max(ranks)))  # without a right item none is found
+        ranked_before.append(torch.where(is_match.any(1), mismatches, max(ranks)))  # no right item: never found
     mismatches_before = torch.cat(ranked_before)
     return {k: (mismatches_before < k).double().mean().item() for k in ranks}

@@ -1,4 +1,4 @@
-"""The rows of contrastive training: pairs, and probes as rows of an image and a text; with cached image features."""
+"""Examples of contrastive training: pairs, evaluation sets as rows of an image and a text, cached image features."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ class PairRows(ImageRows):
 
 
 class ProbeRows(ImageRows):
-    """As many rows as there are images or texts, whichever are more; the last of the fewer ones is repeated."""
+    """An evaluation set as rows of an image and a text; the last one of the fewer kind is repeated."""
 
     def __init__(self, probe: Probe, encoder: Encoder, number: int) -> None:
         super().__init__(probe.images)
@@ -71,7 +71,7 @@ class ProbeRows(ImageRows):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         index = np.array([index for _, index in keys])
-        # What is repeated is read and embedded once: COCO has five texts an image, ImageNet many images a text.
+        # Repeated ones are read and embedded once: COCO has five texts an image, ImageNet many images a text.
         images, image_row = np.unique(np.minimum(index, len(self.images) - 1), return_inverse=True)
         texts, text_row = np.unique(np.minimum(index, len(self.tokens) - 1), return_inverse=True)
         inputs, image_index = self.tower_inputs(images.tolist())

@@ -49,14 +49,14 @@ class TwoTowers(nn.Module):
             image.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "TwoTowers":
-        """Set the mode of all but a locked image tower."""
+        """Set the mode of all modules except a locked image tower."""
         super().train(mode)
         if self.lock_image:
             self.image.eval()
         return self
 
     def features(self, image: Tensor) -> Tensor:
-        """What the image tower makes of pictures [B, C, H, W], before any projection: [B, image width]."""
+        """The image tower's features of images [B, C, H, W], before any projection: [B, image width]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.lock_image):
             features: Tensor = self.image(image)
         return features
@@ -93,7 +93,7 @@ class TwoTowers(nn.Module):
 
 
 def projection(features: int, width: int) -> nn.Linear:
-    """A linear map that keeps the size of what it maps, without a bias."""
+    """A linear map without a bias, initialised so that it keeps the scale of its input."""
     linear = nn.Linear(features, width, bias=False)
     nn.init.normal_(linear.weight, std=features**-0.5)
     return linear

@@ -1,4 +1,4 @@
-"""Where prepared data are kept between runs: `$LION_BENCH_CACHE`, or ~/.cache/lion-bench."""
+"""The cache of prepared data: `$LION_BENCH_CACHE`, or ~/.cache/lion-bench."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ VARIABLE = "LION_BENCH_CACHE"
 
 
 def folder(kind: str) -> Path:
-    """The folder of one kind of prepared data, made where it is missing.
+    """The folder of one kind of prepared data, created if it is missing.
 
     Raises:
         ConfigError: it cannot be made.
@@ -36,7 +36,7 @@ def key(*parts: object) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process prepare `path`, while others wait and then find it.
+    """Let one process prepare `path` while others wait for it.
 
     Raises:
         ConfigError: the folder cannot be written.

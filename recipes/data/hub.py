@@ -1,4 +1,4 @@
-"""Hugging Face's data sets: on the hub, seen from a machine that may have no network, or saved in a folder."""
+"""Load Hugging Face data sets: from the hub, from its cache without a network, or from a saved folder."""
 
 import ssl
 import urllib.error
@@ -11,11 +11,11 @@ from recipes.errors import ConfigError
 
 
 class NotAvailableError(ConfigError):
-    """A data set that neither the hub nor its cache gives."""
+    """A data set is neither on the hub nor in its cache."""
 
 
 def from_hub(name: str, subset: str | None, advice: str, **options: Any) -> Mapping[str, Any]:
-    """The splits of a data set on the hub, from the hub's own cache where there is no network.
+    """The splits of a data set on the hub, from the hub's cache if there is no network.
 
     Args:
         name: such as `allenai/c4`.
@@ -29,7 +29,7 @@ def from_hub(name: str, subset: str | None, advice: str, **options: Any) -> Mapp
     from datasets import config, load_dataset
 
     was_offline = config.HF_HUB_OFFLINE
-    # Without this check, a machine without a network would try for half a minute before it turns to the cache.
+    # Without this check, a machine without a network would try for half a minute before it uses the cache.
     config.HF_HUB_OFFLINE = was_offline or not reachable(config.HF_ENDPOINT)
     try:
         return load_dataset(name, subset, **options)
@@ -42,7 +42,7 @@ def from_hub(name: str, subset: str | None, advice: str, **options: Any) -> Mapp
 
 
 def commit(name: str, revision: str | None) -> str | None:
-    """The commit at which a data set's branch stands now, or None where the hub does not tell.
+    """The current commit of a data set's branch, or None if the hub does not answer.
 
     Args:
         name: of the data set.
@@ -78,18 +78,18 @@ def load_saved(folder: Path, location: str) -> Mapping[str, Any]:
 
 
 def reachable(address: str, seconds: float = 5) -> bool:
-    """Whether a server answers at all."""
+    """Whether a server answers."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=seconds).close()
     except urllib.error.HTTPError:
         return True  # it answers
     except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # the hub's library brings certificates of its own
+        return isinstance(error.reason, ssl.SSLError)  # the hub's library has its own certificates
     except OSError:
         return False
     return True
 
 
 def first_line(error: Exception) -> str:
-    """What an error says in its first line, or its kind where it says nothing."""
+    """The first line of an error's message, or its class if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,8 +1,8 @@
-"""Which files of a folder are data: one rule for pictures and texts.
+"""List the data files of a folder: one rule for images and texts.
 
-Taken are files with a known suffix, in upper or lower case, at any depth and through symbolic links. Hidden files and
-folders (`._x`, `.DS_Store`, `.ipynb_checkpoints`) and `__MACOSX` are passed over. Everything else is counted by its
-suffix, with broken links and folders that cannot be read, and reported in one line.
+Files with a known suffix are listed, in upper or lower case, at any depth and through symbolic links. Hidden files and
+folders (`._x`, `.DS_Store`, `.ipynb_checkpoints`) and `__MACOSX` are skipped. Everything else is counted by its suffix,
+with broken links and unreadable folders, and reported in one line.
 """
 
 import os
@@ -20,8 +20,8 @@ PICTURES = (
 TEXTS = (".txt", ".jsonl", ".parquet")
 
 MAX_UNREADABLE = 10  # unreadable files that may be left out of any data set
-MAX_UNREADABLE_SHARE = 0.01  # and of a large one, this share; more of them is a broken copy
-TOLERATED = f"{MAX_UNREADABLE} or {MAX_UNREADABLE_SHARE:.0%}"  # how messages say it
+MAX_UNREADABLE_SHARE = 0.01  # and of a large one, this share; more means a broken copy
+TOLERATED = f"{MAX_UNREADABLE} or {MAX_UNREADABLE_SHARE:.0%}"  # for messages
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Listing:
 
     Attributes:
         paths: relative to the folder, sorted by their bytes.
-        left_out: how many of each kind are no data.
+        left_out: the number of other files of each kind.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Listing:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over."""
+    """Whether a file or folder of this name is skipped."""
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -78,7 +78,7 @@ def has_files(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> bool
 
 
 def _walk(root: str, suffixes: tuple[str, ...], left_out: Counter[str]) -> Iterator[str]:
-    """Full paths of the files that are taken."""
+    """Full paths of the listed files."""
     folders: list[tuple[str, tuple[tuple[int, int], ...]]] = [(root, ())]
     while folders:
         folder, ancestors = folders.pop()
@@ -103,7 +103,7 @@ def _walk(root: str, suffixes: tuple[str, ...], left_out: Counter[str]) -> Itera
 
 
 def _left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
-    """What is wrong with a file, or None where it is taken."""
+    """Why a file is left out, or None if it is listed."""
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a million files)
     if suffix not in suffixes:
         return printable(suffix[:20]) if suffix else "without a suffix"
@@ -116,18 +116,18 @@ def _left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
 
 
 def tolerable(unreadable: float, total: float) -> bool:
-    """Whether so many unreadable files of a data set may be left out."""
+    """Whether this number of unreadable files may be left out of a data set."""
     return unreadable <= max(MAX_UNREADABLE, MAX_UNREADABLE_SHARE * total)
 
 
 def printable(name: str | os.PathLike[str]) -> str:
-    """A file's name or path for a message: in one line, whatever characters it has."""
+    """A file's name or path for a message: one line of printable characters."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(text: str) -> None:
-    """Print a line about the data, once in a process, and on the first of several processes alone."""
+    """Print a line about the data once, on the first process only."""
     if os.environ.get("RANK", "0") == "0":
         _say(text)
 

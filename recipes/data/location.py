@@ -6,7 +6,7 @@ from recipes.errors import ConfigError
 
 
 def location(hub: str | None, path: str | None, formats: str) -> str:
-    """The setting that names a data set; `path` goes before `hub`.
+    """The setting that names a data set; `path` has precedence over `hub`.
 
     Args:
         hub: a name on the Hugging Face hub.
@@ -21,5 +21,5 @@ def location(hub: str | None, path: str | None, formats: str) -> str:
     if path is None:
         return f"data.hub={hub}"
     if not Path(path).expanduser().is_dir():
-        raise ConfigError(f"data.path={path} is no folder: set data.path to one that holds {formats}")
+        raise ConfigError(f"data.path={path} is not a folder: set data.path to one that holds {formats}")
     return f"data.path={path}"

@@ -1,9 +1,10 @@
-"""The rows of a text-to-image model: images of one size and the tokens of their captions."""
+"""Examples of text-to-image models: images of one size and the tokens of their captions."""
 
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,9 +13,52 @@ from recipes.data.pairs.pairs import Captions, Images, Probe, Texts
 from recipes.diffusion import text_encoders
 from recipes.training.sampler import Batch, Key
 
+STATES_BYTES = 4 * 2**30  # of the states of all captions that a device keeps
+CAPTIONS_AT_A_TIME = 256  # that are read for it
+
+
+class CaptionStates:
+    """What the frozen text encoder makes of captions, read once a run where a device has room for all of them.
+
+    Captions that are read from a disk as they come, too many of them, and the CPU, where memory is the processor's own,
+    have theirs computed for every batch.
+
+    Args:
+        text: the encoder.
+        captions: of all sets; those in memory are numbered.
+    """
+
+    NONE = 0  # the number of no caption
+
+    def __init__(self, text: text_encoders.TextEncoder, captions: Sequence[Captions]) -> None:
+        self.text = text
+        known = dict.fromkeys(["", *(each for held in captions if isinstance(held, Texts) for each in held.texts)])
+        self.numbers = dict(zip(known, range(len(known)), strict=True))
+        self.bytes = 4 * len(known) * text.tokens([""]).numel() * text.width
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def fits(self, device: torch.device) -> bool:
+        """Whether the states of all captions are kept on a device."""
+        return device.type != "cpu" and self.bytes <= STATES_BYTES
+
+    @torch.no_grad()
+    def of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """States [B, L, width] of a batch's captions and which of them count, bool [B, L]."""
+        tokens = batch["tokens"]
+        if "caption" not in batch or not self.fits(tokens.device):
+            return self.text.read(tokens)
+        if self.kept is None:
+            every = self.text.tokens(list(self.numbers))
+            parts = [self.text.read(part.to(tokens.device)) for part in every.split(CAPTIONS_AT_A_TIME)]
+            states, seen = zip(*parts, strict=True)
+            self.kept = torch.cat(states), torch.cat(seen)
+        return self.kept[0][batch["caption"]], self.kept[1][batch["caption"]]
+
 
 class CaptionRows:
     """Images of one size and the tokens of their captions, for the text encoder and, to evaluate, for the scorer."""
+
+    states: CaptionStates | None = None  # which numbers the captions
 
     def __init__(
         self,
@@ -32,7 +76,11 @@ class CaptionRows:
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         image, indices = self.images.batch([index for _, index in keys])
         texts = self.captions.batch(list(indices))
-        batch = {"image": downsampled(pixels(image), self.size), "tokens": self.text.tokens(texts)}
+        if image.shape[-1] != self.size:
+            image = downsampled(pixels(image), self.size)
+        batch = {"image": image, "tokens": self.text.tokens(texts)}
+        if self.states is not None and isinstance(self.captions, Texts):
+            batch["caption"] = torch.tensor([self.states.numbers[text] for text in texts])
         return batch | ({} if self.scorer is None else {"scored": self.scorer.tokens(texts)})
 
     def fingerprint(self) -> str:
@@ -52,7 +100,7 @@ class ImageSubset:
         return len(self.rows)
 
     def batch(self, index: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
-        """Float [B, C, H, W], and the numbers among these images."""
+        """The images [B, C, H, W], and the numbers among these."""
         image, rows = self.images.batch([int(self.rows[i]) for i in index])
         index_of = {int(row): i for i, row in enumerate(self.rows)}
         return image, [index_of.get(int(row), i) for row, i in zip(rows, index, strict=True)]

@@ -1,10 +1,10 @@
 """Image synthesis by diffusion with a U-Net (Lion paper, section 4.3, Figures 1 and 5).
 
 Data: images and labels. Model: ADM's U-Net, class-conditional or not, without guidance. Loss: mean square on noise or
-on v, at a random time step of each image. Metric: the Fréchet distance between images that the averaged weights make
-and those of the split, one for one of the same class: with the Inception network's features the FID, at embedded
-scale with those of our own classifier, and then it is not called FID. Beside it stand the loss at fixed noise levels
-and the share of images that the classifier takes for what they were meant to be.
+on v, at a random time step of each image. Metric: the Fréchet distance between images that the averaged weights
+generate and those of the split, one for one of the same class. With the Inception network's features it is the FID; at
+embedded scale the features are of our own classifier, and it is not called FID. The loss at fixed noise levels and the
+share of images that the classifier assigns to the intended class are measured too.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from recipes.training.sampler import Batch, Examples
 
 ARGS = ("unet", "noise", "sampler", "judge", "reference", "samples")
 TRAIN = "train"
-LEVELS = 4  # fixed noise levels that an example's loss is the mean over
+LEVELS = 4  # fixed noise levels for the loss of an example in evaluation
 GRID = 10  # rows and columns of the sample grid
 
 
@@ -55,7 +55,7 @@ class Recipe(protocol.Recipe):
         check_names(args, self.argument_names, "model.args")
         check_arguments(args["unet"], self.unet, "model.args.unet")
         check_arguments(args["noise"], noise_schedule, "model.args.noise")
-        check_arguments(args["sampler"], sampler, "model.args.sampler", beside=["noise"])
+        check_arguments(args["sampler"], sampler, "model.args.sampler", elsewhere=["noise"])
         with torch.device("meta"):
             self.unet(**args["unet"])  # says what is wrong with the sizes, before any work
         for name in self.network_arguments:
@@ -74,7 +74,7 @@ class Recipe(protocol.Recipe):
         self.trained: weakref.ref[nn.Module] | None = None
 
     def examples(self) -> dict[str, Examples]:
-        """Training images; and to evaluate, images with noise of their own, from which their counterpart is made."""
+        """Training images; for evaluation, images with the noise from which their counterparts are generated."""
         splits = load_data(self.cfg)
         classes, names = self.args["unet"]["classes"], splits[TRAIN].class_names
         if classes not in (None, len(names)):
@@ -88,7 +88,7 @@ class Recipe(protocol.Recipe):
         return {name: each if name == TRAIN else self.evaluation_rows(name, each) for name, each in rows.items()}
 
     def set_feature_extractor(self, extractor: feature_extractors.FeatureExtractor) -> None:
-        """Take a feature extractor, and the reference's statistics by its features where there are such.
+        """Load the feature extractor, and the statistics of the reference images if they are given.
 
         Raises:
             ConfigError: it does not take the model's images, or the statistics are of other features.
@@ -158,7 +158,7 @@ class Recipe(protocol.Recipe):
         return {"loss": self._errors(model, x, noise, t, self.conditions(batch)).mean()}
 
     def conditions(self, batch: Batch) -> dict[str, Tensor]:
-        """What the model is told beside image and time step."""
+        """The model's inputs other than image and time step."""
         return {"class_labels": batch["label"]} if self.args["unet"]["classes"] is not None else {}
 
     def predict(self, model: nn.Module, z: Tensor, t: Tensor, conditions: dict[str, Tensor]) -> Tensor:

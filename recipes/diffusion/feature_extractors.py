@@ -1,4 +1,4 @@
-"""Networks that generated images are evaluated by: a classifier of ours, or the Inception network of the FID.
+"""Networks that evaluate generated images: a classifier trained here, or the Inception network of the FID.
 
 A Fréchet distance is only as good as its features, so each feature extractor says what its distance may be called.
 """
@@ -115,7 +115,7 @@ def run_folder(name: str) -> Path:
         ConfigError: it is none.
     """
     if not is_run_folder(name):
-        raise ConfigError(f"{name} is no run's folder; expected run:command, a folder, {INCEPTION} or a .pth file")
+        raise ConfigError(f"{name} is not a run's folder; expected run:command, a folder, {INCEPTION} or a .pth file")
     return Path(name)
 
 

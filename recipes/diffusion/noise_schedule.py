@@ -39,7 +39,7 @@ class NoiseSchedule:
         return len(self.alpha_squared)
 
     def _tables(self, t: Tensor) -> dict[str, Tensor]:
-        """α, σ and the weight of an example's loss by time step, float32 [T] where t lies: copied there once."""
+        """α, σ and the weight of an example's loss by time step, float32 [T] on t's device: copied there once."""
         if t.device not in self._on_device:
             ratio = self.alpha_squared / (1 - self.alpha_squared)
             # Errors of x, ε and v at the same z differ by constants: |Δε|² = snr |Δx|², |Δv|² = (snr + 1) |Δx|².

@@ -1,4 +1,4 @@
-"""The rows that a diffusion model is trained and evaluated on: images, and for evaluation noise of their own."""
+"""Examples of diffusion models: images, and for evaluation each image's fixed noise."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ class EvaluationRows:
     Args:
         rows: the split's.
         shape: of the noise, [C, H, W].
-        split: its name; every split has noise of its own.
-        number: how many. Fewer than the split has are spread over it evenly, since neighbours may be alike; beyond its
-            end, it begins anew with other noise. None is one for each image.
+        split: its name; each split has different noise.
+        number: of rows. Fewer than the split has are spread over it evenly, since neighbours may be alike; if there are
+            more, images are repeated with other noise. None is one for each image.
         evaluated_by: fingerprints of what evaluates the images that are generated in their place.
     """
 
@@ -46,7 +46,7 @@ class EvaluationRows:
         return batch | initial_noise([row_seed(self.split, i) for i in index], self.shape)
 
     def fingerprint(self) -> str:
-        """Of the split and of the feature extractor: figures by another one are no measurements of the same thing."""
+        """A hash of the split and the feature extractor: metrics by different extractors are not comparable."""
         parts = " ".join([self.rows.fingerprint(), *self.evaluated_by])
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
@@ -77,7 +77,7 @@ class ImageFileRows:
 
 
 def row_seed(split: str, index: int) -> int:
-    """What a row's noise follows from, whichever batch or process it is in; below 2^63."""
+    """The seed of a row's noise, independent of batch and process; below 2^63."""
     return int.from_bytes(hashlib.sha256(f"{split} {index}".encode()).digest()[:8]) >> 1
 
 

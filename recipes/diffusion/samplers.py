@@ -1,4 +1,4 @@
-"""From noise to images: ancestral sampling (DDPM) and DDIM, by diffusers' schedulers.
+"""Sample images from noise: ancestral sampling (DDPM) and DDIM, with diffusers' schedulers.
 
 Ancestral sampling draws from the learned Markov chain backwards, over all T steps or every T/n-th (Ho et al. 2020);
 DDIM is its deterministic counterpart and needs fewer steps (Song et al. 2021, arXiv:2010.02502).

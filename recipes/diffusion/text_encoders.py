@@ -182,7 +182,7 @@ def _loaded(model_class: Any, name: str, setting: str, description: str) -> Any:
         raise ConfigError(
             f"{setting}={name}: {description} are not available ({reason}); name a folder that transformers saved"
         ) from None
-    if missing := sorted(info["missing_keys"]):  # transformers would go on with random numbers in their place
+    if missing := sorted(info["missing_keys"]):  # transformers would use random weights instead
         raise ConfigError(
             f"{setting}={name} holds other weights than {description}: {len(missing)} lack, {missing[0]} among them"
         )

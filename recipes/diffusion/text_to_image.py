@@ -1,9 +1,9 @@
 """Text to image by diffusion: a base model of low resolution, and super-resolution (Lion paper, section 4.3, Figure 6).
 
-Data: images with captions. Model: a U-Net that attends to the states of a frozen text encoder; captions are left out at
-random while it learns, which lets it be guided away from what it would draw without one. Loss and metric: those of
-class_conditional.py; the score of a frozen image and text model stands beside them, CLIP's or our own LiT's. A model
-for super-resolution also sees the picture at the lower resolution, a little noisy.
+Data: images with captions. Model: a U-Net that attends to the states of a frozen text encoder; captions are dropped at
+random in training, for classifier-free guidance. Loss and metric: those of class_conditional.py, and the score of a
+frozen image and text model (CLIP, or a LiT trained here). A super-resolution model also gets the image at the lower
+resolution with a little noise.
 """
 
 import os
@@ -16,8 +16,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recipes.data.images.transforms import pixels
 from recipes.diffusion import class_conditional, feature_extractors, text_encoders, unet
-from recipes.diffusion.caption_rows import CaptionRows, captioned_rows
+from recipes.diffusion.caption_rows import CaptionRows, CaptionStates, captioned_rows
 from recipes.diffusion.rows import row_noise
 from recipes.diffusion.samplers import Denoiser, grid, guided
 from recipes.errors import ConfigError
@@ -78,11 +79,12 @@ class Recipe(class_conditional.Recipe):
             )
         self.scorer: text_encoders.Scorer | None = None
         self.text: text_encoders.TextEncoder | None = None
+        self.states: CaptionStates | None = None
         self.empty_caption = torch.empty(0, dtype=torch.int64)  # the tokens of no caption
         self.sample_batch: Batch = {}
 
     def examples(self) -> dict[str, Examples]:
-        """Pairs; and to evaluate, pairs with noise of their own."""
+        """Pairs; for evaluation, pairs with fixed noise."""
         captioned_sets = self.cfg.data.options.get("retrieval") or {}
         if self.cfg.data.module == "pairs.image_text" and "val" not in captioned_sets:
             raise ConfigError(
@@ -119,12 +121,17 @@ class Recipe(class_conditional.Recipe):
         extractor = lit(name).feature_extractor() if is_scorer else feature_extractors.load(self.cfg, name)
         self.set_feature_extractor(extractor)
         self.empty_caption = self.text.tokens([""])[0]
-        examples_of_split: dict[str, Examples] = {
-            "train": CaptionRows(data.train.images, data.train.captions, size, self.text, None)
-        }
+        rows_of_split = {"train": CaptionRows(data.train.images, data.train.captions, size, self.text, None)}
         for split, probe in data.probes.items():
             if (rows := captioned_rows(probe, size, self.text, self.scorer)) is not None:
-                examples_of_split[split] = self.evaluation_rows(split, rows)
+                rows_of_split[split] = rows
+        self.states = CaptionStates(self.text, [rows.captions for rows in rows_of_split.values()])
+        for rows in rows_of_split.values():
+            rows.states = self.states
+        examples_of_split: dict[str, Examples] = {
+            split: rows if split == "train" else self.evaluation_rows(split, rows)
+            for split, rows in rows_of_split.items()
+        }
         if "val" not in examples_of_split:
             raise ConfigError(f"data={self.cfg.data.name} has no set val with captions: see data.options.retrieval")
         self.sample_batch = examples_of_split["val"].__getitems__([(i, i) for i in range(SAMPLES_SHOWN)])
@@ -136,6 +143,8 @@ class Recipe(class_conditional.Recipe):
             dropped = torch.rand(len(batch["tokens"]), 1, device=batch["tokens"].device) < self.args["drop_text"]
             self.empty_caption = self.empty_caption.to(dropped.device)
             batch = batch | {"tokens": torch.where(dropped, self.empty_caption, batch["tokens"])}
+            if "caption" in batch:
+                batch["caption"] = batch["caption"].masked_fill(dropped[:, 0], CaptionStates.NONE)
         return super().loss(model, batch)
 
     def conditions(self, batch: Batch) -> dict[str, Tensor]:
@@ -143,9 +152,8 @@ class Recipe(class_conditional.Recipe):
         if "states" in batch:  # the dry run's
             states, mask = batch["states"], batch["seen"]
         else:
-            assert self.text is not None, "examples() comes first"
-            with torch.no_grad():
-                states, mask = self.text.read(batch["tokens"])
+            assert self.states is not None, "examples() comes first"
+            states, mask = self.states.of(batch)
         conditions = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
         return conditions | ({} if self.args["low_size"] is None else {"low": self._low(batch)})
 
@@ -154,7 +162,7 @@ class Recipe(class_conditional.Recipe):
         x, low = batch["image"], self.args["low_size"]
         small = F.avg_pool2d(x, x.shape[-1] // low)
         noise = torch.randn_like(small)
-        if "seed" in batch:  # to evaluate, each row has noise of its own
+        if "seed" in batch:  # in evaluation each row has its fixed noise
             noise = row_noise(batch["seed"].tolist(), small.shape[1:], stream=2).to(x.device)
         return F.interpolate(small + self.args["low_noise"] * noise, x.shape[-1], mode="bilinear")
 
@@ -166,6 +174,8 @@ class Recipe(class_conditional.Recipe):
     def denoiser(self, model: nn.Module, batch: Batch) -> Denoiser:
         """The model guided by a batch's captions."""
         without = batch | {"tokens": self.empty_caption.to(batch["tokens"].device).expand_as(batch["tokens"])}
+        if "caption" in batch:
+            without["caption"] = torch.full_like(batch["caption"], CaptionStates.NONE)
         return guided(super().denoiser(model, batch), super().denoiser(model, without), self.args["guidance"])
 
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -193,7 +203,7 @@ class Recipe(class_conditional.Recipe):
 
     def pictures(self, model: nn.Module, device: torch.device) -> dict[str, np.ndarray]:
         """Grids of samples for validation captions and of the images that these are of."""
-        batch = {name: value.to(device) for name, value in self.sample_batch.items()}
+        batch = {name: pixels(value.to(device)) for name, value in self.sample_batch.items()}
         columns = int(SAMPLES_SHOWN**0.5)
         return {"samples": grid(self.generate(model, batch), columns), "originals": grid(batch["image"], columns)}
 

@@ -1,4 +1,4 @@
-"""Processes and devices: accelerate starts them, replicas or shards hold the model."""
+"""Start accelerate's processes and devices, and convert state between whole models, replicas and shards."""
 
 import os
 import sys
@@ -68,7 +68,7 @@ def start(cfg: DictConfig) -> Accelerator:
 
 
 def _scalars(model: nn.Module) -> Any:
-    """The names of scalar parameters, which are vectors in shards."""
+    """The names of scalar parameters, which are vectors of one element in shards."""
     names = {name for name, parameter in model.named_parameters() if parameter.ndim == 0}
     return getattr(model, "scalars", names)  # set by sharding.shard
 
@@ -84,9 +84,9 @@ def _reshaped(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
-    """An optimizer's state by name, with what it holds of scalar parameters in another shape, but for step counters."""
+    """An optimizer's state by name, with another shape for the tensors of scalar parameters, except step counters."""
     scalars = _scalars(model)
-    held = {
+    by_parameter = {
         name: {
             key: _reshaped(value, shape) if isinstance(value, Tensor) and key != "step" else value
             for key, value in values.items()
@@ -95,13 +95,13 @@ def reshaped_state(state: dict[str, Any], model: nn.Module, shape: tuple[int, ..
         else values
         for name, values in state["state"].items()
     }
-    return {**state, "state": held}
+    return {**state, "state": by_parameter}
 
 
 def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
-    """An optimizer's state under other names of the parameters: shards have their names, others their numbers."""
+    """An optimizer's state with renamed parameters: in shards they are known by name, otherwise by number."""
     return {
-        **state,  # what a class keeps beside, such as a generator's state
+        **state,  # other entries of a class, such as a generator's state
         "state": {names.get(key, key): value for key, value in state["state"].items()},
         "param_groups": [
             {**group, "params": [names.get(key, key) for key in group["params"]]} for group in state["param_groups"]
@@ -110,7 +110,7 @@ def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _numbers(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, int]:
-    """The number by which an optimizer's state dictionary knows each parameter of a model."""
+    """The number of each parameter of a model in the optimizer's state dictionary."""
     order = {id(p): n for n, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     return {name: order[id(p)] for name, p in model.named_parameters() if id(p) in order}
 
@@ -143,20 +143,20 @@ def restore(
         return
     state = _renamed(state, {number: name for name, number in numbers.items()})
     set_model_state_dict(model, reshaped(weights, model, (1,)), options=_WHOLE)
-    if state["state"]:  # torch refuses an empty one; groups alone say nothing that the config does not
+    if state["state"]:  # torch refuses an empty state; the groups alone follow from the config
         set_optimizer_state_dict(model, optimizer, reshaped_state(state, model, (1,)), options=_WHOLE)
 
 
 class Average(AveragedModel):
     """torch's moving average of a model, also of one in shards: each process averages its own part.
 
-    The number of averages stays on the CPU: torch's own update copies it to a device at every step, and waits for that.
+    The number of averages stays on the CPU: torch's update would copy it to the device at every step and wait.
     """
 
     def update_parameters(self, model: nn.Module) -> None:
         """Take the model's parameters and buffers into the average."""
         if isinstance(self.module, FSDPModule):
-            self.module.reshard()  # an evaluation leaves what belongs to the root gathered
+            self.module.reshard()  # an evaluation leaves the root's parameters gathered
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for mine, theirs in zip(_parts(self.module), _parts(model), strict=True):
             averages, values = pairs.setdefault(mine.dtype, ([], []))
@@ -205,7 +205,7 @@ def share_running_statistics(model: nn.Module | None) -> None:
 
 
 def name_dtypes(optimizer: torch.optim.Optimizer) -> None:
-    """Have an optimizer's state dictionary name its groups' types: torch's sharded ones hold no torch.dtype."""
+    """Store dtypes as names in an optimizer's groups: torch's sharded state dictionaries cannot hold a torch.dtype."""
 
     def named(_: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         for group in state["param_groups"]:

@@ -1,7 +1,7 @@
-"""A model in shards begins with the values of the first process: the others build it without memory.
+"""Initial values of a sharded model: the first process draws them and sends each process its part.
 
-Each process would else hold the whole model once before it keeps its part. The values are those that one process alone
-would draw, so that a run has the same initial weights on any number of processes.
+The other processes build the model on the meta device, so that none holds the whole model. A run has the same initial
+weights on any number of processes.
 """
 
 from typing import Any
@@ -16,22 +16,22 @@ Values = tuple[dict[str, Tensor], dict[tuple[str, str], Tensor]]
 
 
 def values_of(model: nn.Module) -> Values:
-    """What a model holds before it is split: its state, and tensors that its state dictionary leaves out.
+    """The whole tensors of a model before it is split: its state, and tensors that its state dictionary leaves out.
 
-    Parameters are still to be found here when their modules hold parts of them.
+    They stay accessible here after the modules only hold parts of them.
     """
-    own = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}  # what is tied has one name here
-    state = {name: value.detach() for name, value in model.state_dict().items() if name in own}
+    named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}  # tied tensors have one name
+    state = {name: value.detach() for name, value in model.state_dict().items() if name in named}
     return state, {place: value.detach() for place, value in _unsaved(model).items()}
 
 
 def distribute(model: nn.Module, values: Values, device: torch.device) -> None:
-    """Give every process its parts of the first one's values.
+    """Give each process its parts of the first process's values.
 
     Args:
         model: in shards, on the meta device or not.
-        values: those of the first process; elsewhere they count for their names.
-        device: where the parts lie.
+        values: of the first process; on the others only the names are used.
+        device: of the parts.
     """
     state, unsaved = values
     if all(value.is_meta for value in state.values()):
@@ -40,9 +40,9 @@ def distribute(model: nn.Module, values: Values, device: torch.device) -> None:
     set_model_state_dict(model, dict(state) if processes.is_first() else {}, options=options)
     for (place, name), value in processes.sent_by_first(lambda: _on_cpu(unsaved)).items():
         module = model.get_submodule(place)
-        held: Any = getattr(module, name)
+        current: Any = getattr(module, name)
         # A plain attribute has the device that the model's builder gave it.
-        there = value.to(device) if name in module._buffers or held.device.type != "cpu" else value
+        there = value.to(device) if name in module._buffers or current.device.type != "cpu" else value
         module._buffers.update({name: there}) if name in module._buffers else setattr(module, name, there)
 
 
@@ -51,10 +51,10 @@ def _on_cpu(tensors: dict[tuple[str, str], Tensor]) -> dict[tuple[str, str], Ten
 
 
 def _unsaved(model: nn.Module) -> dict[tuple[str, str], Tensor]:
-    """Buffers that are not saved and tensors in plain attributes, by the module's name and their own."""
-    found = {}
+    """Buffers that are not saved and tensors in plain attributes, by module name and attribute name."""
+    unsaved = {}
     for place, module in model.named_modules():
-        held: dict[str, Any] = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
-        held |= {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
-        found.update({(place, name): value for name, value in held.items() if value is not None})
-    return found
+        tensors: dict[str, Any] = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+        tensors |= {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+        unsaved.update({(place, name): value for name, value in tensors.items() if value is not None})
+    return unsaved

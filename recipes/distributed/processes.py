@@ -1,10 +1,10 @@
-"""What the processes of one run decide together, so that none waits for another that went a different way.
+"""Agreement between the processes of a run, so that they all take the same path and none waits for another.
 
-Every decision is one exchange of answers and errors. An error of one process becomes an error of all, so that a sweep
-goes on with its next run. An error outside of an exchange is known to its process alone: the others wait for it in a
-collective, so it ends, and they find the connection closed.
+Each decision is one exchange of results and errors. An error of one process is raised on all, so that a sweep continues
+with its next run. An error outside an exchange is only known to its process: that process exits, and the others, which
+wait for it in a collective, find the connection closed.
 
-This module imports torch only where there are several processes.
+torch is only imported if there are several processes.
 """
 
 import atexit
@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from recipes.errors import ConfigError
 
+P = ParamSpec("P")
 T = TypeVar("T")
-PATIENCE = timedelta(days=30)  # of those that wait while the first process makes or loads something
-GRACE = timedelta(seconds=30)  # in which the first process says why a run failed
+PATIENCE = timedelta(days=30)  # timeout while the first process prepares or loads something
+GRACE = timedelta(seconds=30)  # for the first process to print why a run failed
 LOST = re.compile(r"Connection (closed|reset) by peer|Broken pipe|NCCL|[Tt]imed out|gloo", re.IGNORECASE)
 
 
@@ -30,21 +31,21 @@ class LostProcessError(ConfigError):
     """Another process of the run has ended."""
 
     def __init__(self) -> None:
-        super().__init__("another process of this run has ended; the same command goes on from the last checkpoint")
+        super().__init__("another process of this run has ended; the same command continues from the last checkpoint")
 
 
 def launched() -> int:
-    """How many processes a launcher has started for this command."""
+    """The number of processes that a launcher started for this command."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:
-    """Whether this process speaks for all of them."""
+    """Whether this is the process of rank 0, which prints and writes for all."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def joined() -> bool:
-    """Whether this is one of several processes that can exchange something."""
+    """Whether this is one of several connected processes."""
     if launched() == 1:
         return False
     import torch.distributed as dist
@@ -53,10 +54,10 @@ def joined() -> bool:
 
 
 def join(cpu: bool) -> None:
-    """Connect the processes that a launcher has started; once, for all runs of a sweep.
+    """Connect the processes that a launcher started; once for all runs of a sweep.
 
     Args:
-        cpu: leave accelerators alone.
+        cpu: do not use accelerators.
     """
     if launched() == 1 or joined():
         return
@@ -69,10 +70,10 @@ def join(cpu: bool) -> None:
 
 
 def _leave() -> None:
-    """Disconnect as the process ends.
+    """Disconnect when the process exits.
 
-    The others wait, for a while, until the first process has ended: a launcher kills the rest when one has gone with an
-    error, and the first one has to say what it was.
+    The others wait a while until the first process has exited: a launcher kills the rest when one exits with an error,
+    and the first one has to print that error.
     """
     import torch
     import torch.distributed as dist
@@ -85,51 +86,51 @@ def _leave() -> None:
             assert request is not None
             request.wait(GRACE)
     except RuntimeError:
-        pass  # it has gone
+        pass  # the first process has exited
     dist.destroy_process_group()
 
 
 @lru_cache
 def _control() -> Any:
-    """A group of the CPU for decisions: it waits as long as a download or another run takes."""
+    """A process group on the CPU for exchanges; its timeout allows for a download or another run."""
     import torch.distributed as dist
 
     return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
-def by_first(action: Callable[[], T]) -> T:
-    """Have the first process do something; all get its answer, which must be picklable.
+def by_first(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function on the first process; all get its answer, which must be picklable.
 
     Raises:
-        Exception: the first process's own error there; a ConfigError with the same words elsewhere.
+        Exception: on the first process its error; on the others a ConfigError with the same message.
     """
     if not joined():
-        return action()
+        return action(*args, **kwargs)
     answer, error = None, None
     if is_first():
         try:
-            answer = action()
+            answer = action(*args, **kwargs)
         except Exception as raised:
             error = raised
     return _settle(answer, error)[0]
 
 
-def by_all(action: Callable[[], T]) -> T:
-    """Have every process do something for itself; each gets its own answer.
+def by_all(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function on every process; each gets its own answer.
 
     Raises:
-        Exception: the own error; a ConfigError where only others have one.
+        Exception: the error of this process, or a ConfigError if only others have one.
     """
-    held: list[T] = []
-    by_each(lambda: held.append(action()))
-    return held[0]
+    answer: list[T] = []
+    by_each(lambda: answer.append(action(*args, **kwargs)))
+    return answer[0]
 
 
 def by_each(action: Callable[[], T]) -> list[T]:
     """As by_all, but each gets the answers of all, in the order of ranks; they must be picklable.
 
     Raises:
-        Exception: the own error; a ConfigError where only others have one.
+        Exception: the error of this process, or a ConfigError if only others have one.
     """
     if not joined():
         return [action()]
@@ -142,10 +143,10 @@ def by_each(action: Callable[[], T]) -> list[T]:
 
 
 def check_same(what: str, value: object) -> None:
-    """Refuse to go on where processes differ in a picklable value.
+    """Raise an error if a picklable value differs between processes.
 
     Raises:
-        ConfigError: on all of them.
+        ConfigError: on all processes.
     """
     if not joined():
         return
@@ -156,11 +157,11 @@ def check_same(what: str, value: object) -> None:
 
 
 def _settle(answer: Any, error: Exception | None) -> list[Any]:
-    """Exchange answers, or raise where anybody has an error."""
+    """Exchange results, or raise an error on all processes if one has an error."""
     import torch.distributed as dist
 
     if error is not None and (is_agreed(error) or is_lost(error)):
-        raise error  # of an exchange within the action: the others know it
+        raise error  # of an exchange within the action: the others have it
     answers: list[Any] = [None] * dist.get_world_size()
     text = None if error is None else _words(error)
     dist.all_gather_object(answers, (answer, text), group=_control())
@@ -171,7 +172,7 @@ def _settle(answer: Any, error: Exception | None) -> list[Any]:
     if error is None:
         raise _agreed(ConfigError(text if rank == 0 else f"process {rank}: {text}"))
     if rank == dist.get_rank() != 0 and not isinstance(error, ConfigError | OSError):
-        traceback.print_exception(error)  # the first process has no trace of it
+        traceback.print_exception(error)  # the first process cannot print its stack trace
     raise _agreed(error)
 
 
@@ -186,7 +187,7 @@ def _agreed(error: Exception) -> Exception:
 
 
 def is_agreed(error: BaseException) -> bool:
-    """Whether all processes of the run raise this error or its like."""
+    """Whether all processes of the run raise this error or an equivalent."""
     return "agreed" in error.__dict__
 
 
@@ -203,9 +204,9 @@ def is_lost(error: BaseException) -> bool:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """End this process where it alone has an error, within a block that all processes run.
+    """Exit if only this process has an error within the block, which all processes run.
 
-    Errors of all are raised.
+    Errors on which all processes agree are raised.
     """
     try:
         yield
@@ -224,24 +225,24 @@ def together() -> Iterator[None]:
 
 
 def _speaks_of_loss() -> bool:
-    """Whether this one of the processes that have lost another says so; the first may be the one that is lost."""
+    """Whether this process prints that another was lost; exactly one does, and the first may be the lost one."""
     from torch.distributed.distributed_c10d import _get_default_store
 
     try:
         return _get_default_store().add("loss is said", 1) == 1
-    except RuntimeError:  # the store has gone with the first process
+    except RuntimeError:  # the store ended with the first process
         return os.environ["RANK"] == "1"
 
 
 def sent_by_first(action: Callable[[], T]) -> T:
-    """As by_first, for large answers: plain values and tensors on the CPU in dicts, lists and tuples.
+    """As by_first, for large results: plain values and tensors on the CPU in dicts, lists and tuples.
 
-    Tensors travel one by one, so that no copy of the whole is made.
+    Tensors are sent one by one, so that no copy of the whole is made.
     """
     if not joined():
         return action()
-    held: list[T] = []
-    by_first(lambda: held.append(action()))
+    answer: list[T] = []
+    by_first(lambda: answer.append(action()))
     import torch
     import torch.distributed as dist
     from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -249,7 +250,7 @@ def sent_by_first(action: Callable[[], T]) -> T:
     plan: list[Any] = [None]
     tensors: list[torch.Tensor] = []
     if is_first():
-        leaves, structure = tree_flatten(held[0])
+        leaves, structure = tree_flatten(answer[0])
         tensors = [leaf.contiguous() for leaf in leaves if isinstance(leaf, torch.Tensor)]
         plan = [([_meta(leaf) for leaf in leaves], structure)]
     dist.broadcast_object_list(plan, src=0, group=_control())
@@ -264,7 +265,7 @@ def sent_by_first(action: Callable[[], T]) -> T:
 
 
 def _meta(leaf: Any) -> Any:
-    """A tensor without its data; anything else as it is."""
+    """A tensor without its data; any other value unchanged."""
     import torch
 
     if not isinstance(leaf, torch.Tensor):

@@ -1,6 +1,6 @@
-"""Which parts of a model are gathered together where several processes hold it in shards (FSDP), and in what type.
+"""Shard a model over processes (FSDP): which parameters are gathered together, and in which dtype.
 
-The dry run counts by the same rules.
+The dry run uses the same rules.
 """
 
 from collections import Counter
@@ -18,10 +18,10 @@ from recipes.distributed import initial_values
 
 @dataclass(frozen=True)
 class Unit:
-    """Parameters that are gathered when the first of their modules is used, and freed behind the last.
+    """Parameters that are gathered when the first of their modules is used, and freed after the last.
 
     Attributes:
-        modules: whose own and inner parameters it has, but for those of earlier units.
+        modules: its parameters are those of these modules that are not in earlier units.
         half: gathered in bfloat16.
     """
 
@@ -30,9 +30,9 @@ class Unit:
 
 
 def units(model: nn.Module, precision: str) -> list[Unit]:
-    """How a model is split, inner parts before outer ones; the last is the root, which stays gathered for a whole step.
+    """How a model is split, inner units before outer ones; the last is the root, which stays gathered for a whole step.
 
-    Block by block; under autocast (bf16), the weights that autocast would copy apart from the rest, in bfloat16.
+    Each block is a unit; under autocast (bf16), the weights that autocast would copy are separate units, in bfloat16.
     """
     holders = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     tied = {parameter for parameter, count in holders.items() if count > 1}  # stay with the root
@@ -44,7 +44,7 @@ def units(model: nn.Module, precision: str) -> list[Unit]:
         if precision == "bf16":
             inner = [module for module in part.modules() if module is not part and module not in taken]
             cast = [module for module in inner if _is_cast(module) and not tied & set(module.parameters())]
-            # A block's are used together; of the root, one before the blocks and another behind them.
+            # Those of a block are used together; of the root, some before the blocks and some after them.
             groups = [[module] for module in cast] if part is model else [cast] if cast else []
             units += [Unit(group, half=True) for group in groups]
         units.append(Unit([part], half=False))
@@ -53,16 +53,16 @@ def units(model: nn.Module, precision: str) -> list[Unit]:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """Transformer blocks and stages, and no single layers; what lies within another before it."""
+    """Transformer blocks and stages, no single layers; inner ones before outer ones."""
     lists = [module for module in reversed(list(model.modules())) if isinstance(module, nn.ModuleList | nn.Sequential)]
     return [block for module in lists for block in module if len(list(block.parameters())) > 2]
 
 
 def innermost(model: nn.Module) -> list[nn.Module]:
-    """Those of a model's blocks that hold no other."""
-    found = blocks(model)
-    holders = {id(block) for block in found for inner in found if inner is not block and _holds(block, inner)}
-    return [block for block in found if id(block) not in holders]
+    """The blocks of a model that contain no other block."""
+    candidates = blocks(model)
+    holders = {id(block) for block in candidates for inner in candidates if inner is not block and _holds(block, inner)}
+    return [block for block in candidates if id(block) not in holders]
 
 
 def _holds(block: nn.Module, inner: nn.Module) -> bool:
@@ -94,15 +94,15 @@ def shard(
 ) -> None:
     """Split parameters, gradients and optimizer state over the processes, in place.
 
-    Each unit goes to the device when its turn has come, whole, and leaves its part there. A forward pass has the values
-    that it has on one process; gradients are averaged in float32. Scalars become vectors of one element, which can be
-    split; checkpoints hold them as scalars, whose names the model keeps as `scalars`.
+    One unit after the other is moved to the device, and its part is kept there. A forward pass computes the same values
+    as on one process; gradients are averaged in float32. Scalars become vectors of one element, which can be split;
+    checkpoints hold them as scalars, whose names the model keeps in `scalars`.
 
     Args:
         model: on the CPU or the devices, not wrapped; on the meta device on any process but the first.
         device: of this process.
         precision: fp32, or bf16 for autocast.
-        forward_methods: the model's methods that are called from outside, beside `forward`: they gather, too.
+        forward_methods: methods of the model other than `forward` that are called from outside; they gather too.
         size: processes that share one copy of the model, neighbours by rank; each such group has a copy, so that only
             gradients travel between groups, as suits several machines. None: all processes share one.
     """
@@ -132,7 +132,7 @@ def _mesh(device: str, size: int | None) -> DeviceMesh:
 
 
 def _make_vectors(model: nn.Module) -> None:
-    """Give scalar parameters one axis, and have the model remember their names."""
+    """Turn scalar parameters into vectors of one element, and store their names in the model."""
     scalars = {name for name, parameter in model.named_parameters() if parameter.ndim == 0}
     for name in scalars:
         place, _, attribute = name.rpartition(".")

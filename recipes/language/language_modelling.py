@@ -1,9 +1,9 @@
 """Causal and masked language modelling: GPT-2 and BERT (Lion paper, section 4.4, Figures 7 and 11, Table 9).
 
-Data: a text as packed windows of tokens. Model: a class of transformers with random weights; its class says what is
-learnt, the next token (GPT2LMHeadModel, LlamaForCausalLM) or hidden ones (BertForMaskedLM). Loss: softmax
-cross-entropy by token. Metric: perplexity of a text that no weight has seen, the exponential of its total negative log
-likelihood over its number of tokens, or of words where data.options.word_level says so.
+Data: a text as packed windows of tokens. Model: a class of transformers with random weights, which predicts the next
+token (GPT2LMHeadModel, LlamaForCausalLM) or masked ones (BertForMaskedLM). Loss: softmax cross-entropy of each token.
+Metric: perplexity of held-out text, the exponential of its total negative log likelihood over its number of tokens, or
+of words if data.options.word_level is set.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 from torch import nn
-from torch.nn import functional as F
 
 from recipes import protocol
 from recipes.data.text.tokens import PADDING, TokenWindows
@@ -26,14 +25,14 @@ from recipes.protocol import load_data
 from recipes.training.pretrained_weights import check_matching
 from recipes.training.sampler import Batch, Examples
 
-# A packed text has no fillers, and the tokens that begin and end a text have no special treatment inside the model.
+# A packed text has no padding, and the model does not treat the tokens that begin and end a text specially.
 UNSET_ARGUMENTS = ("bos_token_id", "eos_token_id", "pad_token_id")
-# Windows have no padding that a token sees, so these need no mask beside the kernel's causal one. Transformers looks
-# for one in the positions at every forward pass, which waits for the device, and makes one when it is compiled. Of an
-# attention whose name it has no masks for, it makes none.
+# Windows have no padding that a token attends to, so the kernel's causal mask is enough. Transformers derives a mask
+# from the positions at every forward pass, which waits for the device, and creates one when compiled. For an attention
+# with an unknown name it creates none.
 FULL_CAUSAL = ("GPT2LMHeadModel", "LlamaForCausalLM")
 WITHOUT_MASK = "causal_without_mask"
-# Published weights hold these beside the model: a constant of GPT-2's masking, BERT's head for the next sentence.
+# Published weights also contain these: a constant of GPT-2's masking, BERT's head for the next sentence.
 UNUSED_WEIGHTS = ("attn.masked_bias", "cls.seq_relationship")
 
 
@@ -61,7 +60,9 @@ class Recipe(protocol.Recipe):
         causal = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
         if name not in masked | causal:
             similar = difflib.get_close_matches(name, masked | causal, n=3) or ["GPT2LMHeadModel", "BertForMaskedLM"]
-            raise ConfigError(f"model.name={name} is no language model of transformers; near it: {', '.join(similar)}")
+            raise ConfigError(
+                f"model.name={name} is not a language model of transformers; similar: {', '.join(similar)}"
+            )
         return getattr(transformers, name), name in masked
 
     def _model_config(self) -> Any:
@@ -70,7 +71,7 @@ class Recipe(protocol.Recipe):
         names = {*config_class().to_dict(), *config_class.attribute_map, "attn_implementation"}
         if unknown := sorted(set(self.args) - names):
             similar = difflib.get_close_matches(unknown[0], sorted(names), n=3) or sorted(names)
-            raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; near it: {', '.join(similar)}")
+            raise ConfigError(f"{self.cfg.model.name} has no argument {unknown[0]}; similar: {', '.join(similar)}")
         try:
             fixed: dict[str, Any] = {name: None for name in UNSET_ARGUMENTS if name in names}
             if "is_decoder" in names and not self._model_class()[1]:
@@ -170,10 +171,7 @@ class Recipe(protocol.Recipe):
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy over the batch's targets."""
-        target = batch["target"]
-        rows = chunked_loss.rows_at_a_time(self.cfg.logit_rows, target.numel(), self.vocabulary)
-        losses = _nll(model, batch) if rows is None else model(input_ids=batch["input"], target=target, rows=rows)
-        return {"loss": losses.sum() / self.targets(batch).clamp(min=1)}
+        return {"loss": self._losses(model, batch).sum() / self.targets(batch).clamp(min=1)}
 
     def targets(self, batch: Batch) -> torch.Tensor:
         """How many tokens of a batch are learnt, 0-d int64: the loop weighs the parts of a step by it."""
@@ -183,7 +181,7 @@ class Recipe(protocol.Recipe):
         """Negative log likelihoods of each window, by the model and by those that count, and its tokens or words."""
         target = batch["target"]
         counted = target != PADDING
-        figures = {"nll": _nll(model, batch).sum(1), "tokens": counted.sum(1)}
+        figures = {"nll": self._losses(model, batch).sum(1), "tokens": counted.sum(1)}
         if "words" in batch:
             figures["words"] = batch["words"]
         for name, table in self.ngrams.items():
@@ -205,14 +203,14 @@ class Recipe(protocol.Recipe):
         blank = torch.zeros(size, self.cfg.data.options.context, dtype=torch.long)
         return {"input": blank, "target": torch.zeros_like(blank)}
 
-
-def _nll(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Negative log likelihood of each target, float32 [B, T]; 0 where there is none."""
-    attention = {"attention_mask": batch["attention_mask"]} if "attention_mask" in batch else {}
-    logits = model(input_ids=batch["input"], **attention).logits
-    target = batch["target"]
-    flat = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=PADDING, reduction="none")
-    return flat.view(target.shape)
+    def _losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Negative log likelihood of each target, float32 [B, T]; 0 where there is none."""
+        inputs = {"input_ids": batch["input"]}
+        if "attention_mask" in batch:
+            inputs["attention_mask"] = batch["attention_mask"]
+        return chunked_loss.of_targets(
+            model, batch["target"], self.cfg.logit_rows, self.vocabulary, ignored=PADDING, **inputs
+        )
 
 
 @contextlib.contextmanager

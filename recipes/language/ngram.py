@@ -1,4 +1,4 @@
-"""What counting gives: unigram and bigram models of a token stream, the floor that a language model has to beat.
+"""Unigram and bigram models of a token stream: the baseline that a language model has to beat.
 
 Both add k to every count: p(b | a) = (count(a b) + k) / (count(a) + k V). The k is chosen on the last twentieth of
 the training stream, and the counts are then of the whole of it. No validation or test token is seen.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 K_GRID = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-HELD_OUT = 20  # one part in so many chooses k
+HELD_OUT = 20  # 1/20 of the stream is used to choose k
 SHORTEST = 2 * HELD_OUT  # tokens of a stream that leave a pair to choose k on
 LARGEST = 4096  # tokens; a table of their pairs takes 64 MiB
 
@@ -43,7 +43,7 @@ def bigram(ids: Array, vocab_size: int, k: float | None = None) -> Array:
 
 
 def perplexity(log_shares: Array, ids: Array) -> float:
-    """The exponential of the mean negative log probability of a stream's tokens, the first one left out."""
+    """Perplexity of a stream: the exponential of the mean negative log probability of its tokens but the first."""
     ids = ids.astype(np.int64)
     logs = log_shares[ids[1:]] if log_shares.ndim == 1 else log_shares[ids[:-1], ids[1:]]
     return float(np.exp(-logs.mean(dtype=np.float64)))
@@ -59,7 +59,7 @@ def _best_k(ids: Array, vocab_size: int) -> float:
 
 
 def _pairs(ids: Array, vocab_size: int) -> Array:
-    """How often each token follows each other, int64 [V, V]."""
+    """Counts of pairs of consecutive tokens, int64 [V, V], rows the first token."""
     counts = np.zeros(vocab_size**2, np.int64)
     for block in _blocks(ids, 1):
         counts += np.bincount(block[:-1].astype(np.int64) * vocab_size + block[1:], minlength=vocab_size**2)
@@ -67,7 +67,7 @@ def _pairs(ids: Array, vocab_size: int) -> Array:
 
 
 def _blocks(ids: Array, overlap: int) -> Iterator[Array]:
-    """A stream that may be larger than memory, by the block; each ends with the next one's first `overlap` tokens."""
+    """The blocks of a stream that may exceed memory, each with the first `overlap` tokens of the next one appended."""
     return (ids[start : start + BLOCK + overlap] for start in range(0, max(len(ids) - overlap, 1), BLOCK))
 
 

@@ -1,8 +1,8 @@
 """Pre-training of T5 by span corruption (Raffel et al. 2020, arXiv:1910.10683, section 3.1.4).
 
 Data: a corpus cut into windows; 15% of a window's tokens, in spans of 3 on average, are hidden behind sentinels.
-Model: T5 v1.1. Loss: cross-entropy of the hidden spans. Metric: perplexity of the target's tokens on windows that no
-weight has seen, corrupted the same way at every look.
+Model: T5 v1.1. Loss: cross-entropy of the hidden spans. Metric: perplexity of the target's tokens on held-out windows,
+corrupted the same way at every evaluation.
 """
 
 from typing import Any

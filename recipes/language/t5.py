@@ -1,4 +1,4 @@
-"""T5 v1.1 (Raffel et al. 2020, arXiv:1910.10683): the model that its pre-training and its fine-tuning share.
+"""T5 v1.1 (Raffel et al. 2020, arXiv:1910.10683): the base of the recipes for pre-training and fine-tuning.
 
 An encoder and a decoder with gated GELU; the output layer is not tied to the embedding. A batch is `input` and
 `target`, token ids with the padding token where a row has ended.
@@ -13,6 +13,7 @@ from torch import nn
 
 from recipes import protocol
 from recipes.errors import ConfigError
+from recipes.language import chunked_loss
 from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch
 
@@ -55,6 +56,7 @@ class T5(protocol.Recipe):
         model.set_input_embeddings(model.shared)  # encoder and decoder do share theirs
         # As T5X draws it, so that logits begin near 1; transformers' N(0, 1) begins at the square root of d_model.
         nn.init.normal_(model.lm_head.weight, std=self.config.d_model**-0.5)
+        chunked_loss.teach(model)
         return model
 
     def initialise(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -70,7 +72,7 @@ class T5(protocol.Recipe):
         Args:
             model: a T5, wrapped or not.
             batch: `input` and `target`.
-            encoded: `encoder_outputs`, where they are known.
+            encoded: `encoder_outputs`, if already computed.
 
         Returns:
             float32 [B, target tokens].
@@ -82,11 +84,16 @@ class T5(protocol.Recipe):
             "decoder_input_ids": decoder_input,
             "use_cache": False,
         }
-        logits = model(input_ids=None if encoded else source, **arguments, **encoded).logits.float()
-        losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1), target.flatten(), ignore_index=self.pad, reduction="none"
+        return chunked_loss.of_targets(
+            model,
+            target,
+            self.cfg.logit_rows,
+            self.config.vocab_size,
+            ignored=self.pad,
+            input_ids=None if encoded else source,
+            **arguments,
+            **encoded,
         )
-        return losses.view_as(target)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy over all target tokens of the batch."""

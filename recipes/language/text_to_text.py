@@ -18,6 +18,7 @@ from recipes.data.text.tasks.text_tasks import TextTask
 from recipes.language.glue_metrics import METRICS, average
 from recipes.language.t5 import T5
 from recipes.protocol import load_data
+from recipes.training.execution import compilation
 from recipes.training.sampler import Batch, Examples
 
 TARGET = 8  # tokens that the dry run gives a label word
@@ -46,7 +47,8 @@ class Recipe(T5):
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy over all target tokens; a compiled model has batches of one shape."""
-        if self.cfg.compile and self.answers:  # the dry run has none, and one shape
+        compiled = compilation.applies(self.cfg.compile, self.cfg.scale.name, batch["input"].device)
+        if compiled and self.answers:  # the dry run has none, and one shape
             lengths = {
                 "input": int(self.cfg.data.options.length),
                 "target": max(len(word) for words in self.answers for word in words),
@@ -104,7 +106,7 @@ class Recipe(T5):
         return torch.tensor(np.array(values), device=mask.device), encoded
 
     def _next(self, task: int, prefix: tuple[int, ...]) -> list[int]:
-        """The tokens that go on from a prefix to one of the task's words; padding after its end."""
+        """The tokens that continue a prefix towards one of the task's words; padding after its end."""
         next_tokens = {word[len(prefix)] for word in self.answers[task] if word[: len(prefix)] == prefix != word}
         return sorted(next_tokens) or [self.pad]
 

@@ -1,4 +1,4 @@
-"""Windows of tokens as inputs and targets: the next token of each, or hidden ones."""
+"""Inputs and targets from windows of tokens: next-token prediction or masking."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class HiddenTokens:
 
     Args:
         windows: of a text whose tokenizer has a mask token.
-        seed: training draws anew for each position in the run; None hides the same tokens of a window every time.
+        seed: training masks new tokens at each position in the run; None masks the same tokens of a window every time.
     """
 
     def __init__(self, windows: TokenWindows, seed: int | None) -> None:

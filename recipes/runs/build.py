@@ -1,4 +1,4 @@
-"""The one place where a config becomes objects."""
+"""Build an optimizer from its config: the class with its settings, or several classes with routes."""
 
 import importlib
 import inspect
@@ -15,13 +15,13 @@ from recipes.training.param_groups import OptimizerFactory, Role
 
 
 def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
-    """The optimizer's class with its settings, waiting for parameters; several of them where it has routes.
+    """A function from parameter groups to the configured optimizer, which may have routes to several classes.
 
-    On CUDA torch's own optimizers take their fused step where they have one, unless the settings choose: their default
-    there is several passes over memory, while Lion's is one. On the CPU torch's defaults stay.
+    On CUDA torch's optimizers use their fused step if they have one and the settings do not choose: their default takes
+    several passes over memory, Lion's takes one. On the CPU torch's defaults are kept.
 
     Raises:
-        ConfigError: there is no such class, it does not take an argument of that name, or refuses a value.
+        ConfigError: the class does not exist, lacks an argument or refuses a value.
     """
     settings: Any = OmegaConf.to_container(optim, resolve=True)
     name = str(settings["name"])
@@ -29,11 +29,11 @@ def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
     if not settings.get("routes"):
         return main
     routes = [Route("optim.roles", _roles(settings), main)]
-    for key, own in settings["routes"].items():
-        ratio = float(own["lr_ratio"])
+    for key, route in settings["routes"].items():
+        ratio = float(route["lr_ratio"])
         rates = {"lr": settings["lr"] * ratio, "weight_decay": settings["weight_decay"] / ratio}
-        make = _class_factory(f"optim.routes.{key}", own | rates)
-        routes.append(Route(f"optim.routes.{key}.roles", _roles(own), make, ratio))
+        make = _class_factory(f"optim.routes.{key}", route | rates)
+        routes.append(Route(f"optim.routes.{key}.roles", _roles(route), make, ratio))
     return lambda groups: RoutedOptimizer(groups, name, routes)
 
 
@@ -42,7 +42,7 @@ def _roles(settings: dict[str, Any]) -> frozenset[Role]:
 
 
 def _class_factory(setting: str, settings: dict[str, Any]) -> OptimizerFactory:
-    """One class with its settings; `setting` is what it is called in a message."""
+    """One class with its settings; error messages call it `setting`."""
     parameters = inspect.signature(_class(setting, str(settings["_target_"]))).parameters
     names = [name for name in settings if name not in (*DESCRIPTION, *HYDRA_KEYS)]
     if unknown := [name for name in names if name not in parameters]:
@@ -66,7 +66,7 @@ def _class_factory(setting: str, settings: dict[str, Any]) -> OptimizerFactory:
 
 
 def _without_roles(group: Any) -> Any:
-    """A group as the classes of libraries know it."""
+    """A parameter group without our key `roles`, which library classes do not know."""
     return {key: value for key, value in group.items() if key != "roles"} if isinstance(group, dict) else group
 
 
@@ -76,7 +76,7 @@ def _are_on_cuda(groups: list[Any]) -> bool:
 
 
 def further_arguments(optim: DictConfig) -> dict[str, Any]:
-    """An optimizer's settings other than learning rate and weight decay, as they stand in its record."""
+    """An optimizer's settings other than learning rate and weight decay, as in its record."""
     arguments: Any = OmegaConf.to_container(optim, resolve=True)
     left_out = ("name", "variant", "_target_", "_partial_", "lr", "weight_decay")
     return {name: value for name, value in sorted(arguments.items()) if name not in left_out}

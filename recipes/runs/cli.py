@@ -1,4 +1,4 @@
-"""Between the command line and the runs: users' mistakes end as a line each, a run of a sweep ends alone."""
+"""Run a command: users' mistakes are printed as one line each, and a failed run does not end its sweep."""
 
 import errno
 import os
@@ -19,14 +19,14 @@ from recipes.runs import device_slots, startup, sweep
 from recipes.runs.startup import INTERRUPTED
 from recipes.settings import choices, command_line, from_data, unknown_settings, validation
 
-CLOSED = 141  # the shell's convention for a process that wrote to a pipe that nobody reads
+CLOSED = 141  # the shell's convention for a process killed by SIGPIPE
 FULL_TRACE = "HYDRA_FULL_ERROR" in os.environ  # read before guard() sets it
-# What the machine says of a path that a user gave; others may be mistakes of ours.
+# Errors of the operating system about a path that a user gave; other errors may be bugs.
 OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def guard(main: Callable[[], int | None]) -> int:
-    """Call a main function; users' mistakes end as a line each on standard error, and status 1.
+    """Call a main function; users' mistakes are printed as one line each on standard error, with exit status 1.
 
     Returns:
         What `main` returned, 0 for None.
@@ -52,16 +52,16 @@ def guard(main: Callable[[], int | None]) -> int:
 
 
 def start(main: Callable[[], int | None]) -> int:
-    """Do what run.py does: look at the whole command line, then have Hydra act on it."""
+    """Check the whole command line, then let Hydra run it."""
     choices.register()
 
     def checked() -> int | None:
         arguments = [command_line.expanded(text) for text in command_line.ordered(sys.argv[1:])]
         mistakes: list[str] = []
         arguments, planned = command_line.plan(arguments, mistakes)
-        os.environ.pop(sweep.PLAN, None)
+        os.environ.pop(validation.PLAN, None)
         if planned:
-            os.environ[sweep.PLAN] = "1"
+            os.environ[validation.PLAN] = "1"
         sys.argv[1:] = arguments
         parser = get_args_parser()
         parser.error = _refuse  # type: ignore[method-assign]
@@ -82,9 +82,10 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _fail(error: Exception, lines: str) -> NoReturn:
-    """Leave with the lines: on the first of several processes alone, but for what only this one may have met.
+    """Print the lines and exit with status 1; of several processes, only the first prints.
 
-    Before the processes are connected that may be a file that another machine lacks: the first of each machine speaks.
+    Errors that only one process may have are printed there: those of the operating system, and before the processes are
+    connected those of the first process of each machine, such as a missing file.
     """
     first = processes.is_first()
     first_here = os.environ.get("LOCAL_RANK") == "0" and not processes.joined()
@@ -92,20 +93,20 @@ def _fail(error: Exception, lines: str) -> NoReturn:
         for line in lines.splitlines():
             print(f"error: {line}" if first else f"error: process {os.environ['RANK']}: {line}", file=sys.stderr)
     sys.stderr.flush()
-    if isinstance(error, OSError):  # what libraries' threads say of the same disk as the process ends
+    if isinstance(error, OSError):  # silence libraries' threads, which report the same disk error as the process exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(1)
 
 
 def _reader_gone() -> bool:
-    """Whether nobody reads what we print any more, such as `head` after its lines; other pipes may break, too."""
+    """Whether the reader of standard output is gone, such as `head` after its lines; other pipes may break, too."""
     output = select.poll()
     output.register(sys.stdout.fileno(), select.POLLERR)
     return bool(output.poll(0))
 
 
 def run(cfg: DictConfig) -> None:
-    """Do one run, or say what it would be. In a sweep, its end is noted, and after a failure the next run begins."""
+    """Do one run, or print its plan. A sweep lists the run's status, and a failure does not end it."""
     from recipes.runs import record
 
     if sweep.planned():
@@ -124,7 +125,7 @@ def run(cfg: DictConfig) -> None:
         if not sweep.active():
             if FULL_TRACE or lines is None:
                 raise
-            _fail(error, lines)  # an exception would have Hydra print a line of its own
+            _fail(error, lines)  # Hydra would add a line to an exception
         status = sweep.ELSEWHERE if isinstance(error, ConfigError) and BUSY in str(error) else "failed"
         if lines is None:
             traceback.print_exc()
@@ -137,7 +138,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def mistake(error: Exception) -> str | None:
-    """What to tell the user, a line for each mistake, or None where it may be ours and the trace is due."""
+    """The message for the user, one line for each mistake; None if it may be a bug, which needs its stack trace."""
     if isinstance(error, ConfigError | DeviceMemoryError):
         return "\n".join(" ".join(line.split()) for line in str(error).splitlines() if line.strip())
     if isinstance(error, HydraException | OmegaConfBaseException):
@@ -145,7 +146,7 @@ def mistake(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"no space left on the disk ({error.filename or 'a record'}); make room and start the same "
-            "command again: it goes on from its last checkpoint"
+            "command again: it continues from its last checkpoint"
         )
     if isinstance(error, OSError) and error.errno in OF_THE_PLACE and error.filename:
         return f"{error.filename}: {error.strerror}; choose another place, or change its permissions"

@@ -1,9 +1,9 @@
-"""Which GPU each process of hydra/launcher=parallel computes on: one slot a process, held by a lock while it lives.
+"""Assign a GPU to each process of hydra/launcher=parallel: one slot a process, locked while the process runs.
 
-The process that starts a sweep opens the slots; each of its workers takes the first that is free before it touches a
-GPU, and shows itself that GPU alone (CUDA_VISIBLE_DEVICES). A worker that ends or is killed frees its slot.
+The process that starts a sweep creates the slots; each worker takes the first free one before it uses a GPU, and sees
+only that GPU (CUDA_VISIBLE_DEVICES). A worker that ends or is killed frees its slot.
 
-Imports nothing but Python's own small modules.
+This module imports only small modules of the standard library.
 """
 
 import atexit
@@ -21,7 +21,7 @@ _held: list[int] = []  # the open file whose lock is this process's slot
 
 
 def devices() -> list[str]:
-    """The GPUs of NVIDIA's that this process may use, by number or name, without a library that would take one."""
+    """The NVIDIA GPUs that this process may use, by number or name, found without a library that would occupy one."""
     if (visible := os.environ.get(VISIBLE)) is not None:
         return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
     numbers = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
@@ -29,7 +29,7 @@ def devices() -> list[str]:
 
 
 def open_slots(processes: int) -> None:
-    """Make a slot for each process that will be started, spread evenly over the GPUs; none where there is no GPU."""
+    """Create a slot for each process that will be started, spread evenly over the GPUs; none without a GPU."""
     names = devices()
     if not names:
         return
@@ -41,7 +41,7 @@ def open_slots(processes: int) -> None:
 
 
 def take_slot() -> str | None:
-    """The GPU of this process from here on; None where no slots are open or all are held."""
+    """Take a slot and return its GPU; None if there are no slots or all are taken."""
     folder = os.environ.get(FOLDER)
     if folder is None or not Path(folder).is_dir():
         return None

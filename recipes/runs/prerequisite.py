@@ -1,8 +1,8 @@
-"""Runs that another run needs: its initial weights (`init_from="run:task=t5_pretrain optim=adamw"`), frozen networks.
+"""Runs that another run needs: initial weights (`init_from="run:task=t5_pretrain optim=adamw"`), frozen networks.
 
-The config and the record name such a run by its command, and the id of the run that needs it by its own id, which
-depends on its settings and not on where records lie. It is done when it is first needed, at the same scale and in the
-same output_dir, and reused afterwards. Recipes and the training loop only get its folder.
+The config and the record name such a run by its command. The id of the run that needs it depends on its id, not on
+where records are. It is started when it is first needed, at the same scale and in the same output_dir, and reused
+afterwards. Recipes and the training loop only get its folder.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from recipes.runs import record, sweep
 from recipes.settings import schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# What launchers and this process tell their own; the forerunner is one process alone, and no run of a sweep.
+# Variables of launchers and of this process: the run that is needed is one process, and not part of a sweep.
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_", "TORCHELASTIC_", "TORCH_NCCL_")
 MPI = ("MPI_", "PMI_", "OMPI_", "MV2_", "PMIX_")
 OWN = ("HYDRA_FULL_ERROR", sweep.VARIABLE, "WANDB_SERVICE", "WANDB_RUN_")
@@ -28,9 +28,9 @@ NOT_INHERITED = (*LAUNCHED, *MPI, *OWN)
 
 
 def resolved(cfg: DictConfig) -> DictConfig:
-    """A copy of a config with the folder of a run in place of each `run:command`, after doing those that are not done.
+    """A copy of a config with the folder of a run in place of each `run:command`, after these runs are completed.
 
-    `init_from` and the values of `model.args` may name one. Of several processes of one run, all must call this.
+    `init_from` and the values of `model.args` may name one. All processes of a run must call this.
 
     Raises:
         ConfigError: such a run diverged or failed.
@@ -43,11 +43,11 @@ def resolved(cfg: DictConfig) -> DictConfig:
 
 
 def folder(cfg: DictConfig, setting: str = "init_from") -> Path:
-    """The record of the run that a setting names by `run:command`, after doing it where it is not done.
+    """The record of the run that a setting names by `run:command`, after this run is completed.
 
-    Whoever comes first does it and holds a lock; others wait. The process that does the run inherits the lock, so it
-    is free when the run has ended, even where the one that asked was killed. A killed run goes on from its checkpoint.
-    Of several processes of one run, the first does it, and all must ask.
+    The first command that needs it starts it and holds a lock; others wait. The process of the run inherits the lock,
+    so it is released when the run ends, even if the command that started it was killed. A killed run continues from its
+    checkpoint. All processes of a run must call this; the first one starts the needed run.
 
     Raises:
         ConfigError: the run diverged or failed.
@@ -84,7 +84,7 @@ def _do(overrides: list[str], lock: int) -> None:
     try:
         process.wait()
     except KeyboardInterrupt:
-        process.wait()  # Ctrl-C has reached it too: it is writing a checkpoint
+        process.wait()  # it has got Ctrl-C too and is writing a checkpoint
         raise
 
 

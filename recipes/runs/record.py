@@ -28,19 +28,18 @@ from recipes.runs.run_id import run_id
 
 FINISHED = ("completed", "diverged")
 NOT_WHOLE = "its summary is not whole"
-TEXTS = ("run_id", "task", "optim", "metric", "goal")  # what the summary of a finished run cannot lack
+TEXTS = ("run_id", "task", "optim", "metric", "goal")  # required in the summary of a finished run
 
 
 def folder_of(cfg: DictConfig) -> Path:
-    """Where a run's record lies."""
+    """The folder of a run's record."""
     return Path(cfg.output_dir) / cfg.task.name / cfg.optim.name / run_id(cfg)
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a record, or None where there is none that can be read.
+    """The summary of a record; None if it is missing or unreadable.
 
-    One that says that its run has finished, and lacks what a finished run has, is taken for that of an interrupted
-    run: a result that nobody can read is none.
+    A summary that says its run has finished but lacks a key of a finished run is returned as interrupted.
     """
     try:
         value = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -63,7 +62,7 @@ _open: "weakref.WeakSet[Record]" = weakref.WeakSet()
 
 
 def _unlock_forks() -> None:
-    """Loader processes outlive a killed run by seconds: they must not hold its lock against the next."""
+    """Loader processes outlive a killed run by seconds: they must not keep its lock from the next run."""
     for record in _open:
         record._lock.close()
 
@@ -75,11 +74,11 @@ class Record:
     """One run's record, open for writing by one process.
 
     Args:
-        folder: where it lies; its name is the run's id.
+        folder: of the record; its name is the run id.
         cfg: the run's config, which is written to it.
 
-    `created` is when the record was begun, and stays where the run goes on from a checkpoint: a run that is done again
-    from its first step is another one to whoever follows it. `fresh` says that there was no record before.
+    `created` is when the record was begun. It is kept when the run continues from a checkpoint; a run that starts again
+    from its first step gets a new time, and so a new id in Weights & Biases. `fresh` says that there was no record.
 
     Raises:
         ConfigError: the folder cannot be written, or another process is writing it now.
@@ -101,7 +100,7 @@ class Record:
                 f"output_dir={cfg.output_dir}: cannot write {self.folder} ({error.strerror}); "
                 "choose another with output_dir="
             ) from None
-        for torn in self.folder.glob(".*.tmp"):  # of a killed process, in the middle of writing a file
+        for torn in self.folder.glob(".*.tmp"):  # left by a killed process while it wrote a file
             torn.unlink(missing_ok=True)
         earlier = (read_summary(self.folder) or {}).get("created")
         goes_on = any(self.folder.glob("checkpoint/step-*/optimizer.pt"))
@@ -111,11 +110,11 @@ class Record:
         self._metrics: IO[str] | None = None
 
     def begin(self, step: int, redone: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Open the measurements, keep those up to `step`, drop what a killed run wrote after its last checkpoint.
+        """Open the measurements: keep those up to `step`, drop those that a killed run wrote after its last checkpoint.
 
         Args:
-            step: that the run goes on from.
-            redone: splits that are measured after the last checkpoint, so again.
+            step: from which the run continues.
+            redone: splits that are only measured at the end, whose earlier values are dropped.
 
         Returns:
             The measurements kept, in order.
@@ -128,7 +127,7 @@ class Record:
         return kept
 
     def is_there(self) -> bool:
-        """Whether the record is still where it was opened: nobody has deleted, moved or replaced it."""
+        """Whether the record is still where it was opened, and was not deleted, moved or replaced."""
         try:
             return os.path.samestat(os.fstat(self._lock.fileno()), (self.folder / ".lock").stat()) and (
                 self._metrics is None
@@ -138,7 +137,7 @@ class Record:
             return False
 
     def check(self) -> None:
-        """Refuse to write to a record that is not there any more.
+        """Refuse to write to a record that was deleted or moved.
 
         Raises:
             ConfigError: it was deleted, moved or replaced.
@@ -146,7 +145,7 @@ class Record:
         if not self.is_there():
             raise ConfigError(
                 f"{self.folder} was deleted or moved while this run was writing it, so the run has ended; "
-                "the same command does it anew"
+                "the same command starts it again"
             )
 
     def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> list[dict[str, Any]]:
@@ -175,7 +174,7 @@ class Record:
         write_json(self.folder / "summary.json", {"run_id": self.run_id, "created": self.created, **summary})
 
     def discard(self) -> None:
-        """Close the record and remove it, where this object made it and nothing has been measured."""
+        """Close the record, and remove it if this object made it and nothing has been measured."""
         begun = read_metrics(self.folder / "metrics.jsonl") or (self.folder / "checkpoint").exists()
         is_ours = self.fresh and self.is_there()
         self.close()

@@ -1,8 +1,8 @@
-"""The name of a run: a hash of the choices that decide its result, so that the same run is never done twice.
+"""The run id: a hash of the settings that decide a run's result, so that the same run is never done twice.
 
-Hashed is what was chosen, not how it was written or where it lies: a setting at its default counts as not chosen, so
-a new setting changes no id; 0 and 0.0 are one number; a file or folder counts by its content; a run that gives its
-weights counts by its own id; settings of the execution (device, processes, micro-batches) are left out.
+The hash does not depend on how a setting is written or where files are. Settings at their default are left out, so a
+new setting changes no id; 0 and 0.0 are the same; a file or folder counts by its content; a run whose weights are used
+counts by its id; settings of the execution (device, processes, micro-batches) are left out.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipes.settings import optimizer_arguments, schema
 from recipes.settings.schema import Config
 
-# Where a run is written, how it is watched and what it is computed on: settings that do not decide its result.
+# Settings that do not decide a run's result: output, logging and hardware.
 EXECUTION = (
     "accumulate",
     "activation_checkpointing",
@@ -27,7 +27,7 @@ EXECUTION = (
     "checkpoint_every",
     "compile",
     "data.download",
-    "data.module",  # the code behind a name
+    "data.module",  # implied by data.name
     "data.workers",
     "device",
     "device_memory",
@@ -35,8 +35,8 @@ EXECUTION = (
     "eval_batch_size",
     "log_every",
     "logit_rows",
+    "optim.refuses_shards",
     "optim.variant",
-    "optim.whole_parameters",
     "output_dir",
     "reduce_every_part",
     "scale.threads",
@@ -63,18 +63,18 @@ PATHS = frozenset(
         "v2_path",
     )
 )
-CONTENT = 64 * 2**20  # bytes: what is larger counts by its files' names and sizes, since reading it takes too long
+CONTENT = 64 * 2**20  # bytes; larger ones count by names and sizes of their files: reading them takes too long
 
 
 def run_id(cfg: DictConfig) -> str:
-    """The run's name: the same choices have the same one everywhere."""
+    """The run id: 12 hex digits, the same for the same settings on every machine."""
     return _hash(choices(cfg))
 
 
 def conditions(cfg: DictConfig, *, of_place: bool = True) -> str:
-    """A hash of what decides the result beside optimizer and seed: runs that may be compared have it in common.
+    """A hash of the settings other than optimizer and seed: runs that may be compared share it.
 
-    Without `of_place`, the data set counts by its name, wherever it lies and whatever a user's copy of it holds.
+    Without `of_place`, the data set counts by its name, wherever it is stored and whatever a user's copy of it holds.
     """
     chosen = {key: value for key, value in choices(cfg).items() if key not in ("optim", "seed")}
     if not of_place:
@@ -83,7 +83,7 @@ def conditions(cfg: DictConfig, *, of_place: bool = True) -> str:
 
 
 def choices(cfg: DictConfig) -> dict[str, Any]:
-    """What decides a run's result, as plain values: settings at their schema's default are left out."""
+    """The settings that decide a run's result, as plain values, without those at their default in the schema."""
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     for name in EXECUTION:
         *parents, key = name.split(".")
@@ -93,14 +93,14 @@ def choices(cfg: DictConfig) -> dict[str, Any]:
         node.pop(key, None)
     _leave_out_defaults(values["optim"])
     if values["data"].get("path") is not None:
-        values["data"].pop("hub", None)  # the path goes before it
+        values["data"].pop("hub", None)  # the path has precedence
     return _identified(_chosen(values, dataclasses.asdict(Config())), cfg)
 
 
 def _leave_out_defaults(optim: dict[str, Any]) -> None:
-    """Drop arguments that were added at their class's default: `+optim.cautious=false` chooses nothing.
+    """Drop arguments that were added with the class's default value, as in `+optim.cautious=false`.
 
-    Those that the optimizer's own file sets stay, whatever a library makes its default.
+    Those that the optimizer's file sets are kept: a library may change its default.
     """
     try:
         defaults = optimizer_arguments.arguments(str(optim.get("_target_"))) or {}
@@ -131,11 +131,11 @@ def _chosen(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identified(value: Any, cfg: DictConfig, key: str = "") -> Any:
-    """A setting with one spelling for each number, and the identity of a run, file or folder in place of its name."""
+    """A setting with numbers in one spelling, and with the identity of a run, file or folder in place of its name."""
     if isinstance(value, dict):
-        return {name: _identified(held, cfg, name) for name, held in value.items()}
+        return {name: _identified(item, cfg, name) for name, item in value.items()}
     if isinstance(value, list):
-        return [_identified(held, cfg, key) for held in value]
+        return [_identified(item, cfg, key) for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str):
@@ -153,7 +153,7 @@ def _id_of(named: str, scale: str) -> str:
 
 
 def _place(name: str) -> str:
-    """The identity of what a path leads to: a run's own id, or a hash of the content; other names stay."""
+    """The identity of a path: the run id of a record, else a hash of the content. Other names are unchanged."""
     path = Path(name).expanduser()
     try:
         summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
@@ -163,13 +163,13 @@ def _place(name: str) -> str:
     try:
         stat = path.stat()
     except (OSError, ValueError):
-        return name.rstrip("/")  # a name on the hub, or a mistake that the loader explains
+        return name.rstrip("/")  # a name on the hub, or a mistake that the loader reports
     return _content(str(path.resolve()), stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache
 def _content(place: str, modified: int, size: int) -> str:
-    """A hash of a file, or of a folder's files by their names in it; of large ones names and sizes alone."""
+    """A hash of a file or of a folder's files with their relative names; of large ones, only names and sizes."""
     files = list(_files(place))
     digest = hashlib.sha256()
     whole = sum(size for _, _, size in files) <= CONTENT
@@ -181,14 +181,14 @@ def _content(place: str, modified: int, size: int) -> str:
 
 
 def _files(place: str) -> Iterator[tuple[str, str, int]]:
-    """Name, path and size of each file below a folder, hidden ones left out, in the order of their names."""
+    """Name, path and size of each file below a folder, sorted by name, without hidden files."""
     if not os.path.isdir(place):  # noqa: PTH112 (a data set has a million files: no Path for each)
         yield Path(place).suffix, place, Path(place).stat().st_size
         return
     entered = set()
     for folder, folders, names in os.walk(place, followlinks=True):  # class folders may be links
         stat = os.stat(folder)  # noqa: PTH116
-        if (stat.st_dev, stat.st_ino) in entered:  # a link that leads back
+        if (stat.st_dev, stat.st_ino) in entered:  # a link to a parent folder
             folders.clear()
             continue
         entered.add((stat.st_dev, stat.st_ino))
@@ -198,7 +198,7 @@ def _files(place: str) -> Iterator[tuple[str, str, int]]:
             try:
                 size = os.stat(path).st_size  # noqa: PTH116
             except OSError:
-                continue  # a link that leads nowhere
+                continue  # a broken link
             yield os.path.relpath(path, place), path, size
 
 

@@ -1,6 +1,6 @@
-"""What is settled before a command's first import that takes time: where it prints, how it reads names, how it stops.
+"""Set up standard output, file name encoding and Ctrl-C before the first slow import of a command.
 
-Imports nothing but Python's own small modules.
+This module imports only small modules of the standard library.
 """
 
 import io
@@ -27,18 +27,18 @@ def begin() -> None:
 
 
 def interruptible() -> None:
-    """From here on Ctrl-C raises KeyboardInterrupt, so that what has begun can be ended in order."""
+    """From here on Ctrl-C raises KeyboardInterrupt, so that open records and processes can be closed."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def on_leaving(cleanup: Callable[[], None]) -> None:
-    """Have something done where Ctrl-C ends the process before anything has begun."""
+    """Register what to do if Ctrl-C ends the process before `interruptible` was called."""
     _cleanups.append(cleanup)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """End at once: raised within an import, KeyboardInterrupt turns into whatever that import makes of it."""
+    """Exit at once: an import may turn KeyboardInterrupt into another error."""
     for cleanup in _cleanups:
         cleanup()
     os.write(2, b"\ninterrupted before the first step\n")
@@ -46,7 +46,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _occupy_standard_streams() -> None:
-    """Where one is closed (`>&-`), the next file opened would get its number, and be printed into."""
+    """If one is closed (`>&-`), the next file opened would get its number, and prints would go to that file."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -59,7 +59,7 @@ def _occupy_standard_streams() -> None:
 
 
 def _read_names_as_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale would have file names in ASCII."""
+    """Restart in Python's UTF-8 mode if the locale's encoding of file names is ASCII."""
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,4 +1,4 @@
-"""The summary of a run's record: what was run, and what it has come to."""
+"""The summary of a run's record: what was run, and how it ended."""
 
 import os
 import platform
@@ -12,14 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from recipes.figure_format import unit
 from recipes.protocol import Recipe
 from recipes.runs import build, run_id
+from recipes.settings import validation
 from recipes.training.run_state import RunState
 
 LIBRARIES = ("torch", "accelerate", "timm", "transformers", "diffusers", "datasets", "hydra-core", "numpy", "wandb")
-FIGURES = {"final": "val", "best": "best val", "test": "test"}  # that a person looks for, and what they are called
+FIGURES = {"final": "val", "best": "best val", "test": "test"}  # printed at the end of a run, with their labels
 
 
 def description(cfg: DictConfig, recipe: Recipe) -> dict[str, Any]:
-    """What a summary says of a run before its first step: its settings and what it runs on."""
+    """The part of a summary that is known before the first step: settings, versions and machine."""
     return {
         "task": cfg.task.name,
         "optim": cfg.optim.name,
@@ -53,7 +54,7 @@ def description(cfg: DictConfig, recipe: Recipe) -> dict[str, Any]:
 def outcome(
     state: RunState, status: str, *, cause: str | None = None, diverged_step: int | None = None
 ) -> dict[str, Any]:
-    """What a summary says of how a run has gone so far; it goes before the description where both have a key."""
+    """The part of a summary that tells how the run went so far; it overrides keys of the description."""
     tests = dict(state.test)
     measured = {
         "status": status,
@@ -76,18 +77,28 @@ def outcome(
     return measured | ({"metric": state.metric} if state.metric else {})
 
 
+def heading(cfg: DictConfig, folder: Path) -> str:
+    """The lines that are printed before the first step: settings, folder and warnings."""
+    return (
+        f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name} on {cfg.data.name}, {cfg.optim.name} "
+        f"lr {cfg.optim.lr:g} weight decay {cfg.optim.weight_decay:g} (hyperparameters: {cfg.tuned.file}), "
+        f"{cfg.steps} steps of {cfg.batch_size}, seed {cfg.seed}\n{folder}"
+        + "".join(f"\nwarning: {line}" for line in validation.warnings(cfg))
+    )
+
+
 def figures(summary: dict[str, Any]) -> str:
-    """The figures of a summary that a person looks for, in words."""
-    known = {label: summary[name] for name, label in FIGURES.items() if summary.get(name) is not None}
-    in_unit = unit(summary.get("goal"), known.values())
-    shown = [f"{label} {summary['metric']} {in_unit.figure(value)}" for label, value in known.items()]
+    """The main figures of a summary as text."""
+    values = {label: summary[name] for name, label in FIGURES.items() if summary.get(name) is not None}
+    in_unit = unit(summary.get("goal"), values.values())
+    shown = [f"{label} {summary['metric']} {in_unit.figure(value)}" for label, value in values.items()]
     if summary.get("steps_per_second"):
         shown.append(f"{summary['steps_per_second']:.1f} steps/s")
     return ", ".join(shown) or "no figure yet"
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that a result depends on."""
+    """Versions of the libraries on which a result depends."""
     installed = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -98,7 +109,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, marked where the working tree differs from it."""
+    """The commit of this code, marked `-dirty` if the working tree differs from it."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""Counting what a sweep's runs came to. One that fails or diverges does not end the others."""
+"""List and count the outcomes of a sweep's runs, and plan a sweep; a failed or diverged run does not end the others."""
 
 import atexit
 import ctypes
@@ -19,11 +19,11 @@ from omegaconf import DictConfig
 from recipes.distributed import processes
 from recipes.runs import device_slots, startup
 from recipes.settings import schema as config
+from recipes.settings.validation import PLAN
 
-# Runs of a sweep may be other processes: they find the sweep's list through the environment.
+# Runs of a sweep may be other processes: the environment tells them where the sweep's list is.
 VARIABLE = "LION_BENCH_SWEEP"
-PLAN = "LION_BENCH_PLAN"  # the command had plan=true: nothing is run
-ELSEWHERE = "elsewhere"  # a run that another process, such as the same sweep started twice, is writing
+ELSEWHERE = "elsewhere"  # another process is writing this run, for example the same sweep started twice
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
@@ -39,12 +39,12 @@ def note(status: str, folder: Path, cause: str | None = None) -> None:
 
 
 def active() -> bool:
-    """Whether this process does a run of a sweep."""
+    """Whether this process executes a run of a sweep."""
     return VARIABLE in os.environ
 
 
 def planned() -> bool:
-    """Whether the command asks what would be run, by plan=true."""
+    """Whether the command has plan=true."""
     return PLAN in os.environ
 
 
@@ -56,34 +56,34 @@ def plan_line(cfg: DictConfig) -> str:
     status = (read_summary(folder) or {}).get("status")
     todo = f"{status}, not done again" if status in FINISHED else f"{status}, begun again" if status else "to do"
     if status not in FINISHED and (folder / "checkpoint").is_dir():
-        todo = f"{status}, goes on from its checkpoint"
+        todo = f"{status}, continues from its checkpoint"
     return f"{folder}  {todo}"
 
 
 def wait_for(folder: Path) -> str | None:
-    """Wait until nobody writes a record any more; returns its status."""
+    """Wait until no process writes a record any more, and return its status."""
     from recipes.runs.record import read_summary
 
     try:
         with (folder / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError:
-        pass  # deleted or out of reach: what can be read of it decides
+        pass  # deleted or not accessible: the summary decides, if it can be read
     return (read_summary(folder) or {}).get("status")
 
 
 def end_with_parent() -> None:
-    """Have Linux kill this process when the one that launched it has gone, if it is a launcher's worker.
+    """Have Linux kill this process when its parent ends, if it is a launcher's worker.
 
-    A worker would otherwise do the runs that it was given, beside those of the same sweep started again. Killed runs
-    go on from their checkpoints.
+    Otherwise a worker would continue with its runs while the same sweep, started again, does them too. Killed runs
+    continue from their checkpoints.
     """
     if multiprocessing.current_process().name != "MainProcess" and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def announce_jobs() -> None:
-    """Have submitit say the ids of jobs as it hands them in: its Hydra launcher is silent until the last has ended."""
+    """Print the ids of jobs when they are submitted: submitit's launcher prints nothing until the last has ended."""
     import submitit
 
     submit = submitit.AutoExecutor.map_array
@@ -94,7 +94,7 @@ def announce_jobs() -> None:
         jobs = submit(self, *args, **kwargs)
         ids = [str(job.job_id) for job in jobs]
         shown = ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
-        print(f"{len(ids)} jobs handed in: {shown}; what they print: {self.folder}", flush=True)
+        print(f"{len(ids)} jobs submitted: {shown}; their output: {self.folder}", flush=True)
         return jobs
 
     announced.announces = True  # type: ignore[attr-defined]
@@ -104,19 +104,19 @@ def announce_jobs() -> None:
 class Count(Callback):
     """Hydra callback: opens the list before a sweep's first run, and prints the count after its last.
 
-    Several processes go through the same runs, each with a list of its own; the first one prints.
+    Several processes of one command go through the same runs, each with its own list; the first one prints.
     """
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        """Open the list; a sweep that is only planned ends here."""
+        """Open the list; with plan=true the sweep ends here."""
         if planned():
             if str(config.hydra.sweeper.get("_target_")).endswith("TuningSweeper"):
-                return  # it prints a plan of its own
+                return  # it prints the plan
             sys.exit(_print_plan(config))
         launcher = str(config.hydra.launcher.get("_target_")) if "launcher" in config.hydra else BASIC
         if processes.launched() > 1 and launcher != BASIC:
             _end(
-                f"hydra/launcher={launcher.rpartition('.')[2]} starts processes of its own, and this command has "
+                f"hydra/launcher={launcher.rpartition('.')[2]} starts processes itself, and this command has "
                 f"{processes.launched()}: choose one of both"
             )
         if "submitit" in launcher:
@@ -125,7 +125,7 @@ class Count(Callback):
             device_slots.open_slots(int(config.hydra.launcher.n_jobs))
         try:
             place = Path(config.hydra.sweep.dir)
-            place.mkdir(parents=True, exist_ok=True)  # before Hydra does, which would trace
+            place.mkdir(parents=True, exist_ok=True)  # before Hydra does, which would print a stack trace
             with tempfile.NamedTemporaryFile(dir=place):  # Hydra writes multirun.yaml there
                 pass
         except OSError as error:
@@ -136,7 +136,7 @@ class Count(Callback):
         def forget() -> None:
             Path(path).unlink(missing_ok=True)
 
-        atexit.register(forget)  # where the sweep is interrupted
+        atexit.register(forget)  # if the sweep is interrupted
         startup.on_leaving(forget)
         os.environ[VARIABLE] = path
 
@@ -163,12 +163,12 @@ class Count(Callback):
 
 
 def _on_cpu(config: Any) -> bool:
-    """Whether the sweep's runs leave GPUs alone."""
+    """Whether the sweep's runs do not use GPUs."""
     return str(config.get("device", "auto")) == "cpu"
 
 
 def _settle(line: dict[str, Any]) -> None:
-    """Wait for a run that another process had begun, and note what became of it."""
+    """Wait for a run that another process executes, and add its status to the list."""
     from recipes.runs.record import FINISHED
 
     print(f"waiting for {line['folder']}, which another process is writing", flush=True)
@@ -176,7 +176,7 @@ def _settle(line: dict[str, Any]) -> None:
     if status in FINISHED:
         line["status"] = "done by another process"
     else:
-        cause = f"the other process left it {status or 'unwritten'}; the same command goes on with it"
+        cause = f"the other process left it {status or 'unwritten'}; the same command continues it"
         line |= {"status": "failed", "cause": cause}
 
 
@@ -196,5 +196,5 @@ def _print_plan(config_of_sweep: Any) -> int:
 
 
 def _end(mistake: str) -> NoReturn:
-    """End the command with a user's mistake, which the first process says."""
+    """Exit with the message of a user's mistake, printed by the first process."""
     sys.exit(f"error: {mistake}" if processes.is_first() else 1)

@@ -1,4 +1,4 @@
-"""A mirror of the run record in Weights & Biases. The record is the source of truth, this is a view of it."""
+"""A mirror of the run record in Weights & Biases; the record is the source of truth."""
 
 import logging
 import netrc
@@ -46,11 +46,11 @@ class Silent:
 class Wandb:
     """One wandb run under the record's own id; offline unless the user is logged in.
 
-    Offline runs cannot be resumed by wandb, so a resumed run hands in all its earlier measurements again: each
-    offline folder is complete by itself. `scripts/sync_wandb.py` uploads a record instead, at any later time.
+    wandb cannot resume offline runs, so a resumed run logs all its earlier measurements again: each offline folder is
+    complete. `scripts/sync_wandb.py` uploads a record at any later time instead.
 
     Raises:
-        ConfigError: the mode is online and wandb cannot be reached; in the mode auto the run goes on offline.
+        ConfigError: the mode is online and wandb cannot be reached; in the mode auto the run is logged offline instead.
     """
 
     def __init__(self, cfg: TrackerConfig, folder: Path, config: dict[str, Any], created: str | None = None) -> None:
@@ -58,7 +58,7 @@ class Wandb:
 
         def start(mode: Literal["online", "offline"]) -> Any:
             return wandb.init(
-                # Where wandb is quiet, the run's own progress line stays readable.
+                # Without wandb's output the run's progress line stays readable.
                 settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
                 dir=str(folder),
                 mode=mode,
@@ -73,7 +73,7 @@ class Wandb:
             if cfg.mode != "auto":
                 raise ConfigError(f"tracker.mode={cfg.mode}: {reason}; tracker=none goes without wandb") from None
             print(f"wandb cannot be reached, this run is mirrored offline ({reason})", file=sys.stderr)
-            wandb.teardown()  # its own process still holds the id
+            wandb.teardown()  # its process still holds the id
             self._run = start("offline")
         _quiet()
 
@@ -95,7 +95,7 @@ class Wandb:
 
 
 def _quiet() -> None:
-    """Have wandb's own log files fail without a trace each: where the disk is full, the run says so in one line."""
+    """Have wandb's log files fail without stack traces: if the disk is full, the run says so in one line."""
     for handler in logging.getLogger("wandb").handlers:
         handler.handleError = lambda record: None  # type: ignore[method-assign]
 
@@ -103,10 +103,10 @@ def _quiet() -> None:
 def identity(
     project: str, entity: str | None, config: dict[str, Any], run_id: str, created: str | None
 ) -> dict[str, Any]:
-    """What names a wandb run: the same for the live mirror and for a later upload.
+    """The identity of a wandb run, the same for the live mirror and for a later upload.
 
-    The id is the record's own and the time it was begun (`created`, ISO 8601): a run that is done again from its first
-    step is another run there, and its measurements never mix with the earlier ones.
+    The id is the run id and the time when the record was begun (`created`, ISO 8601): a run that starts again from its
+    first step is a new run there, and its measurements do not mix with the earlier ones.
     """
     task, optim = config["task"]["name"], config["optim"]
     begun = "".join(filter(str.isalnum, (created or "").partition("+")[0]))
@@ -121,7 +121,7 @@ def identity(
 
 
 def by_step(lines: Iterable[Line]) -> list[tuple[int, dict[str, float]]]:
-    """Measurements as wandb wants them: a dictionary of `split/name` a step, steps rising."""
+    """Measurements in wandb's form: one dictionary of `split/name` for each step, in order."""
     steps: dict[int, dict[str, float]] = {}
     for line in lines:
         steps.setdefault(line["step"], {})[f"{line['split']}/{line['name']}"] = line["value"]

@@ -1,4 +1,4 @@
-"""Checks of single settings and of names, for recipes and for settings of all runs."""
+"""Checks of single settings and of names, shared by recipes and settings."""
 
 import difflib
 import inspect
@@ -17,7 +17,7 @@ def check_names(settings: object, names: Sequence[str], where: str, needed: Sequ
         settings: from the config.
         names: of the settings that exist.
         where: the setting that these belong to.
-        needed: of the names, those without which nothing goes; None is all.
+        needed: names that must be set; None is all.
 
     Raises:
         ConfigError: with the known names.
@@ -31,18 +31,18 @@ def check_names(settings: object, names: Sequence[str], where: str, needed: Sequ
         raise ConfigError(f"{where}.{what}; known: {', '.join(names)}")
 
 
-def check_arguments(settings: object, function: Callable[..., Any], where: str, beside: Sequence[str] = ()) -> None:
-    """Refuse settings that a function does not take or does not get; those of `beside` come from elsewhere.
+def check_arguments(settings: object, function: Callable[..., Any], where: str, elsewhere: Sequence[str] = ()) -> None:
+    """Refuse settings that a function does not take or lacks; `elsewhere` names arguments that are not settings.
 
     Raises:
         ConfigError: with the names that it takes.
     """
-    taken = {name: p for name, p in inspect.signature(function).parameters.items() if name not in beside}
+    taken = {name: p for name, p in inspect.signature(function).parameters.items() if name not in elsewhere}
     check_names(settings, list(taken), where, [name for name, p in taken.items() if p.default is p.empty])
 
 
 def is_number(value: object) -> bool:
-    """Whether a setting is a finite number; true and false are none."""
+    """Whether a setting is a finite number, and not true or false."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -58,18 +58,18 @@ def parse_bytes(text: str | int) -> int:
     size = float(match[1]) * (1024 if match[3] else 1000) ** power if match else 0.0
     number = int(size) if math.isfinite(size) else 0
     if number <= 0:
-        raise ConfigError(f"device_memory={text} is no size: write a number and a unit, as in 32GiB or 80GB.")
+        raise ConfigError(f"device_memory={text} is not a size: write a number and a unit, as in 32GiB or 80GB.")
     return number
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """`; did you mean ...?` where one of the names is like it, else nothing."""
+    """`; did you mean ...?` if one of the names is similar, else an empty text."""
     matches = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def typed(value: Any) -> str:
-    """A value as one types it."""
+    """A value as it is typed on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(typed, value))}]"
     return (

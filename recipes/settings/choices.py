@@ -1,4 +1,4 @@
-"""What there is to choose from, read from the files in conf/: for --help and scripts/list.py."""
+"""The choices of each config group, read from the files in conf/, for --help and scripts/list.py."""
 
 import re
 import textwrap
@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from recipes.settings.schema import CONF
 
 WIDTH, INDENT = 118, 9  # columns of --help, and of its group names
-FAMILIES = {  # what a task's recipe is called
+FAMILIES = {  # headings, by recipe
     "classification": "Image classification",
     "contrastive.recipe": "Images with captions",
     "diffusion.class_conditional": "Diffusion",
@@ -20,7 +20,7 @@ FAMILIES = {  # what a task's recipe is called
 
 
 def register() -> None:
-    """Let conf/config.yaml insert the choices into its help text: `${choices:optim}`, one group."""
+    """Register the resolver `${choices:optim}`, which inserts the choices of a group into the help text."""
     OmegaConf.register_new_resolver("choices", help_text, replace=True)
 
 
@@ -30,7 +30,7 @@ def names(group: str) -> list[str]:
 
 
 def allowed(group: str) -> list[str]:
-    """What a group may be set to: the names of its files; of `tuned`, the rows of its tables."""
+    """The values of a group: the names of its files; for `tuned`, the rows of its tables."""
     if group != "tuned":
         return names(group)
     from recipes.settings import tuned_tables
@@ -61,7 +61,7 @@ def help_text(group: str) -> str:
 
 
 def _family(family: str, tasks: list[str]) -> str:
-    """Say which tasks a family has, each at the first scale that has it."""
+    """A family with its tasks, each listed at the first scale that has it."""
     listed: set[str] = set()
     parts = []
     for number, scale in enumerate(names("scale")):

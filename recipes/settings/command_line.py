@@ -1,4 +1,4 @@
-"""A command line before Hydra acts on it: all of its mistakes at once, each with what to type instead."""
+"""Check a command line before Hydra reads it: report all mistakes at once, each with what to type instead."""
 
 import dataclasses
 import difflib
@@ -23,7 +23,7 @@ from recipes.settings import choices, schema, sweep_values, unknown_settings, va
 from recipes.settings.arguments import is_number, near
 from recipes.settings.schema import CONF
 
-# Set by the files that a name chooses; a run that says otherwise of itself would be another's.
+# Set by the file that a choice names; changing them would record a run under another name.
 CHOSEN_BY_NAME = {"task.recipe": "task=", "data.module": "data=", "scale.name": "scale="}
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -41,9 +41,9 @@ def check(overrides: Sequence[str]) -> None:
 
 
 def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
-    """What is wrong with the overrides of a command, a line each.
+    """The mistakes in a command's overrides, one line each.
 
-    Every value of a sweep is looked at beside the first values of the others.
+    Each value of a sweep is checked with the first value of the other swept settings.
 
     Args:
         arguments: as they are typed.
@@ -71,7 +71,7 @@ def mistakes(arguments: Sequence[str], multirun: bool = False) -> list[str]:
                 _apply(single, base, lines, broken)
         typed_keys = {override.key_or_group for override in values}
         lines += _protocol(base, parsed)
-        if _is_experiment(base):  # its sweeper knows the tasks and looks at each: here is only what holds for all
+        if _is_experiment(base):  # its sweeper checks each task; only what holds for all is checked here
             general = re.compile(
                 "|".join(rf"{re.escape(key)}\b" for key in typed_keys if not key.startswith("model.")) or "$"
             )
@@ -104,7 +104,7 @@ def _parsed(text: str, lines: list[str]) -> Override | None:
         return None
     name, equals, value = text.partition("=")
     if not name or (not equals and not text.startswith("~")):
-        lines.append(f"{text} is no setting; expected name=value{_near_choice(text)}")
+        lines.append(f"{text} is not a setting; expected name=value{_near_choice(text)}")
         return None
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     try:
@@ -125,12 +125,12 @@ def _parsed(text: str, lines: list[str]) -> Override | None:
 
 
 def _in_shell(text: str) -> str:
-    """A word that holds single quotes, as one types it."""
+    """A word that holds single quotes, as it is typed."""
     return shlex.quote(text) if re.search(r'[`$"\\!]', text) else f'"{text}"'
 
 
 def _near_choice(text: str) -> str:
-    """Where a name alone was typed: the group that has it."""
+    """If a name was typed without its group: which group has it."""
     for group in ("task", "optim", "data", "scale"):
         if text in choices.allowed(group):
             return f"; did you mean {group}={text}?"
@@ -144,10 +144,10 @@ def _is_group(override: Override) -> bool:
 
 
 def _choices(override: Override, lines: list[str]) -> list[str]:
-    """The overrides of a group, one for each name that it is given; for a name that is unknown, one that is like it."""
+    """The overrides of a group, one for each chosen name; an unknown name is replaced by a similar one."""
     group, key = override.key_or_group, override.get_key_element()
     if override.is_delete():
-        lines.append(f"{override.input_line} takes away what every run has; choose another with {group}=")
+        lines.append(f"{override.input_line} deletes a required group; choose another with {group}=")
         return []
     if override.is_sweep_override():
         chosen = list(sweep_values.given_texts(override)) if override.is_discrete_sweep() else []
@@ -175,7 +175,7 @@ def _choices(override: Override, lines: list[str]) -> list[str]:
 
 
 def _composed(groups: Sequence[str], lines: list[str]) -> DictConfig | None:
-    """The config of these choices; those that it does not compose with are named and left out."""
+    """The config of these choices; those that fail to compose are reported and left out."""
     left = list(groups)
     while True:
         try:
@@ -184,7 +184,7 @@ def _composed(groups: Sequence[str], lines: list[str]) -> DictConfig | None:
             lines.append(unknown_settings.one_line(error))
         if not left:
             return None
-        for text in reversed(left):  # the one that it goes without, else one after the other
+        for text in reversed(left):  # the one without which it composes, else one after the other
             rest = [other for other in left if other != text]
             try:
                 return compose("config", overrides=rest, return_hydra_config=True)
@@ -194,7 +194,7 @@ def _composed(groups: Sequence[str], lines: list[str]) -> DictConfig | None:
 
 
 def _apply(override: Override, cfg: DictConfig, lines: list[str], broken: Sequence[str]) -> None:
-    """Set a value in a config, or say why it cannot be."""
+    """Set a value in a config, or report why it cannot be set."""
     key = override.key_or_group
     if key in CHOSEN_BY_NAME:
         lines.append(
@@ -213,12 +213,12 @@ def _apply(override: Override, cfg: DictConfig, lines: list[str], broken: Sequen
 
 
 def _below(broken: Sequence[str]) -> list[str]:
-    """Nodes whose keys follow from a group, beside its own."""
+    """Nodes whose keys follow from a group, other than the group's own node."""
     return ["model", "data", "schedule", "augment"] if {"task", "scale"} & set(broken) else []
 
 
 def _mistyped(override: Override, cfg: DictConfig) -> str | None:
-    """What a setting of the schema would have to be, where it is given something else."""
+    """What type a setting of the schema must have, if its value has another."""
     above, _, name = override.key_or_group.rpartition(".")
     try:
         parent = OmegaConf.select(cfg, above) if above else cfg
@@ -237,6 +237,8 @@ def _mistyped(override: Override, cfg: DictConfig) -> str | None:
     if isinstance(node, DictConfig) and kind is not Any and not isinstance(value, dict):
         keys = ", ".join(map(str, node)) or "name: value"
         return f"{typed} must be a mapping of {keys}; set one with {override.key_or_group}.<name>="
+    if kind == bool | str:
+        return None if isinstance(value, bool | str) else f"{typed} must be true, false or a name"
     if kind not in KINDS or (value is None and node._metadata.optional):
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -247,17 +249,17 @@ def _mistyped(override: Override, cfg: DictConfig) -> str | None:
 
 
 def _always_there(override: Override, cfg: DictConfig) -> str | None:
-    """Where a setting of the schema is taken away, what to do instead."""
+    """Report a setting of the schema that is deleted, and what to do instead."""
     key = override.key_or_group
     above, _, name = key.rpartition(".")
     parent = OmegaConf.select(cfg, above, default=None) if above else cfg
     if key.startswith("hydra") or not isinstance(parent, DictConfig) or name not in parent or not _of_schema(parent):
         return None
-    return f"{override.input_line} takes away what every run has; set another value with {key}="
+    return f"{override.input_line} deletes a required setting; set another value with {key}="
 
 
 def _added(override: Override, cfg: DictConfig) -> str | None:
-    """Where a name that nothing reads is added beside those of the schema: a run of its own, for nothing."""
+    """Report a key added to the schema that nothing reads: it would only change the run id."""
     node: Any = cfg
     parts = override.key_or_group.split(".")
     if parts[0] == "hydra":
@@ -277,7 +279,7 @@ def _added(override: Override, cfg: DictConfig) -> str | None:
 
 
 def _of_schema(node: DictConfig) -> bool:
-    """Whether a node has the keys of a class, and no others."""
+    """Whether a node has the keys of a schema class, and no others."""
     return dataclasses.is_dataclass(OmegaConf.get_type(node))
 
 
@@ -299,7 +301,7 @@ def _is_experiment(cfg: DictConfig) -> bool:
 
 
 def _protocol(cfg: DictConfig, parsed: Sequence[Override]) -> list[str]:
-    """Settings of Hydra's that its plugins would take without a look."""
+    """Mistakes in Hydra's settings that its plugins do not check."""
     lines = []
     launcher, sweeper = cfg.hydra.launcher, cfg.hydra.sweeper
     jobs = launcher.get("n_jobs")
@@ -313,7 +315,7 @@ def _protocol(cfg: DictConfig, parsed: Sequence[Override]) -> list[str]:
 
 
 def _problems(cfg: DictConfig, typed_keys: set[str]) -> list[str]:
-    """Values that cannot be, and typed ones that come to nothing."""
+    """Impossible values, and typed values that have no effect."""
     plain = cfg.copy()
     OmegaConf.set_struct(plain, False)
     task = plain.pop("hydra").runtime.choices.get("task")
@@ -336,10 +338,9 @@ def _problems(cfg: DictConfig, typed_keys: set[str]) -> list[str]:
 
 
 def expanded(argument: str) -> str:
-    """An argument as the user means it.
+    """An argument with ~ expanded and quotes added.
 
-    ~/ at the start of a value is the home folder, which the shell leaves after a =. A value with letters beyond ASCII
-    is put in the quotes that Hydra's grammar wants for them.
+    The shell does not expand a ~/ after a =. Hydra's grammar needs quotes around a value with non-ASCII letters.
     """
     argument = re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), argument)  # noqa: PTH111
     name, equals, value = argument.partition("=")
@@ -349,13 +350,13 @@ def expanded(argument: str) -> str:
 
 
 def ordered(arguments: Sequence[str]) -> list[str]:
-    """Flags before overrides, as Hydra's parser wants them: `task=x -m seed=0,1` is `-m task=x seed=0,1`."""
+    """Put flags before overrides, as Hydra's parser requires: `task=x -m seed=0,1` becomes `-m task=x seed=0,1`."""
     overrides = [text for text in arguments if re.match(r"[~+]|[^-][^=]*=", text)]
     return [text for text in arguments if text not in overrides] + overrides
 
 
 def plan(arguments: Sequence[str], lines: list[str]) -> tuple[list[str], bool]:
-    """The arguments without `plan=`, and whether it was true; what it cannot be is added to `lines`."""
+    """The arguments without `plan=`, and whether it was true; a mistake in it is added to `lines`."""
     values = [text.partition("=")[2].lower() for text in arguments if re.match(r"\+{0,2}plan=", text)]
     lines += [f"plan={value} must be true or false" for value in values if value not in ("true", "false")]
     return [text for text in arguments if not re.match(r"\+{0,2}plan=", text)], values[-1:] == ["true"]

@@ -1,6 +1,6 @@
-"""What data sets and recipes declare, read from their source, and what of a config does not fit it.
+"""Check a config against what data sets and recipes declare in their source (options, kinds of data).
 
-Importing the modules takes seconds (torch, timm, transformers); a command's mistakes are answered before that.
+The source is parsed, not imported: importing takes seconds (torch, timm, transformers).
 """
 
 import ast
@@ -48,7 +48,7 @@ def options(module: str) -> dict[str, Option]:
 
 
 def holds(module: str) -> str:
-    """What recipes/data/<module>.py says that it holds: its constant `HOLDS`.
+    """The kind of data of recipes/data/<module>.py: its constant `HOLDS`.
 
     Raises:
         ConfigError: there is no such data module.
@@ -69,21 +69,21 @@ def learns_from(recipe: str) -> str:
             text = _constant(node.body, "learns_from")
             if text is not None:
                 return text
-    raise ConfigError(f"task.recipe={recipe} is no recipe; known: {', '.join(_modules('recipes', 'class Recipe'))}")
+    raise ConfigError(f"task.recipe={recipe} is not a recipe; known: {', '.join(_modules('recipes', 'class Recipe'))}")
 
 
 def place(data: DictConfig) -> dict[str, str]:
-    """Where the data are: a local folder goes before the hub's name that a data set's file may carry."""
+    """The location of the data: a local folder, else the name on the hub."""
     return next(({key: data[key]} for key in ("path", "hub") if data[key] is not None), {})
 
 
 def place_problems(data: DictConfig) -> list[str]:
-    """A place that is not given or not there, and what to get where the data set's file says it."""
+    """Report a location that is not set or does not exist, with what to download."""
     what = f"; to get: {data.download}" if data.get("download") else ""
     try:
         if "path" not in options(data.module):
             return []
-    except ConfigError:  # said already
+    except ConfigError:  # reported already
         return []
     if data.path is not None:
         if not Path(data.path).expanduser().exists():
@@ -98,7 +98,7 @@ def place_problems(data: DictConfig) -> list[str]:
 
 
 def option_problems(data: DictConfig, dropped: Sequence[str] = ()) -> list[str]:
-    """Options that the data set does not take, does not get, or gets with another type; none of those dropped."""
+    """Report options that are unknown, missing or of the wrong type, other than those in `dropped`."""
     try:
         takes = options(data.module)
     except ConfigError as error:
@@ -158,7 +158,7 @@ def _folder(package: str) -> Path:
 
 
 def _modules(package: str, start: str) -> list[str]:
-    """The modules of a package with a line that starts so, by their names in it."""
+    """The names of the modules of a package that have a line with this start."""
     folder = _folder(package)
     files = (path for path in folder.rglob("*.py") if f"\n{start}" in path.read_text(encoding="utf-8"))
     names = (".".join(path.relative_to(folder).with_suffix("").parts) for path in files)

@@ -1,8 +1,8 @@
-"""Settings that follow from a user's own data, read from it before a run has its id.
+"""Settings that follow from a user's own data (classes, channels, vocabulary), set before the run id is computed.
 
-A task's setting carries the number of classes, channels and tokens of the data set that ships with it. With data of
-one's own these are read from the data, so that the config, the record and the run's id say what was trained. What was
-typed is left alone: where it contradicts the data it is a mistake. Of data that ship with the suite nothing is read.
+A task's setting has the number of classes, channels and tokens of its default data set. With a user's own data they are
+read from the data, so that the config, the record and the run id say what was trained. A typed value is never changed;
+if it contradicts the data, that is reported as a mistake. Data sets that ship with the suite are not read.
 """
 
 import json
@@ -21,8 +21,8 @@ from recipes.data import listing
 from recipes.errors import ConfigError
 from recipes.settings import declarations, schema
 
-OWN = ("images.files", "pairs.image_text", "text.tokens")  # modules of recipes/data/ that read data of a user's own
-SMALL_SIDE = 32  # pixels that pictures get at embedded scale where neither model nor command says
+OWN = ("images.files", "pairs.image_text", "text.tokens")  # modules of recipes/data/ that read a user's own data
+SMALL_SIDE = 32  # pixels of images at embedded scale if neither model nor command sets their size
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Derived:
 
     Attributes:
         key: such as model.args.num_classes.
-        value: that it has to have.
-        why: what is said where something else was typed.
+        value: required by the data.
+        why: for the error message if another value was typed.
     """
 
     key: str
@@ -41,7 +41,7 @@ class Derived:
 
 
 class Typed:
-    """Which settings the command names: those among its overrides, or with other values than the files in conf/ have.
+    """The settings that the command sets: its overrides, or those whose values differ from the files in conf/.
 
     Args:
         cfg: the composed config.
@@ -59,7 +59,7 @@ class Typed:
         self.files = OmegaConf.merge({"data": data}, *settings)
 
     def __call__(self, key: str) -> bool:
-        """Whether the command names this setting."""
+        """Whether the command sets this setting."""
         if any(key == typed or key.startswith(f"{typed}.") for typed in self.keys):
             return True
         value = OmegaConf.select(self.cfg, key)
@@ -67,7 +67,7 @@ class Typed:
 
 
 def resolve(cfg: DictConfig, overrides: Sequence[str] | None = None) -> None:
-    """Set what follows from the data in a config, in place, and say so in one line.
+    """Set what follows from the data in a config, in place, and print it in one line.
 
     Args:
         cfg: the composed config.
@@ -94,7 +94,7 @@ def resolve(cfg: DictConfig, overrides: Sequence[str] | None = None) -> None:
 def problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
     """All mistakes in a command's settings of data, each with what to type; most without importing torch.
 
-    A dry run reads no data, so that a place that is not there is none of its mistakes.
+    A dry run reads no data, so a missing location is not reported.
 
     Args:
         cfg: the composed config.
@@ -107,7 +107,7 @@ def problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
 
 
 def option_problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list[str]:
-    """Mistakes in what kind of data a task is given, and in the options of these that were typed."""
+    """Mistakes in the kind of data for a task, and in the options that were typed."""
     try:
         holds, wanted = declarations.holds(cfg.data.module), declarations.learns_from(cfg.task.recipe)
     except ConfigError as error:
@@ -118,7 +118,7 @@ def option_problems(cfg: DictConfig, typed: Sequence[str] | None = None) -> list
 
 
 def _family_problems(cfg: DictConfig) -> list[str]:
-    """Settings of a family of tasks that do not go together, as far as they can be told without its module."""
+    """Settings of a family that contradict each other, as far as this can be checked without importing its module."""
     lines = []
     shift, side, batch = (OmegaConf.select(cfg, key) for key in ("augment.shift", "model.args.img_size", "batch_size"))
     embedded_images = cfg.task.recipe == "classification" and cfg.data.module not in OWN
@@ -130,7 +130,7 @@ def _family_problems(cfg: DictConfig) -> list[str]:
 
 
 def contradictions(cfg: DictConfig, overrides: Sequence[str] | None = None) -> list[str]:
-    """What was typed and contradicts the data, or is wrong with the data, a line each."""
+    """Typed settings that contradict the data, and mistakes in the data, one line each."""
     try:
         return _settled(cfg, overrides)[1]
     except ConfigError as error:
@@ -179,10 +179,10 @@ def _derived(cfg: DictConfig, typed: Typed) -> list[Derived]:
 
 
 def superfluous(cfg: DictConfig, overrides: Sequence[str] | None) -> list[str]:
-    """Options of the task's setting that another data set than the setting's own does not take."""
+    """Options of the task's setting that the chosen data set does not take."""
     try:
         takes = declarations.options(cfg.data.module)
-    except ConfigError:  # recipe.make says so
+    except ConfigError:  # recipe.make reports it
         return []
     if not (unknown := [name for name in cfg.data.options if name not in takes]):
         return []
@@ -256,8 +256,8 @@ def _own_extractor(cfg: DictConfig, judge: str) -> str:
 def _contrastive(cfg: DictConfig, typed: Typed) -> Iterator[Derived]:
     """Size, channels, vocabulary, and a batch no larger than the training set.
 
-    The image tower of a setting has seen the data that ship with it. Where the command names no other, both towers
-    learn from the pairs.
+    The default image tower was trained on the default data set. If the command names no other, both towers learn from
+    the pairs.
     """
     args = cfg.model.args
     image = args.image.get("args") or {}

@@ -1,4 +1,4 @@
-"""Names of models, read from their libraries' source: importing timm or transformers to find a typo takes seconds."""
+"""Names of models, parsed from the source of timm and transformers, which take seconds to import."""
 
 import ast
 import importlib.util
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def names(recipe: str) -> frozenset[str] | None:
-    """The names that `model.name=` takes in a recipe; None where that is not known from the source."""
+    """The names that `model.name=` takes in a recipe; None if the source does not tell."""
     if recipe == "classification":
         return _timm()
     return _language_models() if recipe == "language.language_modelling" else None

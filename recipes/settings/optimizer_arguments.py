@@ -1,4 +1,4 @@
-"""The arguments of an optimizer's class and what they may be, read from its source: importing torch takes seconds."""
+"""The arguments of an optimizer's class and their types, parsed from its source: importing torch takes seconds."""
 
 import ast
 import importlib
@@ -16,10 +16,9 @@ from omegaconf import DictConfig
 
 from recipes.settings.arguments import is_number, near, typed
 
-# What an optimizer's YAML says beside the arguments of its class: what it is called, the schedule that it takes in the
-# place of the task's, the roles of parameters that its class steps and which classes step the others, and whether a
-# step needs a parameter whole.
-DESCRIPTION = ("name", "variant", "schedule", "roles", "routes", "lr_ratio", "whole_parameters")
+# Keys of an optimizer's YAML that are not arguments of its class: its name and variant, the schedule that replaces the
+# task's, the roles of parameters that its class updates, the classes for the others, and why it refuses shards.
+DESCRIPTION = ("name", "variant", "schedule", "roles", "routes", "lr_ratio", "refuses_shards")
 ROLES = ("matrix", "convolution", "embedding", "head", "vector", "position")  # of recipes/training/param_groups.py
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_")
 DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")  # that optimizers keep their state in
@@ -49,12 +48,12 @@ Arguments = dict[str, Argument]
 
 
 class NotAnOptimizerError(Exception):
-    """A name that cannot be imported, or is no class of an optimizer; the message says which."""
+    """A name that cannot be imported or is not an optimizer's class; the message says which."""
 
 
 @lru_cache
 def arguments(target: str) -> Arguments | None:
-    """The arguments of an optimizer by the dotted name of its class; None where any name is taken.
+    """The arguments of an optimizer by the dotted name of its class; None if it accepts any name.
 
     Raises:
         NotAnOptimizerError: there is no such class.
@@ -67,10 +66,10 @@ def arguments(target: str) -> Arguments | None:
 
 
 def _imported(module: str, name: str) -> Arguments | None:
-    """The same from the class itself: the last word where the source does not show an optimizer."""
+    """The same from the imported class, if the source does not show an optimizer."""
     try:
         imported = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever the module's own code raises
+    except Exception as error:  # the module's code may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NotAnOptimizerError(f"cannot be imported: {reason}") from None
     if not isinstance(imported, type):
@@ -108,7 +107,7 @@ def _read(module: str, name: str, depth: int) -> Arguments | None:
 
 
 def _file(module: str) -> Path | None:
-    """The source of a module, found without importing the packages that it lies in."""
+    """The source of a module, found without importing its parent packages."""
     top, *rest = module.split(".")
     try:
         spec = sys.modules[top].__spec__ if top in sys.modules else importlib.util.find_spec(top)
@@ -144,7 +143,7 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def problems(optim: object) -> list[str]:
-    """What is wrong with an optimizer's settings, a line each; `optim` is the config's node as plain values."""
+    """The mistakes in an optimizer's settings, one line each; `optim` is the config's node as plain values."""
     if not isinstance(optim, dict):
         return [f"optim={optim} must be the name of a file in conf/optim"]
     lines = []
@@ -158,7 +157,7 @@ def problems(optim: object) -> list[str]:
 
 
 def _class_problems(settings: dict[str, Any], title: str, key: str) -> list[str]:
-    """What is wrong with the arguments of one class; `key` is the node that holds them."""
+    """The mistakes in the arguments of one class; `key` is the node that holds them."""
     try:
         taken = arguments(str(settings.get("_target_")))
     except NotAnOptimizerError as error:
@@ -177,7 +176,7 @@ def _class_problems(settings: dict[str, Any], title: str, key: str) -> list[str]
 
 
 def _route_problems(optim: dict[str, Any]) -> list[str]:
-    """What is wrong with the roles of a class and with the routes beside it; each role may be named once."""
+    """The mistakes in the roles of a class and in its routes; each role may be named once."""
     routes = optim.get("routes") or {}
     if not isinstance(routes, dict) or not all(isinstance(route, dict) for route in routes.values()):
         return ["optim.routes must hold, under a name for each, a class with its roles and lr_ratio"]
@@ -196,14 +195,14 @@ def _route_problems(optim: dict[str, Any]) -> list[str]:
             ratio = settings.get("lr_ratio")
             if not is_number(ratio) or ratio <= 0:
                 lines.append(f"{key}.lr_ratio={typed(ratio)} must be a finite number above 0: its lr over optim.lr")
-            own = [name for name in ("lr", "weight_decay") if name in settings]
-            lines += [f"{key}.{name} follows from optim.{name}: set {key}.lr_ratio" for name in own]
+            repeated = [name for name in ("lr", "weight_decay") if name in settings]
+            lines += [f"{key}.{name} follows from optim.{name}: set {key}.lr_ratio" for name in repeated]
             lines += _class_problems(settings, key, key)
     return lines
 
 
 def _expected(name: str, value: Any, argument: Argument) -> str | None:
-    """What a value of an optimizer's argument would have to be, or None where it may be right."""
+    """What the value of an argument must be, or None if the value may be right."""
     annotation, default = argument.annotation, argument.default
     optional = "None" in annotation or "Optional" in annotation or (not annotation and default is None)
     null = ", or null" if optional else ""
@@ -231,7 +230,7 @@ def _expected(name: str, value: Any, argument: Argument) -> str | None:
 
 
 def unknown_argument(override: Override, optim: DictConfig) -> str:
-    """An optimizer's argument that stands in no file: it is added with a + where its class takes it."""
+    """Report an argument that the optimizer's file does not set: it is added with a + if its class takes it."""
     name, key = override.key_or_group.rpartition(".")[2], override.key_or_group
     try:
         taken = arguments(str(optim._target_))

@@ -1,4 +1,4 @@
-"""The schema of every setting that is ours, so that a misspelt key dies, in a YAML file as on the command line.
+"""The schema of all settings: a misspelt key is refused in a YAML file as on the command line.
 
 The groups in conf/ hold the values. Only the optimizer's node is open: its keys are the arguments of the class
 that its `_target_` names.
@@ -22,12 +22,12 @@ from recipes.errors import ConfigError
 from recipes.settings.tuned_tables import TunedTables
 
 CONF = Path(__file__).resolve().parent.parent.parent / "conf"
-RUN = "run:"  # in a setting, before the command of a run whose weights it takes
+RUN = "run:"  # prefix of a setting that names a run by its command
 
 
 @dataclass
 class Task:
-    """What is trained: a name for the tables and the module in recipes/ that knows how."""
+    """What is trained: a name, and the module in recipes/ that implements it."""
 
     name: str = MISSING
     recipe: str = MISSING
@@ -57,14 +57,14 @@ class Data:
     module: str = MISSING
     path: str | None = None  # a local folder in a standard format
     hub: str | None = None  # a name on the Hugging Face hub
-    download: str | None = None  # what to get, how large, on which terms: said where the data are not there
+    download: str | None = None  # what to download, its size and its terms: shown if the data are missing
     workers: int = 0  # loader processes of each training process
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Augment:
-    """Augmentation of the training images; None and 0 leave a part out."""
+    """Augmentation of the training images; None and 0 switch a part off."""
 
     name: str = "none"
     shift: int = 0  # embedded images: random translation of up to so many pixels, the counterpart of crops
@@ -75,7 +75,7 @@ class Augment:
 
 @dataclass
 class Schedule:
-    """The learning rate's shape, in optimizer steps."""
+    """The learning-rate schedule, in optimizer steps."""
 
     name: str = MISSING  # cosine, linear, constant, rsqrt
     warmup_steps: int = 0
@@ -86,7 +86,7 @@ class Schedule:
 
 @dataclass
 class Tracker:
-    """Where a run's record is mirrored to while it goes on."""
+    """Where a run's record is mirrored."""
 
     name: str = "none"  # none, wandb
     project: str = "lion-bench"
@@ -96,7 +96,7 @@ class Tracker:
 
 @dataclass
 class Tuned:
-    """Where the hyperparameters come from: a table of the paper, or a sweep of ours and its commit."""
+    """Where the hyperparameters come from: a row of a table in conf/tuned, and its source."""
 
     file: str = "none"
     source: str = "none"
@@ -131,11 +131,11 @@ class Config:
     log_every: int = 20
     checkpoint_every: int = 200
     device: str = "auto"  # auto, cpu
-    compile: bool = False  # torch.compile of the model's training pass; steps/s leaves out the time it takes
+    compile: bool | str = "auto"  # torch.compile of the training pass: true, false, auto (on CUDA, beyond embedded)
     tf32: bool = True  # on CUDA, precision=fp32: products of matrices in TensorFloat-32
     channels_last: bool = True  # on CUDA, convolutional models that are not in shards
     activation_checkpointing: bool = False  # compute activations of blocks again instead of keeping them: slower
-    logit_rows: int | None = None  # of a causal language model's loss at a time; None: 256 MiB of them, 0: all
+    logit_rows: int | None = None  # of a language model's loss at a time; None: 256 MiB of them, 0: all
     shard: bool = False  # FSDP: split parameters, gradients and state over the processes
     shard_size: int | None = None  # processes that share a copy, such as those of a machine; None: all of them
     reduce_every_part: bool = False  # average gradients after each micro-batch: slower; in shards, none is kept whole
@@ -146,14 +146,14 @@ class Config:
 
 
 def register() -> None:
-    """Make known to Hydra the schema, under the name `schema`, and the tables of tuned numbers."""
+    """Register with Hydra the schema, under the name `schema`, and the tables of tuned hyperparameters."""
     ConfigStore.instance().store(name="schema", node=Config)
     SourcesRegistry.instance().register(TunedTables)
 
 
 @contextmanager
 def composing() -> Iterator[None]:
-    """Have hydra.compose read conf/, also while Hydra is running this process."""
+    """Let hydra.compose read conf/, also inside a Hydra application."""
     register()
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
@@ -164,21 +164,21 @@ def composing() -> Iterator[None]:
 
 
 def quoted(text: str) -> str:
-    """A text as Hydra's grammar reads it back, whatever characters it has."""
+    """A text quoted for Hydra's grammar, whatever characters it has."""
     return '"' + re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), text) + '"'
 
 
 def literal(value: Any) -> str:
-    """A plain value as Hydra's grammar reads it back."""
+    """A plain value written for Hydra's grammar."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {literal(held)}" for key, held in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(literal, value)) + "]"
     return quoted(value) if isinstance(value, str) else "null" if value is None else str(value).lower()
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """The config as run.py would compose it and a run would hold it."""
+    """The config of a run with these overrides, as run.py composes it."""
     from recipes.settings import from_data
 
     with composing():

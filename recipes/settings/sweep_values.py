@@ -1,4 +1,4 @@
-"""The values that a sweep on the command line gives, without running it."""
+"""The values of a sweep on the command line, listed before it runs."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,17 +8,17 @@ from hydra.core.override_parser.types import Glob, Override, RangeSweep
 
 from recipes.settings import choices
 
-MOST_RUNS = 100_000  # of one sweep: Hydra lists them all before the first begins
-MOST_VALUES = 64  # of one swept setting, that are looked at one by one; a range of a thousand seeds is not
+MOST_RUNS = 100_000  # of one sweep: Hydra lists all runs before the first begins
+MOST_VALUES = 64  # of one swept setting, checked one by one; longer ranges are not checked
 
 
 def single_values(override: Override) -> Iterator[Override]:
-    """An override with one value for each that it gives."""
+    """One override for each value of a swept override."""
     if not override.is_sweep_override():
         yield override
         return
     if not override.is_discrete_sweep():
-        return  # intervals are for other sweepers, which say so
+        return  # intervals are for other sweepers, which report that
     values = list(given_texts(override))
     parser = OverridesParser.create()
     for value in values[:MOST_VALUES] + values[MOST_VALUES:][-1:]:
@@ -26,7 +26,7 @@ def single_values(override: Override) -> Iterator[Override]:
 
 
 def problems(parsed: Sequence[Override]) -> list[str]:
-    """Sweeps that give no values, or more runs than can be listed."""
+    """Report sweeps without values or with more runs than can be listed."""
     sweeps = {str(override.input_line): count(override) for override in parsed if override.is_discrete_sweep()}
     runs = math.prod(sweeps.values())
     if runs > MOST_RUNS:
@@ -36,7 +36,7 @@ def problems(parsed: Sequence[Override]) -> list[str]:
 
 
 def given_texts(override: Override) -> Iterator[str]:
-    """The values of a sweep, as they are typed one by one."""
+    """The values of a sweep as texts."""
     swept = override.value()
     if isinstance(swept, Glob):
         return iter(swept.filter(choices.allowed(override.key_or_group)))

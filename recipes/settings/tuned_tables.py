@@ -35,7 +35,7 @@ class TunedTables(ConfigSource):
 
     @staticmethod
     def scheme() -> str:
-        """What stands before :// in hydra.searchpath."""
+        """The scheme in hydra.searchpath: `tuned://`."""
         return "tuned"
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -46,7 +46,7 @@ class TunedTables(ConfigSource):
         return ConfigResult(self.provider, f"{self.scheme()}://", OmegaConf.create(row), {"package": "_global_"})
 
     def available(self) -> bool:
-        """Whether there are tables."""
+        """Whether conf/tuned exists."""
         return TABLES.is_dir()
 
     def is_group(self, config_path: str) -> bool:
@@ -102,7 +102,7 @@ def names(scale: str, task: str) -> list[str]:
 
 
 def _row(section: Row, optim: str) -> tuple[Row, str] | None:
-    """The numbers of an optimizer in a table, and where they come from."""
+    """The values of an optimizer in a table, and their source."""
     rows = {key: row for key, row in section.items() if isinstance(row, dict) and "lr" in row}
     origins = {rule["from"]: rule for rule in _fallbacks() if optim in rule["optimizers"]}
     origin = next((name for name in (optim, *origins) if name in rows), None)

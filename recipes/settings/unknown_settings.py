@@ -1,4 +1,4 @@
-"""What to say of a setting or a choice that does not exist: the known ones, and the one that was probably meant."""
+"""Messages for unknown settings and choices: the known ones, and the one that was probably meant."""
 
 import re
 
@@ -10,7 +10,7 @@ from recipes.settings import optimizer_arguments
 from recipes.settings.arguments import near
 from recipes.settings.schema import CONF
 
-# Settings by the names that other tools give them, for who types those.
+# Settings by their names in other tools.
 ALSO_CALLED = {
     "lr": "optim.lr",
     "learning_rate": "optim.lr",
@@ -50,7 +50,7 @@ ALSO_CALLED = {
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line; a name or key that is not known gets the known ones beside it."""
+    """An exception's message in one line, with the known names if a name or key is unknown."""
     text = str(error)
     if "hydra/launcher/submitit" in text:
         return "hydra/launcher=slurm needs the slurm extra: pip install '.[slurm]'"
@@ -75,13 +75,13 @@ def one_line(error: BaseException) -> str:
 
 
 def _adding(node: DictConfig, text: str) -> str:
-    """Hydra's advice to add a key with +, where the schema leaves the keys open."""
+    """Hydra's advice to add a key with +, if the schema allows it."""
     advice = re.search(r"\+\S.*", text)
     return f"; to add it: {advice[0]}" if advice and OmegaConf.get_type(node) is dict else ""
 
 
 def unapplied(override: Override, cfg: DictConfig, error: Exception) -> str:
-    """Why Hydra cannot set it: mostly an unknown name."""
+    """Why Hydra cannot set it: usually an unknown name."""
     key = override.key_or_group
     unknown = OmegaConf.select(cfg, key, default=None) is None and not isinstance(error, OmegaConfBaseException)
     if not unknown or not re.match("Could not (override|append)|Error merging", str(error)):
@@ -105,14 +105,14 @@ def unapplied(override: Override, cfg: DictConfig, error: Exception) -> str:
 
 
 def called(key: str, also: str, cfg: DictConfig) -> str:
-    """The setting that a name stands for; one of the protocol is there where something is tuned."""
+    """The setting of this suite for another tool's name, or the script for a setting of the protocol."""
     if also.startswith("hydra.sweeper.") and key not in cfg.hydra.sweeper:
         return f"{key} is unknown; it is for python scripts/tune.py"
     return f"{key} is unknown; did you mean {also}?"
 
 
 def elsewhere(name: str, cfg: DictConfig) -> str | None:
-    """A setting of another node with this last name."""
+    """A setting of another node with the same last name."""
     for group in ("optim", "schedule", "data", "augment", "tracker", "model"):
         node = cfg.get(group)
         if isinstance(node, DictConfig) and name in node and name not in ("name", "args", "options"):

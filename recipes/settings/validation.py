@@ -1,4 +1,4 @@
-"""Values that a run cannot have, all of them at once, found before anything is imported that takes seconds."""
+"""Check the values of a config: report all impossible ones at once, before slow imports."""
 
 import difflib
 import math
@@ -19,11 +19,12 @@ from recipes.settings import from_data, model_names, optimizer_arguments, schema
 from recipes.settings.arguments import is_number, near, parse_bytes, typed
 from recipes.training import schedule
 
+PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true, and nothing is run
 DECAY_RULES = ("weights", "all")  # of recipes/training/param_groups.py, which imports torch
 
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
-LONGEST_PART = 255  # bytes of a file's name, on the file systems that there are
-PROCESSES = 1024  # each is a process or a thread of this machine
+LONGEST_PART = 255  # bytes of a file name on common file systems
+PROCESSES = 1024  # each is a process or thread of this machine
 SEED = 2**53 - 1  # the largest whole number that every reader of the record's JSON holds exactly
 
 WHOLE = {
@@ -47,6 +48,7 @@ WHOLE = {
 ONE_OF = {
     "precision": ("fp32", "bf16"),
     "device": ("auto", "cpu"),
+    "compile": ("auto", True, False),
     "decay": DECAY_RULES,
     "schedule.name": tuple(schedule.SHAPES),
     "tracker.name": ("none", "wandb"),
@@ -76,22 +78,48 @@ def check(cfg: DictConfig) -> None:
 
 
 def problems(cfg: DictConfig, task: str | None = None, typed: Sequence[str] | None = None) -> list[str]:
-    """What is wrong with the values of a config, a line each that says what is allowed.
+    """The mistakes in the values of a config: one line each, with what is allowed.
 
     Args:
         cfg: without Hydra's own node.
         task: the file in conf/task that was chosen, where task.name may say otherwise.
-        typed: the settings that the command names, where that is known.
+        typed: the settings that the command sets, if known.
     """
     lines: list[str] = []
     values = _readable(cfg, lines)
     for part in (_ranges, _names, _schedule, _optimizer, _together, _places):
         lines += part(values)
-    return [*lines, *_model(values, task or str(values.get("task.name"))), *from_data.problems(cfg, typed)]
+    lines += [*_model(values, task or str(values.get("task.name"))), *from_data.problems(cfg, typed)]
+    return [*no_gpu(cfg), *lines] if lines else []
+
+
+def check_device(cfg: DictConfig) -> None:
+    """Refuse a run of scale=gpu without a GPU, before its data are read.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if lines := no_gpu(cfg):
+        raise ConfigError(lines[0])
+
+
+def no_gpu(cfg: DictConfig) -> list[str]:
+    """A line where a run of scale=gpu would train on the processor without having been told to; imports torch."""
+    scale, device, dry_run = (OmegaConf.select(cfg, key) for key in ("scale.name", "device", "dry_run"))
+    if scale != "gpu" or device == "cpu" or dry_run or PLAN in os.environ:
+        return []
+    import torch
+
+    if torch.accelerator.is_available():
+        return []
+    return [
+        "scale=gpu trains on a GPU, and torch finds none here: device=cpu would compute the same run on the processor, "
+        "which takes weeks (dry_run=true has its FLOPs); scale=embedded takes minutes anywhere"
+    ]
 
 
 def warnings(cfg: DictConfig) -> list[str]:
-    """What will spoil the result though it can be run: said before the run begins."""
+    """Warnings that are printed before a run: settings that are possible but spoil the result."""
     steps, warmup, cooldown = int(cfg.steps), int(cfg.schedule.warmup_steps), int(cfg.schedule.cooldown_steps)
     lines = []
     if warmup > steps:
@@ -105,7 +133,7 @@ def warnings(cfg: DictConfig) -> list[str]:
 
 
 def _readable(cfg: DictConfig, lines: list[str]) -> dict[str, Any]:
-    """Plain values by dotted key down to the open nodes; what cannot be read is added to `lines` and left out."""
+    """Plain values by dotted key, down to the open nodes; unreadable ones are added to `lines` and left out."""
     values: dict[str, Any] = {}
 
     def walk(node: DictConfig, above: str) -> None:
@@ -136,7 +164,8 @@ def _ranges(values: Mapping[str, Any]) -> list[str]:
     for key, allowed in ONE_OF.items():
         value = values.get(key, allowed[0])
         if value not in allowed:
-            lines.append(f"{key}={value} is unknown; known: {', '.join(allowed)}{near(str(value), allowed)}")
+            known = [str(name).lower() if isinstance(name, bool) else name for name in allowed]
+            lines.append(f"{key}={value} is unknown; known: {', '.join(known)}{near(str(value), known)}")
     mixup, clip, ema = (values.get(key) for key in ("augment.mixup", "clip_norm", "ema_decay"))
     if mixup is not None and not 0 <= mixup < math.inf:
         lines.append(f"augment.mixup={mixup} must be at least 0 and finite")
@@ -168,7 +197,7 @@ def _names(values: Mapping[str, Any]) -> list[str]:
     if isinstance(optim, dict) and (file := schema.CONF / "optim" / f"{optim.get('name')}.yaml").is_file():
         target = _setting(file).get("_target_")
         others = {_setting(other).get("_target_") for other in file.parent.glob("*.yaml")} - {target}
-        if optim.get("_target_") in others:  # its rows would stand in tables under the other's name
+        if optim.get("_target_") in others:  # tables would show its runs under the other's name
             lines.append(f"optim.name={optim['name']} is the name of {target}, not of {optim['_target_']}")
     for key in TEXTS:
         value = values.get(key)
@@ -177,7 +206,7 @@ def _names(values: Mapping[str, Any]) -> list[str]:
     for key, folder in (("task.recipe", "recipes"), ("data.module", "recipes/data")):
         module = str(values.get(key))
         if not (schema.CONF.parent / folder / f"{module.replace('.', '/')}.py").is_file():
-            lines.append(f"{key}={module} is no module in {folder}/")
+            lines.append(f"{key}={module} is not a module in {folder}/")
     return lines
 
 
@@ -199,14 +228,14 @@ def _schedule(values: Mapping[str, Any]) -> list[str]:
 
 
 def _model(values: Mapping[str, Any], task: str) -> list[str]:
-    """The model's name, and arguments that are not of the kind that the task's own setting has."""
+    """Report a wrong model name, and arguments whose type differs from the task's setting."""
     lines = []
     name, models = str(values.get("model.name")), model_names.names(str(values.get("task.recipe")))
     if models is not None and name not in models and name.strip():
         close = difflib.get_close_matches(name, sorted(models), n=3)
         library = "timm" if values["task.recipe"] == "classification" else "transformers"
         lines.append(
-            f"model.name={name} is no model of {library}" + (f"; near it: {', '.join(close)}" if close else "")
+            f"model.name={name} is not a model of {library}" + (f"; similar: {', '.join(close)}" if close else "")
         )
     setting = schema.CONF / "setting" / str(values.get("scale.name")) / f"{task}.yaml"
     if setting.is_file() and isinstance(values.get("model.args"), dict):
@@ -226,7 +255,7 @@ NULLABLE = ("img_size", "in_chans", "num_classes")  # null: as the model or the 
 
 
 def _unlike(value: Any, example: Any, key: str) -> list[str]:
-    """Where a value is of another kind than the one that stands in the setting, or cannot be."""
+    """Report a value whose type differs from the setting's, or that is impossible."""
     if isinstance(example, dict):
         if key.rpartition(".")[2] in EITHER and not isinstance(value, dict):
             return []
@@ -256,15 +285,15 @@ def _unlike(value: Any, example: Any, key: str) -> list[str]:
 
 
 def _together(values: Mapping[str, Any]) -> list[str]:
-    """Values that are right each by itself."""
+    """Report values that contradict each other."""
     lines, optim = [], values.get("optim")
-    if values.get("shard") and isinstance(optim, dict) and optim.get("whole_parameters"):
-        lines.append(f"optim={optim.get('name')} needs whole matrices, which shard=true splits: set shard=false")
+    if values.get("shard") and isinstance(optim, dict) and (reason := optim.get("refuses_shards")):
+        lines.append(f"optim={optim.get('name')} does not take shard=true: {reason}; set shard=false")
     return [*lines, *_parts_of_a_batch(values)]
 
 
 def _parts_of_a_batch(values: Mapping[str, Any]) -> list[str]:
-    """A batch, and groups of processes, that do not come out even."""
+    """Report a batch or a group size that the processes do not divide."""
     size, micro, shard_size = values.get("batch_size", 1), values.get("accumulate", 1), values.get("shard_size")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if shard_size is not None and shard_size > 1 and processes > 1 and processes % shard_size:
@@ -283,7 +312,7 @@ def _parts_of_a_batch(values: Mapping[str, Any]) -> list[str]:
 
 
 def _places(values: Mapping[str, Any]) -> list[str]:
-    """Where is written to and what weights are taken from."""
+    """Report an output_dir that cannot be written, or initial weights that do not exist."""
     lines = []
     folder = Path(str(values.get("output_dir") or "."))
     if not values.get("dry_run"):
@@ -301,7 +330,7 @@ def _places(values: Mapping[str, Any]) -> list[str]:
 
 
 def _unwritable(folder: Path) -> str | None:
-    """Which folder on the way cannot be written and why, or None."""
+    """Which folder of a path cannot be written and why, or None."""
     if any(len(os.fsencode(part)) > LONGEST_PART for part in folder.parts):
         return f"{str(folder)[:40]}... (a name in it is longer than {LONGEST_PART} bytes)"
     try:
@@ -318,7 +347,7 @@ def _check_source(source: str, scale: str) -> None:
         command = schema.command_of(source, scale)
         try:
             composed = schema.composed(command)
-        except Exception as error:  # whatever Hydra says of it
+        except Exception as error:  # Hydra's message
             raise ConfigError(f"init_from={source}: {' '.join(str(error).split())}") from None
         if lines := problems(composed):
             raise ConfigError(f"init_from={source}: {'; '.join(lines)}")

@@ -1,1 +1,1 @@
-"""The training loop and what it needs; it knows no family of tasks."""
+"""The training loop and its parts, independent of the families of tasks."""

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, checked when read, two kept while a run goes on.
+"""Checkpoints: written atomically, verified when read; the newest two are kept during a run.
 
 checkpoint/step-00000200/
     model.safetensors     weights and buffers
@@ -29,19 +29,19 @@ from recipes.files import sync_folder
 from recipes.training import pretrained_weights
 
 KEEP = 2
-PARTS = "parts"  # the folder of what several processes wrote (execution/part_checkpoint.py)
+PARTS = "parts"  # the folder of parts that several processes wrote (execution/part_checkpoint.py)
 
 
 @dataclass
 class Checkpoint:
-    """What a run needs to go on."""
+    """What a run needs to continue."""
 
     step: int
     model: dict[str, torch.Tensor]
     average: dict[str, torch.Tensor] | None
     optimizer: dict[str, Any]
     state: dict[str, Any]  # plain values: seconds by part, best metric
-    parts: str | None = None  # where model, average and optimizer lie instead, written by the processes that had them
+    parts: str | None = None  # the folder that holds model, average and optimizer instead, written by several processes
 
 
 def checksum(path: Path) -> int:
@@ -69,7 +69,7 @@ def save(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
         save_file(_storable(checkpoint.model), temporary / "model.safetensors")
         if checkpoint.average is not None:
             save_file(_storable(checkpoint.average), temporary / "average.safetensors")
-        with (temporary / "optimizer.pt").open("wb") as file:  # given a path, torch does not say that it is full
+        with (temporary / "optimizer.pt").open("wb") as file:  # given a path, torch does not report a full disk
             torch.save(checkpoint.optimizer, file)
         files = {path.name: secured(path) for path in sorted(temporary.iterdir())}
     seal(folder, run_id, checkpoint.step, checkpoint.state, files)
@@ -85,14 +85,14 @@ def _temporary(folder: Path, step: int) -> Path:
 
 @contextlib.contextmanager
 def writing(folder: Path, step: int) -> Iterator[None]:
-    """Have what cannot be written of a checkpoint end in a line, and leave nothing behind.
+    """Turn errors of writing a checkpoint into one line, and remove what was written.
 
     Raises:
         ConfigError: the disk is full or cannot be written; the earlier checkpoints are untouched.
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:  # a full disk comes as each of them
+    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:  # each may mean a full disk
         shutil.rmtree(_temporary(folder, step), ignore_errors=True)
         reason = "no space left on the disk" if _is_full(error) else str(error).splitlines()[0]
         raise ConfigError(
@@ -102,24 +102,24 @@ def writing(folder: Path, step: int) -> Iterator[None]:
 
 
 def begin(folder: Path, step: int) -> Path:
-    """An empty folder under a temporary name, for a checkpoint's files."""
+    """Make an empty folder with a temporary name for a checkpoint's files."""
     temporary = _temporary(folder, step)
     with writing(folder, step):
         shutil.rmtree(temporary, ignore_errors=True)
-        folder.mkdir(exist_ok=True)  # in the run's own, which may have been deleted
+        folder.mkdir(exist_ok=True)  # in the run's folder, which may have been deleted
         temporary.mkdir()
     return temporary
 
 
 def secured(path: Path) -> dict[str, int]:
-    """Have a file reach the disk; its size and checksum."""
+    """Flush a file to the disk, and return its size and checksum."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return {"bytes": path.stat().st_size, "crc32": checksum(path)}
 
 
 def seal(folder: Path, run_id: str, step: int, state: dict[str, Any], files: dict[str, dict[str, int]]) -> None:
-    """Write state.json beside the files of a checkpoint, give it its name, and delete all but the newest two."""
+    """Write a checkpoint's state.json, rename its folder, and delete all but the newest two checkpoints."""
     final, temporary = _place(folder, step), _temporary(folder, step)
     with writing(folder, step):
         described = {"run_id": run_id, "step": step, "state": state, "files": files}
@@ -127,18 +127,18 @@ def seal(folder: Path, run_id: str, step: int, state: dict[str, Any], files: dic
             json.dump({"crc32": _seal(described), **described}, text, indent=2)
             text.flush()
             os.fsync(text.fileno())
-        if final.exists():  # the same step again, after a resume from the one before
+        if final.exists():  # the same step again, after a resume from an earlier checkpoint
             shutil.rmtree(final)
         temporary.rename(final)
         sync_folder(folder)
     checkpoints = _named(folder)
-    place = checkpoints.index(final)  # newer ones were passed over when the run went on
+    place = checkpoints.index(final)  # newer ones were damaged and skipped at the resume
     for old in [*checkpoints[:place], *checkpoints[place + KEEP :]]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def check_seen(parts: Path) -> None:
-    """Refuse a checkpoint of parts that this process does not see.
+    """Refuse a checkpoint of parts that this process cannot read.
 
     Raises:
         ConfigError: it is not there.
@@ -148,7 +148,7 @@ def check_seen(parts: Path) -> None:
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error; torch's own, about its archive, hides the system's."""
+    """Whether a full disk caused an error; torch's error about its archive hides the operating system's."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             return True
@@ -157,14 +157,14 @@ def _is_full(error: BaseException | None) -> bool:
 
 
 def _seal(state: dict[str, Any]) -> int:
-    """CRC-32 of plain values, however JSON lays them out."""
+    """CRC-32 of plain values, independent of their layout as JSON."""
     return zlib.crc32(json.dumps(state, sort_keys=True).encode())
 
 
 def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
-    """The newest checkpoint that is whole, or None.
+    """The newest intact checkpoint, or None.
 
-    One that is torn is passed over for the one before, with a line that says so.
+    A damaged checkpoint is skipped with a message, and the one before is used.
 
     Raises:
         ConfigError: the folder holds another run's checkpoint.
@@ -181,7 +181,7 @@ def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
 
 
 class _TornError(Exception):
-    """A checkpoint's files are not what was written."""
+    """A checkpoint's files differ from what was written."""
 
 
 def _load(path: Path, run_id: str) -> Checkpoint:
@@ -213,7 +213,7 @@ def _load(path: Path, run_id: str) -> Checkpoint:
 
 
 def trim(folder: Path) -> None:
-    """Keep only the weights of the newest checkpoint: all that a finished run is good for."""
+    """Keep only the weights of the newest checkpoint; a finished run needs no more."""
     for old in _named(folder)[1:]:
         shutil.rmtree(old, ignore_errors=True)
     for newest in _named(folder)[:1]:
@@ -223,7 +223,7 @@ def trim(folder: Path) -> None:
 def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
     """Weights to start from: a run's folder (its Polyak average where it has one) or a .safetensors file.
 
-    Beside these, a folder that transformers saved, or a model's name on the Hugging Face hub.
+    A folder that transformers saved, or a model's name on the Hugging Face hub, may be named too.
 
     Raises:
         ConfigError: there are none, or the file is damaged.
@@ -246,14 +246,14 @@ def load_weights(source: str | Path) -> dict[str, torch.Tensor]:
     try:
         weights: dict[str, torch.Tensor] = load_file(path)
     except Exception as error:
-        raise ConfigError(f"init_from={source}: {path} is no readable safetensors file ({error})") from None
-    if "n_averaged" in weights:  # torch's AveragedModel holds the model under a name of its own
+        raise ConfigError(f"init_from={source}: {path} is not a readable safetensors file ({error})") from None
+    if "n_averaged" in weights:  # torch's AveragedModel adds a prefix to the model's names
         weights = {name.removeprefix("module."): value for name, value in weights.items() if name != "n_averaged"}
     return weights
 
 
 def _storable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors as safetensors wants them: contiguous, on the CPU, none sharing memory (tied weights are copied)."""
+    """Tensors as safetensors requires them: contiguous, on the CPU, without shared memory (tied weights are copied)."""
     seen: set[int] = set()
     storable = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""The one training loop. Everything that could favour an optimizer is here or in the recipe, the same for all."""
+"""The training loop, shared by all tasks and optimizers."""
 
 import contextlib
 import itertools
@@ -39,13 +39,13 @@ class Trainer:
     """One run: a recipe's model on its data with one optimizer.
 
     Args:
-        cfg: `init_from` names files or a model on the hub; runs that it named are resolved to their folders.
-        folder: where checkpoints are kept; its name is the run's id.
-        timer: runs its part `startup`.
-        state: filled while the run goes on.
+        cfg: each `run:command` in it has been replaced by the run's folder.
+        folder: of the record; its name is the run id, and checkpoints are kept in it.
+        timer: its part `startup` is running.
+        state: updated during the run.
 
     Raises:
-        ConfigError: data, weights or a checkpoint are not what they have to be.
+        ConfigError: data, weights or a checkpoint are missing or do not fit the run.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Trainer:
         timer: PhaseTimer,
         state: RunState,
     ) -> None:
-        # Plain values: each look into a DictConfig costs microseconds, and a step has dozens.
+        # Plain values: each access to a DictConfig takes microseconds, and a step has dozens.
         self.cfg: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
         self.recipe, self.accelerator = recipe, accelerator
         self.logger, self.folder, self.timer, self.state = logger, folder, timer, state
@@ -69,15 +69,16 @@ class Trainer:
         on_cuda = accelerator.device.type == "cuda"
         channels_last = on_cuda and cfg.channels_last and not cfg.shard and is_convolutional(self.model)
         self.placed = Placement(accelerator.device, channels_last)
+        self.is_compiled = compilation.applies(self.cfg.compile, cfg.scale.name, accelerator.device)
         state.execution = {
             "device": accelerator.device.type,
             "channels_last": channels_last,
             "data_workers": self.workers,
-            "compile": cfg.compile,
+            "compile": self.is_compiled,
             "activation_checkpointing": cfg.activation_checkpointing,
             "tf32": on_cuda and cfg.tf32 and cfg.precision == "fp32",
         }
-        if not cfg.shard:  # a model that one device cannot hold goes there block by block
+        if not cfg.shard:  # a model too large for one device is moved block by block
             self.model.to(accelerator.device)
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
@@ -99,14 +100,14 @@ class Trainer:
         self.trained: nn.Module = self.model if cfg.shard else accelerator.prepare_model(self.model)
         if cfg.activation_checkpointing:
             activation_checkpointing.apply(sharding.innermost(self.model))
-        if cfg.compile:
+        if self.is_compiled:
             compilation.begin(self.model, sharding.innermost(self.model) if cfg.shard else None)
         self.in_parts = cfg.shard and part_checkpoint.is_shared(folder)
         self.first, window = self._resume()
         self.statistics = StepStatistics(self.first, min(cfg.log_every, cfg.eval_every, cfg.steps), accelerator, window)
 
     def _make_model(self) -> None:
-        """Load the data and make the model: what each process does for itself."""
+        """Load the data and build the model; each process does so itself."""
         cfg, recipe, state = self.cfg, self.recipe, self.state
         # The same seed gives every optimizer the same initial weights and the same order of examples.
         self.examples = recipe.examples()
@@ -116,15 +117,15 @@ class Trainer:
                 f"batch_size={cfg.batch_size} is larger than the training set of {size} examples: a batch holds some "
                 "of them more than once"
             )
-        # Where a device works on its own, a process beside this one prepares its next batches.
+        # A device runs asynchronously: at least one loader process prepares its next batches.
         self.workers = sampler.workers(max(cfg.data.workers, int(self.accelerator.device.type != "cpu")))
-        self.loaders: dict[str, Iterable[Batch]] = {}  # of evaluations one each: their processes stay for the next
+        self.loaders: dict[str, Iterable[Batch]] = {}  # by split; loader processes stay
         state.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
         if recipe.tokenizer is not None:
             state.tokenizer = pretrained_weights.tokenizer_fingerprint(recipe.tokenizer)
         sampler.seed_all(cfg.seed)
         everywhere = not cfg.shard or recipe.uses_initial_weights
-        here = everywhere or processes.is_first()  # of shards, the others get their parts from the first process
+        here = everywhere or processes.is_first()  # in shards, the other processes get their parts from the first
         with contextlib.nullcontext() if here else torch.device("meta"):
             self.model = recipe.model()
         state.num_parameters = sum(p.numel() for p in self.model.parameters())
@@ -133,7 +134,7 @@ class Trainer:
             recipe.initialise(self.model, processes.sent_by_first(read) if everywhere else read())
 
     def _initial_weights(self) -> dict[str, torch.Tensor]:
-        """The weights that `init_from` names, which fit the run's tokenizer."""
+        """Read the weights that `init_from` names, and check that they fit the run's tokenizer."""
         source, tokenizer = str(self.cfg.init_from), self.recipe.tokenizer
         if tokenizer is not None:
             pretrained_weights.check_tokenizer(source, tokenizer, self.cfg.data.name)
@@ -146,15 +147,14 @@ class Trainer:
             DivergedError: the loss, a gradient or a validation metric is not finite.
             InterruptedRunError: a signal asked the run to stop.
         """
-        cfg, timer, state = self.cfg, self.timer, self.state
-        statistics = self.statistics
+        cfg, timer, state, statistics = self.cfg, self.timer, self.state, self.statistics
         progress = Progress(cfg.steps, shown=self.accelerator.is_main_process)
         self.trained.train()
         with StopRequests(self.accelerator) as stop, progress, contextlib.ExitStack() as ending:
             batches = ending.enter_context(contextlib.closing(self._feed()))
-            ending.callback(self.loaders.clear)  # and with them their processes
+            ending.callback(self.loaders.clear)  # and their processes
             timer.switch("data")
-            feed = self._compiled(batches) if cfg.compile else batches
+            feed = self._compiled(batches) if self.is_compiled else batches
             for step in range(self.first, cfg.steps):
                 done = step + 1
                 measuring = done % cfg.eval_every == 0 or done == cfg.steps
@@ -177,9 +177,8 @@ class Trainer:
                     for name, value in values.items():
                         if not math.isfinite(value):
                             raise DivergedError(done, f"validation {name} is {value}")
-                    value = values[state.metric]
+                    state.final = value = values[state.metric]
                     better = max if self.recipe.goal == "max" else min
-                    state.final = value
                     state.best = value if state.best is None else better(state.best, value)
                     progress.evaluated(state.metric, value, self.recipe.goal)
                 if closing:
@@ -196,14 +195,14 @@ class Trainer:
         with timer.during("evaluation"):
             for split in sorted(set(self.examples) - {"train", "val"}):
                 values = self.evaluate(split, cfg.steps)
-                if state.metric in values:  # a set for retrieval alone has no classes to be right about
+                if state.metric in values:  # a test set for retrieval has no classes and no accuracy
                     state.test[split] = values[state.metric]
             self._draw()
 
     def _compiled(self, feed: Iterator[Batch]) -> Iterator[Batch]:
-        """Compile the model on the first batch, and hand out all of them."""
+        """Compile the model on the first batch, and return all batches."""
         first = next(feed, None)
-        if first is None:  # a run that is resumed behind its last step
+        if first is None:  # a run that is resumed after its last step
             return feed
         batch = self.placed(first)
 
@@ -212,20 +211,21 @@ class Trainer:
                 return self.recipe.loss(self.trained, batch)["loss"]
 
         with self.timer.during("compilation"):
-            processes.by_all(lambda: compilation.warm_up(self.model, loss, self.accelerator.backward))
+            done = compilation.warm_up(self.model, loss, self.accelerator.backward, self.cfg.compile)
+        self.is_compiled = self.state.execution["compile"] = done
         return itertools.chain([first], feed)
 
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
-        """One optimizer step, perhaps a window's last; returns what recipe and clipping measured beside the loss."""
+        """One optimizer step, which may end a window (`closing`); returns what was measured in addition to the loss."""
         cfg, timer, accelerator, statistics = self.cfg, self.timer, self.accelerator, self.statistics
-        # A device works in the background: the parts of a step can be told apart only by waiting for it, which
-        # costs speed. One step a window is timed so. The CPU does as it is told.
+        # A device runs asynchronously: the parts of a step can be timed only by waiting for it, which costs speed. So
+        # one step of each window is timed. The CPU runs synchronously.
         background = accelerator.device.type != "cpu"
         timed = not background or step == statistics.start
         timer.synchronize = torch.accelerator.synchronize if background and timed else None
         sampler.seed_all(cfg.seed, step, accelerator.process_index)
-        # Weights to evaluate stay in place until the next step, so a checkpoint at an evaluation holds these, the last
-        # one among them, and a run that goes on from it starts from the same bits as one that was not stopped.
+        # An optimizer with two sets of weights keeps those for evaluation in place until the next step. So a checkpoint
+        # at an evaluation holds them, as the final one does, and a resumed run continues with the same bits.
         param_groups.set_training(self.optimizer, True)
         rate = schedule.factor(step, cfg.steps, self.schedule)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
@@ -267,16 +267,16 @@ class Trainer:
             statistics.add_seconds(timer.switch("logging"))
         self.optimizer.zero_grad(set_to_none=True)
         if background and closing:
-            torch.accelerator.synchronize()  # the window's last work belongs to its time
+            torch.accelerator.synchronize()  # the window's time includes its last step
             statistics.add_seconds(timer.switch("logging"))
         return values
 
     def evaluate(self, split: str, step: int) -> dict[str, float]:
-        """Metrics of a split, of the trained weights and of their average, logged at a step."""
+        """Compute and log the metrics of a split, for the trained weights and for their average."""
         param_groups.set_training(self.optimizer, False)
         for model in (self.model, self.average):
             devices.share_running_statistics(model)
-        with compilation.paused(self.cfg.compile):
+        with compilation.paused(self.is_compiled):
             values = self._metrics(self.model, split)
             if self.average is not None:
                 values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
@@ -286,16 +286,16 @@ class Trainer:
 
     @torch.no_grad()
     def _draw(self) -> None:
-        """Keep the pictures that a recipe of images makes of the averaged weights, or of the trained ones."""
+        """Save the images that a recipe generates with the averaged weights, or else with the trained ones."""
         model = self.model if self.average is None else self.average.module
-        with compilation.paused(self.cfg.compile), self.accelerator.autocast():
+        with compilation.paused(self.is_compiled), self.accelerator.autocast():
             pictures = self.recipe.pictures(model.eval(), self.accelerator.device)
         for name, pixels in pictures.items():
             self.logger.picture(self.cfg.steps, name, pixels)
 
     @torch.no_grad()
     def _metrics(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Metrics over a split, each example counted once however many processes share it."""
+        """Metrics over a split; each example counts once, on any number of processes."""
         model.eval()
         examples, accelerator = self.examples[split], self.accelerator
         batches = sampler.EvalBatches(
@@ -316,7 +316,7 @@ class Trainer:
         """Write a checkpoint after a step.
 
         Raises:
-            ConfigError: it cannot be written, or the record is not there any more.
+            ConfigError: it cannot be written, or the record was deleted or moved.
         """
         state = self.state
         values = {
@@ -329,7 +329,7 @@ class Trainer:
         }
         folder, run = self.folder / "checkpoint", self.folder.name
         processes.by_first(self.logger.check)
-        if self.in_parts and step < self.cfg.steps:  # the final weights are for everybody
+        if self.in_parts and step < self.cfg.steps:  # the final weights are written whole, for other programs
             part_checkpoint.save(folder, run, step, values, self.model, self.optimizer, self.average)
             return
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
@@ -338,12 +338,12 @@ class Trainer:
         processes.by_first(lambda: checkpoint.save(folder, run, whole))
 
     def _resume(self) -> tuple[int, list[list[float]]]:
-        """Go on where the newest checkpoint stands; all that is random follows from (seed, step).
+        """Continue from the newest checkpoint; all randomness follows from (seed, step).
 
-        The first process reads it, and sends it to the others.
+        The first process reads the checkpoint and sends it to the others.
 
         Returns:
-            The steps that are done, and loss and gradient norm of those that are not in the record yet.
+            The number of completed steps, and loss and gradient norm of those that are not in the record yet.
         """
 
         def newest() -> dict[str, Any] | None:
@@ -365,17 +365,17 @@ class Trainer:
         if saved is not None:
             match(self.optimizer)
             self.state.best, self.state.final = saved.state["best"], saved.state["final"]
-            for name, value in saved.state["figures"].items():  # until a window of its own closes, if one does
+            for name, value in saved.state["figures"].items():  # until the resumed run completes a window
                 setattr(self.state, name, value)
             for part, seconds in saved.state["seconds"].items():
                 self.timer.seconds[part] += seconds
-            self.accelerator.print(f"going on from step {saved.step}")
+            self.accelerator.print(f"resuming from step {saved.step}")
         first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
         processes.by_first(lambda: self.logger.begin(first, redone=set(self.examples) - {"train", "val"}))
         return first, window
 
     def _feed(self) -> Generator[Batch, None, None]:
-        """The training batches of this process from the first step on; its loader processes end when it is closed."""
+        """The training batches of this process from the first step on; closing it ends its loader processes."""
         batches = sampler.TrainBatches(
             len(self.examples["train"]),
             seed=self.cfg.seed,
@@ -386,7 +386,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        # A loader draws from torch's generator when it is started, so before a step has seeded it.
+        # A loader draws from torch's generator when it starts, so start it before a step seeds the generator.
         started = iter(self._loader("train", batches))
         return (batch for batch in started)
 

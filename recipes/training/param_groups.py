@@ -1,7 +1,7 @@
-"""What each parameter of a model is, and whether it decays: one rule for every model and every optimizer.
+"""The role of each parameter of a model, and whether it decays: one rule for all models and optimizers.
 
-A parameter's role follows from the module that owns it, wherever in the model that module lies. So the same
-parameter has the same role whether its model is trained alone or as a part of another.
+A parameter's role follows from the module that owns it, independent of that module's place in the model. So a parameter
+has the same role whether its model is trained alone or as a part of another.
 """
 
 import re
@@ -21,8 +21,8 @@ class Role(StrEnum):
     MATRIX = "matrix"  # of a linear layer or of attention
     CONVOLUTION = "convolution"
     EMBEDDING = "embedding"  # of tokens or classes
-    HEAD = "output head"  # the linear layer that gives logits; where it is tied, the embedding
-    VECTOR = "vector"  # biases, the scales of norms, single numbers such as a temperature
+    HEAD = "output head"  # the linear layer that computes logits; if it is tied, the embedding
+    VECTOR = "vector"  # biases, scales of norms, scalars such as a temperature
     POSITION = "position"  # embeddings of positions and segments, class tokens, tables of relative positions
 
     @property
@@ -38,9 +38,9 @@ DECAYING = {
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
-# Nothing but its name tells an embedding of positions from one of tokens: both are nn.Embedding.
+# Only the name distinguishes an embedding of positions from one of tokens: both are nn.Embedding.
 _POSITION = re.compile(r"wpe|pos(ition(al|s)?)?_?emb\w*|rel(ative)?_pos\w*|relative_attention_bias|token_type_emb\w*")
-_TOKEN = re.compile(r"(\w+_)?tokens?|latent|query")  # learned inputs that the model holds itself, like cls_token
+_TOKEN = re.compile(r"(\w+_)?tokens?|latent|query")  # learned inputs that are attributes of the model, like cls_token
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def parameters_of(model: nn.Module) -> Iterator[Parameter]:
 def parameter_groups(model: nn.Module, rule: str, weight_decay: float) -> list[dict[str, Any]]:
     """Split a model's trainable parameters into those that decay and those that do not.
 
-    Each group says the roles of its parameters, in their order, as `roles`.
+    Each group has the key `roles`: the roles of its parameters, in order.
 
     Args:
         model: its trainable parameters are grouped.
         rule: a key of `DECAYING`. `weights` decays the weights of linear and convolutional layers and of embeddings
             of tokens and classes, but no biases, norms, position embeddings or class tokens; `all` decays everything.
-        weight_decay: the coefficient of those that decay.
+        weight_decay: the coefficient for those that decay.
     """
     decayed: list[Parameter] = []
     rest: list[Parameter] = []
@@ -88,10 +88,10 @@ def table(model: nn.Module, rule: str) -> str:
     rows = []
     everything = list(parameters_of(model))
     for role in Role:
-        held = [parameter for parameter in everything if parameter.role == role]
-        if held:
-            count = f"{sum(parameter.value.numel() for parameter in held):,}"
-            rows.append([role, len(held), count, "yes" if role in DECAYING[rule] else "no", held[0].name])
+        with_role = [parameter for parameter in everything if parameter.role == role]
+        if with_role:
+            count = f"{sum(parameter.value.numel() for parameter in with_role):,}"
+            rows.append([role, len(with_role), count, "yes" if role in DECAYING[rule] else "no", with_role[0].name])
     return tabulate(rows, ["role", "tensors", "parameters", "decays", "for example"], disable_numparse=True)
 
 
@@ -122,7 +122,7 @@ def _heads(model: nn.Module) -> set[int]:
 
 
 def _exempt(model: nn.Module) -> set[int]:
-    """What any part of the model says itself that it should not decay (timm's convention)."""
+    """The parameters that a part of the model exempts from weight decay (timm's `no_weight_decay`)."""
     exempt = set()
     for module in model.modules():
         if callable(names_exempt := getattr(module, "no_weight_decay", None)):
@@ -132,14 +132,14 @@ def _exempt(model: nn.Module) -> set[int]:
 
 
 def set_training(optimizer: torch.optim.Optimizer, training: bool) -> None:
-    """Switch an optimizer to the weights that it trains, or to those to evaluate, if it keeps both (schedule-free)."""
+    """Switch a schedule-free optimizer between its weights for training and those for evaluation."""
     switch = getattr(optimizer, "train" if training else "eval", None)
     if switch is not None:
         switch()
 
 
 def set_rate(group: dict[str, Any], lr: float) -> None:
-    """Set a group's rate, in place where it is a tensor, so that compiled or captured steps see it."""
+    """Set a group's learning rate; a tensor is changed in place, so that compiled or captured steps see it."""
     if isinstance(group["lr"], torch.Tensor):
         group["lr"].fill_(lr)
     else:

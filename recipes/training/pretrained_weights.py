@@ -1,4 +1,4 @@
-"""Weights to start from: read in the form that transformers saves, and loaded into a model that they must match."""
+"""Initial weights: read from a model that transformers saved, and loaded into a model that they must match."""
 
 import json
 import re
@@ -15,9 +15,9 @@ from recipes.data.hub import first_line, reachable
 from recipes.data.text import bpe
 from recipes.errors import ConfigError
 
-# In the order of preference; large models come in several files.
+# In order of preference; large models have several files.
 PATTERNS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin")
-RUN_DEPTH = 3  # folders above a checkpoint's file, in which a run's record may lie
+RUN_DEPTH = 3  # a run's record is at most so many folders above a file of its checkpoint
 
 
 def load_matching(
@@ -69,7 +69,7 @@ def check_matching(differing: Collection[str], source: str, expected: str, kind:
 
 
 def in_folder(folder: Path) -> dict[str, torch.Tensor] | None:
-    """All tensors of a saved model, or None where the folder holds none.
+    """All tensors of a saved model, or None if the folder has none.
 
     Raises:
         ConfigError: a file is damaged.
@@ -80,7 +80,7 @@ def in_folder(folder: Path) -> dict[str, torch.Tensor] | None:
         try:
             safe = file.suffix == ".safetensors"
             weights |= load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # neither library has a common error
+        except Exception as error:  # neither library has a common base class of errors
             raise ConfigError(f"init_from={folder}: {file.name} cannot be read ({first_line(error)})") from None
     return weights or None
 
@@ -92,41 +92,41 @@ def from_hub(name: str) -> dict[str, torch.Tensor]:
         name: owner/name.
 
     Raises:
-        ConfigError: this is no such name, or neither hub nor cache give it.
+        ConfigError: this is not such a name, or the model is neither on the hub nor in the cache.
     """
     from huggingface_hub import constants, snapshot_download
 
     expected = "expected a run's folder, a .safetensors file, a folder that transformers saved, or a name on the hub"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or name.endswith(".safetensors"):
         raise ConfigError(f"init_from={name} does not exist; {expected}")
-    # Without this look, a machine without a network would try for a long time before it turns to the cache.
+    # Without this check, a machine without a network would try for a long time before it uses the cache.
     offline = constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT)
     weights, why = None, "it holds no weights in safetensors or PyTorch's format"
     try:
-        for pattern in PATTERNS:  # the first kind of file that there is
+        for pattern in PATTERNS:  # the first existing kind of file
             folder = snapshot_download(name, allow_patterns=[pattern], local_files_only=offline)
             if (weights := in_folder(Path(folder))) is not None:
                 return weights
     except ConfigError:
         raise
-    except Exception as error:  # the hub's library has no common error
+    except Exception as error:  # the hub's library has no common base class of errors
         why = "the hub cannot be reached and the cache has no copy" if offline else first_line(error)
     raise ConfigError(f"init_from={name} does not exist here and is not to be had from the hub ({why}); {expected}")
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-    """16 hex digits over all tokens and their ids."""
+    """A hash of all tokens and their ids, 16 hex digits."""
     return cache.key(sorted(tokenizer.get_vocab().items()))
 
 
 def check_tokenizer(source: str, tokenizer: Tokenizer, data: str) -> None:
-    """Refuse weights that were trained with another tokenizer, where the files beside them tell.
+    """Refuse weights that were trained with another tokenizer, as far as the files in their folder tell.
 
-    The record of a run has its tokenizer's fingerprint, a folder that transformers saved often a tokenizer.json.
+    The record of a run has its tokenizer's fingerprint; a folder that transformers saved often has a tokenizer.json.
 
     Args:
         source: what `init_from=` names.
-        tokenizer: of the run that starts.
+        tokenizer: of the new run.
         data: the name of its data set, for the error.
 
     Raises:
@@ -156,7 +156,7 @@ def check_tokenizer(source: str, tokenizer: Tokenizer, data: str) -> None:
 
 
 def _recorded_tokenizer(folder: Path) -> str | None:
-    """The fingerprint in the summary of a run's record, or None where the folder is no such record."""
+    """The tokenizer's fingerprint in the summary of a run, or None if the folder is not the record of a run."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

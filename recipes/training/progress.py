@@ -1,4 +1,4 @@
-"""One line that says where a run is: rewritten in place on a terminal, printed now and then elsewhere."""
+"""The progress line of a run: rewritten in place on a terminal, printed at intervals elsewhere."""
 
 import math
 import os
@@ -17,7 +17,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-FIRST = 2.0  # seconds after which the first line may come where the output is no terminal
+FIRST = 2.0  # seconds before the first line if the output is not a terminal
 
 
 class Progress:
@@ -25,23 +25,23 @@ class Progress:
 
     Args:
         steps: length of the run.
-        every: least seconds between two lines where the output is no terminal.
+        every: least seconds between two lines if the output is not a terminal.
     """
 
     def __init__(self, steps: int, *, every: float = 5.0, shown: bool = True) -> None:
         self.steps, self.shown = steps, shown
         self.metric = ""  # the last evaluation, as text
-        # A dumb terminal cannot clear a line: it is told as a file is.
+        # A dumb terminal cannot clear a line: it is treated as a file.
         self._terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
         self._every = 0.2 if self._terminal else every
-        # The first line comes soon, so that a short or slow run is seen to move.
+        # The first line comes soon, to show that a short or slow run progresses.
         self._printed = 0.0 if self._terminal else time.monotonic() - max(0.0, every - FIRST)
         self._open = False
-        self._closed = False  # a window has closed, so that there is a loss to show
-        self._begun: tuple[int, float] | None = None  # a step, and when it was done
+        self._closed = False  # a window is complete, so there is a loss to show
+        self._begun: tuple[int, float] | None = None  # a step and the time of its end
 
     def update(self, step: int, loss: float | None, rate: float) -> None:
-        """Show the state after `step` steps, unless the last line is too young."""
+        """Show the state after `step` steps, unless the last line is too recent."""
         self._closed = True
         now = time.monotonic()
         if not self.shown or (now - self._printed < self._every and step < self.steps):
@@ -53,7 +53,7 @@ class Progress:
         self.metric = f"val {metric} {unit(goal, [value]).figure(value)}"
 
     def begin(self, step: int) -> None:
-        """Show that the run moves, before the first window of steps has a loss to show."""
+        """Show the step before the first window of steps has a loss."""
         if not self.shown or self._closed:
             return
         now = time.monotonic()
@@ -74,7 +74,7 @@ class Progress:
         line = "  ".join(parts)
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be cleared
-            for least in (2, 2, 1):  # metric, steps per second, loss: what goes first
+            for least in (2, 2, 1):  # dropped in this order: metric, steps per second, loss
                 if len(line) > width:
                     del parts[least]
                     line = "  ".join(parts)
@@ -87,7 +87,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the line, so that what follows stands below it."""
+        """End the line, so that later output starts below it."""
         if self._open:
             print(flush=True)
             self._open = False

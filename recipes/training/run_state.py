@@ -1,4 +1,4 @@
-"""The state of a run: what it has come to, how it may end, and where it logs."""
+"""Types that the loop shares with the rest of a run: its state, its errors and the logger's interface."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class DivergedError(Exception):
-    """The loss or the metric is not finite any more: a result, not a failure."""
+    """The loss, a gradient or a metric is not finite: a result, not a failure."""
 
     def __init__(self, step: int, cause: str) -> None:
         super().__init__(f"{cause} at step {step}")
@@ -20,13 +20,13 @@ class InterruptedRunError(Exception):
 
 
 class MetricLogger(Protocol):
-    """Where measurements go."""
+    """Receives measurements."""
 
     def check(self) -> None:
-        """Raise ConfigError where they cannot go any more."""
+        """Raise ConfigError if measurements can no longer be written."""
 
     def begin(self, step: int, redone: Collection[str] = ()) -> None:
-        """Keep what was measured up to the step that the run goes on from."""
+        """Keep the measurements up to the step from which the run continues."""
 
     def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> None:
         """Record measurements of one step."""
@@ -37,7 +37,7 @@ class MetricLogger(Protocol):
 
 @dataclass
 class RunState:
-    """What a run has come to; filled while it goes on, so that a run cut short has its part."""
+    """The results of a run so far; updated during the run, so that a run that ends early has results too."""
 
     metric: str = ""
     final: float | None = None
@@ -48,7 +48,7 @@ class RunState:
     steps_per_second: float | None = None
     optimizer_step_ms: float | None = None  # the step alone
     optimizer_step: str | None = None  # its kind: fused, foreach or loop
-    execution: dict[str, Any] = field(default_factory=dict)  # what the device and settings come to, results aside
+    execution: dict[str, Any] = field(default_factory=dict)  # device and settings that do not affect results
     data_fingerprint: dict[str, str] = field(default_factory=dict)
-    tokenizer: str | None = None  # what its tokens are, where it reads texts
+    tokenizer: str | None = None  # fingerprint of the tokenizer, if it reads texts
     seconds: dict[str, float] = field(default_factory=dict)

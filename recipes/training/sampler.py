@@ -1,7 +1,7 @@
-"""Which examples a step sees: a function of (seed, epoch) with one integer as its cursor.
+"""The examples of each step: a permutation for each (seed, epoch), with one integer as its cursor.
 
-The cursor is the number of examples that earlier steps have seen. A resumed run therefore needs nothing but its
-step, and any number of processes and loader workers sees the same global batches.
+The cursor is the number of examples that earlier steps have used. A resumed run therefore needs only its step, and any
+number of processes and loader workers gets the same global batches.
 """
 
 import os
@@ -21,7 +21,7 @@ Key = tuple[int, int]  # position in the run, index in the data set
 
 
 class Examples(Protocol):
-    """A map-style data set that hands out whole batches."""
+    """A map-style data set that returns whole batches."""
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -47,7 +47,7 @@ class TrainBatches:
     Args:
         length: examples in the data set; an epoch's end may fall inside a batch.
         batch_size: examples a step over all processes and micro-batches.
-        steps: where the run ends.
+        steps: length of the run.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class TrainBatches:
 class EvalBatches:
     """Every example once, in order, spread over the processes batch by batch.
 
-    All processes see the same number of batches of the same size, as sharded models need; what was added to fill
-    them repeats the last example and is cut off again by the caller, who knows the data set's length.
+    All processes get the same number of batches of the same size, as sharded models need. The last example is repeated
+    to fill them; the caller, who knows the data set's length, cuts the repetitions off.
     """
 
     def __init__(self, length: int, *, batch_size: int, rank: int = 0, processes: int = 1) -> None:
@@ -119,9 +119,9 @@ def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int
 
 
 def workers(wanted: int) -> int:
-    """How many of the loader processes that are asked for this machine has cores for, at least one of them.
+    """The number of loader processes that this machine has cores for, at most `wanted` and at least one.
 
-    Each training process on it keeps a core of its own. What differs is said in a line.
+    Each training process keeps one core. A message says if the number is lower than `wanted`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     number = min(wanted, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
@@ -135,7 +135,7 @@ def _as_is(batch: Any) -> Any:
 
 
 def _leave_signals(_: int) -> None:
-    """Let the training process alone decide what Ctrl-C or a job's end means: it still needs batches until it stops."""
+    """Ignore signals in a loader process: the training process handles them and needs batches until it stops."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -149,7 +149,7 @@ def seed_all(*key: int) -> None:
     """
     word = _seed_cpu(*key)
     if torch.accelerator.is_available():
-        torch.manual_seed(word)  # the devices' too; without one, torch would note the call stack at every step
+        torch.manual_seed(word)  # the devices' too; without a device, torch would record the call stack at every step
 
 
 def _seed_cpu(*key: int) -> int:
@@ -163,7 +163,7 @@ def _seed_cpu(*key: int) -> int:
 def draw(function: Callable[[Any], Any], example: Any, *key: int) -> Any:
     """Apply a randomised function with generators seeded by a key, and leave the global ones as they were.
 
-    The devices' generators are not touched: dropout there must not hang on which process prepared a batch.
+    The devices' generators are not changed: dropout there must not depend on which process prepared a batch.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     _seed_cpu(*key)

@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step, the same for every optimizer.
 
-The factor multiplies the peak rate. Initial, peak and final rates therefore scale together, as the Lion paper
-advises when a rate is carried over from AdamW.
+A factor multiplies the peak learning rate. Initial, peak and final learning rates therefore scale together, as the Lion
+paper advises when a learning rate is derived from AdamW's.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ WITH_COOLDOWN = ("constant", "rsqrt")
 
 
 def for_optimizer(cfg: Schedule, name: str | None) -> Schedule:
-    """The schedule of a run: the task's, or its warm-up and another shape where the optimizer comes with one.
+    """The schedule of a run: the task's, or the optimizer's shape with the task's warm-up.
 
     Args:
         cfg: the task's.
@@ -44,7 +44,7 @@ def for_optimizer(cfg: Schedule, name: str | None) -> Schedule:
 
 
 def factor(step: int, steps: int, cfg: Schedule) -> float:
-    """The share of the peak learning rate at a step.
+    """The factor of the peak learning rate at a step.
 
     Args:
         step: 0-based index of the optimizer step.

@@ -1,4 +1,4 @@
-"""Which kind of step an optimizer takes, by the operations that run: speeds of unlike kinds are not compared."""
+"""Detect how an optimizer's step is implemented (fused, foreach or loop) from the operations that it runs."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class StepKind(TorchDispatchMode):
-    """Watches one step, not an optimizer's first, which makes its state.
+    """Watches one step; not an optimizer's first, which creates its state.
 
     Args:
-        parameters: how many the step updates.
+        parameters: the number that the step updates.
     """
 
     def __init__(self, parameters: int) -> None:

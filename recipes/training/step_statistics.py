@@ -1,4 +1,4 @@
-"""What the steps between two lines of the record came to: mean loss, first step that is not finite, speed."""
+"""Statistics of the steps between two log entries: mean loss, speed, the first step that is not finite."""
 
 import math
 import statistics
@@ -14,18 +14,18 @@ class Window:
 
     loss: float | None  # mean over the steps before the first bad one
     bad_step: int | None  # 1-based step whose loss or gradient was not finite
-    cause: str | None  # which of them, and what it was
+    cause: str | None  # which of them, and its value
     steps_per_second: float
 
 
 class StepStatistics:
-    """Collects the steps of a window; losses and gradient norms stay on the device until it closes.
+    """Collects the steps of a window; losses and gradient norms stay on the device until the window ends.
 
     Args:
-        first: the step that the run starts or goes on from.
-        most: steps in a window at most.
+        first: the step at which the run starts or continues.
+        most: the largest number of steps in a window.
         accelerator: of the processes whose mean is taken.
-        steps: loss and gradient norm of the window's steps before `first`, where a checkpoint fell into it.
+        steps: loss and gradient norm of the window's steps before `first`, if a checkpoint was written within it.
     """
 
     def __init__(self, first: int, most: int, accelerator: Accelerator, steps: list[list[float]] | None = None) -> None:
@@ -48,13 +48,13 @@ class StepStatistics:
     def add_gradient(self, step: int, norm: torch.Tensor) -> None:
         """Set the gradient norm of a step (0-based); of a sharded gradient, this process's part is enough.
 
-        A gradient that is not finite spoils what every optimizer remembers, but not every optimizer's next loss: an
-        update by sign hides it. So it is looked at here, for all alike.
+        A gradient that is not finite corrupts every optimizer's state, but not every optimizer's next loss: a sign
+        update hides it. So gradients are checked here, for all optimizers alike.
         """
         self._steps[step - self.start, 1] = norm.to_local() if hasattr(norm, "to_local") else norm
 
     def add_seconds(self, seconds: float) -> None:
-        """Add time that training took: evaluation, logging and checkpoints are nobody's speed."""
+        """Add time spent on training; evaluation, logging and checkpoints do not count."""
         self._seconds += seconds
 
     def steps(self, done: int) -> list[list[float]]:
@@ -69,7 +69,7 @@ class StepStatistics:
         good = [loss for loss, _ in steps[:bad]]
         rate = (done - self._timed) / self._seconds
         if len(self.rates) == 1 and self._warming:
-            self.rates.clear()  # the first window warms caches up; it counts only where there is no other
+            self.rates.clear()  # the first window includes warm-up; it counts only if there is no other
         self._warming = self._timed == self.first
         self.rates.append(rate)
         self.start, self._timed, self._seconds = done, done, 0.0
@@ -95,7 +95,7 @@ class StepStatistics:
 def gradient_size(gradients: list[torch.Tensor]) -> torch.Tensor:
     """The sum of gradients' norms, of shards this process's part: finite where every gradient is.
 
-    It is taken at every step where nothing is clipped, so it is the cheapest reduction over many tensors.
+    Without clipping it is computed at every step, so it uses the cheapest reduction over many tensors.
     """
     parts = [g.to_local() if hasattr(g, "to_local") else g for g in gradients]
     return torch.stack(torch._foreach_norm(parts)).sum()

@@ -1,4 +1,4 @@
-"""Asking a run to stop between two steps instead of in the middle of one."""
+"""Handle signals so that a run stops between two steps, not within one."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ from accelerate import Accelerator
 
 
 class StopRequests:
-    """Turns SIGINT, SIGTERM and SIGHUP into a question; a second of the first two stops at once.
+    """Turns SIGINT, SIGTERM and SIGHUP into a request to stop; a second SIGINT or SIGTERM stops at once.
 
-    Under nohup, SIGHUP stays ignored. After it nobody reads a terminal any more: what is printed there is dropped.
+    Under nohup, SIGHUP stays ignored. After a SIGHUP the terminal is gone, so output to it is dropped.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -28,7 +28,7 @@ class StopRequests:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._ask)
         except ValueError:
-            pass  # not the main thread: signals are somebody else's
+            pass  # not the main thread, which handles signals
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,7 +46,7 @@ class StopRequests:
         """Whether to stop now.
 
         Args:
-            together: all processes ask at this step; several of them stop only then, at the same step.
+            together: all processes ask at this step, so several processes can stop at the same step.
         """
         if self._accelerator.num_processes == 1:
             return self._asked
@@ -57,7 +57,7 @@ class StopRequests:
 
 
 def _leave_terminal() -> None:
-    """Print to nowhere what would go to a terminal, which has gone: each write there is an error."""
+    """Drop output to a terminal that is gone, where each write would raise an error."""
     with Path(os.devnull).open("w") as nowhere:
         for output in (1, 2):
             if stat.S_ISCHR(os.fstat(output).st_mode):

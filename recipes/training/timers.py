@@ -1,4 +1,4 @@
-"""A timer for the parts of a run, one of which runs at any time: their seconds add up to the wall time."""
+"""A timer for the parts of a run: exactly one part runs at any time, so their seconds add up to the wall time."""
 
 import time
 from collections import defaultdict
@@ -12,8 +12,8 @@ class PhaseTimer:
     Args:
         part: the part that runs first.
         seconds: what an earlier part of the same run had spent, after a resume.
-        synchronize: waits for the device; called before the time is read, so that queued work counts where it
-            was asked for.
+        synchronize: waits for the device; called before the time is read, so that queued work counts for the part
+            that queued it.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class PhaseTimer:
         self._since = time.perf_counter()
 
     def switch(self, part: str) -> float:
-        """Stop the running part, start another, and return the seconds that the stopped stretch took."""
+        """Stop the running part, start another, and return the seconds since the last switch."""
         if self.synchronize is not None:
             self.synchronize()
         now = time.perf_counter()

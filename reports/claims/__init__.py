@@ -1,1 +1,1 @@
-"""Claims of the paper and what records say of them."""
+"""Claims of the paper, judged by run records."""

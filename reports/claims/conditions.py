@@ -1,4 +1,4 @@
-"""Criteria of how Lion's gain over AdamW moves with a condition: batch size, augmentation, warm-up, schedule."""
+"""Criteria on how Lion's gain over AdamW depends on a condition: batch size, augmentation, warm-up, schedule."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from reports.claims.decision import Outcome, decide
-from reports.claims.evidence import Evidence, above, batch_rows, difference_in_words, main_kind, paired_rows, shares_of
+from reports.claims.evidence import Evidence, above, batch_rows, main_kind, paired_rows, shares_of
 from reports.protocol import REFERENCE, SUBJECT
 from reports.statistics.selection import Comparison
 from reports.tables.comparison import Row, Table
+from reports.tables.units import difference
 
 DRAWS = 2000  # of a bootstrap over seeds
 TAIL = 0.025
@@ -23,7 +24,7 @@ def gain_grows(evidence: Evidence) -> Outcome:
         if len(rows) > 1:
             (small, low), (large, high) = rows[0], rows[-1]
             signs.append(above(small, high, low))
-            sizes = [f"batch {t.comparison.batch_size} {difference_in_words(row)}" for t, row in (rows[0], rows[-1])]
+            sizes = [f"batch {t.comparison.batch_size} {difference(row, t)}" for t, row in (rows[0], rows[-1])]
             words.append(f"{large.comparison.task} {', '.join(sizes)}")
     return decide(signs, "; ".join(words))
 
@@ -52,7 +53,7 @@ def _gain_falls(
 ) -> Outcome:
     pairs = paired_rows(evidence, usual, other)
     shown = [
-        f"{table.comparison.task} {difference_in_words(row)}, {words} {difference_in_words(under_other)}"
+        f"{table.comparison.task} {difference(row, table)}, {words} {difference(under_other, table)}"
         for table, row, under_other in pairs
     ]
     return decide([above(*pair) for pair in pairs], "; ".join(shown))
@@ -76,7 +77,7 @@ def larger_best_batch(evidence: Evidence) -> Outcome:
 
 
 def _best_places(tables: Sequence[Table], optim: str) -> np.ndarray:
-    """Return the place of the best mean in each sample, [DRAWS]."""
+    """Return the index of the best mean in each sample, [DRAWS]."""
     generator = np.random.default_rng(0)
     means = []
     for table in tables:
@@ -92,14 +93,14 @@ def _best_places(tables: Sequence[Table], optim: str) -> np.ndarray:
 def no_gain_below(evidence: Evidence, batch: int, within: float) -> Outcome:
     """Ask whether the subject gains nothing at all smaller batches, up to a margin."""
     rows = [(t, row) for rows in batch_rows(evidence) for t, row in rows if (t.comparison.batch_size or batch) < batch]
-    details = ", ".join(f"batch {table.comparison.batch_size} {difference_in_words(row)}" for table, row in rows)
+    details = ", ".join(f"batch {table.comparison.batch_size} {difference(row, table)}" for table, row in rows)
     return without_gain(rows, within, details)
 
 
 def worse_at_smallest(evidence: Evidence) -> Outcome:
     """Ask how the subject does at each task's smallest batch."""
     rows = [rows[0] for rows in batch_rows(evidence) if rows]
-    details = ", ".join(f"batch {table.comparison.batch_size} {difference_in_words(row)}" for table, row in rows)
+    details = ", ".join(f"batch {table.comparison.batch_size} {difference(row, table)}" for table, row in rows)
     return decide([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], details)
 
 

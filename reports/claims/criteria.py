@@ -1,7 +1,7 @@
-"""The criteria of claims: each a function from the evidence, and its arguments in claims.yaml, to an outcome.
+"""The criteria of claims: functions from the evidence, and arguments in claims.yaml, to an outcome.
 
-Several intervals are weighed by `decision.decide`. Every outcome rests on an interval; where the records give none, it
-is "not judged". Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
+`decision.decide` combines several intervals. Every outcome is based on an interval; without one it is "not judged".
+Margins are shares: 0.01 is one point of accuracy, or one percent of the reference's perplexity.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
+from recipes.figure_format import Unit
 from reports.claims import conditions
 from reports.claims.decision import LEVEL, Outcome, decide, inside_or_outside
 from reports.claims.evidence import (
     Evidence,
     Kinds,
-    difference_in_words,
-    ends_in_words,
+    in_words,
     kind_difference,
     kinds_of,
     main_kind,
@@ -29,18 +29,19 @@ from reports.claims.evidence import (
     train_loss,
     validation_difference,
 )
-from reports.number_format import fixed, short_number
+from reports.number_format import short_number
 from reports.protocol import FRESH_SEEDS, REFERENCE, SUBJECT
 from reports.records.speeds import STEPS
 from reports.statistics.intervals import Difference, paired_difference
 from reports.statistics.ties import tied_values
 from reports.tables.comparison import Row, Table
+from reports.tables.units import difference, unit_of
 
 
 def setting_ratio(evidence: Evidence, axis: str, between: Sequence[float]) -> Outcome:
-    """Compare chosen learning rates (the reference's over the subject's) or weight decays (the other way round).
+    """Compare chosen learning rates (the reference's over the subject's) or weight decays (the inverse ratio).
 
-    The interval of a ratio reaches over all settings that the records do not tell from the chosen one.
+    The interval of a ratio covers all settings that tie with the chosen one.
     """
     lower, upper = 0.99 * between[0], 1.01 * between[1]  # 3 and 10 are included
     signs, words = [], []
@@ -54,9 +55,14 @@ def setting_ratio(evidence: Evidence, axis: str, between: Sequence[float]) -> Ou
         if any(map(math.isnan, (ratio, *ends))):
             continue
         signs.append(inside_or_outside(*ends, lower, upper))
-        shown = [short_number(end) if 0 < end < math.inf else "open" for end in ends]
-        words.append(f"{table.comparison.task} {short_number(ratio)} times [{', '.join(shown)}]")
+        shown = [_two_figures(end) if 0 < end < math.inf else "open" for end in ends]
+        words.append(f"{table.comparison.task} {_two_figures(ratio)} times [{', '.join(shown)}]")
     return decide(signs, ", ".join(words))
+
+
+def _two_figures(ratio: float) -> str:
+    """Write a ratio of settings, which lie on a grid of half and quarter decades."""
+    return short_number(float(f"{ratio:.2g}"))
 
 
 def _over(one: float, other: float) -> float:
@@ -80,7 +86,7 @@ def _compared(evidence: Evidence) -> list[tuple[Table, Row]]:
 
 
 def _words(rows: Sequence[tuple[Table, Row]]) -> str:
-    return ", ".join(f"{table.comparison.task} {difference_in_words(row)}" for table, row in rows)
+    return ", ".join(f"{table.comparison.task} {difference(row, table)}" for table, row in rows)
 
 
 def all_alike(evidence: Evidence, within: float, optims: Sequence[str] = ()) -> Outcome:
@@ -89,14 +95,14 @@ def all_alike(evidence: Evidence, within: float, optims: Sequence[str] = ()) -> 
     rows = [(table, row) for table, row in rows if not optims or row.optim in optims]
     signs = [inside_or_outside(*shares_of(*pair), -within, within) for pair in rows]
     beyond = [(table, row) for (table, row), sign in zip(rows, signs, strict=True) if sign < 0]
-    shown = ", ".join(f"{row.optim} on {table.comparison.task} {difference_in_words(row)}" for table, row in beyond)
-    return decide(signs, f"beyond {within:g}: {shown or 'none'}")
+    shown = ", ".join(f"{row.optim} on {table.comparison.task} {difference(row, table)}" for table, row in beyond)
+    return decide(signs, f"beyond the margin: {shown or 'none'}")
 
 
 def all_worse(evidence: Evidence, optims: Sequence[str]) -> Outcome:
     """Ask whether those named are worse than the reference."""
     rows = [(table, row) for table in evidence.main for row in table.rows if row.verdict and row.optim in optims]
-    shown = ", ".join(f"{row.optim} on {table.comparison.task} {difference_in_words(row)}" for table, row in rows)
+    shown = ", ".join(f"{row.optim} on {table.comparison.task} {difference(row, table)}" for table, row in rows)
     return decide([{"worse": 1, "better": -1}.get(row.verdict, 0) for _, row in rows], shown)
 
 
@@ -109,8 +115,9 @@ def fewer_steps(evidence: Evidence, times: float) -> Outcome:
             continue
         low, high = speedup_interval(table, pair[0], pair[1])
         signs.append((low >= times) - (high < times))
-        word = f"{row.speedup:.2f} times" if row.speedup else "not reached"
-        words.append(f"{table.comparison.task} {word} [{low:.2f}, {high:.2f}]")
+        ends = f"[{low:.2f}, {high:.2f}]"
+        word = f"{Unit().estimate(row.speedup, low, high)} times" if row.speedup else f"not reached {ends}"
+        words.append(f"{table.comparison.task} {word}")
     return decide(signs, ", ".join(words))
 
 
@@ -126,7 +133,7 @@ def early_lead(evidence: Evidence, share: float) -> Outcome:
         if ahead:
             signs.append((ahead == "better" and row.verdict != "better") - (ahead == "worse"))
             words.append(
-                f"{table.comparison.task} {ends_in_words(early)} at {share:.0%}, {difference_in_words(row)} at the end"
+                f"{table.comparison.task} {in_words(early, table)} at {share:.0%}, {difference(row, table)} at the end"
             )
     return decide(signs, ", ".join(words))
 
@@ -142,7 +149,9 @@ def smaller_span(evidence: Evidence) -> Outcome:
         if len(settings) < 2 or len(settings[0]) != len(settings[1]):
             continue
         spans = [(int((s["diverged"] > 0).sum()), float(s["final"].max() - s["final"].min())) for s in settings]
-        texts = [f"{fixed(span, 3)}" + (f" and {n} diverged" if n else "") for n, span in spans]
+        unit = unit_of(table)
+        texts = [unit.difference(span, math.nan, math.nan).lstrip("+") for _, span in spans]
+        texts = [text + (f" and {n} diverged" if n else "") for text, (n, _) in zip(texts, spans, strict=True)]
         words.append(f"{table.comparison.task} {SUBJECT} {texts[0]}, {REFERENCE} {texts[1]}")
     if not words:
         return "not run", ""
@@ -163,9 +172,9 @@ def higher_train_loss(evidence: Evidence) -> Outcome:
         losses = [train_loss(contender) for contender in pair if contender is not None]
         if len(losses) < 2 or min(map(len, losses)) < FRESH_SEEDS:
             continue
-        difference = paired_difference(losses[0], losses[1], comparisons=len(evidence.main))
-        signs.append(_sign(difference))
-        words.append(f"{table.comparison.task} {losses[0].mean():.3f} against {losses[1].mean():.3f}")
+        found = paired_difference(losses[0], losses[1], comparisons=len(evidence.main))
+        signs.append(_sign(found))
+        words.append(f"{table.comparison.task} {Unit().difference(found.value, found.low, found.high)}")
     return decide(signs, ", ".join(words))
 
 
@@ -176,7 +185,7 @@ def half_state(evidence: Evidence) -> Outcome:
         ours, theirs = row_of(table, SUBJECT), row_of(table, REFERENCE)
         if ours and theirs and ours.optimizer_state_bytes > 0 and theirs.optimizer_state_bytes > 0:
             shares[table.comparison.task] = ours.optimizer_state_bytes / theirs.optimizer_state_bytes
-    details = ", ".join(f"{task} {share:.2f}" for task, share in shares.items())
+    details = ", ".join(f"{task} {share:.0%}" for task, share in shares.items())
     if not shares:
         return "not run", ""
     return ("supported" if max(shares.values()) <= 0.501 else "contradicted"), details
@@ -189,7 +198,7 @@ def faster(evidence: Evidence, between: Sequence[float]) -> Outcome:
     ours = evidence.speeds[(evidence.speeds["optim"] == SUBJECT) & (evidence.speeds["reference"] == REFERENCE)]
     ours = ours[ours["ratio"].notna()].sort_values("step", key=lambda steps: steps.map(STEPS.index), kind="stable")
     rows = ours.drop_duplicates(["task", "scale", "model", "batch_size"]).sort_values("task").to_dict("records")
-    shown = [f"{r['task']} {r['ratio']:.3f} [{r['low']:.3f}, {r['high']:.3f}] ({r['step']} steps)" for r in rows]
+    shown = [f"{r['task']} {Unit().estimate(r['ratio'], r['low'], r['high'])} ({r['step']} steps)" for r in rows]
     details = ", ".join(shown)
     inside = [between[0] <= r["low"] and r["high"] <= between[1] for r in rows]
     outside = [r["high"] < between[0] or r["low"] > between[1] for r in rows]
@@ -203,7 +212,7 @@ def kind_better(evidence: Evidence, kind: str, than: Sequence[str]) -> Outcome:
     pairs = kinds_of(evidence, kind, than)
     differences = [kind_difference(table, ours, theirs, len(pairs)) for table, ours, theirs, _ in pairs]
     goals = [1 if table.comparison.goal == "max" else -1 for table, *_ in pairs]
-    ahead = [goal * _sign(difference) for goal, difference in zip(goals, differences, strict=True)]
+    ahead = [goal * _sign(each) for goal, each in zip(goals, differences, strict=True)]
     return decide(ahead, _kind_words(pairs, differences))
 
 
@@ -246,15 +255,15 @@ def flatter(evidence: Evidence, relative: bool) -> Outcome:
     signs, words = [], []
     for (task, noise), level in levels:
         by_seed = level.droplevel(["task", "noise"])
-        difference = paired_difference(by_seed[SUBJECT], by_seed[REFERENCE], comparisons=len(levels))
-        if difference.seeds >= FRESH_SEEDS:
-            signs.append(-_sign(difference))
+        found = paired_difference(by_seed[SUBJECT], by_seed[REFERENCE], comparisons=len(levels))
+        if found.seeds >= FRESH_SEEDS:
+            signs.append(-_sign(found))
             words.append(f"{task} at {noise:g}: {by_seed[SUBJECT].mean():.3g} against {by_seed[REFERENCE].mean():.3g}")
     return decide(signs, ", ".join(words))
 
 
 def bounded(evidence: Evidence) -> Outcome:
-    """Ask whether the subject's weights lie within one over its weight decay."""
+    """Ask whether the absolute values of the subject's weights are at most one over its weight decay."""
     if evidence.landscape.empty:
         return "not run", ""
     ours = evidence.landscape[evidence.landscape["optim"] == SUBJECT]
@@ -299,9 +308,9 @@ CRITERIA: dict[str, Callable[..., Outcome]] = {
 
 def _kind_words(pairs: Sequence[Kinds], differences: Sequence[Difference]) -> str:
     shown = zip(pairs, differences, strict=True)
-    return ", ".join(f"{table.comparison.task} over {other} {ends_in_words(d)}" for (table, _, _, other), d in shown)
+    return ", ".join(f"{table.comparison.task} over {other} {in_words(d, table)}" for (table, _, _, other), d in shown)
 
 
-def _sign(difference: Difference) -> int:
-    word = difference.verdict("max")
+def _sign(found: Difference) -> int:
+    word = found.verdict("max")
     return {"better": 1, "worse": -1}.get(word, 0)

@@ -1,9 +1,10 @@
-"""From intervals to a verdict on a claim: counts against chance, the same way for and against.
+"""Combine intervals into a verdict on a claim, by a binomial test that treats both sides alike.
 
-Each interval says for (it lies wholly on the claim's side), against (wholly on the other side) or neither. Where the
-truth is at the boundary, a 95% interval lies wholly on one given side by chance in at most 2.5% of cases. A claim is
-supported where more than half of the intervals say for it and no more than chance explains at 5% (binomial) against it;
-contradicted the other way round; else not shown. One interval decides alone.
+An interval supports a claim if it is entirely on the claim's side, contradicts it if it is entirely on the other side,
+and otherwise does neither. If the truth is at the boundary, a 95% interval is entirely on one given side by chance in
+at most 2.5% of cases. A claim is supported if more than half of the intervals support it and no more than chance
+explains at 5% (binomial) contradict it; contradicted in the opposite case; else not shown. A single interval decides
+alone.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ LEVEL = 0.05
 
 
 def beyond_chance(count: int, intervals: int) -> bool:
-    """Whether so many of these intervals lie on one side more often than chance explains."""
+    """Whether more of these intervals are on one side than chance explains."""
     return bool(stats.binom.sf(count - 1, intervals, BY_CHANCE) <= LEVEL)
 
 
 def decide(signs: Sequence[int], details: str) -> Outcome:
-    """Weigh what the intervals say: 1 for the claim, -1 against it, 0 neither."""
+    """Combine the signs of intervals: 1 for the claim, -1 against it, 0 neither."""
     if not signs:
         return "not run", details
     favourable, adverse = signs.count(1), signs.count(-1)
@@ -39,7 +40,7 @@ def decide(signs: Sequence[int], details: str) -> Outcome:
 
 
 def inside_or_outside(low: float, high: float, least: float, most: float) -> int:
-    """1 where an interval lies within the limits, -1 where it lies wholly outside them, 0 where it does neither."""
+    """1 if an interval is within the limits, -1 if it is entirely outside them, else 0."""
     if least <= low and high <= most:
         return 1
     return -1 if high < least or low > most else 0

@@ -1,8 +1,7 @@
-"""Evaluate the claims in reports/claims/claims.yaml by records, and by nothing else: no records, no verdict.
+"""Evaluate the claims in reports/claims/claims.yaml by run records; without records there is no verdict.
 
-Records count where the protocol was followed (reports/protocol.py) and the chosen setting is enclosed by what was
-tried; below its trials and fresh seeds, a claim is not run. Each `test` in the file names a
-function of reports/claims/criteria.py.
+Records count if the protocol was followed (reports/protocol.py) and the trials enclose the chosen setting; with fewer
+trials or fresh seeds a claim is not run. Each `test` in the file names a function of reports/claims/criteria.py.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ CLAIMS = Path(__file__).with_name("claims.yaml")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say of one claim."""
+    """The verdict on one claim and its evidence."""
 
     id: str
     claim: str
@@ -70,7 +69,7 @@ def evaluate(
 
 
 def by_protocol(table: Table) -> Table:
-    """Return a table with those of its rows that claims may be judged by."""
+    """Return a table with only the rows by which claims may be judged."""
     followed = {row.optim for row in table.rows if not row.untuned and not row.open}
     contenders = [contender for contender in table.comparison.contenders if contender.label in followed]
     rows = [row for row in table.rows if row.optim in followed]

@@ -1,7 +1,7 @@
-"""What claims are evaluated by: the tables, which of a table's rows is Lion's, and comparisons between kinds of Lion.
+"""The evidence for claims: tables, the row of Lion in a table, and comparisons between variants of Lion.
 
-A table in which Lion was run with several arguments (the ablations of its betas, float32 momentum) has a row for each
-of these kinds; claims about Lion are of the one with the paper's arguments.
+A table in which Lion was run with several arguments (ablations of betas, float32 momentum) has a row for each variant;
+claims about Lion use the one with the paper's arguments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.number_format import fixed, interval
 from reports.protocol import REFERENCE, SUBJECT
 from reports.records.reader import read_metrics
 from reports.statistics.families import difference
@@ -24,6 +23,7 @@ from reports.statistics.learning_curves import seed_curves
 from reports.statistics.scoring import speedup
 from reports.statistics.selection import Comparison, Contender
 from reports.tables.comparison import Row, Table, batch_groups
+from reports.tables.units import unit_of
 
 # AdamW's betas in the paper and those of Lion that go with them: in vision, and in language (section 4.4).
 PAPER_BETAS = {"betas 0.9 0.999": "betas 0.9 0.99", "betas 0.9 0.99": "betas 0.95 0.98"}
@@ -33,7 +33,7 @@ TAIL = 0.1  # share of a run whose training loss is averaged: single batches say
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a criterion reads: each task's main table, all tables, timings and measurements of the landscape."""
+    """The input of a criterion: each task's main table, all tables, timings and measurements of the loss landscape."""
 
     main: list[Table]
     tables: list[Table]
@@ -42,7 +42,7 @@ class Evidence:
 
 
 def main_kind(table: Table, optim: str) -> Contender | None:
-    """Return an optimizer's contender; where a table holds several kinds of Lion, that with the paper's arguments."""
+    """Return an optimizer's contender; of several variants of Lion, the one with the paper's arguments."""
     if usual := [c for c in table.comparison.contenders if c.label == optim]:
         return usual[0]
     kinds = [c for c in table.comparison.contenders if c.label.startswith(f"{optim} (")]
@@ -52,7 +52,7 @@ def main_kind(table: Table, optim: str) -> Contender | None:
 
 
 def arguments_of(contender: Contender) -> set[str]:
-    """Return the arguments beside learning rate and weight decay, each as `name value`."""
+    """Return the arguments other than learning rate and weight decay, each as `name value`."""
     texts = contender.runs["optim_args"].dropna()
     return set(texts.iloc[0].split(", ")) if len(texts) else set()
 
@@ -63,7 +63,7 @@ def row_of(table: Table, optim: str) -> Row | None:
     return next((row for row in table.rows if contender and row.optim == contender.label), None)
 
 
-Kinds = tuple[Table, Contender, Contender, str]  # the second contender is told by its argument
+Kinds = tuple[Table, Contender, Contender, str]  # the text is the second contender's argument
 
 
 def kinds_of(evidence: Evidence, kind: str, others: Sequence[str]) -> list[Kinds]:
@@ -121,7 +121,7 @@ def paired_rows(
 
 
 def above(table: Table, one: Row, other: Row) -> int:
-    """Return 1 where one gain's interval lies above the other's, -1 where below, 0 where they overlap."""
+    """Return 1 if one gain's interval is above the other's, -1 if it is below, 0 if they overlap."""
     sign = 1 if table.comparison.goal == "max" else -1
     ours, theirs = (sorted((sign * row.difference_low, sign * row.difference_high)) for row in (one, other))
     return 1 if ours[0] > theirs[1] else -1 if ours[1] < theirs[0] else 0
@@ -138,14 +138,14 @@ def train_loss(contender: Contender) -> pd.Series[float]:
     return pd.Series(losses, dtype=float)
 
 
-DRAWS = 2000  # of a bootstrap, where the samples are too many to be gone through
+DRAWS = 2000  # of a bootstrap, if there are too many samples to enumerate
 
 
 def speedup_interval(table: Table, ours: Contender, theirs: Contender, confidence: float = 0.95) -> tuple[float, float]:
     """Return the ends of the bootstrap interval (percentiles, over common seeds) of the speed-up in steps.
 
-    A sample draws the common seeds with replacement, the same for both; up to five seeds, every sample is gone
-    through. Where the target is not reached, the speed-up is 0.
+    A sample draws the common seeds with replacement, the same for both; up to five seeds all samples are enumerated.
+    If the target is not reached, the speed-up is 0.
     """
     metric, goal = table.comparison.metric or "", table.comparison.goal or "max"
     read = [seed_curves(contender.at_choice(), metric) for contender in (ours, theirs)]
@@ -173,7 +173,7 @@ def speedup_interval(table: Table, ours: Contender, theirs: Contender, confidenc
 
 
 def share_unit(table: Table) -> float:
-    """Return what a difference is divided by to be a share: 1 of an accuracy, else the reference's mean."""
+    """Return the divisor that makes a difference a share: 1 for an accuracy, else the reference's mean."""
     if table.comparison.goal == "max":
         return 1.0
     return next((row.compared(table.split)[0] for row in table.rows if row.is_reference), math.nan)
@@ -185,11 +185,6 @@ def shares_of(table: Table, row: Row) -> tuple[float, float]:
     return row.difference_low / unit, row.difference_high / unit
 
 
-def difference_in_words(row: Row) -> str:
-    """Write a row's difference with its interval."""
-    return ends_in_words(Difference(row.difference, row.difference_low, row.difference_high, row.common_seeds))
-
-
-def ends_in_words(difference: Difference) -> str:
-    """Write a difference with its interval."""
-    return f"{fixed(difference.value, 4, '+')} {interval(difference.low, difference.high, 4, '+')}"
+def in_words(found: Difference, table: Table) -> str:
+    """Write a difference with its interval in the table's unit."""
+    return unit_of(table).difference(found.value, found.low, found.high)

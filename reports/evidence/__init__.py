@@ -1,1 +1,1 @@
-"""What others found: published runs of Lion and its rivals, and what follows from them (docs/evidence.md)."""
+"""Published results of other studies on Lion and its baselines, and what follows from them (docs/evidence.md)."""

@@ -1,7 +1,7 @@
-"""Count what others found on the claims in claims.yaml, from the ledger's rows.
+"""Count the results of other studies for and against the claims in claims.yaml, from the ledger's rows.
 
-Each `count` there is one function here: from the pairs of the ledger and its arguments in the file to how many of some
-unit are for the claim, against it, or neither. The Lion paper's own pairs are left out, since it made the claims.
+Each `count` in the file is a function here: from the ledger's pairs and arguments to the numbers of pairs (or another
+unit) for the claim, against it, or neither. Pairs of the Lion paper are left out, since it made the claims.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from reports.evidence.pairs import BASELINE, LION, NO_MARGIN, NO_VALUE, TIE, Pai
 from reports.evidence.statements import ROUNDING, setting_ratio
 
 PAPER = "lion-paper"
-DIVERGED = 1.0  # nats above the best of a line: the loss has left for that of a model that learns nothing
+DIVERGED = 1.0  # nats above the best of a line: the loss is near that of a model that learns nothing
 KEYS = ("id", "claim", "suite", "count", "statements")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many of a unit are for a claim, against it, or neither, and what was found in words."""
+    """Counts for a claim, against it, and neither, and a description."""
 
     supports: int
     contradicts: int
@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, what the ledger's rows count for it (None where they allow no count), and what is cited."""
+    """One claim, its counts from the ledger (None if the rows allow no count), and its citations."""
 
     id: str
     claim: str
@@ -54,7 +54,7 @@ def evaluate(ledger: Ledger, path: Path = FOLDER / "claims.yaml") -> list[Claim]
     """Count every claim in the file, in its order.
 
     Raises:
-        ConfigError: an entry is not what it has to be.
+        ConfigError: an entry is invalid.
     """
     measured = [pair for pair in pairs(ledger) if pair.study.name != PAPER]
     claims = []
@@ -94,7 +94,7 @@ def _check(place: str, entry: Any) -> None:
 
 
 def ahead(measured: Sequence[Pair], domain: str | None = None, models: Sequence[str] = ()) -> Counts:
-    """Count in how many pairs Lion is ahead; signs without an interval count as signs, and their number is said."""
+    """Count the pairs in which Lion is ahead; signs without an interval count, and their number is reported."""
     chosen = [pair for pair in _chosen(measured, domain, models) if pair.reading != NO_VALUE]
     readings = [pair.reading for pair in chosen]
     supports, contradicts = (sum(reading.startswith(word) for reading in readings) for word in (LION, BASELINE))
@@ -215,7 +215,7 @@ def behind_at_equal_decay(measured: Sequence[Pair]) -> Counts:
 def batch_gain(measured: Sequence[Pair]) -> Counts:
     """Compare the difference at the largest with that at the smallest batch that both sides ran, all else fixed.
 
-    The rates are those of the centres: nothing was tuned anew for a batch.
+    Learning rates are those of the centres: they were not tuned for each batch size.
     """
     changes, words = [], []
     for pair in measured:

@@ -13,13 +13,13 @@ from recipes.errors import ConfigError
 from reports.evidence import schema
 
 FOLDER = Path(__file__).resolve().parent
-SUBJECT, BASELINES = "Lion", ("AdamW", "Adafactor")  # the first that ran is what Lion is held against
+SUBJECT, BASELINES = "Lion", ("AdamW", "Adafactor")  # Lion is compared with the first of these that ran
 KINDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "lowest": {"rows": dict, "value": float, "within": float},
     "better": {"ours": list, "than": str, "variant": str},
     "ratio": {"axis": str, "between": list},
 }
-FIELDS: Mapping[str, tuple[type | tuple[type, ...], bool]] = {  # of a study: type, and whether it must be there
+FIELDS: Mapping[str, tuple[type | tuple[type, ...], bool]] = {  # of a study: type, and whether it is required
     "title": (str, True),
     "source": (str, True),
     "licence": (str, True),
@@ -36,7 +36,7 @@ TUNABLE = ("lr", "weight_decay", "betas")
 
 @dataclass(frozen=True)
 class Run:
-    """One published run or table entry; the columns are those of `schema.RUNS`, None or "" where the source is silent.
+    """One published run or table entry; the columns are those of `schema.RUNS`, None or "" if the source does not tell.
 
     `value` is in the unit of `metric`: None for a run that diverged or whose figure is not published. `lowest` is the
     best value seen during the run, `seeds` how many runs `value` is the mean of, `row` the place in the study's table.
@@ -118,7 +118,7 @@ def read(folder: Path = FOLDER) -> Ledger:
     """Read and check the ledger.
 
     Raises:
-        ConfigError: a file or a row is not what it has to be; one line that names it.
+        ConfigError: a file or a row is invalid; the message names it.
     """
     path = folder / "studies.yaml"
     entries = _entries(path)
@@ -146,7 +146,7 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{place}: not YAML ({getattr(error, 'problem', None) or 'unreadable'})") from None
@@ -209,7 +209,7 @@ def _study(folder: Path, name: str, entry: Mapping[str, Any], study_names: Seque
 
 
 def _check_run(place: str, run: Run, name: str, study_names: Sequence[str] | Mapping[str, Any]) -> None:
-    """Check what no single cell shows."""
+    """Check a row across its cells."""
     if run.study not in study_names:
         raise ConfigError(f"{place}: study {run.study!r} is unknown; known: {', '.join(study_names)}")
     if run.study != name:

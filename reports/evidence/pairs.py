@@ -1,4 +1,4 @@
-"""Pairs of Lion and its baseline on one experiment, and what can be said of the difference's uncertainty."""
+"""Pairs of Lion and its baseline on one experiment, and the uncertainty of their difference."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from reports.protocol import TRIALS
 LION, BASELINE, TIE, NO_VALUE = "Lion ahead", "baseline ahead", "not told apart", "settings only"
 NO_MARGIN = ", no interval"
 COORDINATES = ("lr", "weight_decay", "beta1", "beta2", "batch", "steps", "settings")  # of a sweep
-THIRD = 2  # place of the row whose distance from the best says how flat a sweep is around its optimum
+THIRD = 2  # rank of the row whose distance from the best tells how flat a sweep is around its optimum
 
 
 @dataclass(frozen=True)
 class Pair:
     """The best row of Lion and of its baseline, and all rows that each was the best of.
 
-    `margin` is the difference below which the two are not told apart, in the unit of the metric; None where the source
-    gives nothing to say it from. `basis` says in words what the margin rests on.
+    `margin` is the smallest difference that distinguishes the two, in the unit of the metric; None if the source does
+    not allow to estimate it. `basis` says how it was estimated.
     """
 
     study: Study
@@ -51,7 +51,7 @@ class Pair:
 
     @property
     def basis(self) -> str:
-        """What is known of the uncertainty."""
+        """What is known about the uncertainty."""
         if self.difference is None:
             return "no figures published"
         seeds = min(self.baseline.seeds or 1, self.lion.seeds or 1)
@@ -73,7 +73,7 @@ class Pair:
 
     @property
     def reading(self) -> str:
-        """Who is ahead; without a margin the sign alone, which is said."""
+        """Which side is ahead; without a margin by the sign alone, which the text says."""
         if self.difference is None:
             return NO_VALUE
         if self.difference == 0 or (self.margin is not None and abs(self.difference) <= self.margin):

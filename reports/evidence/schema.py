@@ -1,4 +1,4 @@
-"""The columns of the ledger's tables and their checks: a fault is one line with its file and row.
+"""The columns of the ledger's tables and their checks; an error names the file and row in one line.
 
 Rows are counted as a spreadsheet counts them: the header is row 1. An empty cell means that the source does not say.
 """
@@ -26,9 +26,9 @@ UNIT = r"tokens|examples|sequences of [1-9]\d* tokens"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: how a cell is read, and what is expected of it, in words.
+    """One column: how a cell is read, and a description of what is expected.
 
-    `read` raises ValueError for what it cannot read; of an empty cell it is not asked.
+    `read` raises ValueError for an invalid cell; it is not called for an empty one.
     """
 
     read: Callable[[str], Any]
@@ -42,7 +42,7 @@ def text(required: bool = False) -> Column:
 
 
 def choice(values: Sequence[str], required: bool = False) -> Column:
-    """A column of some known words."""
+    """A column of a fixed set of words."""
 
     def read(cell: str) -> str:
         if cell not in values:
@@ -53,7 +53,7 @@ def choice(values: Sequence[str], required: bool = False) -> Column:
 
 
 def matching(pattern: str, expected: str, required: bool = False) -> Column:
-    """A column of texts of one form."""
+    """A column of texts that match a pattern."""
 
     def read(cell: str) -> str:
         if not re.fullmatch(pattern, cell):
@@ -64,7 +64,7 @@ def matching(pattern: str, expected: str, required: bool = False) -> Column:
 
 
 def number(expected: str, allowed: Callable[[float], bool] = lambda value: True, required: bool = False) -> Column:
-    """A column of finite numbers of some range."""
+    """A column of finite numbers within a range."""
 
     def read(cell: str) -> float:
         value = float(cell)
@@ -156,7 +156,7 @@ def read_rows(path: Path, columns: Mapping[str, Column]) -> Iterator[tuple[int, 
     An empty cell is "" in a column of texts and None in any other.
 
     Raises:
-        ConfigError: the file or a row is not what it has to be.
+        ConfigError: the file or a row is invalid.
     """
     try:
         content = path.read_text(encoding="utf-8")

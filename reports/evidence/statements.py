@@ -1,7 +1,7 @@
-"""What a study's text says, held against the figures that it published itself.
+"""Check what a study's text says against the figures that the same study published.
 
-Each kind of statement in studies.yaml is one function here: from the study and the entry to what the figures show and
-one of the words below.
+Each kind of statement in studies.yaml is a function here: from the study and the entry to a description of what the
+figures show and one of the words below.
 
     lowest  the lowest (or, of a goal of max, highest) value of some rows is `value`, to `within`
     better  the best of `ours` is better than `than` on every data set and model
@@ -23,8 +23,8 @@ ROUNDING = 1.01  # 3 and 10 are included, and a ratio of rounded rates is not ex
 
 
 @dataclass(frozen=True)
-class Held:
-    """One statement and what the study's own figures show."""
+class CheckedStatement:
+    """One statement and what the study's figures show."""
 
     study: str
     says: str
@@ -34,14 +34,14 @@ class Held:
     note: str
 
 
-def hold(ledger: Ledger) -> list[Held]:
-    """Hold every statement of the ledger against its study's figures, in the order of studies.yaml."""
-    return [_held(study, stated) for study in ledger.studies for stated in study.stated]
+def check_all(ledger: Ledger) -> list[CheckedStatement]:
+    """Check every statement of the ledger against its study's figures, in the order of studies.yaml."""
+    return [_checked(study, stated) for study in ledger.studies for stated in study.stated]
 
 
-def _held(study: Study, stated: Mapping[str, Any]) -> Held:
+def _checked(study: Study, stated: Mapping[str, Any]) -> CheckedStatement:
     computed, verdict = CHECKS[stated["kind"]](study, stated)
-    return Held(study.name, stated["says"], stated["source"], computed, verdict, stated.get("note", ""))
+    return CheckedStatement(study.name, stated["says"], stated["source"], computed, verdict, stated.get("note", ""))
 
 
 def lowest(study: Study, stated: Mapping[str, Any]) -> tuple[str, str]:
@@ -103,7 +103,7 @@ def _ahead(one: float, other: float, goal: str | None) -> bool:
 
 
 def ratio(study: Study, stated: Mapping[str, Any]) -> tuple[str, str]:
-    """Count the study's own pairs whose ratio of rates or decays lies in the stated range."""
+    """Count the study's pairs whose ratio of learning rates or weight decays is in the stated range."""
     low, high = stated["between"]
     ratios = [ratio for pair in pairs_of(study) if (ratio := setting_ratio(pair, stated["axis"])) is not None]
     if not ratios:

@@ -1,4 +1,4 @@
-"""Where to start Lion from AdamW's settings: a centre, trials in order, and how far such rules were right."""
+"""Suggest settings of Lion from AdamW's: a centre, trials in order, and how accurate such rules were."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from reports.evidence.tuned_pairs import AXES, Axis, TunedPair, studies_of
 from reports.protocol import TRIALS
 
 Betas = tuple[float, float]
-# The suite's task of each domain that the command to type names.
+# The task of each domain, for the suggested command.
 TASKS = {"images": "vit_b16", "language": "gpt2_small", "image_text": "lit_b16_b", "diffusion": "unet_64"}
+OWN_DATA = {"images": "imagenet", "language": "text", "image_text": "image_text", "diffusion": "imagenet"}  # data=
 DEFAULT_DOMAIN = "images"
-SMALLEST, LARGEST, MOST = 1e-30, 1e30, 10**15  # beyond lie typing errors, and numbers that arithmetic cannot hold
+SMALLEST, LARGEST, MOST = 1e-30, 1e30, 10**15  # values beyond are typing errors or overflow
 WORDS = {"lr": "learning rate", "weight_decay": "weight decay"}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """AdamW's settings, and what is to be trained; None where it was not given.
+    """AdamW's settings, and what is trained; None if not given.
 
     `batch` is in examples or sequences, `steps` in optimizer steps.
     """
@@ -40,7 +41,7 @@ class Asked:
         """Check the values.
 
         Raises:
-            ConfigError: a line for each that no AdamW can have.
+            ConfigError: one line for each impossible value.
         """
         wrong = []
         if not SMALLEST <= self.lr <= LARGEST:
@@ -68,10 +69,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A centre for Lion, `trials` in the order in which they are worth trying, and what they rest on.
+    """A centre for Lion, `trials` in order of promise, and their evidence.
 
-    `counts` says for each trial in how many tuned pairs the best setting lay nearest to it, relative to the rule's
-    centre; `scores` are those of the chosen rules; `outside` is a line for each value that the pairs do not reach.
+    `counts` is, for each trial, the number of tuned pairs whose best setting was nearest to it, relative to the rule's
+    centre; `scores` are those of the chosen rules; `outside` has a line for each value beyond those of the pairs.
     """
 
     asked: Asked
@@ -114,7 +115,7 @@ def suggest(asked: Asked, pairs: Sequence[TunedPair]) -> Suggestion:
 
 
 def _value(chosen: dict[Axis, Score], axis: Axis, pairs: Sequence[TunedPair], pair: TunedPair) -> float:
-    """Return what the chosen rule, fitted to all pairs, makes of a setting; 0 stays 0."""
+    """Return the prediction of the chosen rule, fitted to all pairs, for a setting; 0 stays 0."""
     if not pair.base[axis]:
         return 0.0
     return chosen[axis].rule.fit([other for other in pairs if other.has(axis)], axis)(pair)
@@ -130,10 +131,10 @@ def _two_digits(value: float) -> float:
 
 
 def _nearest_counts(chosen: dict[Axis, Score], points: Sequence[Point], centre: Point) -> list[int]:
-    """Count for each point the tuned pairs whose best setting lay nearest to it, seen from the rule's centre.
+    """Count for each point the tuned pairs whose best setting was nearest to it, relative to the rule's centre.
 
-    The errors of the rules are those on studies that they had not seen. Pairs without a tuned decay count along the
-    rate alone, at the centre's decay.
+    The errors of the rules are those on held-out studies. Pairs without a tuned weight decay count along the learning
+    rate only, at the centre's weight decay.
     """
     errors: dict[int, dict[Axis, float]] = {}  # by identity: two pairs of one study may have the same settings
     for axis in AXES:
@@ -152,7 +153,7 @@ def _nearest_counts(chosen: dict[Axis, Score], points: Sequence[Point], centre: 
 
 
 def _betas(asked: Asked, pairs: Sequence[TunedPair]) -> tuple[Betas, str]:
-    """Take the betas that Lion had most often where AdamW's beta2 was nearest; the tuned pairs fit no rule for them."""
+    """Take Lion's most frequent betas among the pairs with the nearest beta2 of AdamW; no rule is fitted for betas."""
     recorded = [pair for pair in pairs if pair.base_betas and pair.lion_betas]
     if not recorded:
         return (0.9, 0.99), "no tuned pair of such a task says its betas: Lion's defaults"
@@ -171,7 +172,7 @@ def _betas(asked: Asked, pairs: Sequence[TunedPair]) -> tuple[Betas, str]:
 
 
 def _outside(asked: Asked, pairs: Sequence[TunedPair]) -> Iterable[str]:
-    """Say which values lie beyond those of the tuned pairs, and how far."""
+    """Report values that are outside the range of the tuned pairs, and how far."""
     ranges: list[tuple[str, float | None, list[float]]] = [
         ("--adamw-lr", asked.lr, [float(pair.base["lr"] or 0) for pair in pairs if pair.has("lr")]),
         (
@@ -226,7 +227,14 @@ def described(suggestion: Suggestion) -> list[str]:
     text += ["", "trials in order: the centre, then by the number of tuned pairs whose best setting lay nearest"]
     for point, number in zip(suggestion.trials, suggestion.counts, strict=True):
         text.append(f"  lr {point[0]:<8g} weight decay {point[1]:<6g} {number}")
-    return [*text, "", f"sweep: {command(suggestion)}"]
+    data = OWN_DATA[asked.domain or DEFAULT_DOMAIN]
+    return [
+        *text,
+        "",
+        f"sweep: {command(suggestion)}",
+        "  a small model of this suite on data that it has; add scale=gpu or scale=paper for a full-size one, and "
+        f"data={data} data.path=FOLDER for your own data",
+    ]
 
 
 def _how_often_right(axis: Axis, score: Score) -> Iterable[str]:

@@ -16,7 +16,7 @@ from reports.evidence import counts, ledger, pairs, statements, transfer
 from reports.evidence.counts import Claim
 from reports.evidence.ledger import SUBJECT, Ledger
 from reports.evidence.pairs import BASELINE, LION, NO_VALUE, TIE, Pair
-from reports.evidence.statements import Held
+from reports.evidence.statements import CheckedStatement
 from reports.evidence.transfer import HALF_DECADE, RULES, Regret, Score, choose
 from reports.evidence.tuned_pairs import AXES, OWN, RECORDS, Axis, TunedPair, collect, studies_of
 
@@ -27,11 +27,11 @@ Rows = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Results:
-    """All that the tables are made from."""
+    """The data behind the tables."""
 
     ledger: Ledger
     pairs: list[Pair]
-    held: list[Held]
+    checked: list[CheckedStatement]
     claims: list[Claim]
     tuned: list[TunedPair]
     scores: dict[Axis, list[Score]]
@@ -39,17 +39,17 @@ class Results:
 
 
 def read_results(folder: Path = ledger.FOLDER, records: Path = RECORDS) -> Results:
-    """Read the ledger and the suite's records, and work out everything.
+    """Read the ledger and the suite's records, and compute everything.
 
     Raises:
-        ConfigError: a file or a row is not what it has to be.
+        ConfigError: a file or a row is invalid.
     """
     read = ledger.read(folder)
     tuned, lines = collect(read, records)
     return Results(
         ledger=read,
         pairs=pairs.pairs(read),
-        held=statements.hold(read),
+        checked=statements.check_all(read),
         claims=counts.evaluate(read, folder / "claims.yaml"),
         tuned=tuned,
         scores={axis: transfer.scores(tuned, axis) for axis in AXES},
@@ -62,7 +62,7 @@ def files(results: Results) -> dict[str, str]:
     tables = {
         "studies.csv": study_rows(results),
         "differences.csv": difference_rows(results.pairs),
-        "statements.csv": statement_rows(results.held),
+        "statements.csv": statement_rows(results.checked),
         "claims.csv": claim_rows(results.claims),
         "tuned_pairs.csv": tuned_rows(results.tuned),
         "rules.csv": rule_rows(results),
@@ -124,8 +124,8 @@ def difference_rows(measured: Iterable[Pair]) -> Rows:
     ]
 
 
-def statement_rows(held: Iterable[Held]) -> Rows:
-    """One row a statement that a study's own figures were held against."""
+def statement_rows(checked: Iterable[CheckedStatement]) -> Rows:
+    """One row for each statement that was checked against its study's figures."""
     return [
         {
             "study": one.study,
@@ -135,7 +135,7 @@ def statement_rows(held: Iterable[Held]) -> Rows:
             "note": one.note,
             "source": one.source,
         }
-        for one in held
+        for one in checked
     ]
 
 
@@ -277,7 +277,7 @@ def page(results: Results, tables: Mapping[str, Rows]) -> str:
 
 
 def _without_edges(results: Results, axis: Axis) -> str:
-    """Say how the rule that is used does without the pairs whose optimum may lie beyond what was published."""
+    """Say how accurate the chosen rule is without the pairs whose optimum may be beyond the published values."""
     score = choose(results.scores[axis])
     closed = [abs(error) <= HALF_DECADE for pair, error in score.errors if axis not in pair.edges]
     count = len(score.errors) - len(closed)
@@ -288,14 +288,14 @@ def _without_edges(results: Results, axis: Axis) -> str:
 
 
 def _shown_rules(results: Results) -> set[str]:
-    """The rules of thumb and what is used; all others stand in the CSV."""
+    """The rules of thumb and the chosen rule; all others are in the CSV."""
     return {rule.name for rule in RULES if rule.thumb} | {
         choose(scores).rule.name for scores in results.scores.values()
     }
 
 
 def leaderboards(read: Ledger) -> list[str]:
-    """Say what the public leaderboards hold of Lion, and of what it would be held against."""
+    """Describe the public leaderboards' entries of Lion and of the optimizers it would be compared with."""
     passing = [row for row in read.speed_run if passes(row)]
     differing = [row for row in read.speed_run if passes(row) != (row["marked"] == "✓")]
     named = sum(SUBJECT in row["optimizers"] for row in read.speed_run)
@@ -338,7 +338,9 @@ def summary(results: Results) -> list[str]:
             f"{row['behind']}, not told apart {row['not told apart']}, settings only {row['settings only']}"
         )
     lines.append("statements that a study's own figures contradict")
-    lines += [f"  {one.study}: {one.says}: {one.computed}" for one in results.held if one.verdict != statements.AGREES]
+    lines += [
+        f"  {one.study}: {one.says}: {one.computed}" for one in results.checked if one.verdict != statements.AGREES
+    ]
     lines.append("claims: for, against, neither")
     for claim in results.claims:
         if claim.counts:

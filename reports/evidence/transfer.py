@@ -1,8 +1,8 @@
-"""Rules that give Lion's rate or decay from the baseline's, judged on studies that they have not seen.
+"""Rules that predict Lion's learning rate or weight decay from the baseline's, evaluated on held-out studies.
 
-A rule is fitted to the pairs of all studies but one and asked for the pairs of that one. Pairs of one study share
-models, data and the authors' habits, so leaving out single pairs would flatter a fitted rule. Errors are in decades:
-log10 of the value that was best over the value suggested.
+A rule is fitted to the pairs of all studies but one and evaluated on that one. Pairs of one study share models, data
+and the authors' habits, so leaving out single pairs would overestimate a fitted rule. Errors are in decades: log10 of
+the best value over the suggested value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Fit = Callable[[Sequence[TunedPair], Axis], Suggest]
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to Lion's rate or decay; a rule of thumb looks at no data."""
+    """A rule for Lion's learning rate or weight decay; a rule of thumb is not fitted."""
 
     name: str
     fit: Fit
@@ -32,7 +32,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a rule did on studies that it was not fitted to.
+    """The accuracy of a rule on held-out studies.
 
     `errors` are in decades, a pair each; `studies` holds the share within half a decade of each study.
     """
@@ -58,11 +58,11 @@ class Score:
 
     @property
     def within(self) -> int:
-        """How many pairs were suggested within half a decade."""
+        """The number of pairs predicted within half a decade."""
         return sum(size <= HALF_DECADE for size in self.sizes)
 
     def of_study(self, study: str) -> tuple[int, int]:
-        """Return how many pairs of a study were within half a decade, and how many there are."""
+        """Return the number of a study's pairs within half a decade, and the number of its pairs."""
         errors = [abs(error) for pair, error in self.errors if pair.study == study]
         return sum(error <= HALF_DECADE for error in errors), len(errors)
 
@@ -108,7 +108,7 @@ def _line(pairs: Sequence[TunedPair], axis: Axis) -> Suggest:
 
 
 def _by_steps(pairs: Sequence[TunedPair], axis: Axis) -> Suggest:
-    """Least squares of the log ratio on log10 of the steps; the median ratio where the steps are not known."""
+    """Least squares of the log ratio on log10 of the steps; the median ratio if the steps are unknown."""
     points = [(math.log10(pair.steps), _log_ratio(pair, axis)) for pair in pairs if pair.steps]
     overall = median(_log_ratio(pair, axis) for pair in pairs)
     intercept, slope = _least_squares(points) if len({x for x, _ in points}) > 1 else (overall, 0.0)
@@ -141,7 +141,7 @@ RULES = (
 
 
 def held_out(pairs: Sequence[TunedPair], axis: Axis, rule: Rule) -> Score:
-    """Judge a rule by leaving out one study at a time."""
+    """Evaluate a rule by leaving out one study at a time."""
     tuned = [pair for pair in pairs if pair.has(axis)]
     errors = []
     for study in studies_of(tuned):
@@ -153,10 +153,10 @@ def held_out(pairs: Sequence[TunedPair], axis: Axis, rule: Rule) -> Score:
 
 
 def scores(pairs: Sequence[TunedPair], axis: Axis, rules: Sequence[Rule] = RULES) -> list[Score]:
-    """Judge all rules, in their order.
+    """Evaluate all rules, in order.
 
     Raises:
-        ConfigError: there are no two studies to hold one out of.
+        ConfigError: there are fewer than two studies.
     """
     studies = studies_of([pair for pair in pairs if pair.has(axis)])
     if len(studies) < 2:
@@ -169,7 +169,7 @@ def choose(judged: Sequence[Score]) -> Score:
     """Choose the rule of thumb of the largest share within half a decade, unless a fitted rule beats it throughout.
 
     Of rules of thumb with the same share, that of the smallest median error. A fitted rule has to have a larger share,
-    and no larger median and worst errors: a rule that was picked from several on a few studies looks better than it is.
+    and no larger median and worst errors: a rule picked from several on few studies looks better than it is.
     """
     thumb = min((score for score in judged if score.rule.thumb), key=lambda score: (-score.within, score.median))
     better = [
@@ -182,10 +182,10 @@ def choose(judged: Sequence[Score]) -> Score:
 
 @dataclass(frozen=True)
 class Regret:
-    """What a suggestion cost on one line of a sweep: the figure at the nearest value tried, from the line's best.
+    """The regret of a suggestion on one line of a sweep: the figure at the nearest value tried, minus the line's best.
 
-    `cost` is in the unit of the metric: 0 at the best value, inf where the run at the nearest value diverged, None
-    where the suggestion lies beyond what was tried by more than half a step.
+    `cost` is in the unit of the metric: 0 at the best value, inf if the run at the nearest value diverged, None if the
+    suggestion is more than half a step outside the values tried.
     """
 
     line: Line
@@ -195,7 +195,7 @@ class Regret:
 
 
 def regrets(pairs: Sequence[TunedPair], lines: Sequence[Line], rule: Rule) -> list[Regret]:
-    """Read from sweeps what a rule's suggestions cost, each rule fitted without the study of the sweep."""
+    """Compute the regret of a rule's suggestions on sweeps, with the rule fitted without the sweep's study."""
     regrets = []
     for axis in AXES:
         tuned = [pair for pair in pairs if pair.has(axis)]
@@ -207,7 +207,7 @@ def regrets(pairs: Sequence[TunedPair], lines: Sequence[Line], rule: Rule) -> li
 
 
 def regret(line: Line, suggested: float) -> Regret:
-    """Read what one suggested value cost."""
+    """Compute the regret of one suggested value."""
     place = math.log10(suggested)
     tried = [(math.log10(at), value) for at, value in line.values]
     nearest, value = min(tried, key=lambda point: abs(point[0] - place))

@@ -1,9 +1,9 @@
 """Pairs of settings that were tuned for both sides, from the ledger and from this suite's records.
 
-The suite's own pairs are read from the records each time. Only tasks tuned by the protocol count (reports/protocol.py),
-and where a chosen rate or decay lies on the edge of its grid, the optimum may lie beyond: that axis is left out, as is
-one on which everything that was tried ties. Of others, whose earlier rounds may not be published, such pairs are kept
-and marked.
+The suite's own pairs are read from the records each time. Only tasks tuned by the protocol count (reports/protocol.py).
+If a chosen learning rate or weight decay is at the edge of its grid, the optimum may be beyond: that axis is left out,
+as is one on which all trials tie. Such pairs of other studies, whose earlier rounds may not be published, are kept and
+marked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "reports" / "published" / "records"
 TASKS = ROOT / "conf" / "task"
 FAMILIES = {"classification": "images", "language": "language", "contrastive": "image_text", "diffusion": "diffusion"}
-EXAMPLES = r"examples|sequences of .*"  # batches that count the same thing
+EXAMPLES = r"examples|sequences of .*"  # units of batch sizes that are comparable
 SHORTEST_LINE = 3  # values of an axis
 
 
@@ -54,7 +54,7 @@ class TunedPair:
     edges: frozenset[Axis] = frozenset()
 
     def has(self, axis: Axis) -> bool:
-        """Whether both sides have a tuned value that a ratio can be taken of."""
+        """Whether both sides have a tuned value, so that a ratio exists."""
         return bool(self.base[axis]) and bool(self.lion[axis])
 
 
@@ -75,7 +75,7 @@ class Line:
 
 
 def collect(ledger: Ledger, records: Path = RECORDS) -> tuple[list[TunedPair], list[Line]]:
-    """Return every tuned pair, and the lines of sweeps that a suggestion's regret can be read from."""
+    """Return every tuned pair, and the lines of sweeps on which a suggestion's regret can be computed."""
     pairs, lines = from_ledger(ledger)
     own_pairs, own_lines = from_records(records)
     return pairs + own_pairs, lines + own_lines

@@ -1,1 +1,1 @@
-"""The results page: one HTML file that needs no network, from content of plain values."""
+"""The results page: one HTML file that needs no network, rendered from plain values."""

@@ -1,4 +1,4 @@
-"""Claims on the page: the verdict first, what it rests on behind a click, and what others found."""
+"""Claims on the page: verdict, expandable evidence, and results of other studies."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the results page holds, as plain values: whoever reads the records fills these, `render` lays them out.
+"""The content of the results page as plain values: `sections` fills these types, `render` lays them out.
 
-Where a field is called `task` or `optim`, the page's filter hides the row, series or panel whose task or optimizer is
-not chosen; an empty one is always shown. Texts are plain, but for `code` between backticks in prose (summary, section
+If a type has a field `task` or `optim`, the page's filter hides the rows, series or panels of other tasks or
+optimizers; an empty field is always shown. Texts are plain, but for `code` between backticks in prose (summary, section
 texts, captions, notes, claims, evidence and values of lists). A number that does not exist is None, nan or infinite.
 """
 
@@ -15,7 +15,7 @@ VerdictWord: TypeAlias = Literal["supported", "contradicted", "not shown", "not 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; `help` explains it under the table and where the pointer rests on its header.
+    """A column of a table; `help` explains it under the table and as the tooltip of its header.
 
     An `extra` column is shown when the reader asks for all columns.
     """
@@ -28,12 +28,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: the text that is read, and what it is sorted by.
+    """A cell: its text and its sort key.
 
     `sort` is a number in a number column, where a missing one comes last in both directions; in a text column it
-    stands for the text if given. In a number column, an interval or remark that ends the text, as in
-    "0.91 [0.90, 0.92]" or "1,200 (2.00×)", is set small on a second line. `title` is shown where the pointer rests,
-    and above the run ids. `runs`: ids of the runs behind the cell, shown when it is clicked. `verdict` is set as a mark
+    replaces the text as sort key if given. In a number column, an interval or remark that ends the text, as in
+    "0.91 [0.90, 0.92]" or "1,200 (2.00×)", is set small on a second line. `title` is shown as a tooltip and above
+    the run ids. `runs`: ids of the runs behind the cell, shown when it is clicked. `verdict` is set as a mark
     after the text.
     """
 
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """A table that the reader sorts by its columns; as given until then.
+    """A table that the reader can sort by its columns, initially in the given order.
 
     Raises:
         ValueError: A row has not a cell a column, or a cell of a number column is to be sorted by a text.
@@ -80,9 +80,9 @@ class TableBlock:
 class Series:
     """A curve of one optimizer: points (x, y) with x ascending, and a band from `low` to `high` at each of them.
 
-    `stops` are points where a run diverged, drawn as crosses. A series with stops and no band is taken for the path
+    `stops` are points where a run diverged, drawn as crosses. A series with stops and no band is treated as the path
     of a run that diverged: it is drawn thin and may leave the vertical range, which the other series set. `dashed`
-    sets a series apart from another of its optimizer.
+    distinguishes a series from another of its optimizer.
 
     Raises:
         ValueError: The band is neither empty nor as long as the points, or x descends.
@@ -117,7 +117,7 @@ class View:
 
 @dataclass(frozen=True)
 class CurveBlock:
-    """Curves with one vertical axis; the reader chooses among the views. `target`: a value to reach, a level line."""
+    """Curves with one vertical axis; the reader chooses among the views. `target` is drawn as a horizontal line."""
 
     kind: ClassVar = "curves"
     caption: str
@@ -131,10 +131,10 @@ class CurveBlock:
 class Heatmap:
     """A grid of values: `values[row][column]` is the one at `ys[row]` and `xs[column]`; the first row is the lowest.
 
-    `chosen` and `diverged` are places (row, column). A value that is missing was not tried, unless it diverged.
+    `chosen` and `diverged` are places (row, column). A missing value was not tried, unless it diverged.
 
     Raises:
-        ValueError: `values` has another shape, or a place lies outside it.
+        ValueError: `values` has another shape, or a place is outside it.
     """
 
     title: str
@@ -158,8 +158,8 @@ class Heatmap:
 class HeatmapBlock:
     """Heatmaps side by side on one colour scale, the best value the darkest on white.
 
-    `goal` says which values are best, `digits` how many decimals are printed. The scale reaches over `limits`, or
-    from the smallest to the largest value; what lies beyond gets the colour of the end.
+    `goal` says which values are best, `digits` how many decimals are printed. The scale covers `limits`, or
+    the smallest to the largest value; values beyond get the colour of the end.
     """
 
     kind: ClassVar = "heatmaps"
@@ -174,9 +174,9 @@ class HeatmapBlock:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our runs say of a claim: its `source`, the `evidence`, the `experiment` that tests it and the `rule`.
+    """Our verdict on a claim: its `source`, the `evidence`, the `experiment` that tests it and the `rule`.
 
-    `others` are sentences on what other studies found.
+    `others` are sentences on the results of other studies.
     """
 
     claim: str
@@ -190,7 +190,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class VerdictBlock:
-    """Claims and what became of them; the reader chooses among the verdicts, which stand above with their numbers."""
+    """Claims and their verdicts; the reader filters by verdict, which are listed above with their counts."""
 
     kind: ClassVar = "verdicts"
     claims: list[Verdict]
@@ -207,7 +207,7 @@ class ListBlock:
 
 @dataclass(frozen=True)
 class Fold:
-    """Blocks that are shown when their title is clicked, `note` and `verdict` beside it."""
+    """Blocks that are shown when their title is clicked; `note` and `verdict` are next to the title."""
 
     kind: ClassVar = "fold"
     title: str
@@ -233,7 +233,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Card:
-    """One figure of the first screen: a title, what is read first, and a sentence on it."""
+    """One card of the first screen: a title, a short statement, and a sentence on it."""
 
     title: str
     figure: str
@@ -298,7 +298,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Page:
-    """The page. `summary` says in small print what the answer rests on, `commands` what does a run again, by run id.
+    """The page: `summary` states the evidence of the answer in small print, `commands` has each run's command.
 
     Raises:
         ValueError: Two sections have the same anchor, or one is no word of letters, digits, '-' and '_'.
@@ -315,6 +315,6 @@ class Page:
         anchors = [*(section.anchor for section in self.sections), *(fold.anchor for fold in folds)]
         for anchor in anchors:
             if not anchor or not anchor.replace("-", "a").replace("_", "a").isalnum():
-                raise ValueError(f"{anchor!r} is no anchor: letters, digits, '-' and '_'")
+                raise ValueError(f"{anchor!r} is not an anchor: letters, digits, '-' and '_'")
             if anchors.count(anchor) > 1:
                 raise ValueError(f"two parts have the anchor {anchor!r}")

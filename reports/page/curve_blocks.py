@@ -1,4 +1,4 @@
-"""Curves of the page: along training, by the number of trials, by batch size."""
+"""Curves on the page: by training step, by the number of trials, by batch size."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ import pandas as pd
 from reports.page import content as page
 from reports.statistics.learning_curves import Curve, read_curve
 from reports.tables.comparison import Table
-from reports.tables.names import metric_name
 from reports.tables.render import titles
+from reports.tables.units import metric_in_unit, unit_of
 
 
 def training_curves(table: Table) -> page.CurveBlock | None:
-    """Return the validation metric along training, None where nothing was measured."""
-    metric = table.comparison.metric or ""
+    """Return the validation metric by training step, None if nothing was measured."""
+    metric, times = table.comparison.metric or "", unit_of(table).times
     read = [read_curve(contender, metric) for contender in table.comparison.contenders]
     if all(curve.empty for curve in read):
         return None
     views = [
-        page.View(label, [_series(curve, table.comparison.task, column) for curve in read])
+        page.View(label, [_series(curve, table.comparison.task, column, times) for curve in read])
         for label, column in (("training step", "step"), ("seconds since the start (shared machine)", "seconds"))
     ]
     finals = [value for curve in read for value in curve.mean["mean"]]
     log = table.comparison.goal == "min" and min(finals, default=0) > 0 and max(finals) > 20 * min(finals)
-    target = None if math.isnan(table.target) else table.target
+    target = None if math.isnan(table.target) else times * table.target
     fresh = "fresh seeds" if table.tuned else "seeds"
     words = (
-        f"Validation {metric_name(table.comparison)} along training: mean over {fresh} at the chosen setting, band "
+        f"Validation {metric_in_unit(table)} along training: mean over {fresh} at the chosen setting, band "
         f"from the smallest to the largest seed. Level line: {table.reference}'s final value."
     )
-    return page.CurveBlock(words, f"validation {metric_name(table.comparison)}", views, y_log=bool(log), target=target)
+    return page.CurveBlock(words, f"validation {metric_in_unit(table)}", views, y_log=bool(log), target=target)
 
 
-def _series(curve: Curve, task: str, column: str) -> page.Series:
+def _series(curve: Curve, task: str, column: str, times: float) -> page.Series:
     mean = curve.mean.sort_values(column)
-    points = list(zip(mean[column].astype(float), mean["mean"].astype(float), strict=True))
+    mean = mean.assign(**{name: times * mean[name].astype(float) for name in ("mean", "low", "high")})
+    points = list(zip(mean[column].astype(float), mean["mean"], strict=True))
     stops = []
     for stop in curve.stops:
         at, value = (stop.step, stop.seconds)[column == "seconds"], stop.values["value"]
         if len(value) and math.isfinite(at):
-            stops.append((float(at), float(value.iloc[-1])))
+            stops.append((float(at), times * float(value.iloc[-1])))
     optim = curve.optim.partition(" ")[0]
-    low, high = (mean[end].astype(float).tolist() for end in ("low", "high"))
+    low, high = (mean[end].tolist() for end in ("low", "high"))
     label = f"{curve.optim}: {curve.setting}"
     return page.Series(optim, label, points, low, high, task, curve.optim != optim, stops)
 
@@ -52,19 +53,23 @@ def trial_curves(table: Table, curves: dict[str, pd.DataFrame]) -> page.CurveBlo
     """Return the expected best of k trials, `curves` by optimizer with columns k and expected."""
     series = []
     for label, curve in curves.items():
-        points = list(zip(curve["k"].astype(float), curve["expected"].astype(float), strict=True))
+        expected = unit_of(table).times * curve["expected"].astype(float)
+        points = list(zip(curve["k"].astype(float), expected, strict=True))
         series.append(page.Series(label.partition(" ")[0], label, points, task=table.comparison.task))
     words = "Expected best of k trials drawn from those that were run: what an amount of tuning buys."
-    return page.CurveBlock(words, f"validation {metric_name(table.comparison)}", [page.View("trials", series)])
+    return page.CurveBlock(words, f"validation {metric_in_unit(table)}", [page.View("trials", series)])
 
 
 def batch_size_curves(group: list[Table]) -> page.CurveBlock:
     """Return the compared metric against the batch size, from comparisons that differ in nothing else."""
     labels = sorted({row.optim for table in group for row in table.rows})
-    series = []
+    series, times = [], unit_of(group[0]).times
     for label in labels:
         measured = [
-            (t.comparison.batch_size, row.compared(t.split)) for t in group for row in t.rows if row.optim == label
+            (t.comparison.batch_size, [times * value for value in row.compared(t.split)])
+            for t in group
+            for row in t.rows
+            if row.optim == label
         ]
         measured = [(size, values) for size, values in measured if math.isfinite(values[0])]
         points = [(float(size or 0), values[0]) for size, values in measured]
@@ -78,5 +83,5 @@ def batch_size_curves(group: list[Table]) -> page.CurveBlock:
         f"{titles([first])[0]}: {'each point tuned by itself' if tuned else 'untuned settings'}, "
         "95% t intervals over seeds, the same number of epochs."
     )
-    y_label = f"{first.split} {metric_name(first.comparison)}"
+    y_label = f"{first.split} {metric_in_unit(first)}"
     return page.CurveBlock(words, y_label, [page.View("batch size", series, x_log=True)])

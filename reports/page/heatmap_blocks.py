@@ -1,4 +1,4 @@
-"""Maps of the page: a metric by learning rate and weight decay, an optimizer beside the other."""
+"""Heatmaps on the page: a metric by learning rate and weight decay, one panel for each optimizer."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from reports.page import content as page
 from reports.protocol import SUBJECT
 from reports.statistics.setting_grid import colour_limits, setting_grid
 from reports.tables.comparison import Table
-from reports.tables.names import metric_name
+from reports.tables.units import metric_in_unit, unit_of
 
 
 def setting_maps(table: Table) -> page.HeatmapBlock | None:
-    """Return a map an optimizer, all on one scale of colours; None where no optimizer was swept."""
+    """Return one heatmap for each optimizer, on a common colour scale; None if no optimizer was swept."""
     swept = [contender for contender in table.comparison.contenders if len(contender.settings) > 1]
     if not swept:
         return None
     swept.sort(key=lambda c: (c.label != table.reference, c.label != SUBJECT, c.label))  # these two side by side
     grids = [setting_grid(contender) for contender in swept]
+    unit = unit_of(table)
     panels = [
         page.Heatmap(
             contender.label,
             grid.learning_rates,
             grid.weight_decays,
-            [[_finite(value) for value in row] for row in grid.values],
+            [[_finite(unit.times * value) for value in row] for row in grid.values],
             grid.chosen,
             [(int(row), int(column)) for row, column in zip(*grid.diverged.nonzero(), strict=True)],
             contender.label.partition(" ")[0],
@@ -34,11 +35,11 @@ def setting_maps(table: Table) -> page.HeatmapBlock | None:
     ]
     goal: Literal["max", "min"] = "min" if table.comparison.goal == "min" else "max"
     finite = [value for panel in panels for row in panel.values for value in row if value is not None]
-    low, high = colour_limits(grids, goal)
+    low, high = (unit.times * end for end in colour_limits(grids, goal))
     clipped = finite and (high < max(finite) or low > min(finite))
     limits = (low, high) if clipped else None  # None: from the smallest to the largest value
-    digits = 3 if not finite or max(abs(value) for value in finite) < 10 else 1
-    words = f"Final validation {metric_name(table.comparison)} of each setting; the chosen one is framed."
+    digits = 3 if not finite or (max(abs(value) for value in finite) < 10 and not unit.sign) else 1
+    words = f"Final validation {metric_in_unit(table)} of each setting; the chosen one is framed."
     return page.HeatmapBlock(words, "peak learning rate", "weight decay", panels, goal, digits, limits)
 
 

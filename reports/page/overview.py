@@ -13,11 +13,12 @@ from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables.answer import count, headline, name, pair, state_share
 from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name, task_name
+from reports.tables.render import DIRECTION
 from reports.tables.units import difference, unit_of
 
 
 def overview(results: Results, anchors: Mapping[str, str]) -> page.Overview:
-    """Return the first screen; `anchors` are the places of the tasks on the page."""
+    """Return the first screen; `anchors` are those of the tasks on the page."""
     cards = [_verdicts(results), _state(results), _step_time(results)]
     return page.Overview(headline(results.main), cards, _forest(results, anchors), _effects(results, anchors))
 
@@ -43,7 +44,7 @@ def _state(results: Results) -> page.Card:
         for row, base in filter(None, [pair(table)])
         if (parameters := table.comparison.num_parameters)
     ]
-    if per:  # the most where all of the model is trained
+    if per:  # of the models that are trained whole
         base_bytes, ours, task = max(per)
         words = f"{ours:.1f} against {base_bytes:.1f} bytes a trained parameter ({task})"
     return page.Card("Optimizer state", figure, words)
@@ -70,35 +71,36 @@ def _forest(results: Results, anchors: Mapping[str, str]) -> page.Forest | None:
     if not rows:
         return None
     reach = reach_of(rows)
-    ticks = [(place(float(tick), reach), f"{tick:+d}%" if tick else "0") for tick in TICKS if abs(tick) <= reach]
+    ticks = [(place(float(tick), reach), f"{tick:+d}" if tick else "0") for tick in TICKS if abs(tick) <= reach]
     words = f"{name(SUBJECT)} minus {name(results.reference)} on test data, in % of {name(results.reference)}'s figure"
     return page.Forest(words, ticks, [_line(row, reach, anchors) for row in rows])
 
 
-def _line(row: ForestRow, reach: float, anchors: Mapping[str, str]) -> page.ForestLine:
-    table, rows = row.table, pair(row.table)
+def _line(of_task: ForestRow, reach: float, anchors: Mapping[str, str]) -> page.ForestLine:
+    table, rows = of_task.table, pair(of_task.table)
     assert rows is not None
-    figures = [unit_of(table).figure(*each.compared(table.split)) for each in rows]
+    figures = [f"{name(row.optim)} {unit_of(table).figure(*row.compared(table.split))}" for row in rows]
+    direction = f", {DIRECTION['min']}" if table.comparison.goal == "min" else ""
     return page.ForestLine(
-        name=row.name,
+        name=of_task.name,
         task=table.comparison.task,
         anchor=anchors[table.comparison.task],
-        metric=metric_name(table.comparison),
+        metric=metric_name(table.comparison) + direction,
         figures=" vs ".join(figures),
         difference=difference(rows[0], table),
-        value=place(row.value, reach),
-        interval=(place(row.interval[0], reach), place(row.interval[1], reach)),
-        joint=(place(row.joint[0], reach), place(row.joint[1], reach)),
-        verdict=row.verdict,
-        seeds=row.seeds,
-        open=row.open,
+        value=place(of_task.value, reach),
+        interval=(place(of_task.interval[0], reach), place(of_task.interval[1], reach)),
+        joint=(place(of_task.joint[0], reach), place(of_task.joint[1], reach)),
+        verdict=of_task.verdict,
+        seeds=of_task.seeds,
+        open=of_task.open,
     )
 
 
 def place(value: float, reach: float) -> float:
-    """Return where a value stands between -reach and reach, in percent: linear up to LINEAR, then a decade as much.
+    """Return the position of a value between -reach and reach in percent: linear up to LINEAR, then logarithmic.
 
-    It is matplotlib's symlog scale, so that the page's plot and the picture look the same.
+    This is matplotlib's symlog scale, so that the page's plot and the figure look the same.
     """
     return round(50 + 50 * _warped(max(-reach, min(value, reach))) / _warped(reach), 2)
 

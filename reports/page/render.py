@@ -1,7 +1,7 @@
-"""Lay out the results page as one HTML file: template, style and scripts inlined, the content beside them as JSON.
+"""Render the results page as one HTML file, with inlined template, style, scripts and content (JSON).
 
 The tables, heatmaps and verdicts are plain HTML, readable without JavaScript; the scripts sort, filter and draw the
-curves from the JSON. The same content gives the same bytes, and the file asks nothing of any network.
+curves from the JSON. The same content gives the same bytes, and the file makes no network requests.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def render_page(page: Page) -> str:
 
 
 def _names(page: Page, name: str) -> list[str]:
-    """Return the optimizers ("optim") or tasks ("task") of the page: the reference first, then by the alphabet."""
+    """Return the optimizers ("optim") or tasks ("task") of the page: the reference first, then alphabetically."""
     distinct = {getattr(item, name) for item in _items(page)} - {""}
     if name == "optim" and page.overview and page.overview.effects:
         distinct |= set(page.overview.effects.optimizers) - {""}
@@ -109,7 +109,7 @@ def _look(style: Style) -> dict[str, str]:
 
 
 def _plain(value: Any, digits: int = 17) -> Any:
-    """Return the content as what JSON knows: lists, objects with their `kind`, and null for what is no number."""
+    """Return the content for JSON: lists, objects with their `kind`, and null for numbers that do not exist."""
     if is_dataclass(value):
         digits = CURVE_DIGITS if isinstance(value, Series) else digits
         plain = {each.name: _plain(getattr(value, each.name), digits) for each in fields(value)}
@@ -128,18 +128,18 @@ def _slug(words: str) -> str:
 
 
 def _prose(text: str) -> Markup:
-    """Escape a text, and set what stands between backticks as code."""
+    """Escape a text, and mark text between backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _interval(text: str) -> Markup:
-    """Set an interval or remark that ends a number's text on a second line."""
+    """Put an interval or remark at the end of a number's text on a second line."""
     parts = re.fullmatch(r"([^\[(]*\S) ([\[(].*)", text)
     return escape(text) if parts is None else Markup("{} <small>{}</small>").format(*parts.groups())
 
 
 def _limits(block: HeatmapBlock) -> tuple[float, float] | None:
-    """Return the values at the ends of a block's colour scale, None where it has no values."""
+    """Return the values at the ends of a block's colour scale, None if it has no values."""
     values = [x for panel in block.panels for row in panel.values for x in row if x is not None and math.isfinite(x)]
     return block.limits or ((min(values), max(values)) if values else None)
 
@@ -147,7 +147,7 @@ def _limits(block: HeatmapBlock) -> tuple[float, float] | None:
 def _heat(
     block: HeatmapBlock, limits: tuple[float, float] | None, panel: Heatmap, row: int, column: int
 ) -> dict[str, Any]:
-    """Return how a heatmap's cell looks: its text, and its place on the colour scale in percent or None."""
+    """Return a heatmap cell's text, and its position on the colour scale in percent or None."""
     value = panel.values[row][column]
     chosen, diverged = panel.chosen == (row, column), (row, column) in panel.diverged
     if value is None or not math.isfinite(value) or limits is None:

@@ -1,4 +1,4 @@
-"""The commands behind the page's cells: each run that stands in a mean, and what does it again."""
+"""The commands that reproduce the runs behind the page's cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.tables.comparison import Table
 def commands(tables: Sequence[Table], further: Mapping[str, str]) -> dict[str, str]:
     """Return the command of each run that a row of the tables rests on; a run outside an archive with its folder.
 
-    `further` are options that a task's runs were given and that no summary holds, by task.
+    `further` are options of a task's runs that their summaries lack, by task.
     """
     by_run: dict[str, str] = {}
     for table in tables:

@@ -1,10 +1,10 @@
-"""Fill the results page from tables, curves and verdicts: an answer first, then what it rests on, by family."""
+"""Fill the results page from tables, curves and verdicts: the answer first, then the evidence by family."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.number_format import slugs
+from reports.number_format import short_number, slugs
 from reports.page import content as page
 from reports.page.claim_blocks import claim_section
 from reports.page.curve_blocks import batch_size_curves, training_curves, trial_curves
@@ -30,18 +30,18 @@ def build(results: Results) -> page.Page:
     assert len(set(tasks)) == len(tasks), "one main comparison a task"
     anchors = {task: f"task-{slug}" for task, slug in slugs(tasks).items()}
     papers = paper_comparisons(results.tables)
-    beside = [entry for entry in papers if entry.tables]
+    measured = [entry for entry in papers if entry.tables]
     sections = []
     for family in families():
         tables = [table for table in results.main if family_of(table.comparison.task) == family]
         blocks: list[page.Block] = [_task(table, results, anchors[table.comparison.task]) for table in tables]
-        of_family = [entry for entry in beside if family_of(entry.tables[0].comparison.task) == family]
+        of_family = [entry for entry in measured if family_of(entry.tables[0].comparison.task) == family]
         blocks += _paper(of_family, results, "The paper's figures beside ours", f"paper-{_slug(family)}")
         if tables:
             sections.append(page.Section(family, _slug(family), [], blocks))
     optimizers = set(results.runs["optim"])
-    moved = transfer_grid(results.transfer, suggested)
-    grids = [ranks_grid(results.main), moved, speed_grid(results.speeds, results.main)]
+    ranks = [ranks_grid(results.main), ranks_grid(results.field)]
+    grids = [*ranks, transfer_grid(results.transfer, suggested), speed_grid(results.speeds, results.main)]
     over: list[page.Block] = [grid_block(grid, optimizers) for grid in grids if grid]
     if over:
         sections.append(page.Section("Over all tasks", "all-tasks", [], over))
@@ -89,7 +89,7 @@ def _task(table: Table, results: Results, anchor: str) -> page.Fold:
 
 
 def _differs(table: Table) -> str:
-    """Name what tells a task's further table from its main one."""
+    """Name what distinguishes a task's further table from its main one."""
     return ", ".join(filter(None, [heading(table).split(" · ")[3], table.note]))
 
 
@@ -99,14 +99,22 @@ def _compared(table: Table) -> str:
 
 
 def _result(table: Table) -> tuple[str, str]:
-    """Say in a line how the subject did against the reference, and its verdict."""
+    """Return a line on the subject and the reference, and the verdict."""
     rows = pair(table)
     if rows is None:
         return f"{table.comparison.task} · {len(table.rows)} optimizer{'s' if len(table.rows) > 1 else ''}", ""
     unit = unit_of(table)
-    figures = [f"{spoken(row.optim)} {unit.figure(*row.compared(table.split))}" for row in rows]
+    figures = [
+        f"{spoken(row.optim)} {unit.figure(*row.compared(table.split))} (lr {_chosen(row.lr, row.lr_on_border)}, "
+        f"weight decay {_chosen(row.weight_decay, row.weight_decay_on_border)})"
+        for row in rows
+    ]
     words = f"{table.comparison.task} · {metric_name(table.comparison)}: {', '.join(figures)}"
     return f"{words}; difference {difference(rows[0], table)}", rows[0].verdict
+
+
+def _chosen(value: float, on_border: bool) -> str:
+    return short_number(value) + "†" * on_border
 
 
 def _in_common(table: Table) -> list[tuple[str, str]]:

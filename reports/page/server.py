@@ -1,4 +1,4 @@
-"""Serve a folder's page to a browser on this machine, and to no other machine."""
+"""Serve a folder's page to a browser on this machine only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def serve(folder: Path, port: int) -> str:
-    """Serve the files of a folder in the background, on the loopback address alone; returns the page's address.
+    """Serve the files of a folder in the background, on the loopback address; returns the page's URL.
 
     Raises:
         OSError: the port is taken or not allowed.
@@ -21,7 +21,7 @@ def serve(folder: Path, port: int) -> str:
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
+    """Serves files without logging."""
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Tables of the page: the rows of a comparison, and the grids of texts that overviews are."""
+"""Tables on the page: comparisons, and overviews as grids of texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reports.tables.overviews import Grid
 from reports.tables.render import cells, legend, stopped
 from reports.tables.units import difference
 
-FIRST = ("optimizer", "test", "minus", "lr", "weight decay")  # the columns that are shown before all are asked for
+FIRST = ("optimizer", "test", "minus", "in the time of", "lr", "weight decay")  # the columns that are shown by default
 NUMBERS = {  # columns of a comparison's table that are sorted by a number, and the row's number
     "lr": lambda row, split: row.lr,
     "weight decay": lambda row, split: row.weight_decay,
@@ -22,13 +22,15 @@ NUMBERS = {  # columns of a comparison's table that are sorted by a number, and 
     "minus": lambda row, split: 0.0 if row.is_reference else row.difference,
     "steps to": lambda row, split: row.target_step,
     "steps/s over": lambda row, split: row.speed_ratio,
+    "in the time of": lambda row, split: row.in_time_mean,
     "optimizer step, ms": lambda row, split: row.optimizer_step_ms,
     "optimizer state, MB": lambda row, split: row.optimizer_state_bytes,
 }
+WITHIN = ("minus", "steps to", "steps/s over", "in the time of")  # parts of a column's name
 
 
 def table_block(table: Table, caption: str) -> page.TableBlock:
-    """Return a comparison's table; the columns that matter first, each cell with the runs behind it."""
+    """Return a comparison's table: the main columns first, each cell with its runs."""
     shown = cells(table)
     getters = [next((get for start, get in NUMBERS.items() if _is(str(name), start)), None) for name in shown.columns]
     first = [*FIRST, "val"] if table.split == "val" else FIRST
@@ -54,7 +56,7 @@ def table_block(table: Table, caption: str) -> page.TableBlock:
 
 
 def _is(name: str, start: str) -> bool:
-    return name == start or (start in ("minus", "steps to", "steps/s over") and start in name)
+    return name == start or (start in WITHIN and start in name)
 
 
 def _optim(row: Row) -> str:
@@ -62,7 +64,7 @@ def _optim(row: Row) -> str:
 
 
 def grid_block(grid: Grid, optimizers: set[str]) -> page.TableBlock:
-    """Turn texts into a table: a column all of whose cells begin with a number, or are a dash, is one of numbers."""
+    """Turn texts into a table; a column is a number column if each cell begins with a number or is a dash."""
     numbers = {name: [_leading(text) for text in grid.cells[name]] for name in grid.cells}
     kinds = {name: _numeric(list(grid.cells[name]), values) for name, values in numbers.items()}
     columns = [page.Column(str(name), "number" if kinds[name] else "text") for name in grid.cells]

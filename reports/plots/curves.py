@@ -1,8 +1,8 @@
-"""Draw the curves behind a comparison: the validation metric over the run, and its end enlarged.
+"""Draw the validation curves of a comparison: the whole run, and its second half enlarged.
 
-A row of two panels a comparison. A line is the mean over the seeds completed at an optimizer's chosen
+Two panels for each comparison. A line is the mean over the seeds completed at an optimizer's chosen
 setting; the band reaches from the smallest to the largest seed. A run that diverged at that setting is drawn
-thin, to a cross where it stopped. The right panel shows the second half of the run, at the range in which most
+thin, with a cross where it stopped. The right panel shows the second half of the run, at the range in which most
 optimizers end, with the reference's final figure as a line. Time is no axis: runs may have shared a machine. The same
 records give the same bytes.
 """
@@ -26,7 +26,8 @@ from reports.plots import plot_style
 from reports.plots.plot_style import Style, new_figure, styles_of
 from reports.statistics.learning_curves import Curve, read_curve
 from reports.tables.comparison import Table
-from reports.tables.render import DIRECTION, caption, heading
+from reports.tables.names import metric_name
+from reports.tables.render import DIRECTION, caption
 
 NOTE = (
     "Line: mean over seeds at the chosen setting. Band: smallest to largest seed. "
@@ -35,7 +36,7 @@ NOTE = (
 )
 LOG_FROM = 20.0  # a metric to be lowered that spans more than this factor gets a logarithmic axis
 ENLARGED_FROM = 0.5  # share of the run
-ENLARGED_SHARE = 0.75  # of the optimizers, from the best: what the others end at may lie outside
+ENLARGED_SHARE = 0.75  # of the optimizers, from the best: the others may end outside the panel
 
 
 def write_curves(
@@ -47,8 +48,8 @@ def write_curves(
 ) -> list[Path]:
     """Write `curves-<task>.<format>` for each task among the tables that has a curve; returns their paths.
 
-    `names` are all optimizers of the records, so that each keeps its colour from one task to another;
-    `highlight` is the one that stands out.
+    `names` are all optimizers of the records, so that each has the same colour for all tasks; `highlight` is
+    emphasised.
     """
     names = list(names)
     by_task: dict[str, list[Table]] = {}
@@ -103,7 +104,9 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style], highlig
         panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panels[0].yaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylim(low, high)
-    panels[0].set_ylabel(f"validation {metric.replace('_', ' ')}\n({DIRECTION.get(goal, 'direction unknown')})")
+    panels[0].set_ylabel(f"validation {metric_name(comparison)}\n({DIRECTION.get(goal, 'direction unknown')})")
+    for panel in panels:
+        plot_style.write_in_unit(panel.yaxis, table)
     panels[1].legend(
         handles=[_handle(curve, styles[curve.optim]) for curve in curves],
         loc="center left",
@@ -113,7 +116,7 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style], highlig
         labelspacing=0.9,
     )
     untuned = "" if table.tuned else f" ({caption(table)})"
-    row.suptitle(f"{comparison.task}{untuned}\n{textwrap.fill(heading(table), 160)}", x=0.01, ha="left", fontsize=8)
+    row.suptitle(textwrap.fill(plot_style.label(table) + untuned, 150), x=0.01, ha="left", fontsize=8)
 
 
 def _draw_curve(
@@ -123,7 +126,7 @@ def _draw_curve(
     limits: tuple[float, float],
     worst: float,
 ) -> None:
-    """Draw one optimizer in one panel; `worst` is where a run is put that diverged before it was measured."""
+    """Draw one optimizer in one panel; `worst` is the position of a run that diverged before its first measurement."""
     look: dict[str, Any] = {"color": style.colour, "zorder": 2 + style.width}
     if len(curve.mean):
         at = curve.mean["step"]
@@ -147,7 +150,7 @@ def _enlarge(panel: Axes, curves: Sequence[Curve], always: Container[str]) -> No
     Args:
         panel: its curves are drawn.
         curves: the best final figure first, those without one last.
-        always: optimizers that are not left outside.
+        always: optimizers that are always inside.
     """
     ended = [curve for curve in curves if not math.isnan(curve.last)]
     most = max(2, math.ceil(ENLARGED_SHARE * len(ended)))
@@ -165,7 +168,7 @@ def _enlarge(panel: Axes, curves: Sequence[Curve], always: Container[str]) -> No
 def _limits(curves: Sequence[Curve], goal: str) -> tuple[float, float, bool]:
     """Choose the vertical range by the runs that completed, and whether it is logarithmic.
 
-    A diverged run may leave the range: its values would squeeze the others into a line.
+    A diverged run may leave the range: its values would compress the others into a line.
     """
     values = [x for curve in curves for column in ("low", "high") for x in curve.mean[column]]
     values = values or [x for curve in curves for stop in curve.stops for x in stop.values["value"]] or [0, 1]

@@ -1,4 +1,4 @@
-"""The forest plot: on each task, how far one optimizer is from the reference, with its interval and verdict."""
+"""The forest plot: the difference of one optimizer to the reference on each task, with interval and verdict."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name, task_name
 
 COLOURS = {"better": "#2166AC", "worse": "#B2182B", NO_DIFFERENCE: "#7F7F7F", "": "#7F7F7F"}
-LINEAR = 2.0  # percent up to which the axis is linear; beyond, a decade takes as much room
-TICKS = (-100, -10, -3, -1, 0, 1, 3, 10, 100)
+LINEAR = 2.0  # percent up to which the axis is linear; beyond, a decade has the same width
+TICKS = (-100, -10, -1, 0, 1, 10, 100)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def reach_of(rows: Sequence[ForestRow]) -> float:
 def write_forest(
     tables: Sequence[Table], subject: str, folder: Path, stem: str, formats: Sequence[str] = ("svg",)
 ) -> list[Path]:
-    """Write the forest plot of the tables' comparisons with their reference; nothing where there is none."""
+    """Write the forest plot of the tables' comparisons with their reference; nothing if there is none."""
     rows = forest_rows(tables, subject)
     if not rows:
         return []

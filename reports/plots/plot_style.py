@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is written: colours by optimizer, and the same bytes for the same records."""
+"""The style of all figures: colours by optimizer, and reproducible files."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Locator, NullLocator
 
+from reports.number_format import short_count
 from reports.statistics.families import FIELD
+from reports.tables.comparison import Table
+from reports.tables.names import metric_name, task_name
+from reports.tables.render import DIRECTION
+from reports.tables.units import unit_of
 
-# Okabe and Ito's palette, which all kinds of colour vision tell apart. Vermilion is kept for the highlighted
+# Okabe and Ito's palette, distinguishable with all kinds of colour vision. Vermilion is kept for the highlighted
 # optimizer and black for the reference; yellow, faint on white, comes last.
 HIGHLIGHT_COLOUR, REFERENCE_COLOUR = "#D55E00", "#000000"
 OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666", "#F0E442")
-# Each of these has its colour, whichever others a figure shows; further ones take the places after them.
+# Each of these has a fixed colour, whichever others a figure shows; further optimizers get the colours after them.
 PLACES = ("adafactor", "radam", "nadam", "adabelief", "amsgrad", "sgd")
-# So have those of the field of 2026, dotted and dash-dotted, where further ones seldom reach.
+# So do the optimizers of the field of 2026: dotted and dash-dotted lines, which further ones rarely get.
 DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 PARAMETERS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -32,8 +38,8 @@ PARAMETERS: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#E8E8E8",
     "grid.linewidth": 0.6,
-    "svg.hashsalt": "lion-bench",  # without it, the names inside an SVG are drawn by lot
-    "text.parse_math": False,  # names and causes are not formulas, and a $ in one would end the figure
+    "svg.hashsalt": "lion-bench",  # without it, ids inside an SVG are random
+    "text.parse_math": False,  # names and causes are not formulas, and a $ in one would raise an error
 }
 
 
@@ -50,7 +56,7 @@ class Style:
 
 
 def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str, Style]:
-    """Give each optimizer its style: its own colour, or one by its place among the sorted further names."""
+    """Give each optimizer its style: its fixed colour, or one by its rank among the sorted further names."""
     shown = set(names) - {reference, highlight}
     further = sorted(shown - {*PLACES, *FIELD})
     places = [*enumerate([*PLACES, *further]), *enumerate(FIELD, start=DASHES.index(":") * len(OTHERS))]
@@ -63,10 +69,29 @@ def styles_of(names: Iterable[str], reference: str, highlight: str) -> dict[str,
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches, which no window and no global state of matplotlib knows."""
+    """Return an empty figure of a size in inches, without a window or matplotlib's global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def label(table: Table, length: bool = True) -> str:
+    """Say in a line what a figure is of; the table of the same task says all settings of model and data."""
+    c = table.comparison
+    known = task_name(c)
+    name = f"{known} ({c.task})" if known != c.task else f"{c.task}, {c.model or 'unknown model'} on {c.data}"
+    facts = [f"{metric_name(c)}, {DIRECTION.get(c.goal or '', 'direction unknown')}"]
+    facts += [] if c.num_parameters is None else [f"{short_count(c.num_parameters)} parameters"]
+    facts += [f"{c.steps:,} steps of {c.batch_size}"] if length and c.steps and c.batch_size else []
+    facts += [table.note] if table.note else []
+    return f"{name}, scale {c.scale or 'unknown'}: {', '.join(facts)}"
+
+
+def write_in_unit(axis: Axis, table: Table) -> None:
+    """Write the ticks of an axis of figures in their unit."""
+    unit = unit_of(table)
+    if unit.sign:
+        axis.set_major_formatter(lambda value, _: f"{unit.times * value:.6g}{unit.sign}")
 
 
 def no_ticks() -> Locator:
@@ -75,7 +100,7 @@ def no_ticks() -> Locator:
 
 
 def save(draw: Callable[[], Figure], folder: Path, stem: str, formats: Iterable[str] = ("svg",)) -> list[Path]:
-    """Draw under our settings and no others, and write `<stem>.<format>` for each of svg and png; returns the paths."""
+    """Draw with our settings only, and write `<stem>.svg` and `<stem>.png`; returns the paths."""
     written = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

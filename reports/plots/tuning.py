@@ -1,4 +1,4 @@
-"""Figures of how optimizers were tuned: validation by learning rate and weight decay, by number of trials, by batch.
+"""Figures of tuning: validation metric by learning rate and weight decay, by number of trials, by batch size.
 
 The same records give the same bytes.
 """
@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from reports.number_format import short_number
 from reports.plots import plot_style
@@ -23,7 +24,9 @@ from reports.plots.plot_style import new_figure, styles_of
 from reports.statistics.selection import Contender
 from reports.statistics.setting_grid import colour_limits, setting_grid
 from reports.tables.comparison import Table
-from reports.tables.render import DIRECTION, heading
+from reports.tables.names import metric_name
+from reports.tables.render import DIRECTION
+from reports.tables.units import metric_in_unit, unit_of
 
 HEATMAP_NOTE = (
     "Validation {metric} of each setting ({direction}), one colour scale for all, beyond its arrow one colour. "
@@ -34,7 +37,7 @@ COLUMNS = 4  # panels in a row
 
 
 def write_heatmaps(table: Table, folder: Path, stem: str, formats: Sequence[str] = ("svg",)) -> list[Path]:
-    """Write heatmaps of one comparison side by side, as the paper's Figure 8; none where nothing was swept."""
+    """Write the heatmaps of one comparison side by side, as the paper's Figure 8; none if nothing was swept."""
     swept = [c for c in table.comparison.contenders if len(c.settings) > 1]
     return plot_style.save(partial(draw_heatmaps, table, swept), folder, stem, formats) if swept else []
 
@@ -43,6 +46,7 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
     """Draw a panel an optimizer: weight decay upwards, learning rate to the right."""
     grids = [setting_grid(contender) for contender in contenders]
     low, high = colour_limits(grids, table.comparison.goal or "max")
+    unit = unit_of(table)
     rows = math.ceil(len(grids) / COLUMNS)
     width = min(len(grids), COLUMNS)
     figure = new_figure(2.4 * width + 0.6, 2.3 * rows + 0.9)
@@ -62,6 +66,7 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
         )
         panel.grid(False)
         panel.set_xticks(range(values.shape[1]), [short_number(rate) for rate in grid.learning_rates], fontsize=7)
+        panel.tick_params(axis="x", labelrotation=90 if values.shape[1] > 4 else 0)
         panel.set_yticks(range(values.shape[0]), [short_number(decay) for decay in grid.weight_decays], fontsize=7)
         panel.set_title(contender.label + " †" * grid.open, fontsize=8)
         dark = (lambda v: v < (low + high) / 2) if table.comparison.goal == "max" else (lambda v: v > (low + high) / 2)
@@ -71,7 +76,7 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
             elif math.isfinite(values[row, column]):
                 value = float(values[row, column])
                 colour = "white" if dark(value) else "black"
-                text = f"{value:.3f}" if abs(value) < 10 else short_number(value)
+                text = f"{unit.times * value:.1f}" if unit.sign else short_number(value)
                 panel.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
         for row, column in np.argwhere(grid.tied):
             corner = column - 0.44, row - 0.44
@@ -85,10 +90,10 @@ def draw_heatmaps(table: Table, contenders: Sequence[Contender]) -> Figure:
         panel.set_xlabel("peak learning rate")
     if image is not None:
         beyond = "min" if table.comparison.goal == "max" else "max"
-        figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01, extend=beyond)
-    note = HEATMAP_NOTE.format(
-        metric=table.comparison.metric, direction=DIRECTION.get(table.comparison.goal or "", "direction unknown")
-    )
+        bar = figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01, extend=beyond)
+        plot_style.write_in_unit(bar.ax.yaxis, table)
+    direction = DIRECTION.get(table.comparison.goal or "", "direction unknown")
+    note = HEATMAP_NOTE.format(metric=metric_in_unit(table), direction=direction)
     _title(figure, table, note)
     return figure
 
@@ -109,8 +114,9 @@ def write_tuning_curves(
             )
             panel.fill_between(curve["k"], curve["low"], curve["high"], color=style.colour, alpha=0.08, linewidth=0)
         panel.set_xlabel("trials")
-        panel.set_ylabel(f"expected best validation {table.comparison.metric}")
-        panel.set_xticks(range(1, 1 + max(len(curve) for curve in curves.values())))
+        panel.set_ylabel(f"expected best validation\n{metric_name(table.comparison)}")
+        plot_style.write_in_unit(panel.yaxis, table)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=4))
         panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=7)
         _title(
             figure,
@@ -152,14 +158,15 @@ def write_batch_sizes(
         panel.set_xticks(sorted({table.comparison.batch_size or 0 for table in group}))
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.set_xlabel("batch size (the same number of epochs)")
-        panel.set_ylabel(f"{group[0].split} {group[0].comparison.metric}")
+        panel.set_ylabel(f"{group[0].split} {metric_name(group[0].comparison)}")
+        plot_style.write_in_unit(panel.yaxis, group[0])
         panel.legend(frameon=False, fontsize=7)
         tuned = all(table.tuned for table in group)
         _title(
             figure,
             group[0],
-            f"{'Each point tuned by itself' if tuned else 'Untuned settings'}; bars: 95% t intervals over seeds. "
-            "Steps and batch of the heading vary.",
+            f"{'Each point tuned by itself' if tuned else 'Untuned settings'}; bars: 95% t intervals over seeds.",
+            length=False,
         )
         return figure
 
@@ -174,23 +181,25 @@ def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: 
 
     def draw() -> Figure:
         tasks = sorted(frame["task"].unique())
-        figure = new_figure(3.2 * len(tasks) + 0.4, 3.4)
+        figure = new_figure(5.0 * len(tasks) + 0.4, 3.4)
         panels: list[Axes] = list(figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0])
-        styles = styles_of(frame["optim"].unique(), reference, highlight)
+        names = frame["optim"].str.partition(" (")[0]
+        styles = styles_of(names.unique(), reference, highlight)
+        of_reference = names == reference  # each kind of its step is 1, by definition: one point stands for all
+        shown = frame.assign(name=names, optim=frame["optim"].where(~of_reference, reference))
+        shown = shown.drop_duplicates(["task", "optim"])
         for panel, task in zip(panels, tasks, strict=True):
-            for row in frame[frame["task"] == task].to_dict("records"):
-                if math.isnan(row["ratio"]):
-                    continue
+            for row in shown[(shown["task"] == task) & shown["ratio"].notna()].to_dict("records"):
                 error = [[row["ratio"] - row["low"]], [row["high"] - row["ratio"]]]
-                colour = styles[row["optim"]].colour
-                panel.errorbar(
-                    row["bytes_per_parameter"], row["ratio"], yerr=error, color=colour, marker="o", ms=4, capsize=2
-                )
+                colour, place = styles[row["name"]].colour, (row["bytes_per_parameter"], row["ratio"])
+                panel.errorbar(*place, yerr=error, color=colour, marker="o", ms=4, capsize=2)
+                left = row["optim"] == reference  # of its point, where no other label stands
                 panel.annotate(
                     row["optim"],
-                    (row["bytes_per_parameter"], row["ratio"]),
-                    (5, 3),
+                    place,
+                    (-5 if left else 5, 3),
                     textcoords="offset points",
+                    ha="right" if left else "left",
                     fontsize=7,
                 )
             panel.axhline(1.0, color="#999999", lw=0.8)
@@ -204,8 +213,8 @@ def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: 
     return plot_style.save(draw, folder, stem) if len(frame) else []
 
 
-def _title(figure: Figure, table: Table, note: str) -> None:
+def _title(figure: Figure, table: Table, note: str, length: bool = True) -> None:
     columns = int(figure.get_figwidth() * 14)
-    text = f"{table.comparison.task}\n{textwrap.fill(heading(table), columns)}"
+    text = textwrap.fill(plot_style.label(table, length), columns)
     figure.suptitle(text, x=0.01, ha="left", fontsize=8)
     figure.supxlabel(textwrap.fill(note, columns + 10), x=0.01, ha="left", fontsize=7, color="#555555")

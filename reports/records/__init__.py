@@ -1,1 +1,1 @@
-"""Run records, archives of them and timings, as tables."""
+"""Read run records, archives of records and timings as tables."""

@@ -1,9 +1,9 @@
-"""Many run records in one text file, a line a run: what is committed of measurements that took hours.
+"""Archives: many run records in one text file, a line a run, small enough to commit.
 
-A line holds the run's summary as it was and its measurements of the splits train, val and test, with six significant
+A line holds the run's unchanged summary and its measurements of the splits train, val and test, with six significant
 digits; learning rates and timings by the step are left out. Values that are not finite, which JSON does not know, are
-texts ("nan"). The lines are sorted by what the runs are, so that the same records give the same bytes, and a new run
-changes one line.
+texts ("nan"). The lines are sorted by the runs' settings, so that the same records give the same bytes, and a new run
+adds one line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from recipes.files import finite, safe_name
 
 SUFFIX = ".runs.jsonl"
-MARK = "#"  # between an archive's path and the run in it, where a record's folder would stand
+MARK = "#"  # separates an archive's path from a run in it, where a record has its folder
 SPLITS = ("train", "val", "test")
 Measured = dict[tuple[str, str], tuple[list[int], list[float], list[float]]]  # (split, name): steps, values, seconds
 
@@ -67,7 +67,7 @@ def entries(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             runs.append((place, None))
             continue
-        if named not in used:  # a second one keeps its line for a name
+        if named not in used:  # a repeated name gets its line number
             used.add(named)
             place = f"{path}{MARK}{named}"
         runs.append((place, content))
@@ -75,7 +75,7 @@ def entries(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
 
 
 def _series(item: Any) -> tuple[str, str, list[int], list[float], list[float]]:
-    """Check one series of measurements; raises ValueError or TypeError where it is none."""
+    """Check one series of measurements; raises ValueError or TypeError if it is invalid."""
     split, name, steps, values, seconds = item
     if not (isinstance(split, str) and isinstance(name, str) and len(steps) == len(values) == len(seconds)):
         raise ValueError("no series")

@@ -1,4 +1,4 @@
-"""The command that does a recorded run again, from its summary."""
+"""The command that reproduces a recorded run, from its summary."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FURTHER = {"steps": "steps", "batch_size": "batch_size", "warmup_steps": "schedu
 
 
 def command_of(summary: dict[str, Any], arguments: Sequence[str] = ()) -> str:
-    """Return the command of a run: what it trained, with which setting, seed and length.
+    """Return the command of a run: task, data, settings, seed and length.
 
-    `arguments` names those of the optimizer's recorded arguments that are not its defaults. What a summary does not
-    hold (a path to own data, another clipping) stands in the record's config.yaml alone.
+    `arguments` names the optimizer's recorded arguments that are not its defaults. Settings that a summary lacks (a
+    path to own data, another clipping) are only in the record's config.yaml.
     """
     words = [f"task={summary['task']}", f"optim={summary['optim']}"]
     if summary.get("scale") not in (None, "embedded"):
@@ -23,9 +23,9 @@ def command_of(summary: dict[str, Any], arguments: Sequence[str] = ()) -> str:
     for key in ("lr", "weight_decay"):
         if summary.get(key) is not None:
             words.append(f"optim.{key}={summary[key]:g}" if _short(summary[key]) else f"optim.{key}={summary[key]!r}")
-    held = summary.get("optim_args")
-    if isinstance(held, dict):
-        words += [f"optim.{name}={_value(held[name])}" for name in arguments if name in held]
+    recorded = summary.get("optim_args")
+    if isinstance(recorded, dict):
+        words += [f"optim.{name}={_value(recorded[name])}" for name in arguments if name in recorded]
     words += [f"{option}={summary[key]}" for key, option in FURTHER.items() if summary.get(key) is not None]
     return f"python run.py {shlex.join(words)}"
 

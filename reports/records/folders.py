@@ -1,4 +1,4 @@
-"""Walk folders of records: symbolic links are followed, loops end, and what cannot be read is said."""
+"""Walk folders of records: symbolic links are followed without loops, and unreadable folders are reported."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-NOT_RECORDS = {"checkpoint", "wandb", "slurm"}  # folders beside or inside records that hold none
+NOT_RECORDS = {"checkpoint", "wandb", "slurm"}  # folders near or inside records that contain no records
 
 
 def walk(tops: Iterable[str | Path], problems: list[str] | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder under `tops` with the sorted names of its files; a folder reached by two ways comes once.
+    """Yield each folder under `tops` once, with the sorted names of its files.
 
-    Hidden folders and NOT_RECORDS are passed over. A line for each folder that cannot be listed is appended
+    Hidden folders and NOT_RECORDS are skipped. A line for each folder that cannot be listed is appended
     to `problems`.
     """
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Read what scripts/landscape.py measured: training loss under noise on the weights of chosen runs."""
+"""Read the measurements of scripts/landscape.py: training loss under noise on the weights of chosen runs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Read run records: every summary of a folder tree as one table, and the measurements of a run on demand.
 
-A run record is a folder with `summary.json` (what the run was and how it ended) and `metrics.jsonl` (a line a
-measurement). Anything else found on the way, torn by a killed process or written by another program, is named
-as a problem and passed over: one bad file never hides the good ones.
+A run record is a folder with `summary.json` (settings and outcome) and `metrics.jsonl` (a line a measurement). Invalid
+files, incomplete or written by another program, are reported as problems and skipped.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ STATUSES = ("completed", "diverged", "failed", "interrupted")
 GOALS = ("max", "min")
 TEXT = ["run_id", "status", "task", "optim", "scale", "conditions", "metric", "goal", "tuned", "cause", "git_commit"]
 TEXT += ["schedule"]
-NAMES = ("task", "optim", "run_id")  # become names of folders and files
+NAMES = ("task", "optim", "run_id")  # used as names of folders and files
 FACTS = [
     "model",
     "model_args",
@@ -36,13 +35,13 @@ FACTS = [
     "data_fingerprint",
     "augment",
     "optim_args",
-]  # texts or structures, read as one text
+]  # texts or structures, converted to one text
 WHOLE = ["seed", "steps", "warmup_steps", "batch_size", "num_parameters", "optimizer_state_bytes", "diverged_step"]
 REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]
 ORDER = ["task", "scale", "optim", "optim_class", "optim_args", "lr", "weight_decay", "seed", "run_id"]
 LONGEST = 10_000  # characters of a text
-WORDS = ("none", "True", "False", "nan", "inf")  # texts that are quoted in arguments, where these mean something else
-# Classes of optimizers as the texts of records name them that hold no `optim_class`.
+WORDS = ("none", "True", "False", "nan", "inf")  # unquoted, these mean something else
+# Classes of optimizers in the texts of records without `optim_class`.
 CLASSES = {
     "Optax's amsgrad": "baselines.AMSGrad",
     "Optax's nadamw": "baselines.NAdamW",
@@ -55,7 +54,7 @@ CLASSES = {
 
 @dataclass(frozen=True)
 class Records:
-    """What a folder tree holds: `runs`, a row a run, and `problems`, a line a file that could not be used."""
+    """The records of a folder tree: `runs`, a row a run, and `problems`, a line for each unusable file."""
 
     runs: pd.DataFrame
     problems: list[str]
@@ -66,8 +65,8 @@ def read_records(folders: Iterable[str | Path]) -> Records:
 
     `runs` has a column for each key of TEXT, FACTS, WHOLE and REAL (absent, null or empty: missing), `optim_class`, the
     class of the optimizer that ran, and `path`, the folder of the record or its place in an archive. Rows are sorted
-    by what the runs are, so the order in which files are met does not matter.
-    A run found twice, as in two copies of one folder, is counted once; its most complete copy is kept.
+    by settings, independent of the order of files. A run that occurs twice, as in two copies of one folder, is counted
+    once; its most complete copy is kept.
     """
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -98,8 +97,8 @@ def read_records(folders: Iterable[str | Path]) -> Records:
 def read_metrics(folder: str | Path, split: str | None = None, name: str | None = None) -> pd.DataFrame:
     """Read the measurements of one run: columns step, split, name, value (may be nan) and seconds.
 
-    Lines that are not a whole measurement are skipped (`recipes.metrics_file`). Where a run that went on from its
-    checkpoint measured a step again, the later measurement counts.
+    Lines that are not a whole measurement are skipped (`recipes.metrics_file`). If a resumed run measured a
+    step again, the later measurement counts.
     """
     measured: dict[tuple[int, str, str], tuple[float, float]] = {}
     if archive.is_archived(str(folder)):
@@ -117,7 +116,7 @@ def read_metrics(folder: str | Path, split: str | None = None, name: str | None 
 
 
 def _unreadable(path: Path) -> str | None:
-    """Say why a file that is there cannot be read, or None."""
+    """Return why an existing file cannot be read, or None."""
     try:
         if not path.exists():
             return None
@@ -130,7 +129,7 @@ def _unreadable(path: Path) -> str | None:
 
 
 def raw_record(path: str | Path) -> tuple[dict[str, Any], archive.Measured]:
-    """Return a record's summary as it stands in its file, and all of its measurements: what an archive keeps."""
+    """Return a record's unchanged summary and all of its measurements, for an archive."""
     if archive.is_archived(str(path)):
         return archive.summary_of(str(path)), archive.measured_of(str(path))
     measured: archive.Measured = {}
@@ -141,7 +140,7 @@ def raw_record(path: str | Path) -> tuple[dict[str, Any], archive.Measured]:
 
 
 def _places(tops: Iterable[str | Path], problems: list[str]) -> Iterator[Path]:
-    """Yield each folder that holds, or should hold, a summary, and each archive; once, however the tops overlap."""
+    """Yield each folder that has, or should have, a summary, and each archive; once, even if the tops overlap."""
     tops = list(tops)
     seen: set[str] = set()
     for top in tops:
@@ -158,7 +157,7 @@ def _places(tops: Iterable[str | Path], problems: list[str]) -> Iterator[Path]:
 
 
 def _read_archive(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Read the summaries in an archive, and what was wrong with it."""
+    """Read the summaries in an archive, and its problems."""
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     try:
@@ -245,14 +244,13 @@ def _text(value: str | None, key: str) -> str | None:
     """Return a text that can be written to a file, or None for an empty one."""
     if value and len(value) > LONGEST:
         raise ValueError(f"{key} is a text of {len(value):,} characters")
-    return (value or "").encode(errors="replace").decode() or None  # JSON can hold halves of characters
+    return (value or "").encode(errors="replace").decode() or None  # JSON can contain unpaired surrogates
 
 
 def _class_of(content: dict[str, Any]) -> str | None:
     """Return the class of the optimizer that ran.
 
-    Records that do not hold it have a text on the optimizer, written beside its settings and not by them: only the
-    class that the text begins with is taken from it.
+    Records without it have a text that describes the optimizer; only the class with which the text begins is used.
     """
     named = _checked(content, "optim_class", str, "text") or _checked(content, "variant", str, "text") or ""
     head = re.split(r"[,:(]", named, maxsplit=1)[0].strip()
@@ -277,11 +275,11 @@ def _argument(value: Any) -> str:
         return "{" + ", ".join(f"{key} {_argument(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list):
         inner = " ".join(map(_argument, value))
-        return inner if len(value) > 1 and not any(isinstance(held, list) for held in value) else f"[{inner}]"
+        return inner if len(value) > 1 and not any(isinstance(item, list) for item in value) else f"[{inner}]"
     if isinstance(value, str):
         return value if re.fullmatch(r"[A-Za-z_/][\w./:+-]*", value) and value not in WORDS else json.dumps(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))  # 0 and 0.0 are one setting
+        return str(int(value))  # 0 and 0.0 are the same setting
     return "none" if value is None else str(value)
 
 

@@ -1,6 +1,6 @@
-"""Read what scripts/speed.py timed: steps per second of optimizers that took turns in one process.
+"""Read the timings of scripts/speed.py: steps per second of optimizers that took turns in one process.
 
-A speed is held against the reference's with the same kind of step (fused, foreach, loop), and against no other.
+A speed is only compared with the reference's for the same kind of step (fused, foreach, loop).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ STEPS = ("fused", "foreach", "loop", "plain")  # kinds of step, the fastest firs
 def read_speeds(folders: Iterable[str | Path]) -> pd.DataFrame:
     """Read every *.speed.json under `folders`: a row an optimizer and kind of step, columns COLUMNS.
 
-    `ratio`, `low` and `high` are to the reference's speed with the same kind of step, and nan where it has none.
-    A file that cannot be read is passed over: a table then shows no ratio.
+    `ratio`, `low` and `high` are to the reference's speed with the same kind of step, and nan if it has none.
+    An unreadable file is skipped: a table then shows no ratio.
     """
     rows: list[dict[str, Any]] = []
     for path in sorted(folder / name for folder, names in walk(folders) for name in names if name.endswith(SUFFIX)):
@@ -47,7 +47,7 @@ def _rows(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
         optim, step = _kind(label)
         numbers = {key: math.nan if figures[key] is None else float(figures[key]) for key in NUMBERS}
         against = figures.get("against", content["reference"])
-        if _kind(str(against)) != (common["reference"], step):  # unlike steps are not compared
+        if _kind(str(against)) != (common["reference"], step):  # different kinds of step are not compared
             numbers |= dict.fromkeys(("ratio", "low", "high"), math.nan)
         rows.append({**common, "optim": optim, "step": step, **numbers})
     return rows

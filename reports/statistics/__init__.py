@@ -1,1 +1,1 @@
-"""What is computed from records: choices, intervals, scores, curves."""
+"""Statistics of run records: choice of settings, intervals, scores, learning curves."""

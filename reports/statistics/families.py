@@ -1,9 +1,9 @@
-"""Which comparisons belong together: the families over which intervals are simultaneous (docs/comparison.md).
+"""Families of comparisons, over which intervals are simultaneous (docs/comparison.md).
 
 The primary comparison is Lion against the reference, one on each task. The paper's other optimizers are a second
 family. The optimizers of the field of 2026 are a third, and variants of an optimizer, such as Lion with other betas, a
-fourth, each with a table of its own: how many others were run says nothing about a figure, so it must not widen its
-interval.
+fourth, each with a table of its own: the number of other optimizers says nothing about a figure, so it must not
+widen its interval.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reports.statistics.intervals import Difference, paired_difference
 from reports.statistics.selection import Contender
 
 Family = Literal["", "primary", "rivals", "field", "variants"]  # empty: the reference itself
-# The optimizers that people choose between in 2026, Lion's kin among them; none of them is in the paper.
+# Optimizers in use in 2026, variants of Lion among them; none of them is in the paper.
 FIELD = (
     "muon",
     "muon_lion",
@@ -34,9 +34,9 @@ FIELD = (
 
 
 def families(labels: Sequence[str], reference: str) -> dict[str, Family]:
-    """Say of each label of a comparison which family its difference to the reference belongs to.
+    """Return the family of each label's difference to the reference in a comparison.
 
-    A label with arguments in brackets is a variant where its optimizer, or the reference's, has a row without.
+    A label with arguments in brackets is a variant if its optimizer, or the reference's, also has a row without.
     """
     named: dict[str, Family] = {}
     for label in labels:
@@ -53,7 +53,7 @@ def families(labels: Sequence[str], reference: str) -> dict[str, Family]:
 
 
 def difference(ours: Contender, theirs: Contender, column: str, comparisons: int = 1) -> Difference:
-    """Compare two contenders over common seeds; the interval allows for how surely each setting was chosen."""
+    """Compare two contenders over common seeds; the interval allows for the choice of settings."""
     variance = (_choice_variance(ours) + _choice_variance(theirs)) / 2
     return paired_difference(ours.by_seed(column), theirs.by_seed(column), 0.95, max(comparisons, 1), variance)
 

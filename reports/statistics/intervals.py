@@ -36,7 +36,7 @@ class Difference:
     p: float = math.nan
 
     def verdict(self, goal: str) -> str:
-        """Say better, worse or no difference shown; empty where there is no interval to say it from."""
+        """Return better, worse or no difference shown; empty without an interval."""
         if math.isnan(self.low):
             return ""
         if self.low <= 0 <= self.high or self.low == self.high:  # equal in every seed: the metric is coarse, not exact
@@ -45,7 +45,7 @@ class Difference:
 
 
 def mean_and_sd(values: pd.Series[float]) -> tuple[float, float]:
-    """Return the mean and the sample standard deviation, nan where there are too few values."""
+    """Return the mean and the sample standard deviation, nan for too few values."""
     present = values.dropna().to_numpy(dtype=float)
     with np.errstate(over="ignore", invalid="ignore"):  # huge losses give an infinite spread
         mean = float(np.mean(present)) if present.size else math.nan
@@ -92,8 +92,8 @@ def paired_difference(
     dependence: each leaves out a share (1 - confidence) / comparisons (Bonferroni; Dunn, 1961). Where every seed has
     the same difference, the interval is that point.
 
-    Seeds tell nothing of how well each optimizer's setting was chosen: two equal optimizers, one with a luckier choice,
-    differ more surely the more seeds are run. `choice_variance` is the variance that the choice adds to the mean
+    Seeds do not measure how well each optimizer's setting was chosen: with enough seeds, two equal optimizers differ
+    significantly if one had the luckier choice. `choice_variance` is the variance that the choice adds to the mean
     difference, as a share of the variance of one seed's difference; it is added to the 1 / n of the seeds.
     """
     ours, reference = ours.dropna(), reference.dropna()
@@ -108,10 +108,10 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p-values of several tests so that all can be held against one level (Holm, 1979).
+    """Adjust the p-values of several tests so that all can be compared with one level (Holm, 1979).
 
     Those below the level are rejected; the chance of any false rejection is at most the level, whatever the
-    dependence. A nan is no test: it stays nan and is not counted.
+    dependence. A nan is not a test: it stays nan and is not counted.
     """
     raw = np.asarray(p_values, dtype=float)
     tested = np.flatnonzero(~np.isnan(raw))

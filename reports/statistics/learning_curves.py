@@ -1,10 +1,11 @@
-"""What a figure shows of each optimizer: its validation metric along training, and where runs diverged."""
+"""Learning curves: each optimizer's validation metric by training step, and where runs diverged."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from reports.number_format import short_number
@@ -25,7 +26,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn of one optimizer: `mean` has columns step, seconds, mean, low and high; may be empty."""
+    """The curves of one optimizer: `mean` has columns step, seconds, mean, low and high; may be empty."""
 
     optim: str
     setting: str
@@ -39,15 +40,14 @@ class Curve:
 
     @property
     def last(self) -> float:
-        """The final mean, nan where no run completed."""
+        """The final mean, nan if no run completed."""
         return float(self.mean["mean"].iloc[-1]) if len(self.mean) else math.nan
 
 
 def read_curve(contender: Contender, metric: str) -> Curve:
-    """Read what is drawn of one optimizer: its chosen setting.
+    """Read the curves of one optimizer at its chosen setting.
 
-    A step counts where every seed measured it. Of an optimizer none of whose runs completed, the setting that
-    lasted longest is drawn.
+    A step counts if every seed measured it. If no run completed, the setting that lasted longest is used.
     """
     completed, diverged = contender.at_choice("completed"), contender.at_choice("diverged")
     if contender.chosen is None:
@@ -69,7 +69,7 @@ def seed_curves(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def mean_curve(by_seed: pd.DataFrame) -> pd.DataFrame:
-    """Return columns step, seconds, mean, low and high over the seeds; a step counts where every seed measured it."""
+    """Return columns step, seconds, mean, low and high over the seeds; a step counts if every seed measured it."""
     if by_seed.empty:
         return pd.DataFrame(columns=["step", "seconds", "mean", "low", "high"], dtype=float)
     steps = by_seed.groupby("step", as_index=False).agg(
@@ -82,13 +82,29 @@ def mean_curve(by_seed: pd.DataFrame) -> pd.DataFrame:
     return steps[steps["seeds"] == steps["seeds"].max()].drop(columns="seeds")
 
 
+def values_at(by_seed: pd.DataFrame, step: float) -> pd.Series[float]:
+    """Return each seed's value at a step, between measurements on a straight line.
+
+    After its last measurement a seed has the value of that, before its first one nan.
+
+    Args:
+        by_seed: As `seed_curves` returns.
+        step: Need not be whole.
+    """
+    values = {
+        seed: float(np.interp(step, curve["step"], curve["value"], left=math.nan))
+        for seed, curve in by_seed.groupby("seed")
+    }
+    return pd.Series(values, dtype=float)
+
+
 def _finite(measured: pd.DataFrame) -> pd.DataFrame:
-    """Keep what can be drawn: on their way to infinity, values outgrow an axis long before they are inf."""
+    """Keep values that can be drawn: before divergence they exceed an axis long before they are inf."""
     return measured[measured["value"].abs() < DRAWABLE]
 
 
 def _setting(completed: pd.DataFrame, diverged: pd.DataFrame) -> str:
-    """Say in a few words which setting a curve shows, and how many runs stand behind it."""
+    """Describe the setting of a curve and its number of runs."""
     shown = completed if len(completed) else diverged
     words = [f"{axis.replace('_', ' ')} {short_number(shown[axis].iloc[0])}" for axis in SETTING if len(shown)]
     seeds = completed["seed"].nunique(dropna=False)

@@ -1,6 +1,6 @@
 """Scores over time and over tasks: steps to a target, performance profiles, mean ranks.
 
-A task's figures decide alone what is first on it, so no task counts more because its numbers are larger.
+Optimizers are ranked within each task, so no task counts more because its numbers are larger.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps and values of a curve
-TAU_MAX = 4.0  # AlgoPerf's: whoever takes more than four times as long as the fastest gets nothing for the task
+TAU_MAX = 4.0  # AlgoPerf's: more than four times the fastest time scores nothing on the task
 
 
 @dataclass(frozen=True)
 class Speedup:
     """How many times fewer steps an optimizer needs to reach the `target`, the reference's own final figure.
 
-    `factor` is `reference_step` over `step`: 2 is twice as fast. Where the target is not `reached`, `step` is inf and
-    `factor` 0; where a curve is empty, so that nothing can be said, both are nan.
+    `factor` is `reference_step` over `step`: 2 is twice as fast. If the target is not `reached`, `step` is inf and
+    `factor` 0; if a curve is empty, both are nan.
     """
 
     target: float
@@ -43,12 +43,12 @@ def steps_to_target(curve: Points, target: float, goal: str) -> float | None:
     """Return the step at which a curve first reaches `target`, or None if it never does.
 
     Args:
-        curve: The steps and values of a metric measured along training. A value that is not finite is passed over.
+        curve: The steps and values of a metric measured along training. Values that are not finite are skipped.
         target: The value to reach; a measurement of just this value has reached it.
         goal: max or min.
 
-    Between two measurements the curve is taken for a straight line. A target reached at the first measurement is
-    given the first measurement's step, since nothing is known of what was before.
+    The curve is interpolated linearly between measurements. A target reached at the first measurement is given the
+    first measurement's step, since nothing is known of what was before.
     """
     finite = np.isfinite(curve[1])
     steps, values = curve[0][finite], curve[1][finite]
@@ -66,8 +66,8 @@ def steps_to_target(curve: Points, target: float, goal: str) -> float | None:
 def speedup(reference_curve: Points, other_curve: Points, goal: str) -> Speedup:
     """Compare one optimizer's curve with the reference's, as the paper's figures do: steps to the same figure.
 
-    The target is the last value of the reference's curve; its own step is where it first was that good, which on a
-    curve that wavers is before the end, for both alike.
+    The target is the last value of the reference's curve. The reference's step is where its curve first reaches that
+    value, which may be before the end, as for the other optimizer.
     """
     finite_values = reference_curve[1][np.isfinite(reference_curve[1])]
     target = float(finite_values[-1]) if len(finite_values) else math.nan
@@ -100,8 +100,8 @@ def performance_profiles(times: pd.DataFrame, taus: Sequence[float]) -> pd.DataF
     """Return each optimizer's performance profile (Dolan and Moré, 2002), a row a tau, a column an optimizer.
 
     rho(tau) is the share of tasks whose target an optimizer reached within tau times the best optimizer's time. A task
-    that nobody reached counts among the tasks: it lowers all profiles alike, so one meets 1 only if every target is
-    within reach of somebody. Without any task the profiles are nan. Arguments as for `ratios_to_best`.
+    whose target no optimizer reached counts too: it lowers all profiles alike. Without any task the profiles are nan.
+    Arguments as for `ratios_to_best`.
     """
     within = ratios_to_best(times).to_numpy() <= np.asarray(taus, dtype=float)[:, None, None]  # tau, task, optimizer
     shares = within.sum(axis=1) / (len(times) or math.nan)
@@ -113,7 +113,7 @@ def profile_scores(times: pd.DataFrame, tau_max: float = TAU_MAX) -> pd.Series[f
 
     1 is for the fastest on every task, 0 for reaching no target within tau_max times the best. The profile is a
     staircase, a step up a task, so the integral is exact: (tau_max - ratio) / (tau_max - 1) a task, at least 0, then
-    the mean over tasks. Tasks that nobody reached give 0 to all.
+    the mean over tasks. Tasks whose target no optimizer reached give 0 to all.
     """
     ratios = ratios_to_best(times)
     return ((tau_max - ratios) / (tau_max - 1)).clip(lower=0).mean()

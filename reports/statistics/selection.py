@@ -1,15 +1,15 @@
-"""Put runs together that may be compared, and choose each optimizer's setting on validation.
+"""Group runs that may be compared, and choose each optimizer's setting on validation.
 
-Two runs stand in one comparison when task, scale, model, data, batch, number of steps and metric are the same, and
-so are the conditions: the hash that a record holds of everything else but optimizer and seed.
-Within it, each optimizer's setting (learning rate, weight decay) is the one with the best mean of the final
-validation value over seeds; the test value plays no part. Where an optimizer has trials, runs with seeds that are kept
-for choosing (TRIAL_SEEDS_FROM and above), its setting is chosen by these alone, and its figures are those of the other
-seeds at that setting: nothing stands in a mean that took part in the choice.
+Two runs are in one comparison if task, scale, model, data, batch size, number of steps and metric are the same, and so
+are the conditions: a hash of all settings other than optimizer and seed. Within it, each optimizer's setting (learning
+rate, weight decay) is the one with the best mean of the final validation value over seeds; the test value is not used.
+If an optimizer has trials, runs with seeds that are reserved for choosing (TRIAL_SEEDS_FROM and above), its setting is
+chosen by these only, and its figures are those of the other seeds at that setting: no run in a mean took part in the
+choice.
 
-An optimizer of another class or with other arguments is another contender, and never shares a row. Of a comparison's
-kinds, the one that was run on most tasks has the optimizer's name alone, and others are named by what they have
-instead: "lion (betas 0.9 0.9)".
+An optimizer with another class or other arguments is another contender, with its own row. Of the variants in a
+comparison, the one that was run on most tasks has the optimizer's name, and others are named by their differences:
+"lion (betas 0.9 0.9)".
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from reports.protocol import TRIAL_SEEDS_FROM as TRIAL_SEEDS_FROM
 SAME = ["task", "scale", "model", "model_args", "num_parameters", "data", "data_fingerprint", "augment"]
 SAME += ["conditions", "batch_size", "steps", "schedule", "warmup_steps", "metric", "goal"]
 SETTING = ["lr", "weight_decay"]
-KIND = ["optim_class", "optim_args"]  # what makes two rows of one optimizer's runs
+KIND = ["optim_class", "optim_args"]  # runs of one optimizer that differ in these are different contenders
 UNRECORDED = "not recorded"
-NEAR = 2.0  # a factor: a bit more than the quarter of a decade between neighbouring learning rates
+NEAR = 2.0  # a factor: slightly more than the quarter of a decade between neighbouring learning rates
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Contender:
 
     @property
     def described(self) -> str:
-        """The class that ran and all of its recorded arguments beside learning rate and weight decay."""
+        """The class that ran and its recorded arguments other than learning rate and weight decay."""
         kind = [self.runs[column].dropna().unique() for column in KIND]
         return ", ".join(values[0] for values in kind if len(values) and values[0])
 
     @property
     def trials(self) -> pd.DataFrame:
-        """The runs that the setting is chosen by."""
+        """The runs by which the setting is chosen."""
         return self.runs[is_trial(self.runs)] if self.fresh else self.runs
 
     def at_choice(self, status: str = "completed") -> pd.DataFrame:
@@ -100,10 +100,10 @@ class Comparison:
 
 
 def comparisons(runs: pd.DataFrame) -> list[Comparison]:
-    """Part runs, as read by `read_records`, into comparisons, sorted.
+    """Group runs, as read by `read_records`, into sorted comparisons.
 
-    A run that ended before it could record all of what it was, joins the one comparison that agrees with what
-    it did record; if there are several, it stands alone.
+    A run that ended before all of its settings were recorded joins the comparison that agrees with the recorded ones;
+    if there are several such comparisons, it forms its own.
     """
     keys = [tuple(None if pd.isna(v) else v for v in row) for row in runs[SAME].itertuples(index=False)]
     distinct = sorted(set(keys), key=lambda key: [(v is None, v) for v in key])
@@ -140,8 +140,8 @@ def settings_of(runs: pd.DataFrame) -> pd.DataFrame:
 def choose(settings: pd.DataFrame, goal: str | None) -> pd.Series[Any] | None:
     """Choose the setting with the best mean validation value, or None if none has a completed run.
 
-    Where several settings were run on more seeds than the rest, the choice is among them: the best few of the first
-    seed are run again, and what was best by one seed alone is no rival to a mean.
+    If several settings were run on more seeds than the rest, the choice is among them: the best few of the first seed
+    are run again, and a single seed's value does not compete with a mean.
     """
     order = ranked(settings, goal)
     if order.empty:
@@ -165,7 +165,7 @@ def ranked(settings: pd.DataFrame, goal: str | None) -> pd.DataFrame:
 
 
 def at_setting(runs: pd.DataFrame, setting: pd.Series[Any]) -> pd.Series[bool]:
-    """Say of each run whether it has this learning rate and weight decay."""
+    """Return for each run whether it has this learning rate and weight decay."""
     same = pd.Series(True, index=runs.index)
     for axis in SETTING:
         same &= runs[axis].isna() if pd.isna(setting[axis]) else runs[axis] == setting[axis]
@@ -176,7 +176,7 @@ def open_sides(settings: pd.DataFrame, chosen: pd.Series[Any], axis: str) -> lis
     """Return the directions along `axis` (-1: lower, 1: higher) in which the chosen setting is not enclosed.
 
     It is enclosed where a setting was tried further along whose other value is the same to within a factor of two: a
-    learning rate a quarter of a decade beside counts as the same. Diverged runs count as tried.
+    learning rate a quarter of a decade away counts as the same. Diverged runs count as tried.
     """
     other = SETTING[1 - SETTING.index(axis)]
     value, fixed = chosen[axis], chosen[other]
@@ -186,12 +186,12 @@ def open_sides(settings: pd.DataFrame, chosen: pd.Series[Any], axis: str) -> lis
 
 
 def on_border(settings: pd.DataFrame, chosen: pd.Series[Any], axis: str) -> bool:
-    """Say whether the chosen setting is not enclosed along `axis`, of which several values were tried."""
+    """Whether the chosen setting is not enclosed along `axis`, with several values tried."""
     return settings[axis].nunique() > 1 and bool(open_sides(settings, chosen, axis))
 
 
 def is_trial(runs: pd.DataFrame) -> pd.Series[bool]:
-    """Say of each run whether its seed is kept for choosing a setting."""
+    """Return for each run whether its seed is reserved for choosing a setting."""
     return (runs["seed"] >= TRIAL_SEEDS_FROM).fillna(False).astype(bool)
 
 
@@ -229,15 +229,15 @@ def _contenders(runs: pd.DataFrame, goal: str | None, tasks: Mapping[str, Mappin
 
 
 def _filled(values: pd.Series[str]) -> pd.Series[str]:
-    """Take runs that ended before they said which kind they are for the only kind there is."""
+    """Assign runs that ended before their variant was recorded to the only variant, if there is one."""
     recorded = values.dropna().unique()
     return values.fillna(recorded[0] if len(recorded) == 1 else UNRECORDED)
 
 
 def _names(kinds: list[Kind], usual: Kind | None) -> list[str]:
-    """Name the kinds of one optimizer by what tells them apart: the class, or the arguments that differ.
+    """Name the variants of one optimizer by their differences: the class, or the arguments that differ.
 
-    The usual kind, where it is among them, has an empty name, and the others are named by what they have instead.
+    The usual variant has an empty name; the others are named by what differs from it.
     """
     if usual in kinds:
         usual_parts = set(usual[1].split(", "))

@@ -1,4 +1,4 @@
-"""What tells two comparisons apart that are alike in all that a heading says: the settings that differ."""
+"""The settings in which comparisons with the same heading differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST = 60
 
 
 def notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return a note for each comparison: empty where its heading is its own, else the settings that differ."""
+    """Return a note for each comparison: empty if its heading is unique, else the settings that differ."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for place, comparison in enumerate(comparisons):
         facts = vars(comparison)
@@ -48,7 +48,7 @@ def _differing_settings(alike: Sequence[Comparison]) -> list[str]:
 def _config(comparison: Comparison) -> dict[str, str]:
     """Return the settings of a comparison's runs by their keys, from the first config that can be read.
 
-    Archived runs have none; of these, the schedule and its warm-up are known.
+    Archived runs have no config; only their schedule and warm-up are known.
     """
     for contender in comparison.contenders:
         for path in contender.runs["path"]:
@@ -72,6 +72,6 @@ def _flat(path: str) -> dict[str, str]:
 def _leaves(prefix: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [
-            leaf for key, held in value.items() for leaf in _leaves(f"{prefix}.{key}" if prefix else str(key), held)
+            leaf for key, item in value.items() for leaf in _leaves(f"{prefix}.{key}" if prefix else str(key), item)
         ]
     return [(prefix, " ".join(str(value).split()))]

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from reports.statistics.selection import SETTING, Contender, on_border
 from reports.statistics.ties import tied_settings
 
-FAR = 3.0  # times the median distance from the best: beyond it, all colours are one
+FAR = 3.0  # times the median distance from the best: values beyond share one colour
 
 
 @dataclass(frozen=True)
 class SettingGrid:
     """Final validation values at [weight decay, learning rate], both ascending.
 
-    `values` is nan where nothing was tried or every run diverged; `diverged` says where any run did, `tied` which
-    settings tie with the chosen one. `chosen` is the [row, column] of the chosen setting, None where there is none, and
-    `open` says whether it has a side on which nothing was tried.
+    `values` is nan where nothing was tried or every run diverged; `diverged` marks settings with a diverged run, `tied`
+    those that tie with the chosen one. `chosen` is the [row, column] of the chosen setting, None if there is none, and
+    `open` tells whether the trials do not enclose it.
     """
 
     learning_rates: list[float]
@@ -35,7 +35,7 @@ class SettingGrid:
 
 
 def setting_grid(contender: Contender) -> SettingGrid:
-    """Lay the settings that one optimizer was tried at out as a grid."""
+    """Arrange the settings of one optimizer's trials as a grid."""
     settings = contender.settings
     rates, decays = (sorted(settings[axis].dropna().unique().tolist()) for axis in SETTING)
     values = np.full((len(decays), len(rates)), math.nan)
@@ -54,8 +54,8 @@ def setting_grid(contender: Contender) -> SettingGrid:
 def colour_limits(grids: Sequence[SettingGrid], goal: str) -> tuple[float, float]:
     """Return the ends of a colour scale over all grids, the lower one first.
 
-    Values further from the best than three times the median distance share one colour: a few bad trials would leave no
-    contrast between the good ones.
+    Values further from the best than three times the median distance share one colour, so that a few bad trials do not
+    remove the contrast between the good ones.
     """
     finite = np.concatenate([grid.values[np.isfinite(grid.values)] for grid in grids])
     if not finite.size:

@@ -1,4 +1,4 @@
-"""Which learning rates an optimizer survives: a diverged run is a result, and counts."""
+"""Count the runs that completed or diverged at each learning rate of an optimizer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reports.records.reader import STATUSES
 
 
 def survival(runs: pd.DataFrame) -> pd.DataFrame:
-    """Count how runs ended at each learning rate of each optimizer, whatever their weight decay and seed.
+    """Count how runs ended at each learning rate of each optimizer, over all weight decays and seeds.
 
     Args:
         runs: Rows of `reports.records.reader.read_records`, of one comparison.

@@ -1,4 +1,4 @@
-"""Settings that tie: trials that were not shown to be worse than the chosen one."""
+"""Settings that tie with the chosen one: trials not shown to be worse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tied_settings(contender: Contender) -> pd.DataFrame:
 
     Two single runs of one setting differ by the square root of two times the standard deviation over seeds, here of
     the chosen setting's fresh seeds: a trial within that times the 97.5% point of Student's t of the chosen one is a
-    tie. None tie where nothing could be chosen.
+    tie. There are none if no setting was chosen.
     """
     tried = contender.settings
     if contender.chosen is None:
@@ -41,7 +41,7 @@ def tied_values(contender: Contender, axis: str) -> tuple[float, float, float]:
 
 
 def is_flat(contender: Contender, axis: str) -> bool:
-    """Whether all values of an axis that were tried at the chosen value of the other one tie: the data choose none."""
+    """Whether all values of an axis tie that were tried at the chosen value of the other axis."""
     if contender.chosen is None:
         return False
     other = SETTING[1 - SETTING.index(axis)]

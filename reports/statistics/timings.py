@@ -1,4 +1,4 @@
-"""The speed of an optimizer in a comparison, of what scripts/speed.py timed."""
+"""The speed of an optimizer in a comparison, from the timings of scripts/speed.py."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from reports.statistics.selection import Comparison
 
 @dataclass(frozen=True)
 class Timing:
-    """One optimizer's speed: all nan, and no `step`, where it was not timed.
+    """One optimizer's speed: all nan, and no `step`, if it was not timed.
 
-    `ratio` with its quartiles is nan too where the reference was not timed with this kind of step.
+    `ratio` with its quartiles is nan too if the reference was not timed with this kind of step.
     """
 
     step: str = ""

@@ -1,6 +1,6 @@
-"""How good the best of k trials is expected to be: what an optimizer gives for an amount of tuning.
+"""Tuning curves: the expected best of k trials of an optimizer.
 
-Bands are those of Lourie, Cho and He (2023, arXiv:2311.09480), by their library opda.
+Confidence bands are those of Lourie, Cho and He (2023, arXiv:2311.09480), from their library opda.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ def tuning_curve(
     2019). The band has at least this coverage, in practice far more, where trials are independent draws from one
     distribution, as points drawn at random from a search space are; ties only widen it.
 
-    The points of a grid are no such draws: they are spread over the space on purpose and none is met twice. The curve
-    of a grid still tells how fast a random order through it finds a good point (a little too slowly, since that order
-    would not repeat points), but its band has no coverage of its own: it shows how much as many random trials would
-    leave open. Nor does either tell of another search space: a grid around a well-placed centre makes any optimizer
-    look easy to tune.
+    The points of a grid are not such draws: they are spread evenly and do not repeat. The curve of a grid still tells
+    how fast a random order through it finds a good point (slightly too slowly, since that order would not repeat
+    points), but its band has no stated coverage: it shows the uncertainty of as many random trials. Neither holds for
+    another search space: a grid around a well-placed centre makes any optimizer look easy to tune.
 
     Args:
         values: Final validation value of each trial; nan for one that diverged.
@@ -50,7 +49,7 @@ def tuning_curve(
     Raises:
         ValueError: There are no trials, or one is better than `best`.
     """
-    from opda.nonparametric import EmpiricalDistribution  # late: it loads scipy.optimize
+    from opda.nonparametric import EmpiricalDistribution  # imported late: it loads scipy.optimize
 
     minimize = goal == "min"
     trials = np.asarray(values, dtype=float)

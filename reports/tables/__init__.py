@@ -1,1 +1,1 @@
-"""Comparison tables and overviews, and how they are printed."""
+"""Comparison tables and overviews: built, and printed as text, Markdown, CSV and LaTeX."""

@@ -1,4 +1,4 @@
-"""What the tables answer to "should I train with Lion?", in counts and in a sentence."""
+"""The tables' answer to "should I train with Lion?", as counts and as a sentence."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NAMES = {
     "nadam": "NAdam",
     "adabelief": "AdaBelief",
     "amsgrad": "AMSGrad",
-}  # optimizers whose name is not written as other words are
+}  # optimizers whose names are not written in lower case
 
 
 @dataclass(frozen=True)
 class Counts:
     """On how many tasks the subject is better than the reference, worse, or neither, by the protocol.
 
-    `open` counts those of them on which a chosen setting of the two is not enclosed by what was tried.
+    `open` counts those on which the trials do not enclose one of the two chosen settings.
     """
 
     better: int
@@ -41,7 +41,7 @@ class Counts:
 
 
 def pair(table: Table, subject: str = SUBJECT) -> tuple[Row, Row] | None:
-    """Return the subject's row and the reference's, or None where either is missing."""
+    """Return the subject's row and the reference's, or None if either is missing."""
     row = next((row for row in table.rows if row.optim == subject), None)
     base = next((row for row in table.rows if row.is_reference), None)
     return (row, base) if row is not None and base is not None and row is not base else None
@@ -56,7 +56,7 @@ def count(tables: Sequence[Table]) -> Counts:
 
 
 def answer(tables: Sequence[Table]) -> str:
-    """Say in a few sentences on how many tasks the subject is better, worse, or shows no difference."""
+    """Return a few sentences on the number of tasks on which the subject is better, worse, or shows no difference."""
     counts = count(tables)
     if not counts.total:
         return f"{SUBJECT.title()} and {REFERENCE} have not been compared by the protocol yet."
@@ -74,27 +74,28 @@ def answer(tables: Sequence[Table]) -> str:
 
 
 def headline(tables: Sequence[Table]) -> str:
-    """Answer in one sentence: for accuracy by the majority of verdicts, for memory by the state that was kept."""
+    """Answer in one sentence: for accuracy by the majority of verdicts, for memory by the size of the state."""
     counts, state = count(tables), state_share(tables)
     subject, reference = name(SUBJECT), name(tables[0].reference if tables else REFERENCE)
     memory = f"it keeps {state} of {reference}'s optimizer state" if state else ""
     if not counts.total:
         reason = f"no task has {NEEDED} of both {subject} and {reference} yet"
         return f"Not known yet: {reason}" + (f"; for memory, {memory}." if memory else ".")
-    tasks = "one task" if counts.total == 1 else f"{number(counts.total)} tasks"
-    found = (
+    kind = "small model" if {table.comparison.scale for table in tables} == {"embedded"} else "task"
+    tasks = f"{number(counts.total)} {kind}{'s' if counts.total > 1 else ''}"
+    verdicts = (
         f"against a tuned {reference} on {tasks}, {subject} is better on {number(counts.better)}, worse on "
         f"{number(counts.worse)}, and shows no difference on {number(counts.neither)}"
     )
     if 2 * counts.better > counts.total:
-        return f"Yes, on tasks like these: {found}" + (f"; and {memory}." if memory else ".")
+        return f"Yes, on tasks like these: {verdicts}" + (f"; and {memory}." if memory else ".")
     first = f"To save memory, yes: {memory}. For better results, " if memory else "For better results, "
     doubt = "no" if 2 * counts.worse > counts.total else "do not count on it"
-    return f"{first}{doubt}: {found}."
+    return f"{first}{doubt}: {verdicts}."
 
 
 def state_share(tables: Sequence[Table]) -> str:
-    """Say what share of the reference's optimizer state the subject keeps, over the tasks: "a quarter to half"."""
+    """Return the subject's share of the reference's optimizer state over the tasks: "a quarter to half"."""
     shares = [
         row.optimizer_state_bytes / base.optimizer_state_bytes
         for table in tables
@@ -111,7 +112,7 @@ def _share(share: float) -> str:
 
 
 def name(optim: str) -> str:
-    """Write an optimizer's name as a word, and what tells a variant as it is: Lion, AdamW (eps 1e-08)."""
+    """Write an optimizer's name as a word, with the arguments of a variant unchanged: Lion, AdamW (eps 1e-08)."""
     plain, bracket, variant = optim.partition(" (")
     return NAMES.get(plain, plain.title()) + bracket + variant
 

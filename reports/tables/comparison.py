@@ -1,7 +1,7 @@
-"""The comparison table: a row an optimizer, with what was tried, what came of it and what it cost.
+"""The comparison table: one row for each optimizer, with its trials, results and costs.
 
-Every run counts: one that diverged, failed or was interrupted is in the numbers of its row, and an optimizer
-none of whose runs completed still has its row.
+Every run counts: runs that diverged, failed or were interrupted are in the numbers of their row, and an optimizer
+without a completed run has a row too.
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ import pandas as pd
 from reports.protocol import FRESH_SEEDS
 from reports.statistics.families import Family, difference, families
 from reports.statistics.intervals import mean_and_sd, mean_interval
-from reports.statistics.learning_curves import read_curve
+from reports.statistics.learning_curves import read_curve, seed_curves, values_at
 from reports.statistics.scoring import points, speedup
 from reports.statistics.selection import SAME, Comparison, Contender, comparisons, on_border
 from reports.statistics.setting_differences import notes
 from reports.statistics.timings import Timing, timing
+
+FIELD, VARIANTS = "field of 2026", "variants"  # further parts of a comparison
 
 
 @dataclass(frozen=True)
 class Row:
     """One optimizer's row. Numbers that do not exist, such as the mean of no runs, are nan.
 
-    `trials` are the settings that took part in the choice and completed or diverged, `most_trials` those of the rival
-    with most. `val_*` and `test_*` are over the `seeds` completed at the chosen setting (`*_low` and `*_high`: 95%
+    `trials` are the settings that took part in the choice and completed or diverged, `most_trials` the largest number
+    of any row. `val_*` and `test_*` are over the `seeds` completed at the chosen setting (`*_low` and `*_high`: 95%
     interval of Student's t), where `diverged_there` runs diverged and `repeated` says that a seed was run more than
     once; `fresh` says that these seeds had no part in the choice, `untuned` that there were fewer trials or fresh seeds
     than the protocol asks for. `variant` is the class that ran with its recorded arguments. Memory is the median over
     the runs that completed or diverged. `difference` is to the reference row, on the split that the table compares; its
-    interval is simultaneous over the `comparisons` of the row's `family` (Bonferroni) and allows for how surely each
-    setting was chosen, and there is a `verdict` on it only where
-    neither row is untuned. `target_step` is where the mean validation curve first reaches the reference's final value,
-    `speedup` the reference's step over it; inf and 0 where it never does, nan where that is unknown. Speeds are of
-    scripts/speed.py, where optimizers took turns in one process: `timed_step` is the kind of step (fused, foreach,
-    loop), `speed_ratio` its steps per second over the reference's with the same kind of step, with the quartiles.
+    interval is simultaneous over the `comparisons` of the row's `family` (Bonferroni) and allows for the choice of
+    settings; there is a `verdict` only if neither row is untuned. `target_step` is where the mean validation curve
+    first reaches the reference's final value, `speedup` the reference's step over it; inf and 0 if it never does, nan
+    if that is unknown. Speeds are of scripts/speed.py, where optimizers took turns in one process: `timed_step` is the
+    kind of step (fused, foreach, loop), `speed_ratio` its steps per second over the reference's with the same kind of
+    step, with the quartiles. `in_time_step` is the step that the optimizer reaches in the time of the reference's full
+    run, at most the full run; `in_time_*` are the validation values of its seeds there.
     """
 
     optim: str
@@ -80,6 +83,10 @@ class Row:
     speed_ratio: float
     speed_low: float
     speed_high: float
+    in_time_step: float
+    in_time_mean: float
+    in_time_low: float
+    in_time_high: float
     steps_per_second: float
     optimizer_step_ms: float
     optimizer_state_bytes: float
@@ -87,7 +94,7 @@ class Row:
 
     @property
     def open(self) -> bool:
-        """Whether what was tried does not enclose the chosen setting."""
+        """Whether the trials do not enclose the chosen setting."""
         return self.lr_on_border or self.weight_decay_on_border
 
     def compared(self, split: str) -> tuple[float, float, float]:
@@ -101,9 +108,9 @@ class Row:
 class Table:
     """The rows of one comparison, the reference first; `split` is the one whose values are compared.
 
-    `target` is the reference's final validation value, that speed-ups are measured to; nan where there is none.
-    `note` tells it from other tables that are alike in all that a heading says; else empty. `variants` says that it
-    stands beside a main table: of variants, or of the field of 2026.
+    `target` is the reference's final validation value, the target of speed-ups; nan if there is none. `note`
+    distinguishes it from other tables with the same heading; else empty. `part` is the part of the comparison that the
+    table shows: "" for the main one, VARIANTS or FIELD.
     """
 
     comparison: Comparison
@@ -112,7 +119,7 @@ class Table:
     rows: list[Row]
     target: float = math.nan
     note: str = ""
-    variants: bool = False
+    part: str = ""
 
     @property
     def tuned(self) -> bool:
@@ -125,16 +132,16 @@ def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None
     compared = comparisons(runs)
     tables = []
     for comparison, note in zip(compared, notes(compared), strict=True):
-        for part, beside in _parts(comparison, reference):
-            words = ", ".join(filter(None, [note, beside]))
-            tables.append(replace(build_table(part, reference, speeds), note=words, variants=bool(beside)))
+        for compared_part, part in _parts(comparison, reference):
+            words = ", ".join(filter(None, [note, part]))
+            tables.append(replace(build_table(compared_part, reference, speeds), note=words, part=part))
     return tables
 
 
 def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str]]:
-    """Part a comparison into its main table and, where there are any, the field of 2026 and the variants, with names.
+    """Split a comparison into its main table and, if there are any, the field of 2026 and the variants, with names.
 
-    The field stands beside the reference and Lion, variants beside what they are variants of.
+    The field is compared with the reference and Lion, variants with the optimizer that they vary.
     """
     named = families([contender.label for contender in comparison.contenders], reference)
     field = {label for label, family in named.items() if family == "field"}
@@ -145,9 +152,9 @@ def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str
     leaders = {label for label, family in named.items() if family in ("", "primary")}
     parts = {"": of_main}
     if field:
-        parts["field of 2026"] = leaders | field
+        parts[FIELD] = leaders | field
     if variants:
-        parts["variants"] = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
+        parts[VARIANTS] = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
     return [
         (replace(comparison, contenders=[c for c in comparison.contenders if c.label in labels]), name)
         for name, labels in parts.items()
@@ -155,11 +162,11 @@ def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str
 
 
 def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:
-    """Build the table of one comparison; `reference` names the optimizer that the others are held against.
+    """Build the table of one comparison; `reference` names the optimizer with which the others are compared.
 
     `speeds` are those of `reports.records.speeds.read_speeds`; the ones of this task, scale, model and batch are taken.
 
-    Differences are of test values where any chosen setting has them, and else of validation values.
+    Differences are of test values if any chosen setting has them, else of validation values.
     """
     contenders = comparison.contenders
     split = "test" if any(c.at_choice()["test"].notna().any() for c in contenders) else "val"
@@ -176,7 +183,7 @@ def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
     free = {"batch_size", "steps", "warmup_steps", "conditions"}
     groups: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
-        if table.variants:
+        if table.part:
             continue
         key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
         groups.setdefault((table.comparison.task, *key), []).append(table)
@@ -265,11 +272,21 @@ def _row(
         speed_ratio=timed.ratio,
         speed_low=timed.low,
         speed_high=timed.high,
+        **_in_reference_time(contender, metric, comparison.steps, timed.ratio),
         steps_per_second=timed.steps_per_second,
         optimizer_step_ms=timed.optimizer_step_ms,
         optimizer_state_bytes=float(ended["optimizer_state_bytes"].astype("float64").median()),
         run_ids=" ".join(sorted(completed["run_id"].dropna())),
     )
+
+
+def _in_reference_time(contender: Contender, metric: str, steps: int | None, ratio: float) -> dict[str, float]:
+    """Return step, mean and interval where the reference's time for a whole run ends; nan without a measured ratio."""
+    at, mean, low, high = (math.nan,) * 4
+    if steps is not None and not math.isnan(ratio):
+        at = steps * min(ratio, 1.0)
+        mean, low, high = mean_interval(values_at(seed_curves(contender.at_choice(), metric), at))
+    return {"in_time_step": at, "in_time_mean": mean, "in_time_low": low, "in_time_high": high}
 
 
 def _moments(split: str, values: pd.Series[float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What people call a task, its metric and its family (names.yaml), for headings beside the names of the configs."""
+"""Readable names of tasks, metrics and families (names.yaml), for headings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def metric_name(comparison: Comparison) -> str:
 
 
 def family_of(task: str) -> str:
-    """Return the family of a task; OTHER for one that the list does not hold."""
+    """Return the family of a task; OTHER for one that is not in the list."""
     return next((family for family, tasks in _names()["families"].items() if task in tasks), OTHER)
 
 

@@ -1,6 +1,6 @@
-"""Tables beyond the comparison of one task: the paper beside us, ranks over tasks, survival, speed and memory.
+"""Overviews over several tasks: the paper's figures and ours, ranks, survival, speed and memory.
 
-A grid is texts for a reader; Markdown and the page are made from the same grid.
+A grid holds texts; Markdown and the page are rendered from the same grid.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reports.protocol import NEEDED
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.scoring import compared_alike, mean_ranks, profile_scores, rank_agreement
 from reports.statistics.survival import survival
-from reports.tables.comparison import Row, Table
+from reports.tables.comparison import FIELD, Row, Table
 from reports.tables.names import metric_name
 from reports.tables.paper_comparison import PaperComparison
 from reports.tables.render import plain, titles
@@ -42,7 +42,7 @@ def to_markdown(grid: Grid) -> str:
 
 
 def paper_grid(entry: PaperComparison) -> Grid:
-    """Put the paper's figures beside ours, a row an optimizer on a model."""
+    """Compare the paper's figures with ours, a row an optimizer on a model."""
     scales = sorted({table.comparison.scale or "unknown" for table in entry.tables})
     ours = f"ours (scale {', '.join(scales)})" if scales else "ours"
     rows = []
@@ -74,9 +74,10 @@ def paper_grid(entry: PaperComparison) -> Grid:
 
 
 def ranks_grid(tables: Sequence[Table]) -> Grid | None:
-    """Rank the optimizers that all were tuned on the same tasks; None where these are fewer than two.
+    """Rank the optimizers that were tuned on the same tasks; None for fewer than two.
 
-    A row with fewer trials or seeds than the protocol asks for has no rank.
+    A row with fewer trials or seeds than the protocol asks for has no rank. Tables of the field of 2026 are ranked at
+    equal time, too.
     """
     tables = [replace(table, rows=[row for row in table.rows if not row.untuned]) for table in tables]
     ran = pd.DataFrame({t.comparison.task: {r.optim: True for r in t.rows} for t in tables}).T.notna()
@@ -90,10 +91,17 @@ def ranks_grid(tables: Sequence[Table]) -> Grid | None:
     finals, times = finals[alike.columns], times[alike.columns].clip(lower=1)  # a figure had before the first step
     ranks, scores = mean_ranks(finals, goals), profile_scores(times)
     first = finals.mul([-1 if goal == "max" else 1 for goal in goals.values()], axis=0).rank(axis=1, method="min") == 1
+    field = any(table.part == FIELD for table in tables)
+    in_time = pd.DataFrame({t.comparison.task: {r.optim: r.in_time_mean for r in t.rows} for t in kept}).T[
+        alike.columns
+    ]
+    timed = mean_ranks(in_time, goals) if in_time.notna().all(axis=None) else pd.Series(dtype=float)
+    at_equal_time = f"mean rank in {tables[0].reference}'s time"
     rows = [
         {
             "optimizer": optim,
             "mean rank": f"{ranks[optim]:.2f}",
+            **({at_equal_time: f"{timed[optim]:.2f}" if len(timed) else "not measured"} if field else {}),
             "score to the reference's figure": f"{scores[optim]:.3f}",
             "best on": ", ".join(first.index[first[optim]]) or NONE,
         }
@@ -108,15 +116,21 @@ def ranks_grid(tables: Sequence[Table]) -> Grid | None:
         "The reference reaches its own figure by definition, which raises its score.",
         "Tasks: " + ", ".join(goals) + ". So few tasks say little about others.",
     ]
+    if field:
+        notes.append(
+            f"{at_equal_time}: by the validation figure in the time of its full run; measured where each was timed on "
+            "every task."
+        )
     if left_out := [*ran.columns.difference(alike.columns), *ran.index.difference(alike.index)]:
         notes.append(
             "Left out, since not every optimizer here ran on every task with them: " + ", ".join(left_out) + "."
         )
-    return Grid(f"Ranks over {len(kept)} tasks", pd.DataFrame(rows), notes)
+    which = f", {FIELD}" if field else ""
+    return Grid(f"Ranks over {len(kept)} tasks{which}", pd.DataFrame(rows), notes)
 
 
 def survival_grid(tables: Sequence[Table]) -> Grid:
-    """Show how many runs survived at each learning rate, where any diverged, and that none did where none did."""
+    """Show how many runs survived at each learning rate at which any diverged, and how many of the others did."""
     rows = []
     for table, title in zip(tables, titles(tables), strict=True):
         runs = pd.concat([c.runs.assign(optim=c.label) for c in table.comparison.contenders])
@@ -140,7 +154,7 @@ def survival_grid(tables: Sequence[Table]) -> Grid:
 
 
 def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
-    """Show steps per second over the reference's, and the bytes of state a parameter."""
+    """Show steps per second relative to the reference's, and the bytes of state a parameter."""
     if speeds.empty:
         return None
     parameters = {table.comparison.task: table.comparison.num_parameters for table in tables}
@@ -166,12 +180,12 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
 
 
 def summary_lines(tables: Sequence[Table], optim: str) -> list[str]:
-    """Say in a line a table how one optimizer came out against the reference."""
+    """Return a line for each table on the comparison of one optimizer with the reference."""
     lines = []
     for table, title in zip(tables, titles(tables), strict=True):
         row = next((row for row in table.rows if row.optim == optim), None)
         base = next((row for row in table.rows if row.is_reference), None)
-        if row is None or base is None or table.variants:
+        if row is None or base is None or table.part:
             continue
         lines.append(f"{title} on {table.comparison.data}: {_sentence(row, base, table)}")
     return lines
@@ -194,6 +208,6 @@ def _sentence(row: Row, base: Row, table: Table) -> str:
 
 
 def _open_in_words(*rows: Row) -> str:
-    """Name the rows whose setting is not enclosed by what was tried."""
+    """Name the rows whose setting the trials do not enclose."""
     names = [row.optim for row in rows if row.open]
     return f" (settings of {' and '.join(names)} not enclosed: a better one may lie beyond)" if names else ""

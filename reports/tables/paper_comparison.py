@@ -1,4 +1,4 @@
-"""The paper's figures beside ours: the same table at two scales, each named in the heading.
+"""The paper's figures and ours in one table, with the two scales named in the heading.
 
 reports/paper/comparisons.yaml says which figure is compared with which; reports/paper/*.csv are the paper's numbers.
 """
@@ -17,12 +17,12 @@ import yaml
 from reports.tables.comparison import Row, Table
 
 PAPER = Path(__file__).resolve().parent.parent / "paper"
-PAPER_REFERENCE = "AdamW"  # what the paper compares the others with
+PAPER_REFERENCE = "AdamW"  # the paper's reference
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One figure of the paper and ours: nan, and no row, where there is none. `*_gain` is over AdamW's figure."""
+    """One figure of the paper and ours: nan, and no row, if there is none. `*_gain` is over AdamW's figure."""
 
     model: str
     optimizer: str
@@ -35,25 +35,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class PaperComparison:
-    """One table of the paper beside ours."""
+    """One table of the paper with our figures."""
 
     name: str
     heading: str
     unit: str
-    ours: str  # what ours are, beside the paper's unit
+    ours: str  # the unit of ours, next to the paper's
     ours_times: float
     pairs: list[Pair]
     tables: list[Table]  # ours, one a task
 
 
 def read_rows(name: str) -> list[dict[str, str]]:
-    """Read one of the paper's tables; its first lines, with #, say what it is."""
+    """Read one of the paper's tables; its first lines, with #, describe it."""
     lines = (PAPER / name).read_text(encoding="utf-8").splitlines()
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 def paper_comparisons(tables: Sequence[Table]) -> list[PaperComparison]:
-    """Put each of the paper's tables that are listed beside what we have of it, in the list's order."""
+    """Combine each listed table of the paper with our figures, in the list's order."""
     listed = yaml.safe_load((PAPER / "comparisons.yaml").read_text(encoding="utf-8"))
     return [_paper_comparison(name, entry, tables) for name, entry in listed.items()]
 
@@ -77,15 +77,15 @@ def published_figures() -> dict[str, Any]:
     return published
 
 
-def main_tables(tables: Sequence[Table]) -> list[Table]:
-    """Return each task's main comparison, by task."""
-    of_each = (main_table(tables, task) for task in sorted({table.comparison.task for table in tables}))
+def main_tables(tables: Sequence[Table], part: str = "") -> list[Table]:
+    """Return the largest comparison of each task, sorted by task; `part` selects other parts, such as FIELD."""
+    of_each = (main_table(tables, task, part) for task in sorted({table.comparison.task for table in tables}))
     return [table for table in of_each if table is not None]
 
 
-def main_table(tables: Sequence[Table], task: str) -> Table | None:
+def main_table(tables: Sequence[Table], task: str, part: str = "") -> Table | None:
     """Return a task's main comparison: that of most optimizers and, among these, of most runs."""
-    of_task = [table for table in tables if table.comparison.task == task and not table.variants]
+    of_task = [table for table in tables if table.comparison.task == task and table.part == part]
     return max(of_task, key=lambda t: (len(t.rows), sum(row.runs for row in t.rows)), default=None)
 
 

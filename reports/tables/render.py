@@ -18,20 +18,22 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
 
+from recipes.figure_format import Unit
 from reports.number_format import NONE, fixed, laid_out, short_count, short_number
 from reports.protocol import FRESH_SEEDS, SUBJECT, TRIAL_SEEDS_FROM, TRIALS
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.selection import SETTING, Comparison
-from reports.tables.comparison import Row, Table, to_frame
+from reports.tables.comparison import FIELD, Row, Table, to_frame
 from reports.tables.units import difference, unit_of
 
 DIRECTION = {"max": "higher is better", "min": "lower is better"}
-# What a metric is called in words, where its name alone could be taken for another.
+IN_TIME = "val in the time of {}'s full run"
+# Names of metrics in words, if the bare name could be mistaken for another metric.
 MEANING = {"frechet_own_features": "Fréchet distance, our classifier's features: no FID"}
 
 
 def heading(table: Table) -> str:
-    """Say in a line what the runs of a table have in common: scale, model, data, steps, metric."""
+    """Return the heading of a table: scale, model, data, steps and metric of its runs."""
     c = table.comparison
     model = f"model {c.model or 'unknown'}" + (f" ({c.model_args})" if c.model_args else "")
     model += ", unknown size" if c.num_parameters is None else f", {short_count(c.num_parameters)} parameters"
@@ -46,7 +48,7 @@ def heading(table: Table) -> str:
 
 
 def caption(table: Table) -> str:
-    """Say what stands in a table: settings tuned by the protocol, or whatever has run."""
+    """Return the caption of a table: settings tuned by the protocol, or the runs so far."""
     if table.tuned:
         return "Tuned settings on fresh seeds"
     some = any(not row.untuned for row in table.rows)
@@ -54,7 +56,7 @@ def caption(table: Table) -> str:
 
 
 def titles(tables: Sequence[Table]) -> list[str]:
-    """Name each table by its task, and by what tells it from the others where the task has several tables."""
+    """Name each table by its task, and by its difference to the others if the task has several tables."""
     count = Counter(table.comparison.task for table in tables)
     return [_title(table, several=count[table.comparison.task] > 1) for table in tables]
 
@@ -65,7 +67,7 @@ def _title(table: Table, several: bool) -> str:
 
 
 def cells(table: Table) -> pd.DataFrame:
-    """Return the table as the texts that a reader sees, markers included."""
+    """Return the cells of a table as texts, markers included."""
     unit = unit_of(table)
     timed = any(row.timed_step for row in table.rows)
     return pd.DataFrame(
@@ -74,6 +76,7 @@ def cells(table: Table) -> pd.DataFrame:
             "test": unit.figure(*row.compared("test")),
             f"{table.split} minus {table.reference}": _difference(row, table),
             "val": unit.figure(*row.compared("val")),
+            **({IN_TIME.format(table.reference): _in_time(row, unit)} if table.part == FIELD else {}),
             "lr": short_number(row.lr) + _mark(row.lr_on_border, "†"),
             "weight decay": short_number(row.weight_decay) + _mark(row.weight_decay_on_border, "†"),
             "seeds": f"{row.seeds}"
@@ -118,6 +121,13 @@ def legend(table: Table) -> list[str]:
             f"steps to {table.reference}'s val: where the mean validation curve first reaches {table.reference}'s "
             f"final {fixed(table.target, 4)}, between evaluations on a straight line (times fewer than "
             f"{table.reference}'s); every run has the same length."
+        )
+    if table.part == FIELD:
+        lines.append(
+            f"{IN_TIME.format(table.reference)}: between evaluations on a straight line, where that time ends by the "
+            "measured ratio of steps/s; of one that is no slower, at its own end. Its schedule has not ended there, so "
+            "a run made for that length may do better. Not measured: scripts/speed.py has not timed it beside "
+            f"{table.reference} here."
         )
     if any(row.timed_step for row in rows):
         lines.append(
@@ -203,7 +213,7 @@ def to_csv(tables: Sequence[Table]) -> str:
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Print the tables to a terminal, as blocks of lines where it is too narrow; long lines are folded to its width."""
+    """Print the tables to a terminal, as blocks of lines if it is too narrow; long lines are wrapped."""
     for table, title in zip(tables, titles(tables), strict=True):
         shown = cells(table)
         console.print(Text(title, style="bold"))
@@ -241,6 +251,14 @@ def _target(row: Row, table: Table) -> str:
     return f"{row.target_step:,.0f}" + ("" if row.is_reference else f" ({row.speedup:.2f}×)")
 
 
+def _in_time(row: Row, unit: Unit) -> str:
+    """Return the validation figure at equal time, and the step where that is."""
+    if math.isnan(row.in_time_step):
+        return "not measured"
+    figure = unit.figure(row.in_time_mean, row.in_time_low, row.in_time_high)
+    return figure if figure == NONE else f"{figure} (step {row.in_time_step:,.0f})"
+
+
 def _timed(row: Row, table: Table) -> dict[str, str]:
     """Return the cells of what was timed in turn."""
     ratio = NONE
@@ -267,23 +285,23 @@ def _mark(occurs: bool, mark: str) -> str:
 
 
 def _stacked(text: str) -> str:
-    """Put intervals and counts on lines of their own, so that the table is no wider than it must be."""
+    """Put intervals and counts on separate lines, so that the table is as narrow as possible."""
     return re.sub(r" (?=[\[(]\S)|(?<=[a-z],) (?=\d)", "\n", text)
 
 
 def plain(text: str) -> str:
-    """Keep a text from being read as Markdown."""
+    """Escape a text for Markdown."""
     return re.sub(r"([|*_`\\]|<(?=[A-Za-z/!]))", r"\\\1", text)
 
 
 def _latex(text: str) -> str:
-    """Keep a text from being read as LaTeX."""
+    """Escape a text for LaTeX."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return _latex_signs("".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text))
 
 
 def _latex_signs(text: str) -> str:
-    """Write the marks that LaTeX's fonts lack as commands that they have."""
+    """Replace characters that LaTeX's fonts lack by commands."""
     signs = {"†": r"$\dagger$", "‡": r"$\ddagger$", "◊": r"$\diamond$", "✗": r"$\times$", "×": r"$\times$"}
     signs |= {"·": r"$\cdot$", "⁶": "$^6$", "<": "$<$", "±": r"$\pm$"}
     return "".join(signs.get(character, character) for character in text)

@@ -1,4 +1,4 @@
-"""One screen of a terminal: how each optimizer did on each task, and what is still missing for a verdict."""
+"""A summary for one terminal screen: each optimizer on each task, and what is missing for a verdict."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Line = dict[str, str]
 
 
 def screen(tables: Sequence[Table], width: int, height: int) -> list[str]:
-    """Return the lines of one screen; where not every row fits, the reference and the subject stay and a line says so.
+    """Return the lines of one screen; if not every row fits, the reference and the subject are kept and a line says so.
 
     A terminal too narrow for the table gets a block for each row, and is then scrolled.
     """
     rows = [(row, _line(row, table)) for table in tables for row in table.rows]
     shown = rows
-    room = max(height - 7, 3)  # beside the heading, the notes and the prompt
+    room = max(height - 7, 3)  # besides the heading, the notes and the prompt
     if len(rows) > room:
         first = [place for place, (row, _) in enumerate(rows) if row.is_reference or row.optim == SUBJECT]
         others = [place for place in range(len(rows)) if place not in set(first)]
@@ -51,7 +51,7 @@ def screen(tables: Sequence[Table], width: int, height: int) -> list[str]:
 
 
 def progress(tables: Sequence[Table]) -> list[str]:
-    """Say of each optimizer on each task what has run, and what the protocol still asks for before a verdict."""
+    """Return for each optimizer and task what has run, and what the protocol requires before a verdict."""
     lines = []
     for table, title in zip(tables, titles(tables), strict=True):
         for row in table.rows:
@@ -68,7 +68,9 @@ def _line(row: Row, table: Table) -> Line:
     speed = NONE if math.isnan(row.steps_per_second) else f"{row.steps_per_second:.1f}"
     return {
         "task": f"{table.comparison.task}, {table.split} {metric_name(table.comparison)}",
-        "optimizer": row.optim + ("†" if row.open else ""),
+        "optimizer": row.optim,
+        "lr": short_number(row.lr) + "†" * row.lr_on_border,
+        "decay": short_number(row.weight_decay) + "†" * row.weight_decay_on_border,
         "figure": unit_of(table).figure(*row.compared(table.split)),
         f"minus {table.reference}": "reference" if row.is_reference else difference(row, table),
         "verdict": row.verdict or ("untuned" if row.untuned else ""),

@@ -52,7 +52,7 @@ def transfer_studies(tables: Sequence[Table]) -> list[list[Study]]:
     """
     groups: dict[tuple[str | None, ...], list[Table]] = {}
     for table in tables:
-        if not table.variants and all(_tuned(table, optim) for optim in (REFERENCE, SUBJECT)):
+        if not table.part and all(_tuned(table, optim) for optim in (REFERENCE, SUBJECT)):
             comparison = table.comparison
             key = (comparison.task, comparison.scale, comparison.data_fingerprint, comparison.schedule)
             groups.setdefault(key, []).append(table)

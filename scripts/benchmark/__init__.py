@@ -1,1 +1,1 @@
-"""What the timing scripts share: taking turns, the optimizers that scripts/bench.py times, its tables and figure."""
+"""Parts of the timing scripts: round-robin timing, optimizers to time, tables and figure."""

@@ -1,4 +1,4 @@
-"""What scripts/bench.py times: optimizers of this suite and of other libraries, and the tensors that they step."""
+"""The optimizers that scripts/bench.py times, of this suite and other libraries, and the tensors that they step."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -30,14 +30,15 @@ LOOPS = ("lion-pytorch",)  # libraries that have no other step on the CPU
 LIKE = {"fused": "adamw-fused", "foreach": "adamw-foreach", "loop": "adamw", "own": "adamw-fused"}  # by step
 TRAINED = "lion,lion-bf16,lion-plain,adamw-fused,adamw,adafactor"  # by default with --train, where a step takes seconds
 VOCABULARY = 10_000  # rows, from which a matrix is an embedding
+CLASSES = 1000  # rows, with which it is the head of a ViT
 Shapes = list[tuple[int, ...]]
 
 
 class BenchError(Exception):
-    """A mistake of the user's, in one line."""
+    """A user's mistake, in one line."""
 
 
-def vit(width: int, depth: int = 12, classes: int = 1000) -> Shapes:
+def vit(width: int, depth: int = 12, classes: int = CLASSES) -> Shapes:
     """ViT with patches of 16 on images of 224 (Dosovitskiy et al. 2021, table 1), as timm has it."""
     block: Shapes = [(width,), (width,), (3 * width, width), (3 * width,), (width, width), (width,)]
     block += [(width,), (width,), (4 * width, width), (4 * width,), (width, 4 * width), (width,)]
@@ -62,7 +63,7 @@ MODELS: dict[str, Callable[[], Shapes]] = {
 
 
 def training(model: str, batch_size: int) -> tuple[list[Any], Callable[[], None]]:
-    """The parameters of a model, and what computes their gradients on a random batch."""
+    """The parameters of a model, and a function that computes their gradients on a random batch."""
     import torch
 
     torch.manual_seed(0)
@@ -110,7 +111,7 @@ def kind_of_step(name: str, device: str = "cpu") -> str:
             return "loop" if name in LOOPS and device == "cpu" else "own"
     elif name in LIONS:
         options = LIONS[name] | ({} if has_fused else {"fused": False})
-    else:  # on the CPU torch and timm take the loop unless told otherwise, and so do our baselines
+    else:  # on the CPU torch, timm and our baselines use the loop by default
         options = dict(OmegaConf.load(ROOT / f"conf/optim/{name}.yaml"))
         if str(options["_target_"]) == "lion.Lion":
             options = {"fused": has_fused} | options
@@ -151,9 +152,11 @@ def contender(name: str, params: list[Any]) -> Any:
 
 
 def role_of(parameter: Any) -> Any:
-    """What a tensor of `MODELS` is, by its shape: a matrix with a vocabulary's rows is an embedding."""
+    """The role of a tensor of `MODELS` by its shape: an embedding has a row a word, a head one a class."""
     from recipes.training.param_groups import Role
 
+    if parameter.ndim == 2 and parameter.shape[0] == CLASSES:
+        return Role.HEAD
     if parameter.ndim == 2:
         return Role.EMBEDDING if parameter.shape[0] > VOCABULARY else Role.MATRIX
     return Role.VECTOR if parameter.ndim < 2 else Role.CONVOLUTION

@@ -1,4 +1,4 @@
-"""What scripts/maintenance/gpu_report.py measures on a device, each with sizes that a test can make small."""
+"""The measurements of scripts/maintenance/gpu_report.py on a device, with sizes that tests can reduce."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ Figures = dict[str, Any]
 
 
 def waiting(device: torch.device) -> Callable[[], None]:
-    """What returns when the device has done what it was given."""
+    """A function that returns when the device has finished its work."""
     return torch.accelerator.synchronize if device.type != "cpu" else lambda: None
 
 
@@ -88,7 +88,7 @@ def training_speed(cfg: DictConfig, device: torch.device, batch: int, steps: int
 
 
 def _made_up(name: str, value: Tensor, cfg: DictConfig) -> Tensor:
-    """Noise for images; for tokens and labels, indices that every model has."""
+    """Noise for images; valid indices for tokens and labels."""
     if value.is_floating_point():
         return torch.randn_like(value)
     rows = cfg.model.args.get("num_classes") or cfg.model.args.get("vocab_size") or 2
@@ -96,7 +96,7 @@ def _made_up(name: str, value: Tensor, cfg: DictConfig) -> Tensor:
 
 
 def loop_share(cfg: DictConfig, rounds: int, block: int) -> Figures:
-    """How much of a minimal loop's speed the suite's keeps, both in turn; see scripts/maintenance/overhead.py."""
+    """The suite's speed as a share of a minimal loop's, timed in turn; see scripts/maintenance/overhead.py."""
     from scripts.benchmark.round_robin import between, quartiles, ratios
     from scripts.maintenance.overhead import measure
 

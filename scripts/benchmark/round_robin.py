@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 Measurement = TypeVar("Measurement")
-FEWEST_ROUNDS = 3  # quartiles of fewer say nothing
+FEWEST_ROUNDS = 3  # quartiles of fewer are meaningless
 
 
 class Quartiles(NamedTuple):
@@ -72,8 +72,8 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[f
 
 
 def between(measurements: Sequence[float]) -> list[float]:
-    """Return the mean of each two neighbours: what would have been measured between them, had speed changed linearly.
+    """Return the mean of each two neighbours: the value between them if speed changes linearly.
 
-    It is what a block is compared with that ran between two blocks of the reference.
+    A block between two blocks of the reference is compared with it.
     """
     return [(before + after) / 2 for before, after in itertools.pairwise(measurements)]

@@ -1,1 +1,1 @@
-"""What scripts/discover.py does, one file a command."""
+"""The commands of scripts/discover.py, and what they share."""

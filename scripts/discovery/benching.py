@@ -1,4 +1,4 @@
-"""discover.py bench: what the parts of a search cost on this machine, in CPU time where one process does it."""
+"""discover.py bench: the cost of the parts of a search on this machine, as CPU time for single processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lion.discovery.search.workers import Evaluator
 
 REPEATS, CALLS = 7, 500
-HITS = 500  # of the cache, evaluated anew
+HITS = 500  # cache hits to evaluate again
 SPEEDUP_EVALUATIONS = 600
 ROUNDS = 3  # of one worker and two in turn
 
@@ -79,7 +79,7 @@ def _evaluations(say: Callable[[str, str], None]) -> None:
 
 
 def _hits(say: Callable[[str, str], None], hits: int) -> None:
-    """Programs that the cache knew during a search, evaluated anew."""
+    """Programs that were cache hits in a search, evaluated again."""
     from lion.discovery.search.evolution import Member, Search, Settings
     from lion.discovery.search.workers import Inline
 
@@ -131,7 +131,7 @@ def _timed(evaluator: Evaluator) -> tuple[float, list[float]]:
     """Seconds of wall time, and of CPU time of this process and of each child, an evaluation."""
     from lion.discovery.search.evolution import Search, Settings
 
-    search = Search(Settings(workers=2))  # the same programs, whoever evaluates them
+    search = Search(Settings(workers=2))  # the same programs for any number of processes
     search.run(evaluator, partial(_until, 200))  # processes have begun, programs have their length
     before, wall, cpu = search.counters.evaluations, time.monotonic(), _cpu()
     search.run(evaluator, partial(_until, before + SPEEDUP_EVALUATIONS))

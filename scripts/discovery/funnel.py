@@ -1,4 +1,4 @@
-"""discover.py funnel: send what searches found up a ladder of larger tasks, and say what each rung rejected."""
+"""discover.py funnel: train candidates of searches on a ladder of larger tasks, and report what each rung rejected."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class RecipeRung:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Climb the ladder with the candidates of every search under a folder; ends with a line on what passed."""
+    """Run the candidates of every search under a folder up the ladder; the last line printed says what passed."""
     from lion.discovery.language.program import load
     from lion.discovery.search.funnel import Candidate, climb, distinct
 
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{folder} holds no search: python scripts/discover.py search --out {folder}")
     candidates = distinct([candidate for search in searches for candidate in candidates_of(search, folder)])
     baselines = [Candidate("AdamW", load("program3")), Candidate("Lion", load("program1"))]
-    print(f"{len(candidates)} candidates of {len(searches)} searches, AdamW and Lion beside them", flush=True)
+    print(f"{len(candidates)} candidates of {len(searches)} searches, with AdamW and Lion", flush=True)
     rungs = _ladder(options)
     memory = _Memory(folder / MEASURED)
     floors: list[Floor] = []
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def searches_under(folder: Path) -> list[Path]:
-    """Folders of searches, their restarts apart, and not of the baselines beside them."""
+    """Folders of searches, each restart separately, without those of baselines."""
     return sorted(path.parent for path in folder.rglob("checkpoint.json") if path.parent.name.startswith("round"))
 
 
@@ -137,7 +137,7 @@ def candidates_of(search: Path, root: Path) -> Iterator[Candidate]:
 
 
 def _ladder(options: argparse.Namespace) -> list[Rung]:
-    """Three tasks, each about ten times the work of the one before; the search's own is the foot."""
+    """Three tasks, each about ten times the work of the one before, starting from the search's task."""
     from lion.discovery.search.funnel import ProxyRung
 
     def digits(split: str, seeds: tuple[int, ...]) -> Any:
@@ -155,7 +155,7 @@ def _ladder(options: argparse.Namespace) -> list[Rung]:
 
 
 class _Memory:
-    """Results by rung and program, kept in a file, so that a funnel that was stopped goes on."""
+    """Results by rung and program, kept in a file, so that a funnel that was stopped continues."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -1,4 +1,4 @@
-"""What the folders of searches hold, made small enough to publish: curves on a grid, scores, signs, the funnel."""
+"""Collect the results of searches in a small file for publication: curves on a grid, scores, signs, the funnel."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ BENCH = "bench.json"
 def gather(roots: Sequence[Path]) -> dict[str, Any]:
     """Everything that the report shows, from the folders of searches under `roots`; the first may hold a funnel, too.
 
-    Searches that begin with AdamW and have both baselines beside them are compared; those that begin with Lion without
-    its sign are asked when they found one.
+    Searches that begin with AdamW and have both baselines are compared; for those that begin with Lion without its
+    sign, the first program with a sign is looked for.
 
     Raises:
         ValueError: no search under them has come to its end.

@@ -1,4 +1,4 @@
-"""The figures of the program search, drawn as all of the suite's: best fitness, shares, meta-overfitting."""
+"""Figures of the program search: best fitness, shares of cache hits and redundant statements, meta-overfitting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""discover.py show, simplify and export: look at programs."""
+"""discover.py show, simplify and export: print, simplify and write programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""discover.py report: what searches and funnel came to, as a page with figures, tables and programs."""
+"""discover.py report: a page with the results of searches and funnel: figures, tables and programs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ python scripts/discover.py bench --out outputs/discovery
 python scripts/discover.py report outputs/discovery outputs/discovery_sign
 ```
 
-`python scripts/discover.py report` without a folder writes this page and the figures anew from `data.json`."""
+`python scripts/discover.py report` without a folder writes this page and the figures again from `data.json`."""
 
 
 SPEED = """\

@@ -1,4 +1,4 @@
-"""discover.py search: evolve programs, run the baselines beside it, choose a winner and score it."""
+"""discover.py search: evolve programs, run the baselines, choose a winner and score it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _search(
 
     search = Search(settings, folder)
     if search.counters.cycles:
-        print(f"{name}: goes on from cycle {search.counters.cycles}", flush=True)
+        print(f"{name}: continues from cycle {search.counters.cycles}", flush=True)
     saved = said = time.monotonic()
 
     def goes_on(search: Search) -> bool:
@@ -170,7 +170,7 @@ def _measured(searches: list[Search]) -> dict[str, Any]:
 
 
 def _write_scores(options: argparse.Namespace, scores: dict[str, Any], measured: dict[str, Any]) -> None:
-    """What `report` reads beside the logs."""
+    """What `report` reads in addition to the logs."""
     names = ("seed", "task", "start", "states", "population", "tournament")
     settings = {name: getattr(options, name) for name in names}
     content = {"settings": settings, "scores": scores, "measured": measured}

@@ -1,4 +1,4 @@
-"""The data of this suite as the proxy tasks of lion.discovery, which knows none."""
+"""Proxy tasks for lion.discovery from the data of this suite."""
 
 from __future__ import annotations
 

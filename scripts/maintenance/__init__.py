@@ -1,1 +1,1 @@
-"""Makers of committed files, for maintainers: tuned settings, fixtures of tests."""
+"""Scripts for maintainers that write committed files or check claims about the suite itself."""

@@ -1,4 +1,4 @@
-"""Find a Chromium for the tests of the results page, or install one where that is possible.
+"""Find a Chromium for the tests of the results page, or install one if possible.
 
 python scripts/maintenance/get_browser.py    # prints its path; exit 0 in any case, the tests say what they skip
 
@@ -20,15 +20,23 @@ WAYS = (
     ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium"],
     [sys.executable, "-m", "playwright", "install", "chromium"],
 )
-SECONDS = 300
+SECONDS = 300  # that an installation may take: without a network some only end by this
 
 
 def main() -> int:
     """Find or install a browser, and say which."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    path = find() or next((there for way in WAYS if may_run(way) and run(way) and (there := find())), None)
+    path = find() or install()
     print(path or "get_browser.py: no Chromium, so the tests of the page are skipped; apt-get install chromium")
     return 0
+
+
+def install() -> str | None:
+    """Install a browser in the first way that succeeds; return its path, or None."""
+    for way in filter(may_run, WAYS):
+        if run(way) and (path := find()):
+            return path
+    return None
 
 
 def find() -> str | None:
@@ -40,7 +48,12 @@ def find() -> str | None:
 def downloaded() -> list[Path]:
     """Return where Playwright keeps the browsers that it has downloaded, the newest first."""
     cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")
-    return sorted(cache.glob("chromium-*/chrome-linux*/chrome"), reverse=True)
+    return sorted(cache.glob("chromium-*/chrome-linux*/chrome"), key=_revision, reverse=True)
+
+
+def _revision(path: Path) -> int:
+    number = path.parent.parent.name.removeprefix("chromium-")
+    return int(number) if number.isdecimal() else 0
 
 
 def may_run(way: list[str]) -> bool:
@@ -49,7 +62,7 @@ def may_run(way: list[str]) -> bool:
 
 
 def run(way: list[str]) -> bool:
-    """Run a command without its output; says whether it succeeded."""
+    """Run a command without its output, and return whether it succeeded."""
     try:
         return subprocess.run(way, capture_output=True, timeout=SECONDS).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

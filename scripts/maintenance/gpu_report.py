@@ -4,9 +4,9 @@
     python scripts/maintenance/gpu_report.py --out outputs/gpu   # elsewhere
     python scripts/maintenance/gpu_report.py --device cpu --small --out outputs/gpu   # whether it works, in a minute
 
-Optimizer steps on the tensors of ViT-B/16 and GPT-2 beside fused AdamW, other libraries' Lions and the device's own
-copy; training steps of both models at the paper's size on made-up images and tokens, with the share of the device's
-peak that their FLOPs are; and what the suite's loop keeps of a minimal loop's speed. Without a GPU it writes nothing.
+Optimizer steps on the tensors of ViT-B/16 and GPT-2, with fused AdamW, other libraries' Lions and the device's copy for
+comparison; training steps of both models at the paper's size on synthetic images and tokens, with their share of the
+device's peak FLOP/s; and the suite's speed as a share of a minimal loop's. Without a GPU it writes nothing.
 """
 
 import argparse

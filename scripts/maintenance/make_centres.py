@@ -4,9 +4,9 @@
     python scripts/maintenance/make_centres.py outputs/centres     # read records, write their table, then conf/tuned
     python scripts/maintenance/make_centres.py                     # conf/tuned from the committed table alone
 
-Chosen is the best final validation metric; a test metric is never looked at. A task without a sweep of its own takes
-the numbers of the nearest one that has, and its table says so. The numbers are where a comparison's grid is centred;
-the comparison itself tunes every optimizer anew.
+The setting with the best final validation metric is chosen; test metrics are not used. A task without a sweep takes the
+values of the most similar task with one, and its table says so. The values are the centres of a comparison's grids; the
+comparison itself tunes every optimizer.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COLUMNS = [
     "final",
     "git_commit",
 ]
-# Tasks without a sweep of their own, and whose numbers they start from.
+# Tasks without a sweep, and the tasks whose values they start from.
 NEAREST = {
     "vit_l16": "vit_b16",
     "vit_h14": "vit_b16",
@@ -100,7 +100,7 @@ def _place(optim: str) -> tuple[int, str]:
 
 
 def main() -> int:
-    """Write the table where records are given, then the files."""
+    """Write the table if records are given, then the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", nargs="?", type=Path, help="a folder of run records; without it the table is used")
     records = parser.parse_args().records

@@ -1,6 +1,6 @@
-"""Record what Optax's optimizers do in 50 steps, for tests/baselines/test_parity.py to hold ours against.
+"""Record 50 steps of Optax's optimizers, with which tests/baselines/test_parity.py compares ours.
 
-Needs jax and optax, which nothing else here does, so it runs in an environment of its own:
+It needs jax and optax, which nothing else here does, so it runs in a separate environment:
 
     python -m venv outputs/optax && outputs/optax/bin/pip install jax==0.10.2 optax==0.2.8
     outputs/optax/bin/python scripts/maintenance/make_optax_trajectories.py
@@ -119,7 +119,7 @@ def trajectory(
 
 
 def main() -> None:
-    """Write the file and say what is in it."""
+    """Write the file and print its content."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"file to write (default: {OUTPUT})")
     parser.add_argument("--seed", type=int, default=0, help="of parameters and gradients (default: 0)")

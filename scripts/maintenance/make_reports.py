@@ -19,7 +19,7 @@ PUBLISHED = ROOT / "reports" / "published"
 def main(arguments: list[str] | None = None) -> int:
     """Write or check; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=PUBLISHED, help="where records/ lies and files are written")
+    parser.add_argument("--folder", type=Path, default=PUBLISHED, help="folder of records/, where files are written")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file would change")
     options = parser.parse_args(arguments)
     if not (options.folder / "records").is_dir():

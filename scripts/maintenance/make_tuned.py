@@ -103,7 +103,7 @@ def _lines(rows: dict[str, Printed], *, language: bool, source: str) -> list[str
         if optim not in rows and not named:
             continue
         numbers = [f"lr: {row['lr']}", f"weight_decay: {row['weight_decay'] or '0.0'}"]
-        if named:  # Adafactor's beta2 rises to a cap of its own name
+        if named:  # Adafactor's beta2 rises to a cap
             numbers.append(f"beta2_cap: {betas[1]}" if optim == "adafactor" else f"betas: [{', '.join(betas)}]")
         if optim in rows:
             lines.append(f"{optim}: {{{', '.join(numbers)}}}")

@@ -1,13 +1,13 @@
-"""How much of a minimal PyTorch loop's speed the suite keeps, both in turn in one process.
+"""Measure the suite's speed as a share of a minimal PyTorch loop's, timed in turn in one process.
 
     python scripts/maintenance/overhead.py
     python scripts/maintenance/overhead.py --rounds 31 --block 20 task=resnet50 optim=adamw
 
 One run of the suite (record, timers, schedule, seeding; no tracker) stops after every block of steps to let a loop of
 a dozen lines, without any of it, train a copy of the same model on the same data and device with the same optimizer.
-A block of the suite's is held against the minimal ones before and after it, so that a machine that changes its pace
-meanwhile does so for both. Printed are the median of these ratios with the quartiles, and the suite's own steps per
-second against a stopwatch outside of it. Evaluation and checkpoints come after the last block: a minimal loop has none.
+Each block of the suite is compared with the minimal blocks before and after it, so that changes of the machine's speed
+affect both. It prints the median of these ratios with the quartiles, and the steps per second that the suite reports,
+compared with a timer outside of it. Evaluation and checkpoints come after the last block: a minimal loop has none.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
 
         def _step(self, step: int, *arguments: Any) -> Any:
             if step and step % block == 0:
-                if accelerator.device.type != "cpu":  # what it has begun in the background is its own time
+                if accelerator.device.type != "cpu":  # its asynchronous work counts as its time
                     torch.accelerator.synchronize()
                 began = time.perf_counter()
                 with self.timer.during("turn"):

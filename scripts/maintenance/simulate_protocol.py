@@ -1,4 +1,4 @@
-"""How often the tuning protocol finds a good setting, and how often it calls equal optimizers different.
+"""Simulate how often the tuning protocol finds a good setting, and how often it calls equal optimizers different.
 
 python scripts/maintenance/simulate_protocol.py --studies 500
 
@@ -38,7 +38,7 @@ COMMON = 0.5  # standard deviation of the part of the noise that all runs with o
 
 @dataclass
 class Surface:
-    """What a setting is worth, and what the noise of runs adds, both in standard deviations of one run's noise."""
+    """The loss of settings and the noise of runs, both in standard deviations of one run's noise."""
 
     random: np.random.Generator
     curvature: np.ndarray = field(init=False)  # [2, 2], per half decade squared

@@ -74,7 +74,7 @@ def test_a_best_that_the_rings_do_not_enclose_is_said(sweep, capsys):
     said = capsys.readouterr().out
     assert "lion: best of 11 settings lr 0.01, weight decay 1, validation accuracy 0.8," in said
     assert "not enclosed: a higher lr" in said
-    assert "1 of 1 winners are not enclosed by what was tried; a larger rings= than 1 goes on from here" in said
+    assert "1 of 1 winners are not enclosed by what was tried; a larger rings= than 1 continues from here" in said
 
 
 def test_no_rings_where_the_best_is_enclosed(sweep):
@@ -238,7 +238,7 @@ def test_a_dry_run_does_each_combination_once(sweep):
         ([], {"trials": 100_000}, "trials=100000 must be at most 169"),
         ([], {"trials": 0, "seeds": 0}, "leave nothing to run"),
         ([], {"plan": "maybe"}, "plan=maybe must be true or false"),
-        (["scale=paper,embedded"], {}, "scale=paper,embedded: the number of trials hangs on the scale"),
+        (["scale=paper,embedded"], {}, "scale=paper,embedded: the number of trials depends on the scale"),
         (["init_from=/nowhere"], {}, "init_from=/nowhere does not exist"),
         (["optim.weight_decay=0"], {"trials": 14}, "choose trials=13 or fewer"),
     ],

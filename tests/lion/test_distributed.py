@@ -144,8 +144,8 @@ def process(rank: int, rendezvous: str, result: str) -> None:
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the two processes ended with."""
-    found: dict[str, Any] = two_processes.results(__file__, tmp_path_factory.mktemp("fsdp"))
-    return found
+    results: dict[str, Any] = two_processes.results(__file__, tmp_path_factory.mktemp("fsdp"))
+    return results
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_two_processes_end_where_one_does(ends: dict[str, Any], name: str, way: 
 
 def test_stochastic_rounding_of_shards(ends: dict[str, Any]) -> None:
     """Plain, compiled, and by way of a checkpoint: the same bits, and none where the weights began."""
-    found = ends["rounded"]
+    results = ends["rounded"]
     for name in ("fused", "resumed"):
-        for one, other in zip(found["plain"], found[name], strict=True):
+        for one, other in zip(results["plain"], results[name], strict=True):
             assert torch.equal(one, other)
     torch.manual_seed(0)
     start = nn.Linear(40, 30).bfloat16().weight
-    moved = (found["plain"][0].float() - start.float()).abs()
+    moved = (results["plain"][0].float() - start.float()).abs()
     assert 0 < moved.max() <= 0.02
     assert moved.mean() > 0
 

@@ -496,8 +496,8 @@ def test_importing_lion_needs_torch_alone() -> None:
         "import sys, torch; before = set(sys.modules); import lion; "
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert found.stdout.split() == ["lion"]
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.split() == ["lion"]
 
 
 def test_example_in_the_docstring() -> None:

@@ -80,9 +80,9 @@ def test_every_combination_follows_its_formula(
     start = random.normal(size=(5, 8))
     gradients = [random.normal(size=(5, 8)) * (random.random((5, 8)) >= share_zero) for _ in schedule]
     flags = {"cautious": cautious, "cautious_decay": cautious_decay, "corrected_decay": corrected_decay}
-    found = run(start, gradients, schedule, weight_decay=DECAY, clip_rms=clip_rms, **flags)
+    result = run(start, gradients, schedule, weight_decay=DECAY, clip_rms=clip_rms, **flags)
     expected = by_formula(start, gradients, schedule, clip_rms=clip_rms or math.inf, **flags)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hydra import compose
 
 from recipes import protocol
 from recipes.errors import ConfigError
-from recipes.settings import from_data, schema
+from recipes.settings import from_data, schema, validation
 from tests.recipes.data.images.test_cifar import binary10, binary100
 from tests.recipes.data.text.test_token_shards import shard
 
@@ -110,12 +110,34 @@ def test_models_have_the_published_size(task: str) -> None:
 def test_lengths_are_the_published_ones() -> None:
     assert composed("task=vit_s16").steps == round(1281167 / 1024 * 90)
     assert composed("task=resnet50").steps == round(1281167 / 1024 * 16)
-    gpt2 = composed("task=gpt2_124m")
-    assert gpt2.steps * 524_288 == pytest.approx(10.26e9, rel=1e-3)  # modded-nanogpt, records/101324_llmc
-    assert gpt2.batch_size * gpt2.data.options.context == 524_288
     t5 = composed("task=t5_pretrain")
     blank = protocol.make(t5).blank_batch(1)
     assert (blank["input"].shape[1], blank["target"].shape[1]) == (512, 114)  # nanoT5's, by T5's own rule
+
+
+def test_lion_on_gpt2_is_the_first_row_of_the_speed_run_but_for_its_optimizer() -> None:
+    """modded-nanogpt, records/101324_llmc: llm.c's GPT-2, 10.26 billion tokens, and what its loss is of."""
+    import inspect
+
+    from transformers import GPT2Config
+
+    from recipes.data.text import token_shards
+
+    lion, adamw = (composed("task=gpt2_124m", f"optim={optim}") for optim in ("lion", "adamw"))
+    assert {key for key in lion if lion[key] != adamw[key]} == {"optim", "tuned"}
+    assert lion.data.hub == "kjj0/fineweb10B-gpt2"
+    assert inspect.signature(token_shards.load).parameters["eval_tokens"].default == 10 * 2**20
+    assert lion.batch_size * lion.data.options.context == 524_288
+    assert lion.steps * 524_288 == pytest.approx(10.26e9, rel=1e-3)
+    plain = GPT2Config(resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)  # OpenAI's smallest
+    assert dict(lion.model.args) == {name: getattr(plain, name) for name in lion.model.args}
+    # scripts/run_gpt2_124M.sh of llm.c, -l -u -c, and its default clipping.
+    assert (adamw.optim.lr, adamw.schedule.warmup_steps, adamw.optim.weight_decay, adamw.clip_norm) == (
+        6e-4,
+        700,
+        0.1,
+        1,
+    )
 
 
 def run(*arguments: str, tmp_path: Path) -> dict:
@@ -177,3 +199,19 @@ def test_without_a_gpu_it_is_a_line_that_says_what_device_cpu_means(tmp_path: Pa
         experiment.run(cfg)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("summary.json"))
+
+
+def test_without_a_gpu_that_is_said_first_and_all_else_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    typed = ["task=vit_cifar100", f"data.path={tmp_path}/none", "schedule.final_factor=2"]
+    device, factor, data = validation.problems(composed(*typed))
+    assert device.startswith("scale=gpu trains on a GPU, and torch finds none here")
+    assert factor.startswith("schedule.final_factor=2")
+    assert data.startswith(f"data.path={tmp_path}/none does not exist")
+    for other in (["device=cpu"], ["dry_run=true"]):
+        assert not [line for line in validation.problems(composed(*typed, *other)) if "finds none" in line]
+    monkeypatch.setenv(validation.PLAN, "1")  # one plans elsewhere
+    assert len(validation.problems(composed(*typed))) == 2
+    monkeypatch.delenv(validation.PLAN)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert len(validation.problems(composed(*typed))) == 2

@@ -124,8 +124,8 @@ def test_all_that_was_typed_against_the_data_is_named_with_what_to_type(photos: 
         assert f"set {key}=" in str(error.value)
     assert "\n" not in str(error.value)
     cfg = plain(*own(task, photos, *typed))
-    found = from_data.contradictions(cfg, typed)
-    assert len(found) == len(typed)
+    result = from_data.contradictions(cfg, typed)
+    assert len(result) == len(typed)
     # Where the overrides are not known, other values than the files' tell that they were typed.
     assert len(from_data.problems(cfg)) == {"vit_b16": 2, "unet_64": 0}[task]
 
@@ -177,8 +177,8 @@ def test_mistakes_are_told_from_the_settings_alone(photos: Path, pairs: Path) ->
         (["task=gpt2_small", "data=text", f"data.path={schema.quoted(str(photos))}"], "holds no texts: expected files"),
         (["task=unet_64", "data=imagenet", f"data.path={pairs}"], "has no class folders in train/ and no tables"),
     ):
-        (found,) = from_data.problems(plain(*overrides), overrides)
-        assert message in found
+        (result,) = from_data.problems(plain(*overrides), overrides)
+        assert message in result
     for odd in ("model.args.unet.size=x", "model.args.unet=null", "model.args.unet.classes=[1]", "~model.args.judge"):
         from_data.problems(plain(*own("unet_64", photos, odd)))  # the recipe says what is wrong with it
     paper = plain("task=lit_b16_b", "scale=paper", "data=glyph_pairs")

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from recipes import protocol
-from recipes.settings import schema
+from tests.recipes import conftest
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINTED = {
@@ -26,9 +25,7 @@ PRINTED = {
 
 
 def composed(*overrides: str) -> DictConfig:
-    schema.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=["scale=paper", *overrides])
+    return conftest.composed("scale=paper", *overrides)
 
 
 @pytest.mark.parametrize(("task", "millions"), PRINTED.items())

@@ -95,7 +95,7 @@ def test_a_run_cut_after_a_step_goes_on_to_the_same_bits(
         experiment.run(cut)
     monkeypatch.undo()
     assert experiment.run(cut) == "completed"
-    assert f"going on from step {step // 5 * 5}" in capsys.readouterr().out
+    assert f"resuming from step {step // 5 * 5}" in capsys.readouterr().out
     assert_same_result(folder_of(cut), folder_of(whole))
 
 
@@ -146,7 +146,7 @@ def test_sigkill_and_again(tmp_path: Path, uninterrupted: Path) -> None:
     again = start(tmp_path)
     out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
-    assert "going on from step" in out
+    assert "resuming from step" in out
     assert_same_result(folder, uninterrupted)
 
 
@@ -178,7 +178,7 @@ def test_sigkill_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Pa
     again = start(tmp_path)
     out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
-    assert "going on from step 10" in out
+    assert "resuming from step 10" in out
     assert_same_result(folder, uninterrupted)
 
 
@@ -192,7 +192,7 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on(
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
-    assert "the same command goes on from there" in err
+    assert "the same command continues from there" in err
     assert "Traceback" not in err
     (folder,) = tmp_path.glob("*/*/*")
     summary = read_summary(folder)
@@ -292,7 +292,7 @@ def test_a_torn_checkpoint_costs_only_the_way_from_the_one_before(
     assert experiment.run(cut) == "completed"
     captured = capsys.readouterr()
     assert "passed over" in captured.err
-    assert "going on from step 15" in captured.out
+    assert "resuming from step 15" in captured.out
     checkpoint.trim(folder / "checkpoint")
     assert_same_result(folder, folder_of(whole))
 

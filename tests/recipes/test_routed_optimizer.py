@@ -131,13 +131,13 @@ def test_a_class_that_cannot_take_a_role_says_so_in_a_line() -> None:
         ("+optim.routes.adamw.beta=1", "optim.routes.adamw has no argument beta; it takes lr, betas"),
         ("optim.routes.adamw.eps=x", "optim.routes.adamw.eps=x must be a finite number of at least 0"),
         ("optim.routes=3", "optim.routes must hold, under a name for each, a class with its roles and lr_ratio"),
-        ("shard=true", "optim=muon needs whole matrices, which shard=true splits: set shard=false"),
+        ("shard=true", "optim=muon does not take shard=true: it orthogonalizes whole matrices; set shard=false"),
         ("+optim.schedule=flat", "optim.schedule=flat is unknown; known: cosine, linear, constant, rsqrt"),
     ],
 )
 def test_a_mistake_has_a_line_before_torch_is_imported(override: str, line: str) -> None:
-    (found,) = validation.problems(composed("task=vit_b16", "optim=muon", override, "tracker=none"))
-    assert found.startswith(line)
+    (result,) = validation.problems(composed("task=vit_b16", "optim=muon", override, "tracker=none"))
+    assert result.startswith(line)
 
 
 @pytest.mark.parametrize(

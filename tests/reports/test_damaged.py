@@ -30,12 +30,12 @@ CURVE = [(10, 1.0, 0.5), (20, 2.0, 0.6), (100, 3.0, 0.7)]
 
 def everything(outputs, folder):
     """Do all that compare.py does, but for the pictures."""
-    found = read_records([outputs])
-    results = compared(found.runs, read_speeds([outputs]), "adamw", problems=found.problems)
+    records = read_records([outputs])
+    results = compared(records.runs, read_speeds([outputs]), "adamw", problems=records.problems)
     for render in (to_markdown, to_csv, to_latex):
         (folder / "text").write_text(render(results.tables), encoding="utf-8")
     write_page(results, folder)
-    return found
+    return records
 
 
 @st.composite
@@ -88,11 +88,13 @@ def test_bad_records_never_hide_good_ones(write_run, tmp_path, examples):
         shutil.copytree(tmp_path / "bad", outputs / "other")
         for way, victim in zip(ways, victims, strict=True):
             way(outputs / "other" / victim.relative_to(tmp_path / "bad"))
-        found = everything(outputs, tmp_path)
-        shown = found.runs[found.runs["path"].str.contains("/other/") == False]  # noqa: E712
+        result = everything(outputs, tmp_path)
+        shown = result.runs[result.runs["path"].str.contains("/other/") == False]  # noqa: E712
         assert set(shown["run_id"]) == good
-        assert len(found.runs) + len({p.partition(": ")[0] for p in found.problems if "left out" in p}) >= len(good) + 1
-        assert all("\n" not in problem for problem in found.problems)
+        assert (
+            len(result.runs) + len({p.partition(": ")[0] for p in result.problems if "left out" in p}) >= len(good) + 1
+        )
+        assert all("\n" not in problem for problem in result.problems)
 
     holds()
 
@@ -102,9 +104,9 @@ def test_bad_records_never_hide_good_ones(write_run, tmp_path, examples):
 def test_names_that_leave_the_folder_are_named_as_problems(write_run, outputs, key, name):
     write_run()
     rewrite(write_run(seed=1), lambda summary: summary | {key: name})
-    found = read_records([outputs])
-    assert len(found.runs) == 1
-    assert f"{key} is" in found.problems[0]
+    records = read_records([outputs])
+    assert len(records.runs) == 1
+    assert f"{key} is" in records.problems[0]
 
 
 def test_links_are_followed_and_loops_end(write_run, outputs, tmp_path):
@@ -115,8 +117,8 @@ def test_links_are_followed_and_loops_end(write_run, outputs, tmp_path):
     (tmp_path / "elsewhere" / "up").symlink_to(outputs, target_is_directory=True)
     (tmp_path / "elsewhere" / "digits" / "further").symlink_to(tmp_path / "further", target_is_directory=True)
     (outputs / "nowhere").symlink_to(tmp_path / "gone")
-    found = read_records([outputs])
-    assert (len(found.runs), found.problems) == (2, [])
+    records = read_records([outputs])
+    assert (len(records.runs), records.problems) == (2, [])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -125,20 +127,20 @@ def test_what_may_not_be_read_is_said(write_run, outputs):
     folder = write_run(seed=1)
     (folder / "metrics.jsonl").chmod(0)
     write_run(optim="lion").parent.chmod(0)
-    found = read_records([outputs])
+    records = read_records([outputs])
     (outputs / "digits" / "lion").chmod(0o755)
-    assert len(found.runs) == 2
-    assert all("Permission denied" in problem for problem in found.problems)
-    assert len(found.problems) == 2
+    assert len(records.runs) == 2
+    assert all("Permission denied" in problem for problem in records.problems)
+    assert len(records.problems) == 2
 
 
 def test_a_metrics_file_that_is_a_folder_is_said(write_run, outputs):
     folder = write_run(curve=CURVE)
     (folder / "metrics.jsonl").unlink()
     (folder / "metrics.jsonl").mkdir()
-    found = read_records([outputs])
-    assert len(found.runs) == 1
-    assert "without its measurements" in found.problems[0]
+    records = read_records([outputs])
+    assert len(records.runs) == 1
+    assert "without its measurements" in records.problems[0]
     assert read_metrics(folder).empty
 
 

@@ -58,21 +58,21 @@ def test_the_ratios_of_rates_and_decays(results: Results) -> None:
     names = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     rate = f"{min(rates):.1g} to {max(rates):.2g} times smaller, 3 to 10 on {names[inside]} of them"
     decay = f"{min(decays):.0f} to {max(decays):,.0f} times larger, at least 10 on {names[large]}."
-    sentence = f"On the {names[len(pairs)]} tasks here the best rate was {rate}, and the best decay {decay}"
-    assert sentence in text("guide.md")
+    tasks = f"On the {names[len(pairs)]} tasks here"
+    assert f"{tasks} the best learning rate was {rate}, and the best weight decay {decay}" in text("guide.md")
 
 
 def test_betas_and_momentum(archived: Results) -> None:
     digits, characters = (of(archived, task, 64, variants=True) for task in ("vit_b16", "vit_s16"))
-    own, short, long, longest = (
+    default, short, long, longest = (
         f"{100 * row(digits, label).test_mean:.1f}"
         for label in ("lion", "lion (betas 0.9 0.9)", "lion (betas 0.99 0.99)", "lion (betas 0.9 0.99822)")
     )
     guide = text("guide.md")
-    assert f"(0.9, 0.99) comes to {own}%, one average of 0.9 to {short} and of 0.99 to {long}." in guide
-    assert f"0.998 in the place of 0.99: {longest}." in guide
+    assert f"(0.9, 0.99) comes to {default}%, one average of 0.9 to {short} and of 0.99 to {long}." in guide
+    assert f"0.998 instead of 0.99: {longest}." in guide
     int8, bf16 = (100 * row(characters, name).test_mean for name in ("lion (momentum_dtype int8)", "lion"))
-    assert f"it came to {int8:.1f}% where bfloat16 came to {bf16:.1f}" in guide
+    assert f"it reached {int8:.1f}% and bfloat16 {bf16:.1f}%" in guide
 
 
 def test_batch_sizes(archived: Results) -> None:

@@ -262,5 +262,5 @@ def test_content_that_does_not_fit_is_refused():
         Heatmap("h", [1, 2], [1], [[1, 2]], chosen=(1, 0))
     with pytest.raises(ValueError, match="two parts have the anchor 'a'"):
         Page("p", [], [Section("s", "a", [], []), Section("t", "b", [], [Fold("f", "a", [])])])
-    with pytest.raises(ValueError, match="'a b' is no anchor"):
+    with pytest.raises(ValueError, match="'a b' is not an anchor"):
         Page("p", [], [Section("s", "a b", [], [])])

@@ -1,4 +1,4 @@
-"""The ids of the published runs are those that the same commands have now, so that tuning goes on from them."""
+"""The ids of the published runs are those that the same commands have now, so that tuning continues from them."""
 
 import functools
 import json

@@ -59,8 +59,8 @@ def test_the_kind_of_most_tasks_has_the_plain_name(write_run, outputs):
     write_run(**common, optim_args=usual, task="another")
     write_run(**common, optim_args=usual | {"betas": [0.9, 0.9]})
     write_run(**common, optim_args=usual | {"momentum_dtype": "float32"})
-    found = max(comparisons(read_records([outputs]).runs), key=lambda comparison: len(comparison.contenders))
-    labels = {contender.label for contender in found.contenders}
+    records = max(comparisons(read_records([outputs]).runs), key=lambda comparison: len(comparison.contenders))
+    labels = {contender.label for contender in records.contenders}
     assert labels == {"lion", "lion (betas 0.9 0.9)", "lion (momentum_dtype float32)"}
 
 

@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 
+from reports.statistics.families import FIELD
 from scripts import bench
 from scripts.benchmark import contenders
 
@@ -82,12 +83,45 @@ def test_figures_that_can_be_worked_out(tiny, tmp_path, capsys):
     assert (tmp_path / f"{tiny}.png").read_bytes().startswith(b"\x89PNG")
 
 
+# Bytes of state of a tensor by its shape, as each method's paper and its file say; `matrix`: of a layer between others.
+STATE = {
+    "adamw": lambda shape, matrix: 8 * math.prod(shape),
+    "muon": lambda shape, matrix: (4 if matrix else 8) * math.prod(shape),
+    "muon_lion": lambda shape, matrix: (4 if matrix else 2) * math.prod(shape),
+    "lion_muon": lambda shape, matrix: (4 if matrix else 8) * math.prod(shape),
+    # Two moments, and for each axis of n a preconditioner and its eigenvectors, n x n.
+    "soap": lambda shape, matrix: 8 * (math.prod(shape) + (len(shape) > 1) * sum(n * n for n in shape)),
+    "schedule_free_adamw": lambda shape, matrix: 8 * math.prod(shape),
+    "ademamix": lambda shape, matrix: 12 * math.prod(shape),
+    "mars": lambda shape, matrix: 12 * math.prod(shape),
+    "adopt": lambda shape, matrix: 8 * math.prod(shape),
+    "prodigy": lambda shape, matrix: 16 * math.prod(shape),
+    "cautious_lion": lambda shape, matrix: 2 * math.prod(shape),
+    "lion_cautious_decay": lambda shape, matrix: 2 * math.prod(shape),
+    "lion_corrected_decay": lambda shape, matrix: 2 * math.prod(shape),
+}
+
+
+def test_the_field_is_timed_and_keeps_what_its_papers_say(monkeypatch, tmp_path):
+    """On a ViT of one block: patches, position embedding, class token and head are no matrices to Muon."""
+    shapes = contenders.vit(16, depth=1)
+    monkeypatch.setitem(bench.MODELS, "vit_s16", lambda: shapes)
+    run(tmp_path, "vit_s16", "--optim", ",".join(STATE))
+    rows = figures(tmp_path / "vit_s16.csv")
+    assert {"adamw", *FIELD} == set(STATE)
+    for name, of_tensor in STATE.items():
+        assert float(rows[name]["ms"]) > 0, rows[name]["note"]
+        expected = sum(of_tensor(shape, len(shape) == 2 and shape[0] != 1000) for shape in shapes)
+        per_parameter = expected / sum(map(math.prod, shapes))
+        assert float(rows[name]["bytes_per_parameter"]) == pytest.approx(per_parameter, rel=1e-5), name
+
+
 def test_each_is_compared_with_what_steps_alike(tiny, tmp_path, capsys):
     """Fused with fused, loop with loop; or all with one, where that is asked for."""
     run(tmp_path, tiny, "--optim", "lion,lion-plain,lion-lists,sgd,signum")
     rows = figures(tmp_path / f"{tiny}.csv")
-    found = {name: (row["step"], row["against"]) for name, row in rows.items()}
-    assert found == {
+    result = {name: (row["step"], row["against"]) for name, row in rows.items()}
+    assert result == {
         "lion": ("fused", "adamw-fused"),
         "signum": ("fused", "adamw-fused"),
         "adamw-fused": ("fused", "adamw-fused"),

@@ -68,7 +68,7 @@ def test_a_search_ends_with_its_figures_beside_the_baselines(
         logged = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         assert sum("key" in line for line in logged) >= 11
     assert discover.main(command) == 0  # done already
-    assert "goes on from cycle" in capsys.readouterr().out
+    assert "continues from cycle" in capsys.readouterr().out
     assert discover.main([*command, "--seed", "1"]) == 2
     assert capsys.readouterr().err == (
         f"discover.py: {tmp_path / 'round0'} holds a search with another seed: choose another folder\n"

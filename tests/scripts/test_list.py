@@ -25,9 +25,9 @@ def test_every_file_of_a_group_is_listed_with_what_it_says(capsys: pytest.Captur
     for what, group in (*listing.FOLDERS.items(), ("tasks", "task")):
         assert listing.main([what]) == 0
         lines = capsys.readouterr().out.splitlines()
-        found = {line.split()[0]: line.split(maxsplit=1)[1:] for line in lines if line.startswith("  ")}
-        assert set(found) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
-        assert all(found.values()), "each says something"
+        result = {line.split()[0]: line.split(maxsplit=1)[1:] for line in lines if line.startswith("  ")}
+        assert set(result) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+        assert all(result.values()), "each says something"
 
 
 def test_a_task_is_listed_with_its_scales_below_its_family(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,12 +49,13 @@ def test_each_run_is_listed_with_its_state(tmp_path: Path, capsys: pytest.Captur
         test=0.25,
         seed=3,
         lr=1e-3,
+        weight_decay=3,
     )
     write(outputs / "a" / "lion" / "2", status="diverged", cause="training loss is nan", final=None)
     write(outputs / "a" / "adamw" / "3", status="interrupted", cause="stopped at step 3")
     (outputs / "a" / "adamw" / "4").mkdir()
     (outputs / "a" / "adamw" / "4" / "summary.json").write_text("{torn")
-    busy = write(outputs / "b" / "lion" / "5", status="interrupted", cause="the process ended without a word")
+    busy = write(outputs / "b" / "lion" / "5", status="interrupted", cause="the process was killed")
     elsewhere = write(tmp_path / "elsewhere" / "6", status="completed")
     (outputs / "link").symlink_to(elsewhere.parent)
     (outputs / "b" / "round").symlink_to(outputs)  # a circle
@@ -73,7 +74,7 @@ def test_each_run_is_listed_with_its_state(tmp_path: Path, capsys: pytest.Captur
         "6": "completed",
     }
     assert states == expected
-    assert any("seed 3, lr 0.001, val accuracy 50.0%, test accuracy 25.0%" in line for line in lines)
+    assert any("seed 3, lr 0.001, weight decay 3, val accuracy 50.0%, test accuracy 25.0%" in line for line in lines)
     assert any("training loss is nan" in line for line in lines)
     assert lines[-1].startswith("6 runs: 2 completed, 1 diverged")
 

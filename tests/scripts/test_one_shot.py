@@ -6,12 +6,10 @@ import sys
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from recipes.runs import experiment, record
-from recipes.settings import schema
 from scripts import one_shot
-from tests.recipes.conftest import ROOT
+from tests.recipes.conftest import ROOT, composed
 
 GPT = "task=gpt2_small steps=3 eval_every=3 batch_size=4 tracker=none schedule.warmup_steps=0"
 GPT += " ++model.args.vocab_size=300 ++model.args.n_positions=64 ++model.args.n_embd=16 ++model.args.n_layer=1"
@@ -45,9 +43,7 @@ def run(tmp_path_factory):
     """The folder of a small GPT-2's run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LION_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        schema.register()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = compose("config", overrides=[*GPT.split(), f"output_dir={tmp_path_factory.mktemp('out')}"])
+        cfg = composed(*GPT.split(), f"output_dir={tmp_path_factory.mktemp('out')}")
         assert experiment.run(cfg) == "completed"
         yield record.folder_of(cfg)
 
@@ -143,8 +139,8 @@ def said(capsys, *arguments):
 
 
 def test_mistakes_are_one_line(run, tasks, tmp_path, capsys, monkeypatch):
-    assert "is no run's folder" in said(capsys, tmp_path)
-    assert "is no folder" in said(capsys, run, "--include", tmp_path / "none")
+    assert "is not a run's folder" in said(capsys, tmp_path)
+    assert "is not a folder" in said(capsys, run, "--include", tmp_path / "none")
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     assert "pip install '.[lm-eval]'" in said(capsys, run, "--tasks", "after", "--include", tasks)
 

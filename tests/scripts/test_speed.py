@@ -25,12 +25,12 @@ class Fixed(MinimalLoop):
 
 def test_ratios_are_to_the_reference_in_the_same_round():
     contenders = {"adamw": Fixed(0.02), "lion": Fixed(0.016), "other": Fixed(0.01)}
-    found = speed.measure(contenders, {"adamw": "adamw", "lion": "adamw"}, rounds=5, block=10)
-    assert found["adamw"]["ratio"] == 1
-    assert (found["lion"]["against"], found["other"]["ratio"]) == ("adamw", None)
-    assert found["lion"]["ratio"] == found["lion"]["low"] == found["lion"]["high"] == pytest.approx(1.25)
-    assert found["lion"]["steps_per_second"] == pytest.approx(62.5)
-    assert found["lion"]["optimizer_step_ms"] == pytest.approx(8)
+    result = speed.measure(contenders, {"adamw": "adamw", "lion": "adamw"}, rounds=5, block=10)
+    assert result["adamw"]["ratio"] == 1
+    assert (result["lion"]["against"], result["other"]["ratio"]) == ("adamw", None)
+    assert result["lion"]["ratio"] == result["lion"]["low"] == result["lion"]["high"] == pytest.approx(1.25)
+    assert result["lion"]["steps_per_second"] == pytest.approx(62.5)
+    assert result["lion"]["optimizer_step_ms"] == pytest.approx(8)
 
 
 def test_each_takes_its_turn_first():

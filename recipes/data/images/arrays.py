@@ -1,4 +1,4 @@
-"""Images that fit in memory, with their labels: what every embedded image data set is made of."""
+"""Labelled images in memory: the type of all embedded image data sets."""
 
 import hashlib
 from dataclasses import dataclass
@@ -49,6 +49,11 @@ class ImageArrays:
         for texts in (self.class_names, self.captions):
             digest.update(repr(texts).encode())
         return digest.hexdigest()[:16]
+
+
+def channels_first(images: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, C] as models want them, [N, C, H, W], copied into that order in memory."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Batches of labelled images: arrays in memory or files on a disk, with the augmentation of training.
 
-What is random about an example follows from the seed and its position in the run, whichever process loads it.
+Pixels are bytes here, and become numbers where the model is (`recipes.data.images.transforms.pixels`).
+Random draws of an example follow from the seed and its position in the run, independent of the process that loads it.
 """
 
 from collections.abc import Sequence
@@ -10,15 +11,10 @@ import torch
 from timm.data.auto_augment import rand_augment_transform
 from torch.nn import functional as F
 
-from recipes.data.images.arrays import ImageArrays
+from recipes.data.images.arrays import ImageArrays, channels_first
 from recipes.data.images.examples import ImageExamples, for_size
 from recipes.data.images.transforms import eval_transform, train_transform
 from recipes.training.sampler import Batch, Key, draw
-
-
-def normalised(images: np.ndarray) -> torch.Tensor:
-    """uint8 [N, H, W, C] to float32 [N, C, H, W] in [-1, 1], the value range of big_vision's recipes."""
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float().div_(127.5).sub_(1)
 
 
 def offsets(keys: Sequence[Key], shift: int, seed: int) -> torch.Tensor:
@@ -59,17 +55,17 @@ def _mixed(word: np.ndarray) -> np.ndarray:
 
 
 def shifted(image: torch.Tensor, offset: torch.Tensor, shift: int) -> torch.Tensor:
-    """Each image [B, C, H, W] cut from itself with a black border of `shift` pixels, at its own offset [B, 2]."""
-    batch, channels, height, width = image.shape
-    padded = F.pad(image, (shift, shift, shift, shift), value=-1.0)
-    rows = (offset[:, :1] + torch.arange(height))[:, None, :, None]
-    columns = (offset[:, 1:] + torch.arange(width))[:, None, None, :]
-    examples, planes = torch.arange(batch)[:, None, None, None], torch.arange(channels)[None, :, None, None]
-    return padded[examples, planes, rows, columns]
+    """Each image, uint8 [B, C, H, W], cut from itself with a black border of `shift` pixels, at an offset [B, 2]."""
+    batch, _, height, width = image.shape
+    places = F.pad(image, (shift, shift, shift, shift)).unfold(2, height, 1).unfold(3, width, 1)
+    moved = places[torch.arange(batch), :, offset[:, 0], offset[:, 1]]
+    # Images of one channel lie in two orders at once. Convolutions choose their kernel, and with it the last bits of
+    # their sums, by the strides.
+    return moved.clone(memory_format=torch.contiguous_format)
 
 
 class TensorImages:
-    """Arrays held as normalised tensors: a batch is one indexing, and one more where images are shifted.
+    """Arrays held as tensors of bytes: a batch is one indexing, and one more where images are shifted.
 
     Args:
         arrays: of one split.
@@ -79,7 +75,7 @@ class TensorImages:
     """
 
     def __init__(self, arrays: ImageArrays, shift: int = 0, seed: int = 0, flip: bool = False) -> None:
-        self.image, self.label = normalised(arrays.images), torch.from_numpy(arrays.labels)
+        self.image, self.label = torch.from_numpy(channels_first(arrays.images)), torch.from_numpy(arrays.labels)
         self.shift, self.seed, self.flip = shift, seed, flip
         self._fingerprint = arrays.fingerprint()
 
@@ -96,12 +92,12 @@ class TensorImages:
         return mirrored(image, keys, self.seed) if self.flip else image
 
     def fingerprint(self) -> str:
-        """The arrays' own."""
+        """A hash of the images and labels."""
         return self._fingerprint
 
 
 class AugmentedArrays(TensorImages):
-    """Arrays under RandAugment, drawn anew for each position in the run.
+    """Arrays under RandAugment, with new draws at each position in the run.
 
     Args:
         arrays: to train on.
@@ -117,8 +113,9 @@ class AugmentedArrays(TensorImages):
         self.transform = rand_augment_transform(randaugment, {"img_mean": (0, 0, 0)})
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        image = normalised(np.stack([self._augmented(position, index) for position, index in keys]))
-        return {"image": self._moved(image, keys), "label": self.label[torch.tensor([index for _, index in keys])]}
+        augmented = np.stack([self._augmented(position, index) for position, index in keys])
+        image = self._moved(torch.from_numpy(channels_first(augmented)), keys)
+        return {"image": image, "label": self.label[torch.tensor([index for _, index in keys])]}
 
     def _augmented(self, position: int, index: int) -> np.ndarray:
         from PIL import Image

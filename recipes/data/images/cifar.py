@@ -33,7 +33,7 @@ def load(
 
     Args:
         hub: the data set's name on the Hugging Face hub.
-        path: a folder of CIFAR's own files, or the one that it lies in, or another that `files.load` reads.
+        path: a folder of CIFAR's own files or its parent, or another folder that `files.load` reads.
         size: height and width in pixels, 32; recipes read it where the model has no such argument.
         val_size: images to validate on.
         image_column: of a Hugging Face data set, see `files.load`.
@@ -44,17 +44,17 @@ def load(
     """
     if size != SIDE:
         raise ConfigError(f"data.options.size={size}: CIFAR's images have {SIDE} pixels a side")
-    own = None if path is None else _own_files(Path(path).expanduser())
-    if own is None:
+    original = None if path is None else _own_files(Path(path).expanduser())
+    if original is None:
         splits = files.load(hub, path, val_size=val_size, image_column=image_column, label_column=label_column)
         return {name: _decoded(split) for name, split in splits.items()}
-    train, test = own
+    train, test = original
     if not 0 < val_size < len(train):
         raise ConfigError(f"data.options.val_size={val_size} must be at least 1 and below {len(train)}")
     order = np.random.default_rng(0).permutation(len(train))
     parts = {"train": np.sort(order[val_size:]), "val": np.sort(order[:val_size])}
-    held = {name: ImageArrays(train.images[i], train.labels[i], train.class_names) for name, i in parts.items()}
-    return held | {"test": test}
+    arrays = {name: ImageArrays(train.images[i], train.labels[i], train.class_names) for name, i in parts.items()}
+    return arrays | {"test": test}
 
 
 def _own_files(folder: Path) -> tuple[ImageArrays, ImageArrays] | None:
@@ -77,7 +77,7 @@ def _pickled(folder: Path) -> tuple[ImageArrays, ImageArrays]:
     try:
         splits = [reader(str(folder.parent), train=train) for train in (True, False)]
     except (RuntimeError, OSError):
-        raise ConfigError(f"data.path={folder} is no whole copy of {kind.__name__}: unpack it again") from None
+        raise ConfigError(f"data.path={folder} is not a complete copy of {kind.__name__}: unpack it again") from None
     train, test = (ImageArrays(split.data, np.array(split.targets, np.int64), tuple(split.classes)) for split in splits)
     return train, test
 
@@ -93,7 +93,7 @@ def _binary(folder: Path, labels: int) -> tuple[ImageArrays, ImageArrays]:
         try:
             rows = np.concatenate([np.fromfile(file, np.uint8).reshape(-1, labels + 3 * SIDE**2) for file in paths])
         except (OSError, ValueError):
-            raise ConfigError(f"data.path={folder} is no whole copy of CIFAR: unpack it again") from None
+            raise ConfigError(f"data.path={folder} is not a complete copy of CIFAR: unpack it again") from None
         images = rows[:, labels:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
         targets = rows[:, labels - 1].astype(np.int64)
         names = names or tuple(map(str, range(targets.max() + 1)))

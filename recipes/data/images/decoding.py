@@ -1,4 +1,4 @@
-"""One encoded picture of any kind as 8-bit RGB pixels, as people see it.
+"""Decode an image file of any format to 8-bit RGB pixels, upright.
 
 docs/data.md has the table of what is taken, converted and refused.
 """
@@ -42,7 +42,7 @@ def decode(file: str | Path | BytesIO) -> Image.Image:
     except (UnreadableError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise UnreadableError("it is no picture of a kind that is known") from None
+        raise UnreadableError("its image format is unknown") from None
     except Exception as error:  # decoders have no common error
         raise UnreadableError(" ".join(str(error).split()) or type(error).__name__) from None
 

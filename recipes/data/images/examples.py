@@ -1,4 +1,4 @@
-"""Labelled images that are decoded one by one when they are accessed."""
+"""Labelled images that are decoded on access."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Source(Protocol):
         ...
 
     def name(self, row: int) -> str:
-        """What messages call an image."""
+        """The name of an image in messages."""
         ...
 
     def names(self) -> list[str]:
@@ -129,7 +129,7 @@ class ImageExamples:
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("%s: left out %s, which cannot be read: %s", self.location, self._name(index), reason)
         worker = get_worker_info()
-        share = len(self) / (worker.num_workers if worker else 1)  # a worker meets its share of the images only
+        share = len(self) / (worker.num_workers if worker else 1)  # a worker reads only its share of the images
         if not listing.tolerable(len(self.corrupt), share):
             raise ConfigError(
                 f"{self.location}: {len(self.corrupt)} images cannot be read, {self._name(index)} among them "

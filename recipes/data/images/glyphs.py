@@ -5,7 +5,7 @@ seen? `render` draws any characters of any of the faces, for other sets with oth
 a face holds, 1,000 to 5,800 named characters in the sixteen faces of DejaVu and STIX.
 
 Every image is the character under an affine map drawn from (seed, face, character, variant), so an image does not
-depend on what is drawn beside it. Captions are the characters' Unicode names and the face's style.
+depend on which others are drawn. Captions are the characters' Unicode names and the face's style.
 """
 
 import string
@@ -221,7 +221,7 @@ class _Pen:
         self.font = ImageFont.truetype(_path(face), self.em, layout_engine=ImageFont.Layout.BASIC)
 
     def draw(self, character: str) -> "_Glyph":
-        """The character's ink and where it lies about the image's centre."""
+        """The character's ink and its position relative to the image's centre."""
         from PIL import Image, ImageDraw
 
         left, top, right, bottom = (int(edge) for edge in self.font.getbbox(character, anchor="ls"))

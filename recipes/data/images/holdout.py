@@ -30,7 +30,7 @@ def with_held_out_splits(
     The images are drawn without regard to class, and the same ones every time.
 
     Args:
-        splits: `train`, and perhaps `val` and `test`.
+        splits: `train`, and optionally `val` and `test`.
         fraction: share of the training images that is held out for each missing split, or None.
         count: their number, or None.
         location: how messages call the data.

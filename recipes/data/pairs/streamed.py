@@ -1,8 +1,8 @@
 """Images with captions of a data set on the hub, streamed once over the network into shards on this disk.
 
-A run reads pairs in an order of its own, again in every epoch and from any step on, which a stream cannot do. So what
-is streamed is written to WebDataset shards in the cache; the data set itself is never copied whole. A stream that broke
-off goes on behind the last whole shard.
+A run reads pairs in random order, in every epoch and from any step on, which a stream does not allow. So the streamed
+pairs are written to WebDataset shards in the cache; the data set is not copied whole. An interrupted stream continues
+after the last complete shard.
 """
 
 import io
@@ -39,7 +39,7 @@ class Source:
         if self.split not in tables:
             raise ConfigError(f"data.hub={self.name} has no split {self.split}; it has {', '.join(tables)}")
         table = tables[self.split]
-        names = table.column_names or []  # None where only the rows tell
+        names = table.column_names or []  # None if only the rows tell
         if missing := [name for name in (self.image_column, self.caption_column) if names and name not in names]:
             raise ConfigError(f"data.hub={self.name} has no column {missing[0]}; it has {', '.join(names)}")
         return table.cast_column(self.image_column, Image(decode=False))
@@ -89,7 +89,7 @@ def _stream(folder: Path, source: Source, pairs: int | None) -> None:
                 break
     except Exception as error:  # a network's libraries have no common error
         reason = f"streaming stopped after {pairs_written} pairs ({first_line(error)})"
-        raise ConfigError(f"{location}: {reason}; the same command goes on") from None
+        raise ConfigError(f"{location}: {reason}; the same command continues") from None
     if not pairs_written:
         raise ConfigError(f"{location} holds no images with captions in {source.image_column}, {source.caption_column}")
 

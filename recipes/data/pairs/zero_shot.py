@@ -48,7 +48,7 @@ def prompt_names(data_set: str, file: str | None, class_names: tuple[str, ...]) 
     try:
         names = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{option} is no readable JSON file: {error}") from None
+        raise ConfigError(f"{option} is not a readable JSON file: {error}") from None
     if not isinstance(names, list) or len(names) != len(class_names) or not all(isinstance(n, str) for n in names):
         raise ConfigError(
             f"{option} must be a list of {len(class_names)} names, one for each class in the labels' order"

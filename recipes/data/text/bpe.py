@@ -1,7 +1,7 @@
 """Tokenizers: byte-level byte-pair encoding trained on a corpus's training split, or a published one.
 
 Byte-level (Radford et al. 2019, GPT-2): the alphabet is the 256 bytes, so no text is outside the vocabulary and
-every text comes back unchanged.
+every text is decoded unchanged.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ from recipes.files import write_text
 
 END = "<|endoftext|>"  # between documents
 MASK = "<|mask|>"  # replaces a hidden token
-# What published tokenizers call them.
+# Names in published tokenizers.
 ENDS = (END, "</s>", "<eos>", "[SEP]", "<|end_of_text|>")
 MASKS = (MASK, "[MASK]", "<mask>")
 SMALLEST = 256  # the bytes
@@ -26,13 +26,13 @@ SMALLEST = 256  # the bytes
 def trained(
     texts: Callable[[], Iterable[str]], fingerprint: str, vocab_size: int, extra_tokens: Sequence[str] | None = ()
 ) -> Tokenizer:
-    """A byte-level BPE trained on these texts, once for each content and size; then it comes from the cache.
+    """A byte-level BPE trained on these texts, and cached by their content and its size.
 
     Args:
-        texts: called where there is something to train.
+        texts: only called if the cache lacks the tokenizer.
         fingerprint: of the texts.
         vocab_size: tokens in all: the special ones, 256 bytes, and merges.
-        extra_tokens: special tokens beside `END`; `END` has index 0 and they follow in their order.
+        extra_tokens: further special tokens; `END` has index 0 and they follow in order.
 
     Raises:
         ConfigError: the vocabulary has no room for the bytes.
@@ -73,14 +73,16 @@ def published(name: str) -> Tokenizer:
         try:
             return Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exceptions
-            raise ConfigError(f"data.options.tokenizer={name}: {path} is no tokenizer ({first_line(error)})") from None
+            raise ConfigError(
+                f"data.options.tokenizer={name}: {path} is not a tokenizer ({first_line(error)})"
+            ) from None
     from huggingface_hub import constants, hf_hub_download
 
-    # Without this check, a machine without a network would try for half a minute before it turns to the cache.
+    # Without this check, a machine without a network would try for half a minute before it uses the cache.
     offline = constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT)
     try:
         return Tokenizer.from_file(hf_hub_download(name, "tokenizer.json", local_files_only=offline))
-    except Exception as error:  # the hub's library has no common error
+    except Exception as error:  # the hub's library has no common base class of errors
         reason = "it cannot be reached and the cache has no copy" if offline else first_line(error)[:120]
         raise ConfigError(
             f"data.options.tokenizer={name}: no such tokenizer.json, and the hub does not give it ({reason}); "

@@ -5,10 +5,10 @@
     branches   how many branches, 0 to 5, has this code?                                     correlations, as STS-B
     match      does this sentence belong to this code?                                       F1, accuracy, as MRPC
 
-The answer has its place in the text, held by T5's first sentinel: the form that pre-training teaches, which a model
-that saw little of it needs (docs/t5.md). GLUE itself keeps the form that T5 published.
-They are split by file with the rule of `recipes.data.text.stdlib`, so that pre-training on it has seen no test file.
-What the library holds differs between versions of Python: so does the fingerprint. docs/t5.md has the sizes.
+T5's first sentinel in the input marks the place of the answer: the form of pre-training, which a briefly pre-trained
+model needs (docs/t5.md). GLUE itself has the form that T5 published. Files are split by the rule of
+`recipes.data.text.stdlib`, so pre-training on that has not seen the test files. The content, and so the fingerprint,
+differs between versions of Python. docs/t5.md has the sizes.
 """
 
 import ast
@@ -33,9 +33,9 @@ from recipes.files import write_text
 HOLDS = "texts with answers"  # matched with `learns_from` of recipes
 
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.With, ast.AsyncWith)
-FORM = 2  # of what `functions` finds: to be raised where that changes
+FORM = 2  # of the result of `functions`: to be raised when that changes
 SPLITS = ("train", "val", "test")
-VAL_EXAMPLES = 1000  # of each task: they are looked at again and again
+VAL_EXAMPLES = 1000  # of each task: they are evaluated many times
 GAP = SENTINELS[0]
 WORDS = ("if", "for", "return", "not", "in", "is", "=")  # that `fill` hides
 AROUND = 6  # words on each side of a gap
@@ -43,7 +43,7 @@ PLACES = 3
 
 
 def answers(*words: str) -> tuple[str, ...]:
-    """Label words as T5 answers: each after the sentinel whose place it takes."""
+    """Label words in T5's form: each after the sentinel that it replaces."""
     return tuple(f"{GAP} {word}" for word in words)
 
 
@@ -81,7 +81,7 @@ def load(
 
     Args:
         task: one of TASKS, several, or `all`.
-        length: tokens that an input is cut to.
+        length: maximum number of tokens of an input.
         vocab_size: of the tokenizer.
 
     Raises:
@@ -108,7 +108,7 @@ def examples(task: str | Sequence[str] = "all") -> dict[str, list[TaskExamples]]
 def functions() -> dict[str, list[Function]]:
     """The documented functions of each split, in the order of their files; from the cache after the first time.
 
-    One that an earlier split has, letter for letter, is left out of the later.
+    A function that an earlier split also has, letter for letter, is left out of the later one.
     """
     name = cache.key(FORM, sys.version_info[:2], [stdlib.fingerprint(split) for split in SPLITS])
     path = cache.folder("docpairs") / f"{name}.json"
@@ -134,7 +134,7 @@ def documented_functions(file: str, content: str) -> Iterator[Function]:
         warnings.simplefilter("ignore")  # old escapes in strings
         try:
             tree = ast.parse(content)
-        except (SyntaxError, ValueError):  # files that are wrong on purpose
+        except (SyntaxError, ValueError):  # files with deliberate syntax errors
             return
     for node in ast.walk(tree):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or len(node.body) < 2:
@@ -153,7 +153,7 @@ def documented_functions(file: str, content: str) -> Iterator[Function]:
 
 
 def own_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
-    """What belongs to a function itself: nothing inside the functions and classes that it defines."""
+    """The nodes of a function without those of the functions and classes that it defines."""
     remaining: list[ast.AST] = list(function.body)
     while remaining:
         node = remaining.pop()
@@ -169,9 +169,9 @@ def first_sentence(documentation: str) -> str:
 
 
 def fill(functions_of_split: list[Function]) -> TaskExamples:
-    """A gap for each of the words that a function has, at up to PLACES of its places; every word equally often.
+    """Replace a word of a function by a gap, at up to PLACES places for each word; all words equally often.
 
-    Places and which functions to take follow from hashes, so that no library's random numbers matter.
+    Hashes choose places and functions, so the result does not depend on a library's random generator.
     """
     gaps: dict[str, list[tuple[int, str]]] = {word: [] for word in WORDS}
     for function in functions_of_split:
@@ -198,8 +198,9 @@ def fill(functions_of_split: list[Function]) -> TaskExamples:
 def match(functions_of_split: list[Function]) -> TaskExamples:
     """Each sentence with its own code and with another function's of the same file.
 
-    A file's functions stand in a circle by the length of their code, and each sentence takes its successor's: of
-    similar length, and every sentence and every code is as often right as wrong, so neither alone tells anything.
+    The functions of a file are sorted in a circle by the length of their code, and each sentence gets the next code for
+    its wrong pair. Lengths are similar, and every sentence and code occurs once in a right and once in a wrong pair, so
+    neither alone gives the answer away.
     """
     texts, labels = [], []
     for members in _by_file(functions_of_split).values():
@@ -223,7 +224,7 @@ def returns(functions_of_split: list[Function]) -> TaskExamples:
 
 
 def branches(functions_of_split: list[Function]) -> TaskExamples:
-    """Each code alone; more than 5 branches are called 5."""
+    """Each code alone; more than 5 branches count as 5."""
     texts = tuple(f"branches: {GAP} code: {function.code}" for function in functions_of_split)
     return TaskExamples(
         TASKS["branches"], texts, np.array([min(f.branches, 5) for f in functions_of_split], np.float64)

@@ -26,7 +26,7 @@ from recipes.data.text.text_files import UnreadableTextError, checked_texts, rea
 from recipes.errors import ConfigError
 from recipes.files import write_json
 
-# The word that a split's file, folder or name on the hub begins with; genesis, trainer, value and device are none.
+# A split's file, folder or name on the hub begins with this word; genesis, trainer, value and device do not count.
 SPLIT_NAME = re.compile(
     r"(?:(?P<train>train(?:ing)?)|(?P<val>val(?:id(?:ation)?)?|dev(?:el(?:opment)?)?)|(?P<test>test(?:ing)?))"
     r"(?![^\W\d_]|[\s'’])",
@@ -36,11 +36,11 @@ SPLIT_NAME = re.compile(
 
 @dataclass(frozen=True)
 class Documents:
-    """The texts of one split, read when they are needed.
+    """The texts of one split, read on demand.
 
     Attributes:
-        fingerprint: changes where the texts do.
-        texts: called for each reading, always in the same order; whatever breaks in it is a ConfigError.
+        fingerprint: changes with the texts.
+        texts: iterates over them, always in the same order; its errors are ConfigErrors.
         location: how errors call them.
     """
 
@@ -78,12 +78,12 @@ def local(path: str, column: str, holdout: float | None = None) -> dict[str, Doc
     train_files = by_split.get("train") or by_split[None]
     size = sum(file.stat().st_size for file in train_files)
     if len(train_files) < held_out.FEW_DOCUMENTS and all(file.suffix.lower() == ".txt" for file in train_files):
-        size = min(size, held_out.SMALL_TEXT - 1)  # few texts are each cut, however long they are
+        size = min(size, held_out.SMALL_TEXT - 1)  # a few texts are each cut, whatever their length
     return _with_held_out_splits(splits, holdout, location, size=size)
 
 
 def _files_by_split(root: Path, location: str) -> dict[str | None, list[Path]]:
-    """The files of texts of each split by the names of files and folders; None where no name tells a split."""
+    """The text files of each split, by the names of files and folders; None for names without a split."""
     if root.is_file():
         files, others = [root] if root.suffix.lower() in TEXTS else [], "this file"
     else:
@@ -130,7 +130,7 @@ def hub(
     advice = (
         "get it on a machine with a network (datasets.load_dataset, then save_to_disk) and set data.path to its folder"
     )
-    # A stream has no fingerprint of its content: its commit stands for it. It is recorded, so that a machine without a
+    # A stream has no fingerprint of its content; its commit serves instead. It is recorded, so that a machine without a
     # network finds what was tokenised.
     record = cache.folder("streams") / f"{cache.key(name, subset, revision, column)}.json"
     previous = _load_stream_record(record) if streaming else {}
@@ -172,13 +172,13 @@ def split_of_name(name: str) -> str | None:
 def _with_held_out_splits(
     splits: Mapping[str, Documents], holdout: float | None, location: str, size: int | None = None
 ) -> dict[str, Documents]:
-    """`train`, `val` and `test`; what is missing is held out of the training documents, by a hash of their text.
+    """`train`, `val` and `test`; missing splits are held out of the training documents, by a hash of their text.
 
     Args:
         splits: the existing ones.
         holdout: the share for what is missing, or None.
         location: how errors call the data.
-        size: bytes of the training documents, where that is known.
+        size: bytes of the training documents, if known.
     """
     if "train" not in splits:
         raise ConfigError(f"{location} has no split to train on; found: {', '.join(splits)}")
@@ -210,7 +210,7 @@ def _with_held_out_splits(
 
 
 def _single_text(file: Path, holdout: float | None) -> dict[str, Documents]:
-    """One text: its last lines validate and test."""
+    """One text: its last lines are the validation and test splits."""
     try:
         text = read_text(file)
     except UnreadableTextError as error:
@@ -235,13 +235,13 @@ def _single_text(file: Path, holdout: float | None) -> dict[str, Documents]:
 
 
 def _read_files(files: list[Path], root: Path, column: str) -> Documents:
-    """Documents of some files; other names, sizes or times of change, to the nanosecond, make another fingerprint."""
+    """Documents of some files; the fingerprint covers names, sizes and modification times in nanoseconds."""
     stats = [(str(file.relative_to(root.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return Documents(cache.key(column, stats), functools.partial(texts_of_files, files, column), f"data.path={root}")
 
 
 def _from_tables(tables: Mapping[str, Any], column: str, location: str, origin: Any = None) -> dict[str, Documents]:
-    """The column of texts of each split of a Hugging Face data set; `origin` is what tells one stream from another."""
+    """The column of texts of each split of a Hugging Face data set; `origin` identifies a stream."""
     splits = {}
     for name, table in tables.items():
         if (split := split_of_name(name)) is None or split in splits:
@@ -260,4 +260,4 @@ def _from_tables(tables: Mapping[str, Any], column: str, location: str, origin: 
 
 def _column(table: Any, column: str, location: str, remote: bool) -> Iterator[str]:
     rows = (row[column] for row in table.select_columns([column]))
-    return checked_texts(rows, column, location, "; the same command goes on" if remote else "")
+    return checked_texts(rows, column, location, "; the same command continues" if remote else "")

@@ -1,8 +1,8 @@
 """GLUE's tasks as text to text (Wang et al. 2019, arXiv:1804.07461), in the form of T5.
 
 Prefixes, the order of the sentences and the label words are those of Raffel et al. 2020 (arXiv:1910.10683,
-appendix D); STS-B's scores are rounded to 0.2 and spelled. The official development sets validate, as in the Lion
-paper (Table 6); the test sets' labels are not public, and WNLI is left out, as there.
+appendix D); STS-B's scores are rounded to 0.2 and spelled. The official development sets are used for validation, as in
+the Lion paper (Table 6); the test sets' labels are not public, and WNLI is left out, as in the paper.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ class Source:
     """A task's text form and where its columns are found.
 
     Attributes:
-        columns: what stands before each sentence -> the column that holds it.
-        dev: figures' name of each development set -> its split on the hub.
+        columns: prefix of each sentence -> its column.
+        dev: name of each development set in the metrics -> its split on the hub.
     """
 
     columns: dict[str, str]
@@ -67,7 +67,7 @@ TASKS = {
     "qnli": Source({"question": "question", "sentence": "sentence"}, ENTAILMENT, ("accuracy",), {"qnli": "validation"}),
     "rte": Source(SENTENCES, ENTAILMENT, ("accuracy",), {"rte": "validation"}),
 }
-# What GLUE's own .tsv files call the hub's columns.
+# Names of the hub's columns in GLUE's .tsv files.
 ALIASES = {
     "label": ("gold_label", "is_duplicate", "Quality", "score"),
     "sentence1": ("#1 String",),
@@ -91,10 +91,10 @@ def load(
     """`train` and `val` as tokens.
 
     Args:
-        path: a local folder, which goes before the hub's name.
+        path: a local folder; it has precedence over `hub`.
         hub: GLUE's name on the Hugging Face hub.
         task: one of TASKS, several, or `all`.
-        length: tokens that an input is cut to.
+        length: maximum number of tokens of an input.
         tokenizer: a name on the hub or a local tokenizer.json.
 
     Raises:
@@ -133,7 +133,7 @@ def examples(task: TextTask, source: Source, table: pd.DataFrame, location: str)
     """
     sentences = {heading: _column(table, column, location) for heading, column in source.columns.items()}
     labels = _column(table, "label", location)
-    complete = labels.notna() & (labels != "-")  # MNLI's mark for annotators who did not agree
+    complete = labels.notna() & (labels != "-")  # MNLI's label if annotators disagree
     for column in sentences.values():
         complete &= column.notna()
     if not complete.any():
@@ -174,7 +174,7 @@ class _Tables:
             return
         root = Path(path).expanduser()
         if not root.is_dir():
-            raise ConfigError(f"data.path={path} is no folder; it has to hold {LAYOUT}")
+            raise ConfigError(f"data.path={path} is not a folder; it has to hold {LAYOUT}")
         folders = [f for f in sorted(root.iterdir()) if f.is_dir() and f.name.lower().replace("-", "") == task]
         if not folders:
             raise ConfigError(f"data.path={path} holds no folder {task}; it has to hold {LAYOUT}")
@@ -183,7 +183,7 @@ class _Tables:
             self.saved = load_saved(self.folder, str(self.folder))
 
     def location(self, split: str) -> str:
-        """Where a split comes from, for messages."""
+        """The location of a split, for messages."""
         return f"{self.folder or f'data.hub={self.hub}, {self.task}'}, {split}"
 
     def __getitem__(self, split: str) -> pd.DataFrame:
@@ -208,7 +208,7 @@ def _read(file: Path, task: str) -> pd.DataFrame:
     """A file's rows.
 
     Raises:
-        ConfigError: it cannot be read as what its name says.
+        ConfigError: it cannot be read in the format of its suffix.
     """
     try:
         if file.suffix == ".parquet":

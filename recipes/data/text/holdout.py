@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 
 from recipes.data import listing
 
-# What is held out for val and test together, where the command does not say: 1% of a large text, more of a small one.
+# Default share held out for val and test together: 1% of a large text, more of a small one.
 SHARE, MAX_SHARE = 0.01, 0.1
-MIN_BYTES = 400_000  # bytes that are wanted for both
+MIN_BYTES = 400_000  # bytes wanted for both
 SMALL_TEXT = int(MIN_BYTES / SHARE)  # bytes: a smaller text is read whole before it is split
 FEW_DOCUMENTS = 20  # fewer documents are each cut, instead of being assigned whole
 
 
 def holdout_share(holdout: float | None, size: int | None) -> float:
-    """The share that is held out: as the command says, or by the size in bytes."""
+    """The share to hold out: the user's, or by the size in bytes."""
     if holdout is not None:
         return holdout
     return SHARE if size is None else max(SHARE, min(MAX_SHARE, MIN_BYTES / max(size, 1)))

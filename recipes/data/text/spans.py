@@ -24,19 +24,19 @@ SENTINELS = tuple(f"<extra_id_{number}>" for number in range(32))  # T5's names
 
 
 def spans_in(length: int) -> tuple[int, int]:
-    """How many tokens of a window are noise, and how many spans they make; both at least 1, or the window is too short.
+    """The number of noise tokens of a window and of their spans, both at least 1.
 
     Raises:
         ValueError: a window of fewer than two tokens.
     """
     if length < 2:
-        raise ValueError(f"a window of {length} tokens holds no span and something beside it")
+        raise ValueError(f"a window of {length} tokens is too short for a span and another token")
     noise = min(max(round(length * NOISE), 1), length - 1)
     return noise, min(max(round(noise / MEAN_SPAN), 1), length - noise)
 
 
 def lengths(window: int) -> tuple[int, int]:
-    """Tokens of the input and of the target that a window becomes, each with its end."""
+    """The lengths of input and target of a window, end tokens included."""
     noise, spans = spans_in(window)
     return window - noise + spans + 1, noise + spans + 1
 
@@ -50,13 +50,13 @@ def corrupt(
         windows: int64 [B, L].
         sentinels: int64, at least as many as there are spans, in the order of their use.
         end: the token that closes input and target.
-        rngs: one a window; draws where its spans lie. Not asked for where one span fills the window's end.
+        rngs: one for each window, to draw its spans; not used if a single span fills the window's end.
 
     Returns:
         int64 [B, the two `lengths`].
     """
     noise, spans = spans_in(windows.shape[1])
-    pieces = np.empty((len(windows), 2 * spans), np.int64)  # kept and lost in turn
+    pieces = np.empty((len(windows), 2 * spans), np.int64)  # alternately kept and hidden
     if spans == 1:
         pieces[:] = windows.shape[1] - noise, noise
     else:
@@ -73,14 +73,14 @@ def corrupt(
 
 
 def segments(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
-    """So many positive whole numbers with this sum, every way to choose them as likely as every other."""
+    """Random positive whole numbers with this sum, uniform over all possibilities."""
     cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False)) + 1
     return np.diff(cuts, prepend=0, append=total)
 
 
 @dataclass(frozen=True)
 class SpanWindows:
-    """One split of a tokenised corpus, cut into windows and corrupted as they are accessed: the loop's Examples.
+    """One split of a tokenised corpus, cut into windows that are corrupted on access: the loop's Examples.
 
     Attributes:
         ids: the corpus, unsigned integers [N]; what does not fill a window at its end is left out.
@@ -88,7 +88,7 @@ class SpanWindows:
         sentinels: int64, see `corrupt`.
         end: the token that closes input and target.
         corpus: fingerprint of ids and tokenizer.
-        seed: training draws anew at each position of a run; None draws by the window alone, the same at every look.
+        seed: training draws new spans at each position of a run; with None the spans only depend on the window.
     """
 
     ids: np.ndarray

@@ -26,7 +26,7 @@ HOLDS = "text"  # matched with `learns_from` of recipes
 VOCABULARY = 2048
 # The share of files in each split, in hundredths.
 SHARES = {"train": 90, "val": 5, "test": 5}
-# Top-level names that CPython ships beside its modules.
+# Top-level names that CPython ships in addition to its modules.
 SHIPPED = (*sys.stdlib_module_names, "test", "__phello__")
 
 
@@ -115,7 +115,7 @@ def tokenizer(
 
 
 def documents(max_files: int | None = None) -> dict[str, Documents]:
-    """The three splits as `text.tokenised` takes them."""
+    """The three splits in the form for `text.tokenised`."""
     return {
         name: Documents(fingerprint(name, max_files), functools.partial(texts, name, max_files), f"data=stdlib, {name}")
         for name in SHARES
@@ -137,8 +137,8 @@ def load(
         context: tokens a window.
         vocab_size: of the tokenizer.
         extra_tokens: special tokens of the tokenizer.
-        max_files: read only so many files.
-        eval_documents: validate and test on no more than so many each.
+        max_files: maximum number of files.
+        eval_documents: maximum number of documents of val and of test.
         word_level: perplexity by the word instead of the token.
 
     Raises:

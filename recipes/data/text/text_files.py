@@ -103,7 +103,7 @@ def checked_texts(rows: Iterable[Any], column: str, location: str, advice: str =
         raise ConfigError(
             f"{location}, row {number}: column {column} holds half of a surrogate pair, no text"
         ) from None
-    except Exception as error:  # neither files' nor networks' libraries have a common error
+    except Exception as error:  # the libraries for files and networks have no common base class of errors
         raise ConfigError(f"{location}: reading stopped after {number} rows ({first_line(error)}){advice}") from None
     if missing:
         listing.say(f"{location}: left out {missing} of {number} rows, which have no text in column {column}")
@@ -137,7 +137,7 @@ def _parquet_rows(file: Path, column: str) -> Iterator[Any]:
     try:
         table = parquet.ParquetFile(file)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ConfigError(f"{file} is no readable Parquet file ({first_line(error)})") from None
+        raise ConfigError(f"{file} is not a readable Parquet file ({first_line(error)})") from None
     if column not in table.schema_arrow.names:
         raise ConfigError(
             f"{file} has no column {column}: set +data.options.column to one of {', '.join(table.schema_arrow.names)}"

@@ -1,9 +1,9 @@
 """Texts as one long array of tokens, made once and mapped into memory.
 
 A split's documents are tokenised and written one after another, each with an end-of-text token before it, so that
-the first token of a document is predicted from that one. The array lies in the cache under a hash of the texts and
-the tokenizer; it appears there when it is complete. What was tokenised before a source, the disk or the process
-failed is kept beside it, and the next call continues after that.
+the first token of a document is predicted from that one. The array is cached under a hash of the texts and the
+tokenizer when it is complete. After a failure of the source, the disk or the process, tokens so far are kept, and the
+next call continues after them.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ BATCH_CHARACTERS = 1 << 22  # tokenised at a time
 MAX_CHARACTERS = 1 << 22
 # Where a text may be cut: tokenizers that split at whitespace have no token across such a place.
 CUT = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")
-SAVE_INTERVAL = 1 << 26  # tokens between saves: what a killed process may lose
+SAVE_INTERVAL = 1 << 26  # tokens between saves: the most that a killed process loses
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Tokens:
         vocab_size: of the tokenizer.
         end: index of the end-of-text token.
         mask: index of the mask token, where the tokenizer has one.
-        tokenizer: that made them.
+        tokenizer: that produced them.
     """
 
     ids: np.ndarray
@@ -71,7 +71,7 @@ def tokenised(
         splits: `train` and splits to evaluate on.
         tokenizer: must have an end-of-text token.
         train_tokens: stop reading the training split after about so many.
-        eval_documents: read no more than so many of each other split.
+        eval_documents: maximum number of documents of each other split.
 
     Raises:
         ConfigError: a split is empty or breaks while it is read, the tokenizer has no end-of-text token, or the cache

@@ -1,10 +1,10 @@
-"""Tokens that others have made, in files of 16-bit integers: the shards of llm.c and of the public speed-run.
+"""Published tokens in files of 16-bit integers: the shards of llm.c and of the modded-nanogpt speedrun.
 
     fineweb_train_000001.bin, fineweb_val_000000.bin    a header of 256 int32 (20240520, 1, tokens), then the tokens
     train.bin, val.bin                                  nanoGPT's: the tokens alone
 
-A shard belongs to the split whose name stands in its own. Without one of `test`, the first `eval_tokens` of `val`
-test, as in the speed-run, and the next as many validate.
+A shard belongs to the split that its file name contains. Without a `test` shard, the first `eval_tokens` of `val` are
+the test split, as in the speedrun, and the next ones the validation split.
 """
 
 import itertools
@@ -66,12 +66,12 @@ def load(
 
     Args:
         context: tokens a window.
-        path: the folder; it goes first.
+        path: the folder; it has precedence over `hub`.
         hub: the data set's name on the Hugging Face hub.
-        shards: of the training split, so many; None is all.
+        shards: number of shards of the training split; None is all.
         vocab_size: of the tokenizer that made them; by default GPT-2's.
         end: its end-of-text token.
-        eval_tokens: tokens to validate and to test on, each.
+        eval_tokens: tokens of val and of test.
 
     Raises:
         ConfigError: shards are missing or damaged, or an option is out of range.
@@ -91,14 +91,14 @@ def load(
         found = ", ".join(sorted(file.name for file in folder.rglob("*.bin"))[:3]) or "none"
         raise ConfigError(f"{location} needs .bin files with train and with val in their names (found: {found})")
     files["train"] = files["train"][:shards]
-    held = {name: tuple(_read(file, vocab_size) for file in listed) for name, listed in files.items() if listed}
-    splits = {name: ShardedIds(arrays) for name, arrays in held.items()}
+    arrays_of = {name: tuple(_read(file, vocab_size) for file in listed) for name, listed in files.items() if listed}
+    splits = {name: ShardedIds(arrays) for name, arrays in arrays_of.items()}
     if "test" not in splits:
         half = min(eval_tokens, len(splits["val"]) // 2)
-        splits["test"] = ShardedIds(held["val"], 0, half)
-        splits["val"] = ShardedIds(held["val"], half, half)
+        splits["test"] = ShardedIds(arrays_of["val"], 0, half)
+        splits["val"] = ShardedIds(arrays_of["val"], half, half)
     else:
-        splits |= {name: ShardedIds(held[name], 0, eval_tokens) for name in ("val", "test")}
+        splits |= {name: ShardedIds(arrays_of[name], 0, eval_tokens) for name in ("val", "test")}
     tokens = {}
     for name, ids in splits.items():
         digest = cache.key([_identity(array) for array in ids.shards], ids.first, len(ids), vocab_size)
@@ -128,11 +128,11 @@ def _identity(tokens: np.ndarray) -> tuple[int, str]:
 
 
 def _downloaded(hub: str, shards: int | None) -> Path:
-    """The hub's copy in the cache, with so many shards of the training split."""
+    """The cached copy from the hub, with this number of shards of the training split."""
     from huggingface_hub import snapshot_download
 
     wanted = ["*.bin"] if shards is None else ["*val*.bin", *(f"*train_{n:06}.bin" for n in range(1, shards + 1))]
     try:
         return Path(snapshot_download(hub, repo_type="dataset", allow_patterns=wanted))
-    except Exception as error:  # the hub's library has no common error
+    except Exception as error:  # the hub's library has no common base class of errors
         raise NotAvailableError(f"data.hub={hub} is not available ({first_line(error)}): set data.path") from None

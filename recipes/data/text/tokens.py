@@ -1,6 +1,6 @@
 """Texts as windows of tokens: a local file or folder, or a data set on the Hugging Face hub.
 
-Windows are packed: they cross the borders of documents, as GPT-2's.
+Windows are packed: they cross the boundaries of documents, as in GPT-2's training.
 """
 
 import itertools
@@ -52,10 +52,10 @@ def load(
             1%, and of a small text more (`recipes.data.text.documents.local`).
         tokenizer: a tokenizer.json or a name on the hub; None trains a byte-level BPE on the training split.
         vocab_size: of the tokenizer that is trained.
-        extra_tokens: its special tokens beside the end of text.
+        extra_tokens: its special tokens other than the end of text.
         tokenizer_documents: it is trained on the first so many.
         train_tokens: stop reading the training split after about so many.
-        eval_documents: validate and test on no more than so many each.
+        eval_documents: maximum number of documents of val and of test.
         word_level: perplexity by the word instead of the token.
 
     Raises:

@@ -42,8 +42,10 @@ from recipes.training import param_groups
 
 ALLOWANCE = 0.05  # of a device, left free: the driver's context, library workspaces, the allocator's fragmentation
 NOTE = f"""\
-replicas    devices that each hold the model whole and an equal share of the batch (none: it does not fit)
-sharded     devices that divide the model among them (FSDP), and gather a block at a time; shard=true needs two at least
+replicas    devices that each hold the model whole and an equal share of the batch, in accumulate= parts
+            (none: it does not fit)
+sharded     devices that divide the model among them (FSDP), shard_size= of them where it is set, and gather a block
+            at a time; shard=true needs two at least
 one device  the largest micro batch x gradient accumulation
 Each holds twice the largest activation, for what backward allocates, and keeps {ALLOWANCE:.0%} of its memory free."""
 
@@ -71,6 +73,21 @@ class Footprint:
 
 
 @dataclass(frozen=True)
+class Division:
+    """How a step is divided: the settings of these names.
+
+    Attributes:
+        accumulate: micro-batches a step.
+        shard_size: devices that share a copy of the model; None: all of them.
+        reduce_every_part: gradients are divided after each micro-batch; else each device keeps them whole to the last.
+    """
+
+    accumulate: int = 1
+    shard_size: int | None = None
+    reduce_every_part: bool = False
+
+
+@dataclass(frozen=True)
 class Devices:
     """How many devices a run needs with one optimizer; None: no number is enough."""
 
@@ -91,25 +108,34 @@ class DryRun:
     steps: int
     device_memory: int
     autocast_dtype: torch.dtype | None
+    division: Division
 
 
-def devices_needed(footprint: Footprint, state: int, batch: int, memory: int) -> Devices:
+def devices_needed(
+    footprint: Footprint, state: int, batch: int, memory: int, division: Division = Division()
+) -> Devices:
     """Return how many devices of `memory` bytes hold a step on `batch` examples."""
-    usable, kept = memory * (1 - ALLOWANCE), footprint.activations
+    usable, kept, shards = memory * (1 - ALLOWANCE), footprint.activations, footprint.shards
     model = footprint.fixed + state + kept.constant
 
-    def on_each(devices: int) -> int:
-        return math.ceil(model) + kept.peak(math.ceil(batch / devices))
+    def activations(devices: int) -> int:
+        return kept.peak(math.ceil(batch / (devices * division.accumulate)))
 
-    divided = model - kept.constant - footprint.shards.buffers
+    def on_each(devices: int) -> int:
+        return math.ceil(model) + activations(devices)
+
+    divided, whole = model - kept.constant - shards.buffers, shards.whole
+    if division.accumulate > 1 and not division.reduce_every_part:
+        divided -= footprint.gradient_bytes
+        whole += footprint.gradient_bytes - shards.root_gradients
 
     def in_shards(devices: int) -> int:
-        whole = math.ceil(divided / devices + footprint.shards.whole)
-        return whole + kept.peak(math.ceil(batch / devices))
+        return math.ceil(divided / (division.shard_size or devices) + whole) + activations(devices)
 
-    divisors = [n for n in range(1, batch + 1) if batch % n == 0]
-    dividing = next((n for n in divisors if on_each(n) <= usable), None)
-    sharded = next((n for n in divisors[1:] if in_shards(n) <= usable), None)
+    parts = [n for n in range(1, batch + 1) if batch % (n * division.accumulate) == 0]
+    groups = [n for n in parts if n > 1 and n % (division.shard_size or n) == 0]
+    dividing = next((n for n in parts if on_each(n) <= usable), None)
+    sharded = next((n for n in groups if in_shards(n) <= usable), None)
     return Devices(
         dividing,
         power_of_two=next((2**k for k in range(batch.bit_length()) if on_each(2**k) <= usable), None),
@@ -131,6 +157,7 @@ def estimate(
     device_memory: int,
     param_groups: GroupsFn | None = None,
     ema: bool = False,
+    division: Division = Division(),
 ) -> DryRun:
     """Work out what a run costs with each optimizer, without data, training or memory.
 
@@ -167,8 +194,10 @@ def estimate(
         flops=flops,
     )
     known_states = [(name, state) for name, state in states.items() if isinstance(state, int)]
-    devices = {name: devices_needed(footprint, state, global_batch, device_memory) for name, state in known_states}
-    return DryRun(footprint, devices, global_batch, steps, device_memory, autocast_dtype)
+    devices = {
+        name: devices_needed(footprint, state, global_batch, device_memory, division) for name, state in known_states
+    }
+    return DryRun(footprint, devices, global_batch, steps, device_memory, autocast_dtype, division)
 
 
 def _size(number: float) -> str:
@@ -188,7 +217,7 @@ def render(result: DryRun, selected: str) -> str:
         f"model       {f.num_parameters:,} parameters, {f.trainable:,} of them trained, computed in {precision}",
         f"replica     parameters {_size(f.parameter_bytes)}, gradients {_size(f.gradient_bytes)}{ema}{copies}",
         f"shards      {_size(f.shards.whole)} on each beside its share: {_size(f.shards.root)} gathered for a step, "
-        f"{_size(f.shards.work)} for the block at work",
+        f"{_size(f.shards.work)} for the block at work{_kept_whole(result)}",
         f"example     {f.flops.forward:.4g} FLOPs forward, activations {_size(kept.per_example)}{stored}"
         + (f", and {_size(kept.per_pair)} a pair of examples" if kept.per_pair else ""),
         f"step        {result.global_batch:,} examples, {flops_per_step:.4g} FLOPs",
@@ -221,6 +250,14 @@ def render(result: DryRun, selected: str) -> str:
     return "\n".join(text)
 
 
+def _kept_whole(result: DryRun) -> str:
+    """What micro-batches add in shards."""
+    if result.division.accumulate == 1 or result.division.reduce_every_part:
+        return ""
+    gradients = result.footprint.gradient_bytes - result.footprint.shards.root_gradients
+    return f", {_size(gradients)} of gradients until the last micro-batch"
+
+
 def _one_gpu(result: DryRun, state: int, optimizer: str) -> str:
     """What one GPU of each kind makes of the run, with the optimizer that has this state."""
     f = result.footprint
@@ -244,6 +281,7 @@ def of_config(cfg: DictConfig, optimizers: Mapping[str, Any]) -> DryRun:
         device_memory=parse_bytes(cfg.device_memory),
         param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.1),  # decay costs no memory
         ema=cfg.ema_decay is not None,
+        division=Division(cfg.accumulate, cfg.shard_size, cfg.reduce_every_part),
     )
 
 

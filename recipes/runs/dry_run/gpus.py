@@ -48,7 +48,7 @@ GPUS = (
 NOTE = f"""\
 micro batch   the largest part of the batch that fits x accumulate= (none: one example does not fit)
 hours         FLOPs over {MATRIX_SHARE:.0%} of the peak in matrix products and {CONVOLUTION_SHARE:.0%} in convolutions:
-              an estimate; a run takes longer without compile=true, with slow data, with tf32=false, and where
+              an estimate; a run takes longer with compile=false, with slow data, with tf32=false, and where
               its steps are so short that launching their kernels takes longer than computing them
 checkpointed  the same with activation_checkpointing=true, which computes each block's forward pass twice"""
 

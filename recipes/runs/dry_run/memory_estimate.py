@@ -149,12 +149,14 @@ class Shards:
 
     Attributes:
         root: parameters that stay gathered for a step, and their gradients.
+        root_gradients: the latter alone.
         work: the largest unit and the one that is fetched ahead, with a unit's gradients and what they are summed in.
         constant: what lives from forward to backward whatever the batch is.
         buffers: which are not divided.
     """
 
     root: int
+    root_gradients: int
     work: int
     constant: float
     buffers: int
@@ -190,7 +192,7 @@ def shards(
     constant = alive - kept.per_example * n - kept.per_pair * n**2
     work = max((2 * g + d + s for g, d, s in zip(gathered[:-1], gradients, sums, strict=False)), default=0)
     buffers = sum(b.nbytes for b in model.buffers())
-    return Shards(gathered[-1] + gradients[-1], work, constant, buffers)
+    return Shards(gathered[-1] + gradients[-1], gradients[-1], work, constant, buffers)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""How a run is carried out: settings that change speed and memory, not what is trained."""
+"""Settings that change the speed and memory of a run, but not what is trained."""

@@ -1,4 +1,4 @@
-"""Activations of blocks computed again in the backward pass instead of kept (`activation_checkpointing=true`)."""
+"""Activation checkpointing: blocks recompute activations in the backward pass (`activation_checkpointing=true`)."""
 
 from functools import partial
 from typing import Any
@@ -11,15 +11,15 @@ from recipes.errors import ConfigError
 
 
 def apply(blocks: list[nn.Module]) -> None:
-    """Keep of each block only what it is given, in place; results and gradients stay the same, dropout included.
+    """Let each block keep only its input, in place; results and gradients stay the same, dropout included.
 
-    Those with running statistics, which a second pass would move again, are left as they are.
+    Blocks with running statistics, which a second pass would update again, are left unchanged.
 
     Args:
         blocks: a model's, none within another, before they are compiled.
 
     Raises:
-        ConfigError: there is no block that can be.
+        ConfigError: no block can be checkpointed.
     """
     taken = recomputable(blocks)
     if not taken:
@@ -33,7 +33,7 @@ def apply(blocks: list[nn.Module]) -> None:
 
 
 def recomputable(blocks: list[nn.Module]) -> list[nn.Module]:
-    """Those blocks that `apply` takes."""
+    """The blocks that `apply` accepts."""
     return [block for block in blocks if not any(_moves(module) for module in block.modules())]
 
 

@@ -1,4 +1,4 @@
-"""How batches and weights lie on the device: copied beside the work of a step, channels last for convolutions."""
+"""Memory layout on the device: batches copied during the previous step, channels last for convolutions."""
 
 from contextlib import nullcontext
 
@@ -12,11 +12,11 @@ from recipes.training.sampler import Batch
 class Placement:
     """Puts batches on a device.
 
-    On CUDA the copy has a stream of its own: the step before may still be at work. Pictures travel as bytes.
+    On CUDA the copy runs in a separate stream, while the previous step may still run. Images are copied as uint8.
 
     Args:
-        device: where to.
-        channels_last: for batches of images, as the model's weights lie.
+        device: of the batches.
+        channels_last: memory format of batches of images, the same as of the model's weights.
     """
 
     def __init__(self, device: torch.device, channels_last: bool = False) -> None:
@@ -24,7 +24,7 @@ class Placement:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch there; uint8 pictures as numbers in [-1, 1]."""
+        """The batch on the device; uint8 images as floats in [-1, 1]."""
         with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
             placed = {name: self._placed(value) for name, value in batch.items()}
         if self.stream is not None:
@@ -47,7 +47,7 @@ def is_convolutional(model: nn.Module) -> bool:
 
 
 def match(optimizer: torch.optim.Optimizer) -> None:
-    """Have an optimizer's state lie as the parameters do: one loaded from elsewhere may not, and kernels want it."""
+    """Give an optimizer's state the memory layout of its parameters, which kernels need and a loaded state may lack."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             alike = isinstance(value, torch.Tensor) and value.shape == parameter.shape

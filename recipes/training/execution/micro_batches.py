@@ -1,4 +1,4 @@
-"""The micro-batches of an optimizer step, and what the loss of each counts."""
+"""The micro-batches of an optimizer step, and the weight of each one's loss."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ from recipes.training.sampler import Batch
 def weighted(
     batches: Iterator[Batch], targets: Callable[[Batch], Any], accumulate: int, accelerator: Accelerator
 ) -> Iterator[tuple[Batch, float | torch.Tensor]]:
-    """The next `accumulate` batches of this process, each with what its loss counts, 1 on average over all parts.
+    """The next `accumulate` batches of this process, each with the weight of its loss, 1 on average over all parts.
 
-    A loss that is a mean over a number of targets that differs between parts is the whole batch's mean only where each
-    part counts as much as it has targets.
+    If a loss is a mean over targets whose number differs between parts, the whole batch's mean needs each part weighted
+    by its number of targets.
 
     Args:
         batches: of this process, on its device.
-        targets: the number of a batch's targets as a tensor, or None where it is the same for all.
+        targets: the number of a batch's targets as a tensor, or None if it is the same for all.
         accumulate: micro-batches of a step.
         accelerator: of the processes that share the step.
     """

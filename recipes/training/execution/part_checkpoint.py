@@ -1,11 +1,11 @@
-"""Checkpoints of a model in shards: each process writes its parts, and any number of processes reads them.
+"""Checkpoints of a sharded model: each process writes its parts, and any number of processes can read them.
 
 checkpoint/step-00000200/
     parts/        as torch.distributed.checkpoint writes them: model, average, optimizer
     state.json    as of other checkpoints (recipes/training/checkpoint.py)
 
-They need a disk that all processes see. Where there is none, and for the final weights, the first process gathers the
-whole and writes it.
+They need a disk that all processes share. Without one, and for the final weights, the first process gathers and writes
+the whole model.
 """
 
 import os
@@ -55,13 +55,13 @@ def save(
 
     def write() -> dict[str, dict[str, int]]:
         with checkpoint.writing(folder, step):
-            save_parts(_held(model, optimizer, average), checkpoint_id=parts)
-            own = f"__{os.environ.get('RANK', '0')}_"
-            mine = [path for path in parts.iterdir() if path.name.startswith(own)]
+            save_parts(_content(model, optimizer, average), checkpoint_id=parts)
+            prefix = f"__{os.environ.get('RANK', '0')}_"
+            mine = [path for path in parts.iterdir() if path.name.startswith(prefix)]
             mine += [parts / ".metadata"] if processes.is_first() else []
             return {f"{checkpoint.PARTS}/{path.name}": checkpoint.secured(path) for path in mine}
 
-    files = {name: held for each in processes.by_each(write) for name, held in each.items()}
+    files = {name: entry for each in processes.by_each(write) for name, entry in each.items()}
     processes.by_first(lambda: checkpoint.seal(folder, run_id, step, state, files))
 
 
@@ -72,29 +72,29 @@ def load(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
         ConfigError: a process does not see it.
     """
     parts = folder / checkpoint.PARTS
-    processes.by_all(lambda: checkpoint.check_seen(parts))
-    held = _held(model, optimizer, average)
-    load_parts(held, checkpoint_id=parts, no_dist=not processes.joined())
-    set_model_state_dict(model, devices.reshaped(held["model"], model, _shape(model)))
-    if held["optimizer"]["state"]:  # torch refuses an empty one; groups alone say nothing that the config does not
-        set_optimizer_state_dict(model, optimizer, devices.reshaped_state(held["optimizer"], model, _shape(model)))
+    processes.by_all(checkpoint.check_seen, parts)
+    state = _content(model, optimizer, average)
+    load_parts(state, checkpoint_id=parts, no_dist=not processes.joined())
+    set_model_state_dict(model, devices.reshaped(state["model"], model, _shape(model)))
+    if state["optimizer"]["state"]:  # torch refuses an empty state; the groups alone follow from the config
+        set_optimizer_state_dict(model, optimizer, devices.reshaped_state(state["optimizer"], model, _shape(model)))
     if average is not None:
-        set_model_state_dict(average.module, devices.reshaped(held["average"], average.module, _shape(average.module)))
-        average.n_averaged.copy_(held["n_averaged"])
+        set_model_state_dict(average.module, devices.reshaped(state["average"], average.module, _shape(average.module)))
+        average.n_averaged.copy_(state["n_averaged"])
 
 
-def _held(model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None) -> dict[str, Any]:
-    """What a checkpoint has, by name; scalars are vectors of one element, as in shards."""
-    held: dict[str, Any] = {
+def _content(model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None) -> dict[str, Any]:
+    """The content of a checkpoint by name; scalars are vectors of one element, as in shards."""
+    state: dict[str, Any] = {
         "model": devices.reshaped(get_model_state_dict(model), model, (1,)),
         "optimizer": devices.reshaped_state(get_optimizer_state_dict(model, optimizer), model, (1,)),
     }
     if average is not None:
-        held["average"] = devices.reshaped(get_model_state_dict(average.module), average.module, (1,))
-        held["n_averaged"] = average.n_averaged
-    return held
+        state["average"] = devices.reshaped(get_model_state_dict(average.module), average.module, (1,))
+        state["n_averaged"] = average.n_averaged
+    return state
 
 
 def _shape(model: torch.nn.Module) -> tuple[int, ...]:
-    """The shape of what is a scalar where the model is whole."""
+    """The shape of scalars: that of vectors of one element if the model is in shards."""
     return (1,) if hasattr(model, "scalars") else ()

@@ -95,11 +95,11 @@ def test_int8_momentum_follows_the_exact_one(fused: bool | None) -> None:
         exact = 0.99 * exact + 0.01 * weight.grad.double().numpy()
         optimizer.step()
     state = optimizer.state[weight]
-    found = memory.dequantised(state["exp_avg"], state["exp_avg_scale"]).double().numpy()
-    levels = (found - exact) / np.repeat(state["exp_avg_scale"].numpy(), 256).reshape(64, 64)
+    restored = memory.dequantised(state["exp_avg"], state["exp_avg_scale"]).double().numpy()
+    levels = (restored - exact) / np.repeat(state["exp_avg_scale"].numpy(), 256).reshape(64, 64)
     assert 1 < levels.std() < 3
     assert abs(levels.mean()) < 0.3
-    assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.995
+    assert np.corrcoef(restored.ravel(), exact.ravel())[0, 1] > 0.995
 
 
 def test_shards_are_refused() -> None:
@@ -200,9 +200,9 @@ def rounded(exact: float, times: int, first_word: int = 0) -> Tensor:
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_it_rounds_up_as_often_as_the_mean_asks(share: float, sign: float) -> None:
     """Between 1 and its neighbour 1 + 1/128, over a million elements, within 4.5 standard errors."""
-    found = (rounded(sign * (1 + share / 128), 10**6) * sign - 1) * 128
-    assert set(found.tolist()) <= {0.0, 1.0}
-    assert abs(found.mean().item() - share) <= 4.5 * (share * (1 - share) / 10**6) ** 0.5
+    result = (rounded(sign * (1 + share / 128), 10**6) * sign - 1) * 128
+    assert set(result.tolist()) <= {0.0, 1.0}
+    assert abs(result.mean().item() - share) <= 4.5 * (share * (1 - share) / 10**6) ** 0.5
 
 
 def test_steps_and_parameters_have_noise_of_their_own() -> None:

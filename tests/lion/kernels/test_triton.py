@@ -105,12 +105,12 @@ def beyond_32_bits() -> list[list[float]]:
 
 
 def main() -> None:
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for k, kind in enumerate(KINDS):
         for s, settings in enumerate(SETTINGS):
-            found[f"{k} {s}"] = compared(kind, settings)
-    found["beyond"] = beyond_32_bits()
-    print(json.dumps(found))
+            result[f"{k} {s}"] = compared(kind, settings)
+    result["beyond"] = beyond_32_bits()
+    print(json.dumps(result))
 
 
 @pytest.fixture(scope="module")

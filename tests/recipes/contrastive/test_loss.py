@@ -127,12 +127,12 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(tmp_path: Path) -> N
     ]
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    found = [torch.load(tmp_path / f"result-{rank}") for rank in range(2)]
+    results = [torch.load(tmp_path / f"result-{rank}") for rank in range(2)]
     losses, weights = on_one_process()
-    mean = [(first + second) / 2 for first, second in zip(found[0][0], found[1][0], strict=True)]
+    mean = [(first + second) / 2 for first, second in zip(results[0][0], results[1][0], strict=True)]
     assert mean == pytest.approx(losses, rel=1e-6)
     assert losses[-1] < losses[0] - 0.1  # it was learnt, so that equal weights say something
-    for _, theirs in found:
+    for _, theirs in results:
         for name, value in weights.items():
             torch.testing.assert_close(theirs[name], value, rtol=1e-5, atol=1e-6)
 

@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 
 from recipes import protocol
 from recipes.contrastive import retrieval
 from recipes.contrastive.two_towers import TwoTowers
+from recipes.data.images.transforms import pixels
 from recipes.data.pairs import glyph_pairs
 from recipes.data.pairs.pairs import Pairs, Texts
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_summary
-from recipes.settings import schema
+from tests.recipes import conftest
 
-ROOT = Path(__file__).resolve().parents[3]
 SMALL = [
     "task=lit_b16_b",
     "optim=adamw",
@@ -48,10 +47,8 @@ def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
     monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path / "cache"))
 
     def make(*overrides: str, init: bool = True) -> DictConfig:
-        schema.register()
         where = [f"output_dir={tmp_path / 'outputs'}", *([f"init_from={tmp_path / 'tower.safetensors'}"] * init)]
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose("config", overrides=[*SMALL, *where, *overrides])
+        return conftest.composed(*SMALL, *where, *overrides)
 
     cfg = make()
     torch.manual_seed(1)
@@ -104,13 +101,15 @@ def test_metrics_are_those_of_the_embeddings_of_each_set(composed: Compose) -> N
     model = the_recipe.model().eval()
     rows = examples["val"]
     with torch.no_grad():
-        parts = [the_recipe.evaluate(model, rows.__getitems__([(i, i) for i in range(s, min(s + 200, len(rows)))]))
-                 for s in range(0, len(rows), 200)]  # fmt: skip
+        batches = [rows.__getitems__([(i, i) for i in range(s, min(s + 200, len(rows)))])
+                   for s in range(0, len(rows), 200)]  # fmt: skip
+        parts = [the_recipe.evaluate(model, batch | {"image": pixels(batch["image"])}) for batch in batches]
         figures = {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
         probe = rows.probe
-        image = torch.cat([model.embed_image(probe.images.batch([i])[0]) for i in range(0, len(probe.images), 31)])
+        each = [pixels(probe.images.batch([i])[0]) for i in range(0, len(probe.images), 31)]
+        image = torch.cat([model.embed_image(one) for one in each])
         text = model.embed_text(the_recipe.pairs.encoder(probe.texts.texts))
-    found = the_recipe.metrics(figures)
+    metrics = the_recipe.metrics(figures)
     classes = torch.stack([text[probe.prompt_class == c].mean(0) for c in range(62)])
     classes = classes / classes.norm(dim=1, keepdim=True)
     right = [int((classes @ v).argmax()) == int(probe.label[31 * i]) for i, v in enumerate(image)]
@@ -119,10 +118,10 @@ def test_metrics_are_those_of_the_embeddings_of_each_set(composed: Compose) -> N
     label = torch.from_numpy(probe.label).masked_fill(~kept, -1)
     again = retrieval.zero_shot(figures["image"][: len(label)], label, text, torch.from_numpy(probe.prompt_class))
     assert again == pytest.approx(sum(right) / len(right))
-    assert set(found) == {"zero_shot"} | {
+    assert set(metrics) == {"zero_shot"} | {
         f"{way}_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)
     }
-    assert found["image_to_text_1"] <= found["image_to_text_5"] <= found["image_to_text_10"]
+    assert metrics["image_to_text_1"] <= metrics["image_to_text_5"] <= metrics["image_to_text_10"]
 
 
 def towers(micro_batch: int | None, composed: Compose) -> TwoTowers:
@@ -204,9 +203,9 @@ def test_an_unreadable_image_brings_its_neighbours_caption_cached_or_not(
     for _ in range(2):  # made, then read
         towers: Any = Mean()
         rows.features, rows.image_index = cached_features(towers, rows.images, "weights")
-        found = rows.__getitems__(keys)
-        assert found["tokens"].flatten().tolist() == [4, 3, 0]
-        assert found["feature"].flatten().tolist() == [4, 3, 0]
+        result = rows.__getitems__(keys)
+        assert result["tokens"].flatten().tolist() == [4, 3, 0]
+        assert result["feature"].flatten().tolist() == [4, 3, 0]
     assert towers.calls == 0
 
 
@@ -224,7 +223,7 @@ def test_an_unreadable_image_brings_its_neighbours_caption_cached_or_not(
             ["model.args.project_image=false", "model.args.width=32"],
             "width=32, and vit_small_patch16_224 has 64 features",
         ),
-        (["model.args.image.name=vit_smal"], "vit_smal is no timm model; near it: gcvit_small"),
+        (["model.args.image.name=vit_smal"], "vit_smal is not a timm model; similar: gcvit_small"),
         (["+model.args.text.heads=3"], "text.heads is none of RobertaPreLayerNormConfig's"),
         (["model.args.image.args.depth=2"], "is of another image tower than vit_small_patch16_224"),
     ],
@@ -248,17 +247,15 @@ def test_held_out_faces_are_named_and_shuffled_captions_teach_nothing(
 ) -> None:
     """About three minutes on one core: the image tower, a run as users start it, and one with shuffled captions."""
     monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path / "cache"))
-    found = {}
+    result = {}
     for shuffled in ("false", "true"):
-        schema.register()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            overrides = ["task=lit_b16_b", "optim=lion", "tracker=none", f"output_dir={tmp_path}"]
-            cfg = compose("config", overrides=[*overrides, f"+data.options.shuffle_captions={shuffled}"])
+        overrides = ["task=lit_b16_b", "optim=lion", "tracker=none", f"output_dir={tmp_path}"]
+        cfg = conftest.composed(*overrides, f"+data.options.shuffle_captions={shuffled}")
         assert experiment.run(cfg) == "completed"
-        found[shuffled] = read_summary(folder_of(cfg)) or {}
-    assert found["false"]["test"] > 20 / 62
-    assert found["false"]["further_tests"]["characters"] > 20 / 249
-    assert found["true"]["test"] < 3 / 62
+        result[shuffled] = read_summary(folder_of(cfg)) or {}
+    assert result["false"]["test"] > 20 / 62
+    assert result["false"]["further_tests"]["characters"] > 20 / 249
+    assert result["true"]["test"] < 3 / 62
 
 
 def test_captions_choose_where_there_are_no_classes(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def recalls_by_hand(queries, query_group, items, item_group, ranks):
     """Every query's list written out: nearest first, and of equally near items the wrong ones first."""
     shares = {}
     for k in ranks:
-        found, asked = 0, 0
+        result, asked = 0, 0
         for query, group in zip(queries.tolist(), query_group.tolist(), strict=True):
             if group == EXCLUDED:
                 continue
@@ -33,8 +33,8 @@ def recalls_by_hand(queries, query_group, items, item_group, ranks):
                 for item, own in zip(items.tolist(), item_group.tolist(), strict=True)
                 if own != EXCLUDED
             )
-            found += any(right for _, right in listed[:k])
-        shares[k] = found / asked
+            result += any(right for _, right in listed[:k])
+        shares[k] = result / asked
     return shares
 
 
@@ -104,8 +104,8 @@ def test_zero_shot_is_the_nearest_mean_of_prompts(seed: int, images: int, classe
         for row, own in zip(image.numpy(), label, strict=True)
         if own != EXCLUDED
     ]
-    found = zero_shot(image, torch.from_numpy(label), text, torch.from_numpy(prompt_class))
-    assert found == pytest.approx(np.mean(right))
+    result = zero_shot(image, torch.from_numpy(label), text, torch.from_numpy(prompt_class))
+    assert result == pytest.approx(np.mean(right))
 
 
 def test_prompts_count_alike_however_many_a_class_has() -> None:

@@ -64,10 +64,10 @@ def test_parts_give_the_gradients_of_the_whole_batch(micro_batch: int, lock_imag
     for model in (whole, parts):
         model.image.eval()  # the statistics of a part are not those of the batch
     given = batch(16)
-    expected, found = gradients(whole, *given), gradients(parts, *given)
-    assert expected.keys() == found.keys()
+    expected, result = gradients(whole, *given), gradients(parts, *given)
+    assert expected.keys() == result.keys()
     for name, gradient in expected.items():
-        error = (found[name] - gradient).norm() / gradient.norm().clamp(min=1e-12)
+        error = (result[name] - gradient).norm() / gradient.norm().clamp(min=1e-12)
         assert error < 1e-5 or gradient.abs().max() < 1e-7, (name, error)
     alone = gradients(parts, *(rows[:5] for rows in given))
     assert not torch.allclose(alone["text_projection.weight"], expected["text_projection.weight"], rtol=1e-2)
@@ -137,8 +137,8 @@ def test_a_locked_tower_stays_as_it_is() -> None:
 
 def test_a_tower_that_is_not_locked_learns() -> None:
     model = towers(lock_image=False)
-    found = gradients(model.train(), *batch(6))
-    assert any(name.startswith("image.") and gradient.abs().max() > 0 for name, gradient in found.items())
+    result = gradients(model.train(), *batch(6))
+    assert any(name.startswith("image.") and gradient.abs().max() > 0 for name, gradient in result.items())
 
 
 def test_known_features_stand_for_their_images() -> None:
@@ -169,12 +169,12 @@ def test_padding_says_nothing_and_the_text_does() -> None:
     _, tokens = batch(9)
     hidden = model.text(input_ids=tokens, attention_mask=(tokens != PAD).long()).last_hidden_state
     expected = nn.functional.normalize(model.text_projection(hidden[:, 0]), dim=1)
-    found = model.embed_text(tokens)
-    torch.testing.assert_close(found, expected)
+    result = model.embed_text(tokens)
+    torch.testing.assert_close(result, expected)
     used = (tokens != PAD).sum(1)
     row = int((used < LENGTH).nonzero()[0])
     shorter = tokens[row : row + 1, : used[row]]
-    torch.testing.assert_close(model.embed_text(shorter)[0], found[row])
+    torch.testing.assert_close(model.embed_text(shorter)[0], result[row])
     other = tokens.clone()
     other[:, 1] = (other[:, 1] - 2 + 1) % (VOCABULARY - 2) + 2
-    assert (model.embed_text(other) - found).abs().max() > 1e-3
+    assert (model.embed_text(other) - result).abs().max() > 1e-3

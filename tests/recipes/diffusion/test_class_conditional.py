@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -23,8 +22,8 @@ from recipes.diffusion.rows import ImageFileRows, initial_noise
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_summary
-from recipes.settings import schema
-from tests.recipes.conftest import ROOT
+from recipes.training.execution.device_layout import Placement
+from tests.recipes import conftest
 
 SMALL = [
     "tracker=none",
@@ -40,18 +39,12 @@ TINY = ["model.args.unet.channels=[8,16]", "model.args.unet.norm_groups=4"]
 Compose = Callable[..., DictConfig]
 
 
-def in_conf(*overrides: str) -> DictConfig:
-    schema.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier's folder, of random weights."""
     folder = tmp_path_factory.mktemp("judge")
     small = ["model.args.img_size=16", "model.args.patch_size=4", "model.args.depth=1", "model.args.embed_dim=16"]
-    cfg = in_conf("task=vit_b16", "optim=adamw", "+data.options.size=16", *small)
+    cfg = conftest.composed("task=vit_b16", "optim=adamw", "+data.options.size=16", *small)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     torch.manual_seed(0)
     save_file(protocol.make(cfg).model().state_dict(), folder / "model.safetensors")
@@ -62,7 +55,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def composed(tmp_path: Path, classifier: Path) -> Compose:
     def make(*overrides: str) -> DictConfig:
         where = [f"output_dir={tmp_path / 'outputs'}", f"model.args.judge={classifier}"]
-        return in_conf("task=unet_64", "optim=adamw", *SMALL, *TINY, *where, *overrides)
+        return conftest.composed("task=unet_64", "optim=adamw", *SMALL, *TINY, *where, *overrides)
 
     return make
 
@@ -150,11 +143,12 @@ def test_evaluation_is_the_same_however_it_is_batched(composed: Compose, sampler
     torch.manual_seed(3)
     model = the_recipe.model().eval()
     the_recipe.trained = None  # judge this one as if it were the average
-    whole = {}
+    whole, placed = {}, Placement(torch.device("cpu"))
     for size in (30, 7):
         parts = [range(start, min(start + size, 30)) for start in range(0, 30, size)]
         with torch.no_grad():
-            figures = [the_recipe.evaluate(model, rows.__getitems__([(i, i) for i in part])) for part in parts]
+            batches = (placed(rows.__getitems__([(i, i) for i in part])) for part in parts)
+            figures = [the_recipe.evaluate(model, batch) for batch in batches]
         whole[size] = {name: torch.cat([each[name] for each in figures]) for name in figures[0]}
         whole[size]["metrics"] = the_recipe.metrics(whole[size])
     for name in ("loss", "made", "real"):
@@ -307,9 +301,9 @@ def test_pictures_of_files_are_squares_of_the_size_and_mirrored_to_train() -> No
         ("~model.args.judge", "model.args.judge is missing"),
         ("model.args.unet.size=32", "images of 16x16x1, the model model.args.unet.size=32"),
         ("model.args.unet.classes=4", "has 10 classes, model.args.unet.classes=4"),
-        ("data.options.size=20", "size=20 is no size of mnist5k; known: 16, 28, 32"),
+        ("data.options.size=20", "size=20 is not a size of mnist5k; known: 16, 28, 32"),
         ("model.args.reference=/nowhere.npz", "reference=/nowhere.npz cannot be read"),
-        ("model.args.judge=/nowhere", "/nowhere is no run's folder"),
+        ("model.args.judge=/nowhere", "/nowhere is not a run's folder"),
         ("model.args.judge=null", "judge=None names nothing"),
         ("model.args.judge='run:'", "run: names no task"),
         ("model.args.judge=broken.pth", "judge=broken.pth cannot be read"),
@@ -362,7 +356,7 @@ def test_a_of_classifier_another_size_is_refused(composed: Compose) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("optim", ["adamw", "lion"])
 def test_most_digits_of_a_default_run_are_recognised(tmp_path: Path, optim: str) -> None:
-    cfg = in_conf("task=unet_64", f"optim={optim}", "tracker=none", f"output_dir={tmp_path}")
+    cfg = conftest.composed("task=unet_64", f"optim={optim}", "tracker=none", f"output_dir={tmp_path}")
     assert experiment.run(cfg) == "completed"
-    found = [r["value"] for r in measured(cfg) if (r["split"], r["name"]) == ("test", "ema_recognised")]
-    assert found[-1] >= 0.75
+    result = [r["value"] for r in measured(cfg) if (r["split"], r["name"]) == ("test", "ema_recognised")]
+    assert result[-1] >= 0.75

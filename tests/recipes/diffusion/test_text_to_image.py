@@ -1,5 +1,6 @@
 """Text to image and super-resolution: what is read, how well it is scored, and whole runs of a few steps."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -21,8 +21,8 @@ from recipes.diffusion import caption_rows, feature_extractors, text_encoders
 from recipes.errors import ConfigError
 from recipes.runs import experiment, prerequisite
 from recipes.runs.record import folder_of, read_summary
-from recipes.settings import schema
-from tests.recipes.conftest import ROOT
+from recipes.training.execution.device_layout import Placement
+from tests.recipes import conftest
 
 SMALL = [
     "tracker=none",
@@ -38,17 +38,11 @@ SMALL = [
 Compose = Callable[..., DictConfig]
 
 
-def in_conf(*overrides: str) -> DictConfig:
-    schema.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
 @pytest.fixture(scope="module")
 def lit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LiT run's folder, of random weights."""
     folder = tmp_path_factory.mktemp("lit")
-    cfg = in_conf("task=lit_b16_b", "optim=adamw", "+data.options.variants=1")
+    cfg = conftest.composed("task=lit_b16_b", "optim=adamw", "+data.options.variants=1")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     torch.manual_seed(0)
     save_file(protocol.make(cfg).model().state_dict(), folder / "model.safetensors")
@@ -62,7 +56,7 @@ def composed(tmp_path: Path, lit: Path, monkeypatch: pytest.MonkeyPatch) -> Comp
     monkeypatch.setenv("LION_BENCH_CACHE", str(cache))
 
     def make(task: str, *overrides: str) -> DictConfig:
-        return in_conf(f"task={task}", "optim=adamw", *SMALL, f"output_dir={tmp_path}", *overrides)
+        return conftest.composed(f"task={task}", "optim=adamw", *SMALL, f"output_dir={tmp_path}", *overrides)
 
     return make
 
@@ -87,13 +81,51 @@ def test_captions_are_left_out_as_often_as_asked(composed: Compose) -> None:
     the_recipe.examples()
     seen: list[torch.Tensor] = []
     read = the_recipe.text.read
-    the_recipe.text = text_encoders.TextEncoder(32, the_recipe.text.tokens, lambda t: (seen.append(t), read(t))[1], "")
+    encoder = text_encoders.TextEncoder(32, the_recipe.text.tokens, lambda t: (seen.append(t), read(t))[1], "")
+    the_recipe.states = caption_rows.CaptionStates(encoder, [])
     batch = {"image": torch.zeros(400, 1, 16, 16), "tokens": the_recipe.text.tokens(["latin small letter a"] * 400)}
     torch.manual_seed(0)
     the_recipe.loss(the_recipe.model(), batch)
     empty = (seen[0] == the_recipe.empty_caption).all(1)
     assert 0.18 < empty.float().mean() < 0.32
     assert torch.equal(seen[0][~empty], batch["tokens"][~empty])
+
+
+def test_states_of_captions_that_are_kept_are_those_that_are_computed(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    the_recipe: Any = protocol.make(prerequisite.resolved(composed("t2i_64", "model.args.drop_text=0.5")))
+    examples, model, placed = the_recipe.examples(), the_recipe.model(), Placement(torch.device("cpu"))
+    keys = [(i, i) for i in range(40)]
+    train, val = (placed(examples[name].__getitems__(keys)) for name in ("train", "val"))
+    the_recipe.trained = None  # have images made, as by the averaged weights
+    states, rows = the_recipe.states, []
+    read = states.text.read
+    states.text = dataclasses.replace(states.text, read=lambda tokens: (rows.append(len(tokens)), read(tokens))[1])
+    found = {}
+    for kept in (False, True):
+        monkeypatch.setattr(caption_rows.CaptionStates, "fits", lambda _, device, kept=kept: kept)
+        torch.manual_seed(0)
+        found[kept] = {"train": the_recipe.loss(model, train)["loss"].detach()}
+        with torch.no_grad():
+            found[kept] |= the_recipe.evaluate(model.eval(), val)
+        model.train()
+        if not kept:
+            rows.clear()
+    for name, value in found[True].items():
+        torch.testing.assert_close(value, found[False][name], rtol=1e-4, atol=1e-5, msg=name)
+    assert sum(rows) == len(states.numbers)  # each caption once, those that are dropped and guided included
+
+
+def test_a_device_keeps_the_states_that_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = text_encoders.TextEncoder(5, lambda texts: torch.zeros(len(texts), 7), lambda t: (t, t), "")
+    states = caption_rows.CaptionStates(encoder, [Texts(["a", "b", "a"]), Texts(["b", "c"])])
+    assert states.numbers == {"": states.NONE, "a": 1, "b": 2, "c": 3}
+    monkeypatch.setattr(caption_rows, "STATES_BYTES", 4 * 4 * 7 * 5)
+    assert states.fits(torch.device("cuda"))
+    assert not states.fits(torch.device("cpu"))
+    monkeypatch.setattr(caption_rows, "STATES_BYTES", 4 * 4 * 7 * 5 - 1)
+    assert not states.fits(torch.device("cuda"))
 
 
 def test_what_is_given_to_super_resolution_is_the_small_picture_and_the_same_each_time(composed: Compose) -> None:

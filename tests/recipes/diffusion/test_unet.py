@@ -2,13 +2,11 @@
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from recipes import protocol
 from recipes.diffusion.unet import image_unet, text_unet
 from recipes.errors import ConfigError
-from recipes.settings import schema
-from tests.recipes.conftest import ROOT
+from tests.recipes.conftest import composed
 
 # Millions of parameters, as published (Dhariwal and Nichol 2021, table 4), and channels of the first level.
 ADM = {"unet_64": (296, 192), "unet_128": (422, 256), "unet_256": (554, 256)}
@@ -17,9 +15,7 @@ SMALL = {"size": 16, "image_channels": 1, "channels": [16, 32], "norm_groups": 4
 
 @pytest.mark.parametrize(("task", "published", "first"), [(task, *sizes) for task, sizes in ADM.items()])
 def test_parameters_are_adms_without_the_learned_variances(task: str, published: int, first: int) -> None:
-    schema.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", overrides=[f"task={task}", "scale=paper"])
+    cfg = composed(f"task={task}", "scale=paper")
     with torch.device("meta"):
         count = sum(p.numel() for p in protocol.make(cfg).model().parameters())
     variances = 3 * (9 * first + 1)  # the last convolution's further three channels

@@ -53,10 +53,10 @@ def decide() -> None:
         "half": [torch.tensor(1.5, dtype=torch.bfloat16), torch.zeros(0)],
         "plain": ("text", None, True, torch.tensor([True, False])),
     }
-    found = processes.sent_by_first(lambda: tensors if rank == 0 else pytest.fail("asked elsewhere"))
-    assert found.keys() == tensors.keys()
-    assert found["plain"][:3] == tensors["plain"][:3]
-    one, other = ([value["odd"], *value["half"], value["plain"][3]] for value in (found, tensors))
+    result = processes.sent_by_first(lambda: tensors if rank == 0 else pytest.fail("asked elsewhere"))
+    assert result.keys() == tensors.keys()
+    assert result["plain"][:3] == tensors["plain"][:3]
+    one, other = ([value["odd"], *value["half"], value["plain"][3]] for value in (result, tensors))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
@@ -90,7 +90,7 @@ def test_the_first_processs_checkpoint_is_everyones(tmp_path: Path) -> None:
     assert end(start(train, [cut, whole], None, True, said=said), said) == [0, 0]
     told = [Path(f"{said}-{rank}").read_text() for rank in range(2)]
     assert "passed over: model.safetensors is missing or truncated" in told[0]
-    assert "going on from step 5" in told[0]
+    assert "resuming from step 5" in told[0]
     assert "is completed already" in told[0]
     assert told[1] == "completed: the run's end\nskipped: the run's end\n"
     (other,) = (tmp_path / "whole-0").glob("*/*/*")
@@ -111,7 +111,7 @@ def test_a_sweep_of_two_processes_speaks_once_and_ends_with_one_status(tmp_path:
     ]
     assert "sweep of 2 runs: 2 skipped\n" in Path(f"{said}-0").read_text()
     assert end(start(command, [*sweep, "hydra/launcher=parallel"], said=said), said) == [1, 1]
-    assert "starts processes of its own, and this command has 2" in Path(f"{said}-0").read_text()
+    assert "starts processes itself, and this command has 2" in Path(f"{said}-0").read_text()
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -12,10 +12,12 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from recipes import protocol
 from recipes.contrastive import recipe
 from recipes.distributed import devices, processes, sharding
+from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.dry_run.memory_estimate import kept_for_backward
 from recipes.runs.record import folder_of, read_metrics
@@ -56,42 +58,42 @@ def measure(result: str) -> None:
     processes.join(cpu=True)
     generator = torch.Generator().manual_seed(1)
     batch = {"x": torch.randn(8, 3, 32, 32, generator=generator), "y": torch.arange(8)}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for precision in ("fp32", "bf16"):
         model = vit()
         sharding.shard(model, torch.device("cpu"), precision)
-        found[precision] = kept_for_backward(model, classify, batch)[0]
+        results[precision] = kept_for_backward(model, classify, batch)[0]
         own = {name: value.chunk(2)[dist.get_rank()] for name, value in batch.items()}
         model.zero_grad()
         classify(model, own).backward()
         gradients = {name: p.grad.full_tensor() for name, p in model.named_parameters()}  # type: ignore[union-attr]
-        found[f"{precision} gradients"] = gradients
+        results[f"{precision} gradients"] = gradients
     if processes.is_first():
-        torch.save(found, result)
+        torch.save(results, result)
 
 
 def test_no_copy_of_the_weights_lives_from_forward_to_backward(tmp_path: Path) -> None:
     said = tmp_path / "said"
     assert end(start(measure, str(tmp_path / "found"), said=said), said) == [0, 0]
-    found = torch.load(tmp_path / "found")
+    results = torch.load(tmp_path / "found")
     generator = torch.Generator().manual_seed(1)
     batch = {"x": torch.randn(8, 3, 32, 32, generator=generator), "y": torch.arange(8)}
     model = vit()
     replica = kept_for_backward(model, classify, batch)[0]
     weights = sum(p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters())
-    assert replica - found["bf16"] > 1.9 * weights  # autocast's copies, at 2 bytes
-    assert found["fp32"] - found["bf16"] > 1.9 * weights
+    assert replica - results["bf16"] > 1.9 * weights  # autocast's copies, at 2 bytes
+    assert results["fp32"] - results["bf16"] > 1.9 * weights
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             module.to(torch.bfloat16)
-    assert found["bf16"] == kept_for_backward(model, classify, batch)[0]  # activations, and nothing else
+    assert results["bf16"] == kept_for_backward(model, classify, batch)[0]  # activations, and nothing else
     single = vit()
     classify(single, batch).backward()
     for name, parameter in single.named_parameters():
         assert parameter.grad is not None
         scale = parameter.grad.abs().max().item()
         for precision in ("fp32", "bf16"):
-            gradient = found[f"{precision} gradients"][name]
+            gradient = results[f"{precision} gradients"][name]
             assert gradient.dtype == torch.float32
             torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=0.02 * scale, msg=name)
 
@@ -156,6 +158,36 @@ def test_gradients_are_reduced_after_the_last_micro_batch_alone(tmp_path: Path) 
         losses.append([value for (_, split, name), value in figures.items() if (split, name) == ("train", "loss")])
     assert exchanges[0] == 4 * exchanges[1] > 0
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def hold_gradients(precision: str, output: str) -> None:
+    """Bytes of gradients on a process between two micro-batches, and after the last one: whole, and its part."""
+    processes.join(cpu=True)
+    model: Any = vit()
+    sharding.shard(model, torch.device("cpu"), precision)
+    batch = {"x": torch.randn(4, 3, 32, 32), "y": torch.arange(4)}
+    held = []
+    for reduced in (False, True):
+        model.set_requires_gradient_sync(reduced)
+        classify(model, batch).backward()
+        groups = {m._get_fsdp_state()._fsdp_param_group for m in model.modules() if isinstance(m, FSDPModule)}
+        parts = [p for group in groups - {None} for p in group.fsdp_params]
+        sums = [p.unsharded_accumulated_grad for p in parts] + [p._unsharded_param.grad for p in parts]
+        split = [p.grad.to_local() for p in model.parameters() if p.grad is not None]
+        held.append([sum(t.nbytes for t in tensors if t is not None) for tensors in (sums, split)])
+    if processes.is_first():
+        torch.save(held, output)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradients_stay_whole_until_the_last_micro_batch_as_the_dry_run_says(tmp_path: Path, precision: str) -> None:
+    said = tmp_path / "said"
+    status = end(start(hold_gradients, precision, str(tmp_path / "held"), said=said), said)
+    assert status == [0, 0], Path(f"{said}-0").read_text()
+    (between, its_parts), (after, parts) = torch.load(tmp_path / "held")
+    whole = 4 * sum(p.numel() for p in vit().parameters())
+    assert (between, its_parts, after) == (whole, 0, 0)
+    assert whole / 2 <= parts < 0.55 * whole
 
 
 def test_four_processes_hold_two_copies_in_two_parts_each(tmp_path: Path) -> None:
@@ -290,13 +322,13 @@ def test_shards_train_as_one_process_and_go_on_after_a_kill_to_the_same_bits(
     status = end(start(twice, [*whole.values()], [*cut.values()], data, said=said), said)
     assert status == [0, 0], Path(f"{said}-0").read_text()
     monkeypatch.setattr(recipe, "load_data", lambda cfg: pickle.loads(data.read_bytes()))
-    assert Path(f"{said}-0").read_text().count("going on from step 3") == len(cut)
+    assert Path(f"{said}-0").read_text().count("resuming from step 3") == len(cut)
     assert "step" not in Path(f"{said}-1").read_text()  # the first process speaks for both
     for name, overrides in runs(place, "one").items():
         one = composed(*overrides)
         assert experiment.run(one) == "completed"
-        found, again = (folder_of(composed(*each[name])) for each in (whole, cut))
-        expected, values = measured(folder_of(one)), measured(found)
+        results, again = (folder_of(composed(*each[name])) for each in (whole, cut))
+        expected, values = measured(folder_of(one)), measured(results)
         assert values.keys() == expected.keys()
         exact = "bf16" not in name
         for (at, split, figure), value in values.items():
@@ -304,7 +336,32 @@ def test_shards_train_as_one_process_and_go_on_after_a_kill_to_the_same_bits(
                 tolerance = 1e-5 if exact else 1e-3
                 assert value == pytest.approx(expected[at, split, figure], rel=tolerance, abs=1e-6), (name, figure)
         assert measured(again) == values
-        weights, others, single = saved(again), saved(found), saved(folder_of(one))
+        weights, others, single = saved(again), saved(results), saved(folder_of(one))
         assert weights.keys() == others.keys() == single.keys()
         assert all(torch.equal(value, others[key]) for key, value in weights.items()), name
         assert all(value.shape == single[key].shape for key, value in weights.items()), name
+
+
+def refusals(names: Sequence[str]) -> None:
+    """One of several processes: what a run in shards answers to each optimizer."""
+    for name in names:
+        try:
+            experiment.run(composed("task=vit_b16", f"optim={name}", "shard=true", "tracker=none"))
+        except ConfigError as error:
+            print(error)
+
+
+def test_optimizers_that_need_a_tensor_whole_refuse_shards_in_a_line_each(tmp_path: Path) -> None:
+    reasons = {
+        "lion_muon": "it orthogonalizes whole matrices",
+        "mars": "timm's step clips the norm of each gradient in place, which torch refuses of shards",
+        "muon": "it orthogonalizes whole matrices",
+        "muon_lion": "it orthogonalizes whole matrices",
+        "soap": "its preconditioners are sums over whole matrices",
+    }
+    said = tmp_path / "said"
+    status = end(start(refusals, [*reasons], said=said), said)
+    expected = [f"optim={name} does not take shard=true: {why}; set shard=false" for name, why in reasons.items()]
+    for rank in (0, 1):
+        assert Path(f"{said}-{rank}").read_text().splitlines() == expected
+    assert status == [0, 0]

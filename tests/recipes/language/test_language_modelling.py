@@ -194,8 +194,8 @@ def test_weights_of_a_run_that_read_other_tokens_are_refused(gpt):
     [
         (["++data.options.context=64"], "context=64 is longer than the model's 32 positions"),
         (["++model.args.vocab_size=200"], "the tokenizer has 300 tokens, the model 200"),
-        (["model.name=GPT2LMHeadModell"], "is no language model of transformers; near it: GPT2LMHeadModel"),
-        (["++model.args.n_heads=3"], "has no argument n_heads; near it: n_head"),
+        (["model.name=GPT2LMHeadModell"], "is not a language model of transformers; similar: GPT2LMHeadModel"),
+        (["++model.args.n_heads=3"], "has no argument n_heads; similar: n_head"),
         (["++model.args.attn_implementation=eagr"], "does not take these model.args: .*eagr"),
         (["++data.options.max_files=1"], "leave none for"),
     ],

@@ -15,6 +15,7 @@ from recipes.runs import build
 from recipes.settings import validation
 from recipes.training import checkpoint
 from recipes.training.param_groups import DECAYING, parameter_groups, set_training
+from tests.recipes.conftest import composed
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optim").glob("*.yaml"))
@@ -74,12 +75,7 @@ def test_the_models_own_biases_norms_and_tokens_do_not_decay(tiny: Callable[...,
     from recipes import protocol
 
     # The other models take other arguments than the tiny transformer.
-    cfg = tiny() if task == "vit_b16" else None
-    if cfg is None:
-        from hydra import compose, initialize_config_dir
-
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = compose("config", overrides=[f"task={task}", "tracker=none"])
+    cfg = tiny() if task == "vit_b16" else composed(f"task={task}", "tracker=none")
     with torch.device("meta"):
         model = protocol.make(cfg).model()
     names = decaying(model, parameter_groups(model, "weights", DECAY))

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from recipes.errors import ConfigError
 from recipes.runs import cli, experiment, record, sweep
-from recipes.settings import schema
+from recipes.settings import schema, validation
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = [
@@ -171,7 +171,7 @@ def test_an_interrupted_sweep_leaves_no_list_behind_and_can_go_on(tmp_path: Path
         process.kill()
     assert process.returncode == cli.INTERRUPTED, err
     assert "Traceback" not in err
-    assert "the same command goes on from there" in err
+    assert "the same command continues from there" in err
     assert not lists(tmp_path)
     assert {optim: s["status"] for optim, s in summaries(tmp_path).items()} == {"lion": "interrupted"}
     assert list(tmp_path.rglob("*.safetensors"))
@@ -197,7 +197,7 @@ def test_a_killed_sweep_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     done = run(tmp_path, *three)
     assert done.returncode == 0, done
     assert done.stdout.splitlines()[-1] == "sweep of 3 runs: 2 completed, 1 skipped"
-    assert "going on from step" in done.stdout
+    assert "resuming from step" in done.stdout
     assert first.stat().st_mtime_ns == before
     assert {s["status"] for s in summaries(tmp_path).values()} == {"completed"}
 
@@ -335,7 +335,7 @@ def test_a_run_that_another_process_left_is_a_failure(
     with pytest.raises(SystemExit, match="1"):
         count.on_multirun_end(where)
     said = capsys.readouterr()
-    assert "the same command goes on with it" in said.err
+    assert "the same command continues it" in said.err
     assert said.out.splitlines()[-1] == "sweep of 1 runs: 1 failed"
 
 
@@ -344,7 +344,7 @@ def test_a_plan_does_nothing_and_says_what_is_done(
 ) -> None:
     monkeypatch.delenv(sweep.VARIABLE, raising=False)
     monkeypatch.setattr(sys, "argv", ["run.py", "-m", *TINY, f"output_dir={tmp_path / 'out'}", "seed=0,1", "plan=true"])
-    monkeypatch.setenv(sweep.PLAN, "1")  # start() sets it; so it is taken back
+    monkeypatch.setenv(validation.PLAN, "1")  # start() sets it; so it is taken back
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     schema.register()
     with pytest.raises(SystemExit) as end:
@@ -371,6 +371,6 @@ def test_ids_of_jobs_are_said_as_they_are_handed_in(
     assert [job.job_id for job in AutoExecutor().map_array(lambda value: value, [4, 5, 6])] == ["71_4", "71_5", "71_6"]
     AutoExecutor().map_array(lambda value: value, [7])
     assert capsys.readouterr().out.splitlines() == [
-        "3 jobs handed in: 71_4 to 71_6; what they print: outputs/slurm/%j",
-        "1 jobs handed in: 71_7; what they print: outputs/slurm/%j",
+        "3 jobs submitted: 71_4 to 71_6; their output: outputs/slurm/%j",
+        "1 jobs submitted: 71_7; their output: outputs/slurm/%j",
     ]

@@ -98,14 +98,14 @@ def test_an_offline_run_holds_identity_config_curves_and_summary(tmp_path: Path,
     config = items(run.config.update)
     assert {key: config[key] for key in CONFIG} == CONFIG
 
-    found: dict[str, dict[int, float]] = {"train/loss": {}, "val/accuracy": {}}
+    result: dict[str, dict[int, float]] = {"train/loss": {}, "val/accuracy": {}}
     rows = [items(message.history.item) for message in messages if message.HasField("history")]
     for row in rows:
-        for name, curve in found.items():
+        for name, curve in result.items():
             if name in row:
                 curve[row["_step"]] = row[name]
-    assert found["train/loss"] == pytest.approx(train)
-    assert found["val/accuracy"] == evaluated
+    assert result["train/loss"] == pytest.approx(train)
+    assert result["val/accuracy"] == evaluated
 
     summary: dict[str, Any] = {}
     for message in messages:

@@ -19,8 +19,8 @@ FOLDER = Path(recipes.__file__).parent
 
 
 def modules(folder: Path, line: str) -> list[str]:
-    found = (p.relative_to(folder).with_suffix("") for p in folder.rglob("*.py") if f"\n{line}" in p.read_text())
-    return sorted(".".join(p.parts) for p in found)
+    result = (p.relative_to(folder).with_suffix("") for p in folder.rglob("*.py") if f"\n{line}" in p.read_text())
+    return sorted(".".join(p.parts) for p in result)
 
 
 RECIPES = [name for name in modules(FOLDER, "class Recipe") if name != "protocol"]
@@ -35,15 +35,15 @@ def name_of(kind: Any) -> str:
 def test_options_are_those_of_the_imported_load(module: str) -> None:
     load = importlib.import_module(f"recipes.data.{module}").load
     taken = inspect.signature(load, eval_str=True)
-    found = declarations.options(module)
-    assert list(found) == list(taken.parameters)
+    declared = declarations.options(module)
+    assert list(declared) == list(taken.parameters)
     for name, parameter in taken.parameters.items():
-        assert found[name].required == (parameter.default is parameter.empty)
+        assert declared[name].required == (parameter.default is parameter.empty)
         kinds = typing.get_args(parameter.annotation) or (parameter.annotation,)
         if typing.get_origin(parameter.annotation) in (None, types.UnionType) and all(
             kind in (int, float, bool, str, types.NoneType) for kind in kinds
         ):
-            assert set(found[name].kinds) == {name_of(kind) for kind in kinds}
+            assert set(declared[name].kinds) == {name_of(kind) for kind in kinds}
     assert declarations.holds(module) == importlib.import_module(f"recipes.data.{module}").HOLDS
 
 

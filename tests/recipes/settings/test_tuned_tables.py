@@ -41,11 +41,11 @@ def test_the_command_line_wins() -> None:
     ],
 )
 def test_an_optimizer_without_a_row_takes_anothers_and_says_so(name: str, row: dict[str, object], origin: str) -> None:
-    found = row_of(f"tuned/{name}")
-    assert found is not None
+    result = row_of(f"tuned/{name}")
+    assert result is not None
     optim = name.rpartition("/")[2]
-    assert found["optim"] == row
-    assert found["tuned"]["source"].endswith(f": {origin}'s numbers, since {optim} has none of its own")
+    assert result["optim"] == row
+    assert result["tuned"]["source"].endswith(f": {origin}'s numbers, since {optim} has none of its own")
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,10 @@ def test_arguments_read_from_the_source_are_the_classes_own(target: str) -> None
 
     module, _, name = target.rpartition(".")
     own = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    found = optimizer_arguments.arguments(target)
-    assert found is not None
-    assert list(found) == list(own)
-    for key, argument in found.items():
+    declared = optimizer_arguments.arguments(target)
+    assert declared is not None
+    assert list(declared) == list(own)
+    for key, argument in declared.items():
         default = own[key].default
         assert argument.default == (None if default is inspect.Parameter.empty else default), key
 

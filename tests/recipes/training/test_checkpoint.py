@@ -42,9 +42,9 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
 
 def test_round_trip(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, "run", made(7))
-    found = checkpoint.load_newest(tmp_path, "run")
-    assert found is not None
-    assert same(found, made(7))
+    loaded = checkpoint.load_newest(tmp_path, "run")
+    assert loaded is not None
+    assert same(loaded, made(7))
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path: Path, capsys,
     checkpoint.save(tmp_path, "run", made(5))
     checkpoint.save(tmp_path, "run", made(10))
     damage(tmp_path / "step-00000010" / name)
-    found = checkpoint.load_newest(tmp_path, "run")
-    assert found is not None
-    assert same(found, made(5))
+    loaded = checkpoint.load_newest(tmp_path, "run")
+    assert loaded is not None
+    assert same(loaded, made(5))
     (line,) = capsys.readouterr().err.splitlines()
     assert "step-00000010 passed over" in line
 
@@ -85,9 +85,9 @@ def test_one_whose_state_is_garbage_is_passed_over(tmp_path: Path, capsys, conte
     checkpoint.save(tmp_path, "run", made(5))
     checkpoint.save(tmp_path, "run", made(10))
     (tmp_path / "step-00000010" / "state.json").write_bytes(content)
-    found = checkpoint.load_newest(tmp_path, "run")
-    assert found is not None
-    assert same(found, made(5))
+    loaded = checkpoint.load_newest(tmp_path, "run")
+    assert loaded is not None
+    assert same(loaded, made(5))
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -98,8 +98,8 @@ def test_a_step_that_is_not_the_written_one_is_no_step_to_go_on_from(tmp_path: P
     file = tmp_path / "step-00000010" / "state.json"
     changed = file.read_text().replace('"step": 10', f'"step": {old}')
     file.write_text(changed)
-    found = checkpoint.load_newest(tmp_path, "run")
-    assert (found is None) == (old != "10")
+    loaded = checkpoint.load_newest(tmp_path, "run")
+    assert (loaded is None) == (old != "10")
 
 
 def test_damaged_ones_do_not_push_out_those_written_after_them(tmp_path: Path) -> None:
@@ -123,18 +123,18 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
     half = tmp_path / ".step-00000010.tmp"
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
-    found = checkpoint.load_newest(tmp_path, "run")
-    assert found is not None
-    assert found.step == 5
+    loaded = checkpoint.load_newest(tmp_path, "run")
+    assert loaded is not None
+    assert loaded.step == 5
     assert not half.exists()
 
 
 def test_the_same_step_can_be_written_again(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, "run", made(5))
     checkpoint.save(tmp_path, "run", made(5))
-    found = checkpoint.load_newest(tmp_path, "run")
-    assert found is not None
-    assert same(found, made(5))
+    loaded = checkpoint.load_newest(tmp_path, "run")
+    assert loaded is not None
+    assert same(loaded, made(5))
 
 
 @pytest.fixture
@@ -155,9 +155,9 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_checkpoint_before(small_disk
         checkpoint.save(small_disk, "run", made(10, size=500))
     assert "\n" not in str(error.value)
     assert [path.name for path in small_disk.iterdir()] == ["step-00000005"]
-    found = checkpoint.load_newest(small_disk, "run")
-    assert found is not None
-    assert same(found, made(5))
+    loaded = checkpoint.load_newest(small_disk, "run")
+    assert loaded is not None
+    assert same(loaded, made(5))
 
 
 def test_a_disk_that_is_full_when_the_optimizers_state_is_written(small_disk: Path) -> None:
@@ -189,9 +189,9 @@ def test_a_disk_that_fills_up_while_writing(
     with pytest.raises(ConfigError, match="no space left"):
         checkpoint.save(tmp_path, "run", made(10))
     monkeypatch.undo()
-    found = checkpoint.load_newest(tmp_path, "run")
-    assert found is not None
-    assert same(found, made(5))
+    loaded = checkpoint.load_newest(tmp_path, "run")
+    assert loaded is not None
+    assert same(loaded, made(5))
 
 
 def test_a_finished_run_keeps_only_its_weights(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         checkpoint.load_weights(tmp_path / "absent.safetensors")
     (tmp_path / "bad.safetensors").write_text("no weights")
-    with pytest.raises(ConfigError, match="no readable safetensors file"):
+    with pytest.raises(ConfigError, match="not a readable safetensors file"):
         checkpoint.load_weights(tmp_path / "bad.safetensors")
 
 

@@ -45,7 +45,7 @@ def plain(cfg, steps: int = 20, batch: int = 16, ema: float | None = None):
     rest = [p for n, p in model.named_parameters() if p.ndim < 2 or n in exempt]
     optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}])
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
-    found, norms = [], []
+    result, norms = [], []
     for step in range(steps):
         lr = 1e-3 * ((step + 1) / 4 if step < 4 else 0.5 * (1 + math.cos(math.pi * (step - 4) / (steps - 4))))
         for group in optimizer.param_groups:
@@ -57,12 +57,12 @@ def plain(cfg, steps: int = 20, batch: int = 16, ema: float | None = None):
             norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip_norm)))
         optimizer.step()
         optimizer.zero_grad()
-        found.append(loss.item())
+        result.append(loss.item())
         if ema is not None:
             for name, p in model.named_parameters():
                 # torch's AveragedModel takes the first weights as they are
                 average[name] = p.detach().clone() if step == 0 else ema * average[name] + (1 - ema) * p.detach()
-    return model, found, average, norms
+    return model, result, average, norms
 
 
 ADAMW = ["optim=adamw", "optim.lr=1e-3", "optim.weight_decay=0.1", "log_every=1", "augment.shift=0"]

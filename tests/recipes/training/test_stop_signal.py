@@ -52,7 +52,7 @@ def test_a_signal_leaves_a_checkpoint(tmp_path: Path, number: signal.Signals) ->
     assert process.pid is not None
     os.kill(process.pid, number)
     assert end([process], said) == [130]
-    assert "the same command goes on from there" in Path(f"{said}-0").read_text()
+    assert "the same command continues from there" in Path(f"{said}-0").read_text()
     assert_can_go_on(folder)
 
 

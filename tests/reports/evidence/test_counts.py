@@ -38,21 +38,21 @@ def test_ratios_of_tuned_settings_by_pandas(claims, marin: pd.DataFrame) -> None
     rates = rows["lr"]["AdamW"] / rows["lr"]["Lion"]
     decays = rows["weight_decay"]["Lion"] / rows["weight_decay"]["AdamW"]
     scripts = [1.0, 2.0, 5.0, 2.0]  # the rates of arXiv 2509.01440's scripts, AdamW's 1e-3 over Lion's
-    found = claims["lower_lr"].counts
-    assert found.supports == sum((rates >= 2.999) & (rates <= 10.001)) + sum(3 <= rate <= 10 for rate in scripts)
-    assert found.total == len(rates) + len(scripts) == 16
-    found = claims["higher_weight_decay"].counts
-    assert (found.supports, found.total) == (sum((decays >= 2.999) & (decays <= 10.001)), 12)
+    counted = claims["lower_lr"].counts
+    assert counted.supports == sum((rates >= 2.999) & (rates <= 10.001)) + sum(3 <= rate <= 10 for rate in scripts)
+    assert counted.total == len(rates) + len(scripts) == 16
+    counted = claims["higher_weight_decay"].counts
+    assert (counted.supports, counted.total) == (sum((decays >= 2.999) & (decays <= 10.001)), 12)
     products = decays / rates
-    found = claims["product_kept"].counts
-    assert (found.supports, found.total) == (sum(products.between(0.499, 2.001)), 12)
+    counted = claims["product_kept"].counts
+    assert (counted.supports, counted.total) == (sum(products.between(0.499, 2.001)), 12)
 
 
 def test_longer_training_by_hand(claims) -> None:
     """130M comes from 0.0200 behind to 0.0098 ahead; 300M and 520M change by less than twice 0.003."""
-    found = claims["catches_up"].counts
-    assert (found.supports, found.contradicts, found.neither) == (1, 0, 2)
-    assert "130M +0.0200 at 1x Chinchilla to -0.0098 at 8x Chinchilla" in found.words
+    counted = claims["catches_up"].counts
+    assert (counted.supports, counted.contradicts, counted.neither) == (1, 0, 2)
+    assert "130M +0.0200 at 1x Chinchilla to -0.0098 at 8x Chinchilla" in counted.words
     betas = claims["longer_beta2"].counts
     assert (betas.supports, betas.contradicts, betas.neither) == (2, 0, 1)
 
@@ -68,8 +68,8 @@ def test_a_change_with_length_counts_beyond_twice_the_noise(write_ledger, last: 
         for variant, of_lion in (("10x long", last), ("2x short", "3.02"))
         for optimizer, value in (("AdamW", "3.0"), ("Lion", of_lion))
     ]
-    found = counts.catches_up(found_in(write_ledger, rows, noise=noise))
-    assert (found.supports, found.contradicts, found.neither) == expected
+    counted = counts.catches_up(found_in(write_ledger, rows, noise=noise))
+    assert (counted.supports, counted.contradicts, counted.neither) == expected
 
 
 def test_divergence_by_pandas(claims, marin: pd.DataFrame) -> None:
@@ -104,9 +104,9 @@ def test_a_sweep_that_goes_far_and_never_diverges_is_against(write_ledger) -> No
     rows = rows_of("Lion", "lr", {1e-3: 3.0, 2e-3: 3.1, 8e-3: 3.2}) + rows_of(
         "AdamW", "lr", {1e-3: 3.0, 2e-3: 3.1, 3e-3: None, 64e-3: 9.0}
     )
-    found = counts.close_to_divergence(found_in(write_ledger, rows), times=4)
-    assert (found.supports, found.contradicts) == (1, 1)
-    assert found.words == "first divergence at 3 times the best rate"
+    counted = counts.close_to_divergence(found_in(write_ledger, rows), times=4)
+    assert (counted.supports, counted.contradicts) == (1, 1)
+    assert counted.words == "first divergence at 3 times the best rate"
 
 
 def test_equal_decay_is_read_from_lions_sweep(write_ledger) -> None:
@@ -117,9 +117,9 @@ def test_equal_decay_is_read_from_lions_sweep(write_ledger) -> None:
         ({0.1: 3.2, 0.05: 3.0, 1.0: 3.3}, (0, 1, 0)),
         ({0.3: 3.0, 0.5: 3.1, 1.0: 3.2}, (0, 0, 0)),
     ):
-        found = counts.equal_decay(found_in(write_ledger, baseline + rows_of("Lion", "weight_decay", losses)))
-        assert (found.supports, found.contradicts, found.neither) == expected
-    assert found.words == "1 more sweeps tried larger decays alone"
+        counted = counts.equal_decay(found_in(write_ledger, baseline + rows_of("Lion", "weight_decay", losses)))
+        assert (counted.supports, counted.contradicts, counted.neither) == expected
+    assert counted.words == "1 more sweeps tried larger decays alone"
 
 
 def test_batch_gain_compares_the_ends_that_both_ran(write_ledger) -> None:
@@ -130,9 +130,9 @@ def test_batch_gain_compares_the_ends_that_both_ran(write_ledger) -> None:
             {"optimizer": optimizer, "batch": str(at), "steps": steps[at], "value": str(loss)}
             for at, loss in losses.items()
         ]
-    found = counts.batch_gain(found_in(write_ledger, rows))  # Lion diverged at 1024
-    assert (found.supports, found.contradicts) == (1, 0)
-    assert "+0.1000 at 64 to +0.0000 at 256" in found.words
+    counted = counts.batch_gain(found_in(write_ledger, rows))  # Lion diverged at 1024
+    assert (counted.supports, counted.contradicts) == (1, 0)
+    assert "+0.1000 at 64 to +0.0000 at 256" in counted.words
     assert counts.batch_gain(found_in(write_ledger, rows, noise=0.06)).neither == 1
 
 
@@ -152,6 +152,7 @@ def test_claims_of_the_suite_exist_there_and_every_count_is_used() -> None:
     suite = {entry["id"] for entry in yaml.safe_load((ROOT / "reports" / "claims" / "claims.yaml").read_text())}
     entries = yaml.safe_load((EVIDENCE / "claims.yaml").read_text())
     assert {entry["suite"] for entry in entries if "suite" in entry} <= suite
+    assert {entry["id"] for entry in entries} & suite <= {entry.get("suite") for entry in entries}
     assert {entry["count"] for entry in entries if "count" in entry} == set(COUNTS)
     assert len({entry["id"] for entry in entries}) == len(entries)
 

@@ -28,8 +28,8 @@ def tuned(study: str, rates: tuple[float, float], decays: tuple[float, float], *
 
 def test_the_centre_is_what_the_rule_makes_of_adamws_settings() -> None:
     """All ratios are 10, so a tenth and ten times are right everywhere and no other rule of thumb is."""
-    found = [tuned(study, (0.01, 0.001), (0.1, 1.0)) for study in "abc"]
-    one = suggest(Asked(3e-4, 0.02), found)
+    result = [tuned(study, (0.01, 0.001), (0.1, 1.0)) for study in "abc"]
+    one = suggest(Asked(3e-4, 0.02), result)
     assert one.centre == (3e-5, 0.2)
     assert one.scores["lr"].rule.name == one.scores["weight_decay"].rule.name == "rate over 10, decay times 10"
     assert one.scores["lr"].within == 3
@@ -40,18 +40,18 @@ def test_the_centre_is_what_the_rule_makes_of_adamws_settings() -> None:
 
 
 def test_a_fitted_rule_is_used_where_it_beats_all_rules_of_thumb() -> None:
-    found = [tuned(study, (0.01, 0.01 / 200), (0.1, 20.0)) for study in "abc"]
-    one = suggest(Asked(2e-3, 0.1), found)
+    result = [tuned(study, (0.01, 0.01 / 200), (0.1, 20.0)) for study in "abc"]
+    one = suggest(Asked(2e-3, 0.1), result)
     assert not one.scores["lr"].rule.thumb
     assert one.centre == (1e-5, 20.0)
 
 
 def test_trials_are_the_grid_of_the_sweep_in_the_order_of_the_pairs() -> None:
     """Eight pairs lie half a decade lower in rate, five higher in decay, the rest at the centre."""
-    found = [tuned(study, (0.01, 0.001), (0.1, 1.0)) for study in "ab" for _ in range(15)]
-    found += [tuned("a", (0.01, 0.001 / math.sqrt(10)), (0.1, 1.0)) for _ in range(8)]
-    found += [tuned("b", (0.01, 0.001), (0.1, 1.0 * math.sqrt(10))) for _ in range(5)]
-    one = suggest(Asked(0.01, 0.1), found)
+    result = [tuned(study, (0.01, 0.001), (0.1, 1.0)) for study in "ab" for _ in range(15)]
+    result += [tuned("a", (0.01, 0.001 / math.sqrt(10)), (0.1, 1.0)) for _ in range(8)]
+    result += [tuned("b", (0.01, 0.001), (0.1, 1.0 * math.sqrt(10))) for _ in range(5)]
+    one = suggest(Asked(0.01, 0.1), result)
     assert one.centre == (1e-3, 1.0)
     assert one.trials[:3] == ((1e-3, 1.0), (3e-4, 1.0), (1e-3, 3.0))
     assert one.counts[:4] == (30, 8, 5, 0)
@@ -59,12 +59,12 @@ def test_trials_are_the_grid_of_the_sweep_in_the_order_of_the_pairs() -> None:
 
 
 def test_betas_are_the_most_frequent_where_adamws_memory_is_nearest() -> None:
-    found = [tuned(study, (0.01, 0.001), (0.1, 1.0)) for study in "abc"]
-    found += [tuned("c", (0.01, 0.001), (0.1, 1.0), base_betas=(0.9, 0.999), lion_betas=(0.9, 0.99))]
-    assert suggest(Asked(1e-3, 0.1, (0.9, 0.95)), found).betas == (0.95, 0.98)
-    assert suggest(Asked(1e-3, 0.1, (0.9, 0.999)), found).betas == (0.9, 0.99)
-    assert suggest(Asked(1e-3, 0.1), found).betas == (0.95, 0.98)
-    assert suggest(Asked(1e-3, 0.1, domain="diffusion"), found).betas == (0.9, 0.99), "Lion's defaults"
+    result = [tuned(study, (0.01, 0.001), (0.1, 1.0)) for study in "abc"]
+    result += [tuned("c", (0.01, 0.001), (0.1, 1.0), base_betas=(0.9, 0.999), lion_betas=(0.9, 0.99))]
+    assert suggest(Asked(1e-3, 0.1, (0.9, 0.95)), result).betas == (0.95, 0.98)
+    assert suggest(Asked(1e-3, 0.1, (0.9, 0.999)), result).betas == (0.9, 0.99)
+    assert suggest(Asked(1e-3, 0.1), result).betas == (0.95, 0.98)
+    assert suggest(Asked(1e-3, 0.1, domain="diffusion"), result).betas == (0.9, 0.99), "Lion's defaults"
 
 
 def test_without_decay_there_is_none_and_the_rate_alone_is_tried() -> None:

@@ -144,9 +144,9 @@ LINE = Line(pair("a", 1, 1), "lr", "min", "loss", ((1e-3, 3.0), (2e-3, 2.5), (4e
     ],
 )
 def test_regret_is_read_at_the_nearest_value(suggested: float, nearest: float, cost: float | None) -> None:
-    found = regret(LINE, suggested)
-    assert found.nearest == pytest.approx(nearest)
-    assert found.cost == (None if cost is None else pytest.approx(cost))
+    result = regret(LINE, suggested)
+    assert result.nearest == pytest.approx(nearest)
+    assert result.cost == (None if cost is None else pytest.approx(cost))
 
 
 def test_lines_of_marin_are_full_sweeps_and_hold_the_published_losses(published) -> None:
@@ -167,9 +167,9 @@ def test_own_pairs_are_tuned_by_protocol_and_an_open_optimum_is_left_out(tune, t
     kinds = {"optim_args": {"betas": [0.9, 0.99]}, "task": "vit_b16", "root": root}
     tune("adamw", [0.9, 0.91], lr=1e-2, weight_decay=0.1, **kinds)
     tune("lion", [0.9, 0.91], lr=1e-3, weight_decay=1.0, **kinds)
-    (found,), lines = from_records(root)
-    assert (found.base, found.lion) == ({"lr": 1e-2, "weight_decay": 0.1}, {"lr": 1e-3, "weight_decay": 1.0})
-    assert (found.domain, found.lion_betas, found.batch, found.steps) == ("images", (0.9, 0.99), 64, 100)
+    (result,), lines = from_records(root)
+    assert (result.base, result.lion) == ({"lr": 1e-2, "weight_decay": 0.1}, {"lr": 1e-3, "weight_decay": 1.0})
+    assert (result.domain, result.lion_betas, result.batch, result.steps) == ("images", (0.9, 0.99), 64, 100)
     assert sorted(line.axis for line in lines) == ["lr", "weight_decay"]
     assert all(line.best == 0.9 and len(line.values) == 3 for line in lines)
 
@@ -182,7 +182,7 @@ def test_an_optimum_on_the_edge_of_its_grid_does_not_count(tune, write_run, tmp_
     write_run(optim="lion", lr=1e-2, weight_decay=1.0, seed=1000, final=0.99, **kinds)  # a better trial, at the edge
     for seed in range(3):
         write_run(optim="lion", lr=1e-2, weight_decay=1.0, seed=seed, final=0.99, **kinds)
-    (found,), _ = from_records(root)
-    assert found.base["lr"] is None
-    assert found.lion["lr"] is None
-    assert found.lion["weight_decay"] is None  # at this rate, no other decay was tried
+    (result,), _ = from_records(root)
+    assert result.base["lr"] is None
+    assert result.lion["lr"] is None
+    assert result.lion["weight_decay"] is None  # at this rate, no other decay was tried

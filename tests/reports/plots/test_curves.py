@@ -83,7 +83,7 @@ def test_axes_say_what_they_show(write_run, tables):
     assert left.get_xlabel() == "training step"
     assert right.get_xlabel() == "training step"
     title = figure.subfigs[0].get_suptitle()
-    for part in ("digits", "scale embedded", "model vit (depth 4, width 64)", "data mnist5k"):
+    for part in ("digits, vit on mnist5k, scale embedded: ", "accuracy, higher is better", "100 steps of 64"):
         assert part in title
 
 

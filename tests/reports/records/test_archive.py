@@ -86,9 +86,9 @@ def test_a_torn_line_is_named_and_the_others_are_read(write_run, outputs, tmp_pa
     packed(outputs, tmp_path / "records")
     file = tmp_path / "records" / "digits.runs.jsonl"
     file.write_text(file.read_text()[:-40])
-    found = read_records([file])
-    assert len(found.runs) == 1
-    assert found.problems == [f"{file}#line 2: torn, not whole JSON: left out"]
+    records = read_records([file])
+    assert len(records.runs) == 1
+    assert records.problems == [f"{file}#line 2: torn, not whole JSON: left out"]
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=5))

@@ -36,11 +36,11 @@ def test_mean_and_sample_sd():
 def test_interval_by_hand():
     # differences 1, 2, 3: mean 2, sd 1, t(0.975, 2) = 4.302653
     ours, reference = pd.Series([11.0, 22.0, 33.0]), pd.Series([10.0, 20.0, 30.0])
-    found = paired_difference(ours, reference)
-    assert found.value == pytest.approx(2.0)
-    assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
-    assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
-    assert found.verdict("max") == NO_DIFFERENCE
+    difference = paired_difference(ours, reference)
+    assert difference.value == pytest.approx(2.0)
+    assert difference.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
+    assert difference.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+    assert difference.verdict("max") == NO_DIFFERENCE
 
 
 def test_prediction_interval_by_hand_and_by_its_coverage():
@@ -56,11 +56,11 @@ def test_prediction_interval_by_hand_and_by_its_coverage():
 
 
 def test_student_s_sleep_data():
-    found = paired_difference(FIRST, SECOND)
-    assert (found.value, found.seeds) == (pytest.approx(-1.58), 10)
-    assert (found.low, found.high) == pytest.approx((-2.4598858, -0.7001142), abs=1e-7)
-    assert found.p == pytest.approx(0.002833, abs=5e-7)
-    assert found.verdict("max") == "worse"
+    difference = paired_difference(FIRST, SECOND)
+    assert (difference.value, difference.seeds) == (pytest.approx(-1.58), 10)
+    assert (difference.low, difference.high) == pytest.approx((-2.4598858, -0.7001142), abs=1e-7)
+    assert difference.p == pytest.approx(0.002833, abs=5e-7)
+    assert difference.verdict("max") == "worse"
 
 
 def test_mean_interval_by_hand():
@@ -83,29 +83,29 @@ def test_a_mean_below_two_values_has_no_interval():
 def test_interval_and_p_are_those_of_scipy(count, seed, comparisons):
     rng = np.random.default_rng(seed)
     ours, reference = rng.normal(size=count), rng.normal(size=count)
-    found = paired_difference(pd.Series(ours), pd.Series(reference), comparisons=comparisons)
+    difference = paired_difference(pd.Series(ours), pd.Series(reference), comparisons=comparisons)
     test = stats.ttest_rel(ours, reference)
     expected = test.confidence_interval(1 - 0.05 / comparisons)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert found.p == pytest.approx(test.pvalue)
-    assert (found.verdict("max") == NO_DIFFERENCE) == (test.pvalue * comparisons >= 0.05)
+    assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
+    assert difference.p == pytest.approx(test.pvalue)
+    assert (difference.verdict("max") == NO_DIFFERENCE) == (test.pvalue * comparisons >= 0.05)
 
 
 def test_only_common_seeds_are_compared():
     ours = pd.Series([1.0, 2.0, 100.0], index=[0, 1, 2])
     reference = pd.Series([0.5, 1.0, 50.0, math.nan], index=[0, 1, 7, 2])
-    found = paired_difference(ours, reference)
-    assert found.seeds == 2
-    assert found.value == pytest.approx(0.75)
+    difference = paired_difference(ours, reference)
+    assert difference.seeds == 2
+    assert difference.value == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("seeds", [[7, 8], [1, 7]])
 def test_below_two_common_seeds_there_is_no_interval(seeds):
-    found = paired_difference(pd.Series([1.0, 2.0]), pd.Series([2.0, 3.0], index=seeds))
-    assert found.value == -1.0
-    assert math.isnan(found.low)
-    assert math.isnan(found.p)
-    assert found.verdict("max") == ""
+    difference = paired_difference(pd.Series([1.0, 2.0]), pd.Series([2.0, 3.0], index=seeds))
+    assert difference.value == -1.0
+    assert math.isnan(difference.low)
+    assert math.isnan(difference.p)
+    assert difference.verdict("max") == ""
 
 
 def test_direction_decides_what_is_better():
@@ -114,21 +114,21 @@ def test_direction_decides_what_is_better():
 
 
 def test_equal_values_show_no_difference():
-    found = paired_difference(pd.Series([1.0, 2.0]), pd.Series([1.0, 2.0]))
-    assert (found.low, found.high, found.p) == (0, 0, 1)
-    assert found.verdict("max") == NO_DIFFERENCE
+    difference = paired_difference(pd.Series([1.0, 2.0]), pd.Series([1.0, 2.0]))
+    assert (difference.low, difference.high, difference.p) == (0, 0, 1)
+    assert difference.verdict("max") == NO_DIFFERENCE
 
 
 def test_one_and_the_same_difference_is_a_point_and_no_win():
-    found = paired_difference(pd.Series([1.5, 2.5, 0.5]), pd.Series([1.0, 2.0, 0.0]), comparisons=6)
-    assert (found.value, found.low, found.high, found.p) == (0.5, 0.5, 0.5, 0)
-    assert found.verdict("min") == NO_DIFFERENCE  # a spread of zero is the metric's coarseness, not certainty
+    difference = paired_difference(pd.Series([1.5, 2.5, 0.5]), pd.Series([1.0, 2.0, 0.0]), comparisons=6)
+    assert (difference.value, difference.low, difference.high, difference.p) == (0.5, 0.5, 0.5, 0)
+    assert difference.verdict("min") == NO_DIFFERENCE  # a spread of zero is the metric's coarseness, not certainty
 
 
 def test_infinite_values_say_nothing():
-    found = paired_difference(pd.Series([1.0, math.inf]), pd.Series([1.0, 2.0]))
-    assert math.isnan(found.low)
-    assert found.verdict("max") == ""
+    difference = paired_difference(pd.Series([1.0, math.inf]), pd.Series([1.0, 2.0]))
+    assert math.isnan(difference.low)
+    assert difference.verdict("max") == ""
 
 
 def test_holm_by_hand_and_as_r_has_it():
@@ -141,10 +141,10 @@ def test_holm_by_hand_and_as_r_has_it():
 
 
 def test_holm_does_not_count_what_was_not_tested():
-    found = holm([0.01, math.nan, 0.02])
-    assert found[0] == pytest.approx(0.02)
-    assert math.isnan(found[1])
-    assert found[2] == pytest.approx(0.02)
+    result = holm([0.01, math.nan, 0.02])
+    assert result[0] == pytest.approx(0.02)
+    assert math.isnan(result[1])
+    assert result[2] == pytest.approx(0.02)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5))
@@ -178,16 +178,16 @@ def share_with_a_win(found, comparisons):
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_where_nothing_differs_few_tables_have_a_winner(seeds):
     tables = 20_000
-    found = differences(np.random.default_rng(seeds), tables, seeds)
+    difference = differences(np.random.default_rng(seeds), tables, seeds)
     tolerance = 3 * math.sqrt(0.05 * 0.95 / tables)
-    assert 0.01 < share_with_a_win(found, OPTIMIZERS) <= 0.05 + tolerance
-    assert share_with_a_win(found, 1) > 0.1  # what it would be without the correction
+    assert 0.01 < share_with_a_win(difference, OPTIMIZERS) <= 0.05 + tolerance
+    assert share_with_a_win(difference, 1) > 0.1  # what it would be without the correction
 
 
 def test_tables_of_the_simulation_are_those_that_are_shown():
-    found = differences(np.random.default_rng(0), 60, 3, shift=4.0)
+    difference = differences(np.random.default_rng(0), 60, 3, shift=4.0)
     zeros = pd.Series(np.zeros(3))
-    for of_table in found:
+    for of_table in difference:
         shown = [paired_difference(pd.Series(of), zeros, comparisons=OPTIMIZERS).verdict("max") for of in of_table]
         assert any(verdict != NO_DIFFERENCE for verdict in shown) == (share_with_a_win(of_table[None], 6) > 0)
 

@@ -64,11 +64,11 @@ levels = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=8)
 
 @given(levels, st.floats(-1e3, 1e3))
 def test_crossing_is_where_numpy_interpolates_the_target(values, target):
-    found = steps_to_target(curve(*values), target, "max")
-    assert (found is None) == (max(values) < target)
-    if found is not None and found > 10:
-        assert np.interp(found, *curve(*values)) == pytest.approx(target, abs=1e-6)
-    assert found == steps_to_target(curve(*(-value for value in values)), -target, "min")
+    reached = steps_to_target(curve(*values), target, "max")
+    assert (reached is None) == (max(values) < target)
+    if reached is not None and reached > 10:
+        assert np.interp(reached, *curve(*values)) == pytest.approx(target, abs=1e-6)
+    assert reached == steps_to_target(curve(*(-value for value in values)), -target, "min")
 
 
 # speed-up
@@ -76,9 +76,9 @@ def test_crossing_is_where_numpy_interpolates_the_target(values, target):
 
 def test_speedup_by_hand():
     # the reference ends at 0.8, at step 40; the other is at 0.7 at step 10 and at 0.9 at step 20: 0.8 at step 15
-    found = speedup(curve(0.2, 0.4, 0.6, 0.8), curve(0.7, 0.9, 0.9, 0.9), "max")
-    assert (found.target, found.reference_step, found.reached) == (0.8, 40, True)
-    assert (found.step, found.factor) == pytest.approx((15, 40 / 15))
+    against_reference = speedup(curve(0.2, 0.4, 0.6, 0.8), curve(0.7, 0.9, 0.9, 0.9), "max")
+    assert (against_reference.target, against_reference.reference_step, against_reference.reached) == (0.8, 40, True)
+    assert (against_reference.step, against_reference.factor) == pytest.approx((15, 40 / 15))
 
 
 def test_a_reference_that_wavers_is_judged_by_where_it_first_was_as_good_as_at_its_end():
@@ -87,16 +87,26 @@ def test_a_reference_that_wavers_is_judged_by_where_it_first_was_as_good_as_at_i
 
 
 def test_never_reached_is_said():
-    found = speedup(curve(0.2, 0.8), curve(0.3, 0.7), "max")
-    assert (found.reached, found.step, found.factor, found.reference_step) == (False, math.inf, 0.0, 20)
+    against_reference = speedup(curve(0.2, 0.8), curve(0.3, 0.7), "max")
+    assert (
+        against_reference.reached,
+        against_reference.step,
+        against_reference.factor,
+        against_reference.reference_step,
+    ) == (
+        False,
+        math.inf,
+        0.0,
+        20,
+    )
 
 
 @pytest.mark.parametrize(("reference", "other"), [(curve(), curve(0.5)), (curve(0.5), curve()), (curve(), curve())])
 def test_without_a_curve_nothing_is_known(reference, other):
-    found = speedup(reference, other, "max")
-    assert not found.reached
-    assert math.isnan(found.step)
-    assert math.isnan(found.factor)
+    against_reference = speedup(reference, other, "max")
+    assert not against_reference.reached
+    assert math.isnan(against_reference.step)
+    assert math.isnan(against_reference.factor)
 
 
 def test_from_step_zero():
@@ -129,11 +139,11 @@ def test_ratios_by_hand():
 
 
 def test_profiles_by_hand():
-    found = performance_profiles(TIMES, [1, 1.5, 2, 4, 5, 100])
-    assert list(found.index) == [1, 1.5, 2, 4, 5, 100]
-    assert found["optim 0"].tolist() == pytest.approx([1 / 3] * 6)
-    assert found["optim 1"].tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3, 2 / 3, 2 / 3])
-    assert found["optim 2"].tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    result = performance_profiles(TIMES, [1, 1.5, 2, 4, 5, 100])
+    assert list(result.index) == [1, 1.5, 2, 4, 5, 100]
+    assert result["optim 0"].tolist() == pytest.approx([1 / 3] * 6)
+    assert result["optim 1"].tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3, 2 / 3, 2 / 3])
+    assert result["optim 2"].tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
 
 
 def test_scores_by_hand():
@@ -197,9 +207,9 @@ def test_a_task_s_unit_of_time_does_not_matter(rows, power, factor):
 def test_ranks_by_hand():
     finals = table([[0.9, 0.8, 0.9, 0.7], [3.0, 2.0, math.nan, 1.0], [5.0, math.nan, math.nan, 4.0]], ["a", "b", "c"])
     # a, higher is better: 1.5, 3, 1.5, 4; b, lower: 3, 2, 4, 1; c, lower: 2, 3.5, 3.5, 1
-    found = mean_ranks(finals, {"a": "max", "b": "min", "c": "min"})
-    assert found.tolist() == pytest.approx([6.5 / 3, 8.5 / 3, 9 / 3, 6 / 3])
-    assert list(found.index) == ["optim 0", "optim 1", "optim 2", "optim 3"]
+    result = mean_ranks(finals, {"a": "max", "b": "min", "c": "min"})
+    assert result.tolist() == pytest.approx([6.5 / 3, 8.5 / 3, 9 / 3, 6 / 3])
+    assert list(result.index) == ["optim 0", "optim 1", "optim 2", "optim 3"]
 
 
 @given(tables)

@@ -14,7 +14,7 @@ def frame(*rows):
 
 
 def test_shares_by_hand():
-    found = survival(
+    result = survival(
         frame(
             ("lion", 1e-3, "diverged", 40, "loss is nan"),
             ("lion", 1e-3, "completed", None, None),
@@ -24,18 +24,18 @@ def test_shares_by_hand():
             ("adamw", 1e-3, "completed", None, None),
         )
     )
-    assert found[["optim", "lr"]].to_numpy().tolist() == [["adamw", 1e-3], ["lion", 1e-4], ["lion", 1e-3]]
-    assert found["runs"].tolist() == [1, 1, 4]
-    assert found["completed"].tolist() == [1, 1, 1]
-    assert found["diverged"].tolist() == [0, 0, 3]
-    assert found["survived"].tolist() == [1, 1, 0.25]
-    assert found["first_step"].isna().tolist() == [True, True, False]
-    assert found["first_step"].iloc[2] == 7
-    assert found["causes"].tolist() == ["", "", "loss above 10; loss is nan"]
+    assert result[["optim", "lr"]].to_numpy().tolist() == [["adamw", 1e-3], ["lion", 1e-4], ["lion", 1e-3]]
+    assert result["runs"].tolist() == [1, 1, 4]
+    assert result["completed"].tolist() == [1, 1, 1]
+    assert result["diverged"].tolist() == [0, 0, 3]
+    assert result["survived"].tolist() == [1, 1, 0.25]
+    assert result["first_step"].isna().tolist() == [True, True, False]
+    assert result["first_step"].iloc[2] == 7
+    assert result["causes"].tolist() == ["", "", "loss above 10; loss is nan"]
 
 
 def test_failed_and_interrupted_runs_count_but_not_as_diverged():
-    found = survival(
+    result = survival(
         frame(
             ("lion", 1e-3, "failed", 3, "OSError: no space left"),
             ("lion", 1e-3, "interrupted", None, "killed"),
@@ -43,18 +43,18 @@ def test_failed_and_interrupted_runs_count_but_not_as_diverged():
             ("lion", 1e-2, "failed", None, "OSError: no space left"),
         )
     )
-    counts = found[["runs", "completed", "diverged", "failed", "interrupted"]].to_numpy().tolist()
+    counts = result[["runs", "completed", "diverged", "failed", "interrupted"]].to_numpy().tolist()
     assert counts == [[3, 1, 0, 1, 1], [1, 0, 0, 1, 0]]
-    assert found["survived"].iloc[0] == 1
-    assert math.isnan(found["survived"].iloc[1])  # nothing is known of this learning rate
-    assert found["first_step"].isna().all()
-    assert found["causes"].tolist() == ["", ""]
+    assert result["survived"].iloc[0] == 1
+    assert math.isnan(result["survived"].iloc[1])  # nothing is known of this learning rate
+    assert result["first_step"].isna().all()
+    assert result["causes"].tolist() == ["", ""]
 
 
 def test_a_run_without_a_learning_rate_keeps_its_row():
-    found = survival(frame(("lion", math.nan, "failed", None, None), ("lion", 1e-3, "completed", None, None)))
-    assert found["runs"].tolist() == [1, 1]
-    assert math.isnan(found["lr"].iloc[1])
+    result = survival(frame(("lion", math.nan, "failed", None, None), ("lion", 1e-3, "completed", None, None)))
+    assert result["runs"].tolist() == [1, 1]
+    assert math.isnan(result["lr"].iloc[1])
 
 
 @pytest.mark.parametrize("written", [True, False])
@@ -62,8 +62,8 @@ def test_records_as_they_are_read(write_run, outputs, written):
     if written:
         write_run(lr=1e-2, status="diverged", diverged_step=12, cause="loss is nan")
         write_run(lr=1e-2, seed=1)
-    found = survival(read_records([outputs]).runs)
+    records = survival(read_records([outputs]).runs)
     columns = ["optim", "lr", "runs", "completed", "diverged", "failed", "interrupted", "survived", "first_step"]
-    assert list(found) == [*columns, "causes"]
+    assert list(records) == [*columns, "causes"]
     expected = [["adamw", 1e-2, 2, 1, 1, 0, 0, 0.5, 12, "loss is nan"]] if written else []
-    assert found.to_numpy().tolist() == expected
+    assert records.to_numpy().tolist() == expected

@@ -14,27 +14,27 @@ from reports.statistics.tuning_curves import tuning_curve
 @pytest.mark.parametrize(("goal", "pick", "worst"), [("max", max, 0.0), ("min", min, 9.0)])
 def test_expected_is_that_of_all_draws_with_replacement(goal, pick, worst):
     values = [0.3, 0.9, 0.5, 0.5, 0.8]
-    found = tuning_curve(values, goal, [1, 2, 3, 4], worst=worst)
-    for k, expected in zip(found["k"], found["expected"], strict=True):
+    curve = tuning_curve(values, goal, [1, 2, 3, 4], worst=worst)
+    for k, expected in zip(curve["k"], curve["expected"], strict=True):
         draws = [pick(draw) for draw in itertools.product(values, repeat=k)]
         assert expected == pytest.approx(sum(draws) / len(draws))
 
 
 def test_by_hand():
     # of 0 and 1, the best of k draws is 0 only if all are 0: expected 1 - 1 / 2^k
-    found = tuning_curve([0.0, 1.0], "max", [1, 2, 3], worst=0.0)
-    assert found["expected"].tolist() == pytest.approx([1 / 2, 3 / 4, 7 / 8])
+    curve = tuning_curve([0.0, 1.0], "max", [1, 2, 3], worst=0.0)
+    assert curve["expected"].tolist() == pytest.approx([1 / 2, 3 / 4, 7 / 8])
 
 
 def test_a_diverged_trial_counts_as_the_worst_value():
     values = [0.8, math.nan, 0.9, math.nan]
-    found = tuning_curve(values, "max", [1, 2], worst=0.1)
+    curve = tuning_curve(values, "max", [1, 2], worst=0.1)
     # a draw is 0.9 with 1/4, 0.8 with 1/4, 0.1 with 1/2; of two, 0.9 with 7/16, 0.8 with 5/16, 0.1 with 4/16
-    assert found["expected"].tolist() == pytest.approx([0.475, (7 * 0.9 + 5 * 0.8 + 4 * 0.1) / 16])
+    assert curve["expected"].tolist() == pytest.approx([0.475, (7 * 0.9 + 5 * 0.8 + 4 * 0.1) / 16])
     # so does one that ended no better than that
-    assert tuning_curve([0.8, 0.0, 0.9, 0.1], "max", [1, 2], worst=0.1).equals(found)
+    assert tuning_curve([0.8, 0.0, 0.9, 0.1], "max", [1, 2], worst=0.1).equals(curve)
     mirrored = tuning_curve([-value for value in values], "min", [1, 2], worst=-0.1)
-    assert mirrored["expected"].tolist() == pytest.approx((-found["expected"]).tolist())
+    assert mirrored["expected"].tolist() == pytest.approx((-curve["expected"]).tolist())
 
 
 values = st.lists(st.floats(0, 1), min_size=1, max_size=6)
@@ -43,21 +43,21 @@ values = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 @settings(max_examples=25, deadline=None)
 @given(values, st.sampled_from(["max", "min"]))
 def test_more_trials_are_never_expected_worse_and_the_band_holds_the_curve(trials, goal):
-    found = tuning_curve(trials, goal, [1, 2, 5, 20], worst=0 if goal == "max" else 1, best=1 if goal == "max" else 0)
-    assert (found["low"] <= found["expected"] + 1e-12).all()
-    assert (found["expected"] <= found["high"] + 1e-12).all()
+    curve = tuning_curve(trials, goal, [1, 2, 5, 20], worst=0 if goal == "max" else 1, best=1 if goal == "max" else 0)
+    assert (curve["low"] <= curve["expected"] + 1e-12).all()
+    assert (curve["expected"] <= curve["high"] + 1e-12).all()
     sign = 1 if goal == "max" else -1
     for column in ("expected", "low", "high"):
-        assert (np.diff(sign * found[column]) >= -1e-12).all()
-    assert found[["low", "high"]].to_numpy().min() >= -1e-12
-    assert found[["low", "high"]].to_numpy().max() <= 1 + 1e-12
+        assert (np.diff(sign * curve[column]) >= -1e-12).all()
+    assert curve[["low", "high"]].to_numpy().min() >= -1e-12
+    assert curve[["low", "high"]].to_numpy().max() <= 1 + 1e-12
 
 
 def test_without_a_bound_the_better_side_is_open():
     for goal, worst, closed, opened in (("max", 0.0, "low", "high"), ("min", 1.0, "high", "low")):
-        found = tuning_curve([0.5, 0.6, 0.7], goal, [1, 3], worst=worst)
-        assert np.isfinite(found[closed]).all()
-        assert np.isinf(found[opened]).all()
+        curve = tuning_curve([0.5, 0.6, 0.7], goal, [1, 3], worst=worst)
+        assert np.isfinite(curve[closed]).all()
+        assert np.isinf(curve[opened]).all()
 
 
 def test_the_band_covers_the_truth_at_least_as_often_as_it_says_and_not_another():

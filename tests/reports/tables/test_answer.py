@@ -22,8 +22,8 @@ def test_a_majority_of_wins_is_a_yes(tables):
     made = tables(BETTER, BETTER, WORSE)
     assert (count(made).better, count(made).worse, count(made).neither) == (2, 1, 0)
     assert headline(made) == (
-        "Yes, on tasks like these: against a tuned AdamW on three tasks, Lion is better on two, worse on one, and "
-        "shows no difference on none; and it keeps half of AdamW's optimizer state."
+        "Yes, on tasks like these: against a tuned AdamW on three small models, Lion is better on two, worse on one, "
+        "and shows no difference on none; and it keeps half of AdamW's optimizer state."
     )
 
 
@@ -34,7 +34,7 @@ def test_without_one_it_is_for_memory(tables):
 
 
 def test_a_majority_of_losses_is_a_no(tables):
-    assert "For better results, no: against a tuned AdamW on one task" in headline(tables(WORSE))
+    assert "For better results, no: against a tuned AdamW on one small model" in headline(tables(WORSE))
 
 
 def test_below_the_protocol_nothing_is_answered(write_run, outputs):
@@ -47,7 +47,7 @@ def test_below_the_protocol_nothing_is_answered(write_run, outputs):
 def test_another_reference_is_called_by_its_name(tune, outputs):
     tune("sgd", (0.900, 0.910, 0.900))
     tune("lion", BETTER)
-    assert "against a tuned SGD on one task" in headline(build_tables(read_records([outputs]).runs, "sgd"))
+    assert "against a tuned SGD on one small model" in headline(build_tables(read_records([outputs]).runs, "sgd"))
 
 
 def test_shares_of_state_are_said_in_words_where_there_are_some(tables):

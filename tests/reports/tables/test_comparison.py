@@ -25,9 +25,9 @@ def test_a_table_made_by_hand(write_run, tune, rows):
     tune("lion", ours, final=0.92, lr=1e-4, weight_decay=1.0)
     at_edge = {"lr": 1e-3, "weight_decay": 1.0, "seed": TRIAL_SEEDS_FROM}
     write_run(optim="lion", status="diverged", diverged_step=12, **at_edge)
-    found = rows()
-    assert list(found) == ["adamw", "lion"]  # the reference first, whatever the alphabet
-    lion, adamw = found["lion"], found["adamw"]
+    table_rows = rows()
+    assert list(table_rows) == ["adamw", "lion"]  # the reference first, whatever the alphabet
+    lion, adamw = table_rows["lion"], table_rows["adamw"]
     assert (lion.lr, lion.weight_decay, lion.seeds, lion.trials, lion.runs) == (1e-4, 1.0, 3, 10, 13)
     assert (lion.completed, lion.diverged, lion.failed, lion.interrupted) == (12, 1, 0, 0)
     assert (lion.test_mean, lion.test_sd) == (pytest.approx(0.94), pytest.approx(0.02))
@@ -49,13 +49,13 @@ def test_every_optimizer_has_its_row(write_run, rows):
     write_run(optim="lion", status="diverged", steps_per_second=None)
     write_run(optim="sgd", status="failed", tuned=None)
     write_run(optim="radam", status="interrupted")
-    found = rows()
-    assert sorted(found) == ["adamw", "lion", "radam", "sgd"]
-    assert [found[name].runs for name in ("lion", "sgd", "radam")] == [1, 1, 1]
-    assert (found["lion"].diverged, found["sgd"].failed, found["radam"].interrupted) == (1, 1, 1)
-    assert math.isnan(found["lion"].lr)
-    assert math.isnan(found["lion"].steps_per_second)
-    assert found["lion"].seeds == found["sgd"].trials == 0
+    table_rows = rows()
+    assert sorted(table_rows) == ["adamw", "lion", "radam", "sgd"]
+    assert [table_rows[name].runs for name in ("lion", "sgd", "radam")] == [1, 1, 1]
+    assert (table_rows["lion"].diverged, table_rows["sgd"].failed, table_rows["radam"].interrupted) == (1, 1, 1)
+    assert math.isnan(table_rows["lion"].lr)
+    assert math.isnan(table_rows["lion"].steps_per_second)
+    assert table_rows["lion"].seeds == table_rows["sgd"].trials == 0
 
 
 @pytest.mark.parametrize(("best", "marked"), [(1e-4, True), (1e-3, False), (1e-2, True)])
@@ -94,8 +94,8 @@ def test_of_an_untuned_reference_nothing_is_said(write_run, tune, rows):
     for seed in range(5):
         write_run(seed=seed, test=0.5 + seed / 1000)
     tune("lion", (0.9, 0.912, 0.923))
-    found = rows()
-    assert (found["adamw"].untuned, found["lion"].untuned, found["lion"].verdict) == (True, False, "")
+    table_rows = rows()
+    assert (table_rows["adamw"].untuned, table_rows["lion"].untuned, table_rows["lion"].verdict) == (True, False, "")
 
 
 def test_a_row_says_what_ran_and_not_what_its_file_says(write_run, rows):
@@ -103,10 +103,10 @@ def test_a_row_says_what_ran_and_not_what_its_file_says(write_run, rows):
     write_run(variant=text, optim_args={"betas": [0.9, 0.999], "eps": 1e-8})
     write_run(optim="lion", variant="lion.Lion, bfloat16 momentum", optim_args={"momentum_dtype": None})
     write_run(optim="sgd", optim_class="baselines.SGDW", variant="another text", optim_args={})
-    found = rows()
-    assert found["adamw"].variant == "torch.optim.AdamW, betas 0.9 0.999, eps 1e-08"
-    assert found["lion"].variant == "lion.Lion, momentum_dtype none"
-    assert found["sgd"].variant == "baselines.SGDW"
+    table_rows = rows()
+    assert table_rows["adamw"].variant == "torch.optim.AdamW, betas 0.9 0.999, eps 1e-08"
+    assert table_rows["lion"].variant == "lion.Lion, momentum_dtype none"
+    assert table_rows["sgd"].variant == "baselines.SGDW"
 
 
 def test_a_seed_that_was_run_twice_counts_as_one(write_run, rows):

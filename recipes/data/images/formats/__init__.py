@@ -1,1 +1,1 @@
-"""How files of labelled images are laid out: class folders, and tables that name or hold them."""
+"""Formats of labelled images: class folders, and tables that name or contain images."""

@@ -22,7 +22,7 @@ FORMATS = (
 
 
 def class_layout(path: str, train_split: str, val_split: str | None, test_split: str | None) -> dict[str, Path]:
-    """The folder of each split that exists: `train`, and perhaps `val` and `test`; opens no image.
+    """The folder of each existing split: `train`, and optionally `val` and `test`; opens no image.
 
     Raises:
         ConfigError: a split that is named is missing, or there are no class folders.

@@ -13,7 +13,7 @@ from recipes.errors import ConfigError
 from recipes.training.sampler import Batch, Key
 
 PADS = ("<pad>", "[PAD]")
-SHORTEST = 8  # tokens of an input, its end included: fewer hold hardly more than the name of the task
+SHORTEST = 8  # tokens of an input, end included: fewer hold little more than the name of the task
 
 
 class TextPairs:
@@ -21,11 +21,11 @@ class TextPairs:
 
     Args:
         parts: the tasks' examples.
-        length: tokens that an input is cut to, its end included.
+        length: maximum number of tokens of an input, end included.
 
     Attributes:
-        tokenizer: that made the tokens.
-        tasks: in the order of the numbers that batches name them by.
+        tokenizer: that produced the tokens.
+        tasks: batches refer to them by their index here.
         answers: the label words of each task as tokens, never cut, each closed by `end`.
 
     Raises:
@@ -98,7 +98,7 @@ def _refuse_equal(task: TextTask, answers: Sequence[np.ndarray], tokenizer: Toke
 def token_pairs(
     splits: Mapping[str, Sequence[TaskExamples]], tokenizer: Tokenizer, length: int
 ) -> dict[str, TextPairs]:
-    """Every split as tokens; those to evaluate on with inputs in rising length, so that little is padding."""
+    """Every split as tokens; evaluation splits sorted by input length, so that little is padding."""
     pairs_of_split = {}
     for name, parts in splits.items():
         if name != "train":

@@ -11,10 +11,10 @@ from recipes.errors import ConfigError
 
 @dataclass(frozen=True)
 class TextTask:
-    """What the examples of a task have in common.
+    """A task: its label words and metrics.
 
     Attributes:
-        name: that its figures are logged under.
+        name: for its metrics in the record.
         words: the label words, in the order of the labels; where labels are scores they end in a number, and rise.
         metrics: names from `recipes.language.glue_metrics`.
         graded: labels are real numbers, and the answer is the nearest word.
@@ -26,7 +26,7 @@ class TextTask:
     graded: bool = False
 
     def values(self) -> np.ndarray:
-        """What each word stands for, float64 [words]: its label, or the number that it spells."""
+        """The value of each word, float64 [words]: its label, or the number that it spells."""
         return np.array(
             [word.split()[-1] for word in self.words] if self.graded else range(len(self.words)), np.float64
         )
@@ -85,7 +85,7 @@ class TaskExamples:
 
 
 def selected_tasks(task: str | Sequence[str], task_names: Collection[str]) -> tuple[str, ...]:
-    """The names that data.options.task means: one, several, or `all`.
+    """The tasks of data.options.task: one, several, or `all`.
 
     Raises:
         ConfigError: one is unknown.

@@ -113,12 +113,12 @@ def test_a_scaled_program_makes_scaled_updates(name: str) -> None:
 
 def test_candidates_are_one_for_each_key_and_without_dead_statements() -> None:
     again = load("program3").insert(0, load("program8").stmts[2])
-    found = distinct(
+    programs = distinct(
         [Candidate("a", load("program3"), 0.3), Candidate("b", again, 0.2), Candidate("c", load("program8"))]
     )
-    assert [candidate.name for candidate in found] == ["a", "c"]
-    assert len(found[1].program) == 12
-    assert len({analyse(candidate.program).canonical for candidate in found}) == 2
+    assert [candidate.name for candidate in programs] == ["a", "c"]
+    assert len(programs[1].program) == 12
+    assert len({analyse(candidate.program).canonical for candidate in programs}) == 2
 
 
 def test_the_shortest_of_those_about_as_good() -> None:

@@ -69,8 +69,8 @@ def test_exact_steps_keep_every_bit_and_others_stay_within_some_ulp(name: str) -
 @pytest.mark.parametrize("name", ["program4", "program8"])
 def test_the_update_of_the_form_found_is_the_program_s(name: str) -> None:
     """Program 4's to the bit, Program 8's within 4 ulp; no sign flips."""
-    found = difference(load(name), list(simplify(load(name)))[-2].program)  # before the state is renamed
-    assert found.flips == 0
+    result = difference(load(name), list(simplify(load(name)))[-2].program)  # before the state is renamed
+    assert result.flips == 0
     raw, short = load(name), simplified(name)[1]
     random = np.random.default_rng(1)
     state = np.zeros(4000, np.float32)

@@ -1,4 +1,6 @@
-"""Batches of images in memory: value range, translations and RandAugment by position."""
+"""Batches of images in memory: bytes, translations and RandAugment by position."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ import torch
 
 from recipes.data.images import mnist5k
 from recipes.data.images.arrays import ImageArrays
-from recipes.data.images.batches import AugmentedArrays, TensorImages, mirrored, normalised, offsets, shifted
+from recipes.data.images.batches import AugmentedArrays, TensorImages, mirrored, offsets, shifted
+from recipes.training.execution.device_layout import Placement
 
 
 def keys(first: int, count: int) -> list[tuple[int, int]]:
@@ -49,22 +52,31 @@ def test_seeds_below_two_to_the_24_keep_their_translations_and_no_two_seeds_shar
 
 def test_shifting_is_cutting_from_a_bordered_image() -> None:
     torch.manual_seed(0)
-    image, offset = torch.rand(5, 2, 6, 7), torch.randint(0, 5, (5, 2))
+    image, offset = torch.randint(1, 256, (5, 2, 6, 7), dtype=torch.uint8), torch.randint(0, 5, (5, 2))
     moved = shifted(image, offset, 2)
+    assert moved.stride() == (84, 42, 7, 1)
+    assert shifted(image[:, :1], offset, 2).stride() == (42, 42, 7, 1)
     for n in range(5):
         down, right = offset[n].tolist()
         for row in range(6):
             for column in range(7):
                 y, x = row + down - 2, column + right - 2
                 inside = 0 <= y < 6 and 0 <= x < 7
-                expected = image[n, :, y, x] if inside else torch.tensor([-1.0, -1.0])
-                assert torch.equal(moved[n, :, row, column], expected)
+                expected = image[n, :, y, x].tolist() if inside else [0, 0]
+                assert moved[n, :, row, column].tolist() == expected
 
 
-def test_pixels_lie_in_the_paper_s_value_range() -> None:
-    tensor = normalised(np.array([0, 51, 255], dtype=np.uint8).reshape(1, 1, 3, 1))
-    assert tensor.shape == (1, 1, 1, 3)
-    assert tensor.flatten().tolist() == pytest.approx([-1.0, -0.6, 1.0])
+@pytest.mark.parametrize("more", [{}, {"randaugment": "rand-m9-n2", "shift": 1}], ids=["plain", "augmented"])
+def test_pictures_are_bytes_until_they_are_on_the_device(more: dict[str, Any]) -> None:
+    """There they are what dividing by 127.5 and taking 1 away makes of them, to the bit: published runs began so."""
+    arrays = ImageArrays(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), np.zeros(1, np.int64), ("a",))
+    batch = (AugmentedArrays(arrays, seed=0, **more) if more else TensorImages(arrays)).__getitems__([(0, 0)])
+    assert batch["image"].dtype == torch.uint8
+    placed = Placement(torch.device("cpu"))(batch)["image"]
+    assert placed.shape == (1, 1, 16, 16)
+    assert torch.equal(placed, batch["image"] / 127.5 - 1)
+    if not more:
+        assert batch["image"].flatten().tolist() == list(range(256))
 
 
 def test_augmentation_follows_the_position_however_a_batch_is_split(tiny) -> None:

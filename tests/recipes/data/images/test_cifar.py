@@ -126,7 +126,7 @@ def test_a_changed_pickle_is_never_read(tmp_path: Path, monkeypatch: pytest.Monk
     folder = pickled(tmp_path, monkeypatch)
     with (folder / "data_batch_3").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ConfigError, match="no whole copy of CIFAR10: unpack it again"):
+    with pytest.raises(ConfigError, match="not a complete copy of CIFAR10: unpack it again"):
         cifar.load(path=str(folder), val_size=8)
 
 
@@ -134,7 +134,7 @@ def test_a_cut_file_and_other_sizes_are_refused_in_a_line(tmp_path: Path) -> Non
     folder = binary10(tmp_path)
     whole = (folder / "data_batch_2.bin").read_bytes()
     (folder / "data_batch_2.bin").write_bytes(whole[:-5])
-    with pytest.raises(ConfigError, match="no whole copy of CIFAR: unpack it again"):
+    with pytest.raises(ConfigError, match="not a complete copy of CIFAR: unpack it again"):
         cifar.load(path=str(folder), val_size=8)
     (folder / "data_batch_2.bin").write_bytes(whole)
     with pytest.raises(ConfigError, match=r"data\.options\.val_size=40"):

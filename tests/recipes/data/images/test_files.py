@@ -29,7 +29,7 @@ def test_a_folder_goes_before_the_hub(folders):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"is no folder: set data\.path") as error:
+    with pytest.raises(ConfigError, match=r"is not a folder: set data\.path") as error:
         load(tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in one_line(error)
 

@@ -55,5 +55,5 @@ def test_a_missing_image_and_a_cut_file_are_a_line(coco: Path) -> None:
         pairs_of(None, str(coco))
     file = coco / "annotations" / "captions_train2017.json"
     file.write_text(file.read_text()[:-30])
-    with pytest.raises(ConfigError, match=r"captions_train2017\.json is no whole file of COCO's captions"):
+    with pytest.raises(ConfigError, match=r"captions_train2017\.json is not a complete file of COCO's captions"):
         pairs_of(None, str(coco))

@@ -156,7 +156,7 @@ def test_names_of_classes_come_from_a_file_where_asked(
 ) -> None:
     names = tmp_path / "names.json"
     names.write_text('["kitten", "puppy"]')
-    found = image_text.load(
+    loaded = image_text.load(
         path=str(shards),
         tokenizer=tokenizer,
         size=8,
@@ -166,8 +166,8 @@ def test_names_of_classes_come_from_a_file_where_asked(
         },
         templates=["{}"],
     )
-    assert found.probes["test"].texts.texts == ("kitten", "puppy")
-    assert list(found.probes) == ["val", "test", "more"]
+    assert loaded.probes["test"].texts.texts == ("kitten", "puppy")
+    assert list(loaded.probes) == ["val", "test", "more"]
     names.write_text('["kitten"]')
     with pytest.raises(ConfigError, match="must be a list of 2 names"):
         image_text.load(
@@ -217,7 +217,7 @@ def test_retrieval_groups_every_caption_with_its_image(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": "/nowhere"}, "data.path=/nowhere is no folder: set data.path to one that holds WebDataset shards"),
+        ({"path": "/nowhere"}, "data.path=/nowhere is not a folder: set data.path to one that holds WebDataset shards"),
         ({"path": None}, "set data.path or data.hub to say where the images are"),
         ({"zero_shot": None, "val_size": 2}, "val and test would hold 2 of 4 pairs each: give more pairs, set"),
         ({"templates": ["a photo"]}, "must hold {} once"),
@@ -279,22 +279,22 @@ def test_pictures_with_captions_beside_them_are_split(
         (tmp_path / "mine" / str(number % 3) / f"{number}.JPG").write_bytes(picture(4 * number))
         (tmp_path / "mine" / str(number % 3) / f"{number}.txt").write_text(f"number {number}", encoding="utf-16")
     (tmp_path / "mine" / "0" / "alone.png").write_bytes(picture(3))
-    found = image_text.load(path=str(tmp_path / "mine"), size=8)
-    assert {name: len(probe.images) for name, probe in found.probes.items()} == {"val": 6, "test": 6}
-    assert len(found.train.images) == 48
+    loaded = image_text.load(path=str(tmp_path / "mine"), size=8)
+    assert {name: len(probe.images) for name, probe in loaded.probes.items()} == {"val": 6, "test": 6}
+    assert len(loaded.train.images) == 48
     seen = []
     for images, captions in (
-        (found.train.images, found.train.captions),
-        *((p.images, p.texts) for p in found.probes.values()),
+        (loaded.train.images, loaded.train.captions),
+        *((p.images, p.texts) for p in loaded.probes.values()),
     ):
         for index in range(len(images)):
             (text,) = captions.batch([index])
             seen.append(int(text.removeprefix("number ")))
             assert grey(images, index) == pytest.approx(4 * seen[-1], abs=3)
     assert sorted(seen) == list(range(60))
-    probe = found.probes["val"]
+    probe = loaded.probes["val"]
     assert probe.image_group.tolist() == probe.text_group.tolist() == list(range(6))
-    assert found.tokenizer.token_to_id(PADS[0]) == 1
+    assert loaded.tokenizer.token_to_id(PADS[0]) == 1
     said = capsys.readouterr().out
     assert "left out 1 of 61 pictures, which have no caption" in said
     assert "6 of 60 pairs held out for val and as many for test" in said
@@ -311,9 +311,9 @@ def test_shards_are_split_as_well_and_a_lone_data_set_is_taken(tmp_path: Path, t
     features = Features({"picture": Image(), "text": Value("string")})
     Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "lone"))
     for name in ("tar", "lone"):
-        found = image_text.load(path=str(tmp_path / name), tokenizer=tokenizer, size=8, val_size=3)
-        parts = [(found.train.images, found.train.captions)]
-        parts += [(probe.images, probe.texts) for probe in found.probes.values()]
+        loaded = image_text.load(path=str(tmp_path / name), tokenizer=tokenizer, size=8, val_size=3)
+        parts = [(loaded.train.images, loaded.train.captions)]
+        parts += [(probe.images, probe.texts) for probe in loaded.probes.values()]
         assert [len(images) for images, _ in parts] == [14, 3, 3]
         seen = [(grey(i, n), *c.batch([n])) for i, c in parts for n in range(len(i))]
         assert sorted(text for _, text in seen) == sorted(texts)
@@ -325,5 +325,5 @@ def test_a_truncated_shard_and_a_missing_column(shards: Path, tokenizer: str, la
     with pytest.raises(ConfigError, match="has no column caption; it has image, captions"):
         load(captioned, tokenizer, labelled, train_split="test", caption_column="caption")
     (shards / "02.tar").write_bytes(b"\x1f\x8b compressed")
-    with pytest.raises(ConfigError, match=r"02\.tar is no whole, uncompressed tar file"):
+    with pytest.raises(ConfigError, match=r"02\.tar is not a complete, uncompressed tar file"):
         load(shards, tokenizer, labelled)

@@ -33,4 +33,4 @@ def test_a_hub_out_of_reach_is_not_tried(
     assert "(no copy)" in refusal(lambda: bpe.published("some/other"))
     assert asked[-1] == ("some/other", "tokenizer.json", False)
     (tmp_path / "odd.json").write_text("{}")
-    assert "odd.json is no tokenizer" in refusal(lambda: bpe.published(str(tmp_path / "odd.json")))
+    assert "odd.json is not a tokenizer" in refusal(lambda: bpe.published(str(tmp_path / "odd.json")))

@@ -51,9 +51,9 @@ def functions() -> dict[str, list[docpairs.Function]]:
 
 
 def test_functions_are_read_as_a_person_reads_them() -> None:
-    found = {function.sentence: function for function in documented_functions("a.py", MODULE)}
-    assert set(found) == {"Return twice the size.", "Release it", "Inner one!"}
-    grow, close, inner = found["Return twice the size."], found["Release it"], found["Inner one!"]
+    result = {function.sentence: function for function in documented_functions("a.py", MODULE)}
+    assert set(result) == {"Return twice the size.", "Release it", "Inner one!"}
+    grow, close, inner = result["Return twice the size."], result["Release it"], result["Inner one!"]
     assert grow.code == "def grow(size): if size > 1: return size * 2"
     assert (grow.returns, grow.branches) == (True, 1)
     assert (close.returns, close.branches) == (False, 2)  # `for` and `with`; what the inner one does is its own

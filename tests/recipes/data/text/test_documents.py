@@ -67,28 +67,28 @@ def test_splits_go_by_name(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "saved"])
 def test_where_only_a_validation_split_is_told_it_tests(tmp_path: Path, form: str) -> None:
-    found = read(write(tmp_path / "mine", form, {"train": WORDS, "validation": ["drei"]}))
-    assert found["test"] == ["drei"]
-    assert sorted(found["train"] + found["val"]) == sorted(WORDS)
-    assert len(found["val"]) == pytest.approx(40, abs=20)
+    result = read(write(tmp_path / "mine", form, {"train": WORDS, "validation": ["drei"]}))
+    assert result["test"] == ["drei"]
+    assert sorted(result["train"] + result["val"]) == sorted(WORDS)
+    assert len(result["val"]) == pytest.approx(40, abs=20)
 
 
 def test_what_is_held_out_follows_from_the_text_alone(tmp_path: Path) -> None:
-    found = read(write(tmp_path / "mine", "jsonl", {"all": WORDS}))
-    assert sorted(each for texts in found.values() for each in texts) == sorted(WORDS)
-    assert len(found["val"]) == pytest.approx(20, abs=13)
-    assert len(found["test"]) == pytest.approx(20, abs=13)
+    result = read(write(tmp_path / "mine", "jsonl", {"all": WORDS}))
+    assert sorted(each for texts in result.values() for each in texts) == sorted(WORDS)
+    assert len(result["val"]) == pytest.approx(20, abs=13)
+    assert len(result["test"]) == pytest.approx(20, abs=13)
     other = read(write(tmp_path / "other", "parquet", {"all": WORDS[::-1]}))
-    assert {name: sorted(texts) for name, texts in other.items()} == {n: sorted(texts) for n, texts in found.items()}
+    assert {name: sorted(texts) for name, texts in other.items()} == {n: sorted(texts) for n, texts in result.items()}
     more = read(tmp_path / "mine", holdout=0.5)
-    assert set(found["val"] + found["test"]) < set(more["val"] + more["test"])
+    assert set(result["val"] + result["test"]) < set(more["val"] + more["test"])
 
 
 def test_a_single_text_is_cut_at_line_ends(tmp_path: Path) -> None:
     lines = [f"line {number:04d}\n" for number in range(1000)]
     (tmp_path / "all.txt").write_text("".join(lines))
-    found = read(tmp_path / "all.txt")
-    assert found == {"train": ["".join(lines[:900])], "val": ["".join(lines[900:950])], "test": ["".join(lines[950:])]}
+    result = read(tmp_path / "all.txt")
+    assert result == {"train": ["".join(lines[:900])], "val": ["".join(lines[900:950])], "test": ["".join(lines[950:])]}
     (tmp_path / "all.txt").write_text("one line")
     assert "+data.options.holdout=" in refusal(lambda: read(tmp_path / "all.txt"))
 
@@ -203,8 +203,8 @@ def test_files_of_all_letters_cases_are_read_and_others_counted(
     (tmp_path / ".ipynb_checkpoints").mkdir()
     (tmp_path / ".ipynb_checkpoints" / "x.txt").write_bytes(b"\xff")
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
-    found = "".join(each for texts in read(tmp_path).values() for each in texts)
-    assert len(found) == 300 * len(" 0\n") + 100 * sum(map(len, ("UPPER.TXT", "genesis.txt", "device.txt"))) + 270 + 5
+    result = "".join(each for texts in read(tmp_path).values() for each in texts)
+    assert len(result) == 300 * len(" 0\n") + 100 * sum(map(len, ("UPPER.TXT", "genesis.txt", "device.txt"))) + 270 + 5
     assert "left out 4 files: 2 .epub, 1 broken link, 1 without a suffix\n" in capsys.readouterr().out
 
 
@@ -223,7 +223,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     file.write_bytes(content)
     assert f"{file}: reading stopped after 0 rows" in refusal(lambda: read(folder))
     file.write_bytes(content[:300])
-    assert "is no readable Parquet file" in refusal(lambda: read(folder))
+    assert "is not a readable Parquet file" in refusal(lambda: read(folder))
     saved = write(tmp_path / "saved", "saved", {"train": WORDS})
     next((saved / "train").glob("*.arrow")).unlink()
     assert "cannot be read as a Hugging Face data set" in refusal(lambda: read(saved))
@@ -272,9 +272,9 @@ def of_hub(streaming: bool = True, revision: str | None = None) -> dict[str, doc
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_data_set_on_the_hub(hub: Hub, streaming: bool) -> None:
-    found = {name: list(split.texts()) for name, split in of_hub(streaming).items()}
-    assert found["test"] == WORDS  # its validation split
-    assert sorted(found["train"] + found["val"]) == sorted(WORDS)
+    result = {name: list(split.texts()) for name, split in of_hub(streaming).items()}
+    assert result["test"] == WORDS  # its validation split
+    assert sorted(result["train"] + result["val"]) == sorted(WORDS)
     assert hub.asked == [("some/texts", "en", "main at c0ffee" if streaming else None)]
 
 
@@ -332,7 +332,8 @@ def test_a_stream_that_breaks_is_named_and_goes_on(
         broken.setattr(datasets.IterableDataset, "__iter__", breaks)
         line = refusal(load)
     assert line == (
-        "data.hub=some/texts, train: reading stopped after 5 rows (the other side went away); the same command goes on"
+        "data.hub=some/texts, train: reading stopped after 5 rows (the other side went away); "
+        "the same command continues"
     )
     whole = load()
     assert whole["test"].tokens.documents == len(WORDS)

@@ -79,11 +79,11 @@ def write_tsv(root: Path) -> None:
 @pytest.mark.parametrize("form", ["saved", "parquet", "jsonl", "tsv"])
 def test_every_task_reads_as_t5_reads_it(tmp_path: Path, form: str) -> None:
     write_tsv(tmp_path) if form == "tsv" else write(tmp_path, form)
-    found = glue.texts(str(tmp_path))
-    names = [part.task.name for part in found["val"]]
+    result = glue.texts(str(tmp_path))
+    names = [part.task.name for part in result["val"]]
     assert names == ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli_m", "mnli_mm", "qnli", "rte"]
-    assert len(found["train"]) == 8
-    for part in (*found["train"], *found["val"]):
+    assert len(result["train"]) == 8
+    for part in (*result["train"], *result["val"]):
         _, text, word = ROWS[part.task.name.split("_")[0]]
         assert set(part.texts) == {text}
         assert {part.task.words[index] for index in part.words()} == {word}
@@ -151,7 +151,7 @@ def test_a_folder_without_a_task_and_an_unknown_task_are_refused(tmp_path: Path)
         glue.texts(str(tmp_path))
     with pytest.raises(ConfigError, match="is unknown; known: all, cola, sst2"):
         glue.texts(str(tmp_path), task="wnli")
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         glue.texts(str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match=r"set data\.path or data\.hub"):
         glue.texts()

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recipes.errors import ConfigError
 from recipes.runs.dry_run import memory_estimate as tracing
-from recipes.runs.dry_run.cost import Footprint, devices_needed, estimate, parse_bytes, render
+from recipes.runs.dry_run.cost import Division, Footprint, devices_needed, estimate, parse_bytes, render
 from recipes.runs.dry_run.memory_estimate import (
     Activations,
     Batch,
@@ -94,7 +94,7 @@ def footprint(**changes: Any) -> Footprint:
         "optimizer_state_bytes": {},
         "activations": Activations(0, 10, 0, 0),
         "activations_unfused": Activations(0, 10, 0, 0),
-        "shards": Shards(0, 0, 0, 0),
+        "shards": Shards(0, 0, 0, 0, 0),
         "activations_checkpointed": Activations(0, 5, 0, 0),
         "flops": Flops(1, 3, 0),
     }
@@ -357,10 +357,31 @@ def test_a_model_larger_than_a_device_needs_sharding() -> None:
 
 
 def test_what_is_gathered_stays_whole_on_each_device() -> None:
-    whole = Shards(root=100, work=200, constant=30, buffers=20)
+    whole = Shards(root=100, root_gradients=50, work=200, constant=30, buffers=20)
     d = devices_needed(footprint(parameter_bytes=4020, shards=whole), 200, 64, 1000)
     assert d.sharded == 16  # (4000 + 400 + 200) / 16 + 350 + 10 · 4 = 677.5; on 8 devices 1,005
     assert d.bytes_per_device == 678
+
+
+@pytest.mark.parametrize(
+    ("division", "sharded", "on_each"),
+    [  # 4000 bytes of weights, 400 of gradients, 200 of state, 20 of buffers; 64 examples of 10 bytes; 950 usable
+        (Division(), 16, math.ceil(4600 / 16 + 350 + 40)),
+        (Division(accumulate=4, reduce_every_part=True), 8, math.ceil(4600 / 8 + 350 + 20)),
+        (Division(accumulate=2), 32, math.ceil(4200 / 32 + 350 + 400 - 50 + 10)),  # gradients stay whole
+        (Division(accumulate=4), None, None),  # 16 devices at most, and they would have 973
+        (Division(shard_size=16), 16, math.ceil(4600 / 16 + 350 + 40)),
+        (Division(shard_size=8), 32, math.ceil(4600 / 8 + 350 + 20)),  # 16 devices would have 965
+        (Division(shard_size=4), None, None),  # 1,150 of a quarter of the model, however many devices there are
+        (Division(accumulate=8, shard_size=8, reduce_every_part=True), 8, math.ceil(4600 / 8 + 350 + 10)),
+        (Division(accumulate=8, shard_size=16), None, None),  # 8 devices at most divide what 8 micro-batches leave
+    ],
+)
+def test_micro_batches_and_copies_in_shards(division: Division, sharded: int | None, on_each: int | None) -> None:
+    shards = Shards(root=100, root_gradients=50, work=200, constant=30, buffers=20)
+    d = devices_needed(footprint(parameter_bytes=4020, shards=shards), 200, 64, 1000, division)
+    assert d.dividing is None
+    assert (d.sharded, d.bytes_per_device) == (sharded, on_each)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])

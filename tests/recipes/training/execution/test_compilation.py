@@ -1,5 +1,6 @@
 """Compiled runs against the same runs without the compiler, and how many graphs they take."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,12 @@ TASKS = {
     "vit-bf16": [*TINY, "precision=bf16", "accumulate=2"],
     "resnet": RESNET,  # running statistics, which compiling must not touch
     "gpt2-chunks": [*TINY_GPT2, "logit_rows=50", "activation_checkpointing=true"],
-    "bert": [*TINY_BERT, "model.args.hidden_dropout_prob=0", "model.args.attention_probs_dropout_prob=0"],
+    "bert": [
+        *TINY_BERT,
+        "model.args.hidden_dropout_prob=0",
+        "model.args.attention_probs_dropout_prob=0",
+        "logit_rows=50",
+    ],
 }
 
 
@@ -82,8 +88,11 @@ def test_a_run_takes_one_graph_and_has_the_eager_runs_losses(tmp_path: Path, tas
 
 
 @pytest.mark.usefixtures("without_inductor")
-def test_a_model_that_is_no_single_graph_is_refused_in_a_line(
-    tiny: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+def test_a_model_that_is_no_single_graph_is_refused_in_a_line_or_runs_without_the_compiler(
+    tiny: Callable[..., DictConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     make = Recipe.model
 
@@ -97,6 +106,38 @@ def test_a_model_that_is_no_single_graph_is_refused_in_a_line(
     with pytest.raises(ConfigError, match=r"^compile=true: this model cannot be compiled \(.+\); set compile=false$"):
         experiment.run(cfg)
     assert read_summary(folder_of(cfg)) is None
+    # By default it runs all the same, as one that nobody tried to compile.
+    monkeypatch.setattr(compilation, "applies", lambda setting, *_: setting is not False)
+    said = {}
+    for setting in ("auto", "false"):
+        assert (
+            experiment.run(tiny(f"compile={setting}", "log_every=1", f"output_dir={tmp_path / setting}")) == "completed"
+        )
+        said[setting] = capsys.readouterr().out
+    assert "without the compiler: compile=auto: this model cannot be compiled (" in said["auto"]
+    assert "without the compiler" not in said["false"]
+    default, eager = (tiny(f"compile={name}", "log_every=1", f"output_dir={tmp_path / name}") for name in said)
+    assert losses(default) == losses(eager)
+    summary = read_summary(folder_of(default))
+    assert summary is not None
+    assert summary["execution"]["compile"] is False
+
+
+def test_a_model_is_compiled_by_itself_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    capability = [7, 0]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: tuple(capability))
+    assert compilation.applies("auto", "gpu", cuda)
+    assert compilation.applies("auto", "paper", cuda)
+    assert not compilation.applies("auto", "embedded", cuda)
+    assert not compilation.applies("auto", "gpu", cpu)
+    assert [compilation.applies(setting, "embedded", cpu) for setting in (True, False)] == [True, False]
+    assert not compilation.applies(False, "gpu", cuda)
+    capability[0] = 6  # Pascal, for which Triton writes no code
+    assert not compilation.applies("auto", "gpu", cuda)
+    capability[0] = 8
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not compilation.applies("auto", "gpu", cuda)
 
 
 @pytest.mark.slow
@@ -164,7 +205,7 @@ def test_the_models_of_every_family_are_one_graph(task: str, precision: str) -> 
     expected = loss().item()
     counters.clear()
     compilation.begin(model)
-    compilation.warm_up(model, loss, torch.Tensor.backward)
+    assert compilation.warm_up(model, loss, torch.Tensor.backward, setting=True)
     assert [loss().item() for _ in range(2)] == pytest.approx([expected] * 2, rel=1e-4)
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]

@@ -84,7 +84,7 @@ def test_another_number_of_processes_goes_on(
     shutil.copytree(killed, tmp_path / "again")
     status, printed = on(train, [*run, *settings, f"output_dir={tmp_path / 'again'}"], count, tmp_path / "said")
     assert status == [0] * count, printed
-    assert printed.count("going on from step 4") == 1, printed
+    assert printed.count("resuming from step 4") == 1, printed
     assert_same(next((tmp_path / "again").glob("*/*/*")), expected)
 
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_that_lacks_one_processs_part_is_passed_over(
     status, printed = on(train, [*run, "shard=true", f"output_dir={tmp_path / 'again'}"], 2, tmp_path / "said")
     assert status == [0, 0], printed
     assert "step-00000004 passed over: parts/__1_0.distcp is missing or truncated" in printed
-    assert "going on from step 2" in printed
+    assert "resuming from step 2" in printed
     assert_same(next((tmp_path / "again").glob("*/*/*")), expected)
 
 
@@ -130,7 +130,7 @@ def test_where_no_disk_is_shared_the_first_process_writes_the_whole(tmp_path: Pa
     assert not list(tmp_path.rglob("*.distcp"))
     status, printed = on(train_blind, run, 2, tmp_path / "said")
     assert status == [0, 0], printed
-    assert "going on from step 4" in printed
+    assert "resuming from step 4" in printed
     summary = read_summary(next((tmp_path / "apart").glob("*/*/*")))
     assert summary is not None
     assert summary["status"] == "completed"
