@@ -13,9 +13,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from recipes.distributed import processes
+from recipes.distributed import device_slots, processes
 from recipes.errors import BUSY, ConfigError, DeviceMemoryError
-from recipes.runs import device_slots, startup, sweep
+from recipes.runs import startup, sweep
 from recipes.runs.startup import INTERRUPTED
 from recipes.settings import choices, command_line, from_data, unknown_settings, validation
 

@@ -28,7 +28,7 @@ def line(cfg: DictConfig, summary: Mapping[str, Any]) -> str | None:
     """
     path = EXPECTED / f"{cfg.scale.name}.yaml"
     known: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
-    tuned = known.get(cfg.task.name, {}).get(summary["conditions"])
+    tuned = known.get(cfg.task.name, {}).get(summary.get("conditions"))
     if tuned is not None:
         return _beside_tuned(tuned, summary) if summary["metric"] == tuned["metric"] else None
     augment = "" if cfg.augment.name == schema.Augment.name else f"_{cfg.augment.name}"
@@ -55,14 +55,16 @@ def _beside_tuned(tuned: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 
 def _is_at(row: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
     """Whether a run has a row's class, arguments, learning rate and weight decay."""
-    same_kind = all(row[key] == summary[key] for key in ("optim_class", "optim_args"))
-    return same_kind and all(math.isclose(row[key], summary[key]) for key in ("lr", "weight_decay"))
+    same_kind = all(row[key] == summary.get(key) for key in ("optim_class", "optim_args"))
+    return same_kind and all(math.isclose(row[key], summary.get(key, math.nan)) for key in ("lr", "weight_decay"))
 
 
 def _verdict(row: Mapping[str, Any], tuned: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    figure = summary["test" if tuned["split"] == "test" else "final"]
-    if summary["status"] != "completed" or figure is None:  # diverged
+    figure = summary.get("test" if tuned["split"] == "test" else "final")
+    if summary["status"] == "diverged":
         return "worse than expected"
+    if figure is None:
+        return "not judged"
     if row["low"] <= figure <= row["high"]:
         return "as expected"
     return "better than expected" if (figure > row["high"]) == (tuned["goal"] == "max") else "worse than expected"

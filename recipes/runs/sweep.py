@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from recipes.distributed import processes
-from recipes.runs import device_slots, startup
+from recipes.distributed import device_slots, processes
+from recipes.runs import startup
 from recipes.settings import schema as config
 from recipes.settings.validation import PLAN
 

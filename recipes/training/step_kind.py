@@ -28,6 +28,8 @@ class StepKind(TorchDispatchMode):
 
         A kernel that is not torch's, such as Lion's, runs fewer of torch's operations than there are parameters.
         """
-        if any("_fused_" in name for name in self.names) or len(self.names) < self.parameters:
+        if any("_fused_" in name for name in self.names):
             return "fused"
-        return "foreach" if any("_foreach_" in name for name in self.names) else "loop"
+        if any("_foreach_" in name for name in self.names):  # fewer operations than parameters, too, in a short rule
+            return "foreach"
+        return "fused" if len(self.names) < self.parameters else "loop"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from recipes.figure_format import Unit
+from recipes.figure_format import Unit, decimals, fixed
 from reports.claims import conditions
 from reports.claims.decision import LEVEL, Outcome, decide, inside_or_outside
 from reports.claims.evidence import (
@@ -115,10 +115,15 @@ def fewer_steps(evidence: Evidence, times: float) -> Outcome:
             continue
         low, high = speedup_interval(table, pair[0], pair[1])
         signs.append((low >= times) - (high < times))
-        ends = f"[{low:.2f}, {high:.2f}]"
-        word = f"{Unit().estimate(row.speedup, low, high)} times" if row.speedup else f"not reached {ends}"
-        words.append(f"{table.comparison.task} {word}")
+        words.append(f"{table.comparison.task} {_speedup_in_words(row.speedup, low, high)}")
     return decide(signs, ", ".join(words))
+
+
+def _speedup_in_words(factor: float, low: float, high: float) -> str:
+    """Write a speed-up with its interval, and 0 in words: the figure is not reached."""
+    places = decimals((high - low) / 2)
+    value, *ends = (fixed(each, places) if each else "not reached" for each in (factor, low, high))
+    return f"{value}{' times' if factor else ''} [{', '.join(dict.fromkeys(ends))}]"
 
 
 def early_lead(evidence: Evidence, share: float) -> Outcome:

@@ -71,7 +71,9 @@ def _forest(results: Results, anchors: Mapping[str, str]) -> page.Forest | None:
     if not rows:
         return None
     reach = reach_of(rows)
-    ticks = [(place(float(tick), reach), f"{tick:+d}" if tick else "0") for tick in TICKS if abs(tick) <= reach]
+    shown = [tick for tick in TICKS if abs(tick) <= reach]
+    named = [tick for tick in shown if reach < 10 or abs(tick) != 1]  # on a long axis, 1 has no room beside 0
+    ticks = [(place(float(tick), reach), "" if tick not in named else f"{tick:+d}" if tick else "0") for tick in shown]
     words = f"{name(SUBJECT)} minus {name(results.reference)} on test data, in % of {name(results.reference)}'s figure"
     return page.Forest(words, ticks, [_line(row, reach, anchors) for row in rows])
 

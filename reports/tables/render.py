@@ -19,7 +19,7 @@ from rich.text import Text
 from tabulate import tabulate
 
 from recipes.figure_format import Unit
-from reports.number_format import NONE, fixed, laid_out, short_count, short_number
+from reports.number_format import NONE, laid_out, short_count, short_number
 from reports.protocol import FRESH_SEEDS, SUBJECT, TRIAL_SEEDS_FROM, TRIALS
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.statistics.selection import SETTING, Comparison
@@ -119,7 +119,7 @@ def legend(table: Table) -> list[str]:
     if not math.isnan(table.target):
         lines.append(
             f"steps to {table.reference}'s val: where the mean validation curve first reaches {table.reference}'s "
-            f"final {fixed(table.target, 4)}, between evaluations on a straight line (times fewer than "
+            f"final {unit_of(table).figure(table.target)}, between evaluations on a straight line (times fewer than "
             f"{table.reference}'s); every run has the same length."
         )
     if table.part == FIELD:

@@ -55,8 +55,8 @@ def progress(tables: Sequence[Table]) -> list[str]:
     lines = []
     for table, title in zip(tables, titles(tables), strict=True):
         for row in table.rows:
-            trials = f"{row.trials} of {TRIALS} trials" if row.fresh or row.trials > 1 else "no trials"
-            fresh = f"{row.seeds if row.fresh else 0} of {FRESH_SEEDS} fresh seeds"
+            trials = f"{row.trials if row.fresh or row.trials > 1 else 0} trials ({TRIALS} needed)"
+            fresh = f"{row.seeds if row.fresh else 0} fresh seeds ({FRESH_SEEDS} needed)"
             left = {"not finished": row.interrupted, "failed": row.failed, "diverged": row.diverged}
             others = [f"{count} {word}" for word, count in left.items() if count]
             state = "missing: " if row.untuned else "enough: "

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -97,27 +99,42 @@ def contender_names() -> list[str]:
     return [*LIONS, *LIBRARIES, *(name for name in configured if name != "lion")]
 
 
+@cache
 def kind_of_step(name: str, device: str = "cpu") -> str:
     """fused, foreach, loop or own: how a contender goes over the tensors on a device."""
-    from omegaconf import OmegaConf
-
     from lion.kernels import cpu
 
-    has_fused = device == "cuda" or not isinstance(cpu.library(), str)
     options: dict[str, Any]
     if name in LIBRARIES:
         options = LIBRARIES[name][-1]
         if not {"fused", "foreach"} & options.keys():
             return "loop" if name in LOOPS and device == "cpu" else "own"
     elif name in LIONS:
+        has_fused = device == "cuda" or not isinstance(cpu.library(), str)
         options = LIONS[name] | ({} if has_fused else {"fused": False})
-    else:  # on the CPU torch, timm and our baselines use the loop by default
-        options = dict(OmegaConf.load(ROOT / f"conf/optim/{name}.yaml"))
-        if str(options["_target_"]) == "lion.Lion":
-            options = {"fused": has_fused} | options
-        elif device == "cuda" and str(options["_target_"]).startswith("torch."):
-            options = {"foreach": True} | options
+    else:
+        return _watched_kind(name, device)
     return next((kind for kind in ("fused", "foreach") if options.get(kind)), "loop")
+
+
+def _watched_kind(name: str, device: str) -> str:
+    """The kind of step that an optimizer of conf/optim takes, by the operations of its second step; own: none ran."""
+    import torch
+
+    from recipes.training.step_kind import StepKind
+
+    params = [torch.nn.Parameter(torch.ones(4, 3, device=device)) for _ in range(12)]
+    watch = StepKind(len(params))
+    try:
+        optimizer = contender(name, params)
+        for mode in (nullcontext(), watch):
+            for parameter in params:
+                parameter.grad = torch.ones_like(parameter)
+            with mode:
+                optimizer.step()
+    except Exception:  # another's library, in whatever state: `measure` says which
+        return "own"
+    return watch.kind
 
 
 def contender(name: str, params: list[Any]) -> Any:

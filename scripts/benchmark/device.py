@@ -79,7 +79,7 @@ def training_speed(cfg: DictConfig, device: torch.device, batch: int, steps: int
     flops = gpus.of_config(cfg).flops.both * batch
     figures: Figures = {"optimizer": cfg.optim.name, "batch": batch, "precision": cfg.precision, "steps": steps}
     figures |= {"steps_per_second": 1 / seconds, "flops_per_second": flops / seconds}
-    if (gpu := gpus.called(_name(device))) is not None:
+    if (gpu := gpus.called(device_name(device))) is not None:
         peak = 1e12 * (gpu.bf16 if cfg.precision == "bf16" else gpu.tf32)
         figures |= {"peak_of": gpu.name, "share_of_peak": flops / seconds / peak}
     if device.type == "cuda":
@@ -112,12 +112,13 @@ def described(device: torch.device) -> Figures:
 
     import triton
 
-    figures: Figures = {"device": _name(device), "torch": torch.__version__, "python": platform.python_version()}
+    figures: Figures = {"device": device_name(device), "torch": torch.__version__, "python": platform.python_version()}
     if device.type == "cuda":
         figures["memory_bytes"] = torch.cuda.get_device_properties(device).total_memory
         figures |= {"cuda": torch.version.cuda, "triton": triton.__version__}
     return figures
 
 
-def _name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """The name of a GPU as its driver gives it; cpu for the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     candidates = distinct([candidate for search in searches for candidate in candidates_of(search, folder)])
     baselines = [Candidate("AdamW", load("program3")), Candidate("Lion", load("program1"))]
     print(f"{len(candidates)} candidates of {len(searches)} searches, with AdamW and Lion", flush=True)
-    rungs = _ladder(options)
+    rungs = ladder(options)
     memory = _Memory(folder / MEASURED)
     floors: list[Floor] = []
     for floor in climb(candidates, baselines, rungs, _say, memory.measure):
@@ -136,7 +136,7 @@ def candidates_of(search: Path, root: Path) -> Iterator[Candidate]:
         yield Candidate(f"{name} shortest", short.program, short.fitness)
 
 
-def _ladder(options: argparse.Namespace) -> list[Rung]:
+def ladder(options: argparse.Namespace) -> list[Rung]:
     """Three tasks, each about ten times the work of the one before, starting from the search's task."""
     from lion.discovery.search.funnel import ProxyRung
 

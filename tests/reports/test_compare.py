@@ -222,7 +222,7 @@ def test_watch_says_what_is_missing_and_serve_is_for_this_machine_alone(write_ru
                     break
             address = said[-1].split()[0]
             assert b"Should I train with Lion?" in urllib.request.urlopen(f"{address}index.html", timeout=10).read()
-            assert "digits, adamw: missing: no trials, 0 of 3 fresh seeds, 1 not finished\n" in said
+            assert "digits, adamw: missing: 0 trials (9 needed), 0 fresh seeds (3 needed), 1 not finished\n" in said
             write_run(optim="lion")
             for line in run.stdout:  # the second round
                 if line.startswith("digits, lion: missing:"):

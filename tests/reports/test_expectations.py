@@ -6,10 +6,9 @@ import yaml
 
 from reports import expectations
 from reports.records.reader import read_records
-from reports.results import compared, read_results
+from reports.results import compared
 from reports.tables.comparison import build_tables
 
-ROOT = Path(__file__).resolve().parents[2]
 T2, T3 = 4.302653, 3.182446  # 97.5% points of Student's t
 
 
@@ -71,8 +70,3 @@ def build_speeds(folder):
     from reports.records.speeds import read_speeds
 
     return read_speeds([folder])
-
-
-def test_the_committed_files_are_what_the_records_give():
-    for path, text in expectations.files(ROOT, read_results(ROOT / "reports" / "published")).items():
-        assert path.read_text(encoding="utf-8") == text, f"{path} differs: make reports writes it"

@@ -128,7 +128,7 @@ def test_each_is_compared_with_what_steps_alike(tiny, tmp_path, capsys):
         "lion-lists": ("foreach", "adamw-foreach"),
         "adamw-foreach": ("foreach", "adamw-foreach"),
         "lion-plain": ("loop", "adamw"),
-        "sgd": ("loop", "adamw"),
+        "sgd": ("foreach", "adamw-foreach"),
         "adamw": ("loop", "adamw"),
         "stream": ("", "adamw-fused"),
     }
@@ -142,10 +142,27 @@ def test_each_is_compared_with_what_steps_alike(tiny, tmp_path, capsys):
 def test_the_step_that_is_named_is_the_one_that_is_taken(tiny):
     """By the flags of the optimizer that is made."""
     weight = torch.nn.Parameter(torch.zeros(3))
-    for name in ("lion", "lion-plain", "lion-lists", "adamw-fused", "adamw-foreach", "adamw", "timm", "radam", "nadam"):
+    for name in ("lion", "lion-plain", "lion-lists", "adamw-fused", "adamw-foreach", "adamw", "timm", "radam"):
         group = bench.contender(name, [weight]).param_groups[0]
         named = next((kind for kind in ("fused", "foreach") if group.get(kind)), "loop")
         assert bench.kind_of_step(name) == named
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [  # as their sources are written: operations on lists, Lion's kernel, or a loop over parameters
+        ("schedule_free_adamw", "foreach"),
+        ("ademamix", "foreach"),
+        ("lion_cautious_decay", "fused"),
+        ("cautious_lion", "loop"),  # takes a mean before a weight moves (docs/lion.md)
+        ("muon", "loop"),
+        ("soap", "loop"),
+        ("mars", "loop"),
+        ("nadam", "foreach"),
+    ],
+)
+def test_the_kind_of_a_step_is_told_by_its_operations(name, kind):
+    assert bench.kind_of_step(name) == kind
 
 
 def test_peak_memory_is_what_was_alive_at_once():

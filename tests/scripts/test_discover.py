@@ -129,7 +129,7 @@ def test_the_funnel_takes_candidates_of_every_search_and_goes_on_where_it_stoppe
 ) -> None:
     funnel = importlib.import_module("scripts.discovery.funnel")
     rungs = [Easy(), Easy()]
-    monkeypatch.setattr(funnel, "_ladder", lambda options: rungs)
+    monkeypatch.setattr(funnel, "ladder", lambda options: rungs)
     assert discover.main(["funnel", str(searched)]) == 0
     out = capsys.readouterr().out
     written = json.loads((searched / "funnel.json").read_text())

@@ -47,7 +47,7 @@ def test_the_published_report_is_measured_or_says_that_it_is_not() -> None:
 
 def test_the_share_of_the_peak_is_flops_by_arithmetic(monkeypatch) -> None:
     """Of a device whose peak is known, by the FLOPs of the dry run and the steps a second that stand beside it."""
-    monkeypatch.setattr(measuring, "_name", lambda device: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(measuring, "device_name", lambda device: "NVIDIA H100 80GB HBM3")
     cfg = schema.composed(["task=vit_b16", "optim=adamw", "dry_run=true"])
     figures = measuring.training_speed(cfg, CPU, batch=4, steps=2, warm=1)
     flops = gpus.of_config(cfg).flops.both * 4 * figures["steps_per_second"]

@@ -22,7 +22,7 @@ def applies(setting: bool | str, scale: str, device: torch.device) -> bool:
     """Whether a run's model is compiled on a device.
 
     By itself (`auto`) it is where torch's compiler has kernels of its own to offer, on CUDA with Triton, but not at
-    scale=embedded, whose runs take about as long as the compiler.
+    scale=embedded, whose runs are short.
     """
     if isinstance(setting, bool):
         return setting

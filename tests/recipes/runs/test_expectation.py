@@ -60,6 +60,12 @@ def test_a_run_that_diverged_is_worse(write):
     assert expectation.line(write(), diverged).startswith("worse than expected: ")
 
 
+def test_a_run_without_the_figure_is_not_judged(write):
+    assert expectation.line(write(), SUMMARY | {"test": None}).startswith("not judged: this setting has ")
+    bare = {key: SUMMARY[key] for key in ("conditions", "status", "optim", "metric", "goal")}
+    assert expectation.line(write(), bare).startswith("tuned lion: ")
+
+
 @pytest.mark.parametrize(
     "changed", [{"lr": 0.001}, {"weight_decay": 1}, {"optim_args": {"betas": [0.9, 0.9]}}, {"optim_class": "mine.Lion"}]
 )

@@ -413,3 +413,25 @@ def test_those_named_are_worse(tune, judge):
     tune("lion", (0.95, 0.951))
     assert judge("all_worse", optims=["powersign", "addsign"]) == "supported"
     assert judge("all_worse", optims=["lion"]) == "contradicted"
+
+
+def test_evidence_is_in_points_and_in_the_digits_of_its_interval(tune, outputs):
+    tune("adamw", (0.900, 0.910, 0.900))
+    tune("lion", (0.970, 0.981, 0.970))
+    tables = build_tables(read_records([outputs]).runs, "adamw")
+    found = evidence.Evidence(tables, tables, NO_SPEEDS, pd.DataFrame())
+    assert criteria.better(found) == ("supported", "digits +7.03 points [+6.85, +7.21]")
+    assert criteria.half_state(found) == ("contradicted", "digits 100%")
+
+
+@pytest.mark.parametrize(
+    ("speedup", "words"),
+    [
+        ((1.234, 1.052, 1.396), "1.23 times [1.05, 1.40]"),
+        ((0.0, 0.0, 1.08), "not reached [not reached, 1.1]"),
+        ((0.0, 0.0, 0.0), "not reached [not reached]"),
+        ((1.1, 0.0, 1.2), "1.1 times [not reached, 1.2]"),
+    ],
+)
+def test_a_speed_up_of_0_is_said_in_words(speedup, words):
+    assert criteria._speedup_in_words(*speedup) == words

@@ -8,7 +8,7 @@ import pytest
 from recipes.errors import ConfigError
 from reports.evidence import ledger
 from reports.evidence.pairs import BASELINE, LION, NO_MARGIN, NO_VALUE, TIE, pairs, spread
-from reports.evidence.statements import AGREES, CONTRADICTED, IN_PART, hold
+from reports.evidence.statements import AGREES, CONTRADICTED, IN_PART, check_all
 
 STUDIES = Path(__file__).resolve().parents[3] / "reports" / "evidence" / "studies"
 MARIN, MUON = "marin-fantastic-optimizers", "lion-muon"
@@ -117,7 +117,7 @@ def test_spread_of_a_goal_of_max_is_from_the_top(write_ledger) -> None:
 
 
 def test_contradictions_that_are_known() -> None:
-    held = {(one.study, one.says): one for one in hold(ledger.read())}
+    held = {(one.study, one.says): one for one in check_all(ledger.read())}
     best_row = held[MARIN, "AdamW's lowest loss at 520M, 1x"]
     assert best_row.verdict == CONTRADICTED
     assert "best row 3.1096, stated 3.1041" in best_row.computed
@@ -137,12 +137,12 @@ def test_a_statement_that_the_rows_bear_out_agrees_and_one_about_nothing_is_a_fa
     stated = {"says": "x", "source": "y", "kind": "lowest", "value": 3.0, "within": 1e-6}
     rows = values("AdamW", 3.0, 3.1) + values("Lion", 2.0)
     folder = write_ledger(rows, stated=[stated | {"rows": {"optimizer": "AdamW"}}])
-    assert [one.verdict for one in hold(ledger.read(folder))] == [AGREES]
+    assert [one.verdict for one in check_all(ledger.read(folder))] == [AGREES]
     folder = write_ledger(rows, stated=[stated | {"rows": {"optimizer": "SGD"}}])
     with pytest.raises(ConfigError, match="a: no row has"):
-        hold(ledger.read(folder))
+        check_all(ledger.read(folder))
     ratio = {"says": "x", "source": "y", "kind": "ratio", "axis": "lr", "between": [3, 10]}
     folder = write_ledger(stated=[ratio])  # 0.01 and 0.001
-    assert [(one.verdict, one.computed) for one in hold(ledger.read(folder))] == [
+    assert [(one.verdict, one.computed) for one in check_all(ledger.read(folder))] == [
         (AGREES, "1 of 1 of its own pairs lie within; 10 to 10")
     ]

@@ -3,10 +3,23 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reports.plots.forest import COLOURS
-from reports.plots.plot_style import HIGHLIGHT_COLOUR, OTHERS, PLACES, REFERENCE_COLOUR, styles_of
+from reports.plots.plot_style import (
+    HIGHLIGHT_COLOUR,
+    OTHERS,
+    PLACES,
+    REFERENCE_COLOUR,
+    label,
+    new_figure,
+    styles_of,
+    write_in_unit,
+)
+from reports.plots.tuning import write_speed_memory
+from reports.records.reader import read_records
+from reports.tables.comparison import build_tables
 
 # Machado, Oliveira and Fernandes 2009, full severity, on linear RGB.
 SIGHT = {
@@ -58,3 +71,43 @@ def test_an_optimizer_keeps_its_colour_whatever_is_beside_it():
     few, many = styles_of(["lion", "adamw", "sgd"], "adamw", "lion"), styles_of([*PLACES, "x"], "adamw", "lion")
     assert few["sgd"] == many["sgd"]
     assert few["lion"] == many["lion"]
+
+
+def test_a_figure_says_in_a_line_what_it_is_of(write_run, tmp_path):
+    write_run(task="vit_b16")
+    write_run(task="mine", metric="perplexity", goal="min", final=40.0, test=41.0)
+    mine, vit = (label(table) for table in build_tables(read_records([tmp_path]).runs, "adamw"))
+    assert vit == (
+        "ViT-B/16 design on digits (vit_b16), scale embedded: accuracy, higher is better, 400k parameters, "
+        "100 steps of 64"
+    )
+    assert mine.startswith("mine, vit on mnist5k, scale embedded: perplexity, lower is better, ")
+
+
+def test_an_axis_of_shares_is_in_percent(write_run, tmp_path):
+    write_run(task="mine", metric="perplexity", goal="min", final=40.0, test=41.0)
+    write_run()
+    share, loss = build_tables(read_records([tmp_path]).runs, "adamw")
+    written = []
+    for table, limits in ((share, (0.9, 1.0)), (loss, (30.0, 50.0))):
+        panel = new_figure(3, 3).subplots()
+        panel.set_ylim(*limits)
+        write_in_unit(panel.yaxis, table)
+        written.append(panel.yaxis.get_major_formatter().format_ticks(list(limits)))
+    assert written == [["90%", "100%"], ["30", "50"]]
+
+
+def test_each_kind_of_step_has_its_optimizers_colour_and_the_reference_one_point(tmp_path):
+    rows = [("adamw (fused)", 1.0), ("adamw (loop)", 1.0), ("lion (fused)", 1.01), ("lion (loop)", 1.02)]
+    frame = pd.DataFrame(
+        {"task": "digits", "optim": name, "ratio": ratio, "low": ratio, "high": ratio, "bytes_per_parameter": 8.0}
+        for name, ratio in rows
+    )
+    (path,) = write_speed_memory(frame, tmp_path, "speed", "adamw", "lion")
+    drawn = path.read_text()
+    assert HIGHLIGHT_COLOUR.lower() in drawn
+    assert not any(colour.lower() in drawn for colour in OTHERS)
+    assert [text for text in ("adamw", "adamw (fused)", "lion (loop)") if f"<!-- {text} -->" in drawn] == [
+        "adamw",
+        "lion (loop)",
+    ]

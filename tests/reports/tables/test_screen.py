@@ -37,6 +37,6 @@ def test_what_the_protocol_still_asks_for(tune, write_run, outputs):
     write_run(optim="lion", lr=3e-3, seed=1000, status="interrupted")
     write_run(optim="lion", lr=1e-1, seed=1000, status="diverged", diverged_step=3)
     assert progress(tables(outputs)) == [
-        "digits, adamw: enough: 9 of 9 trials, 3 of 3 fresh seeds",
-        "digits, lion: missing: 3 of 9 trials, 0 of 3 fresh seeds, 1 not finished, 1 diverged",
+        "digits, adamw: enough: 9 trials (9 needed), 3 fresh seeds (3 needed)",
+        "digits, lion: missing: 3 trials (9 needed), 0 fresh seeds (3 needed), 1 not finished, 1 diverged",
     ]

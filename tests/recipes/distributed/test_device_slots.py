@@ -7,10 +7,10 @@ from pathlib import Path
 import joblib
 import pytest
 
-from recipes.runs import device_slots
+from recipes.distributed import device_slots
 
 ROOT = Path(__file__).resolve().parents[3]
-TAKES = "from recipes.runs import device_slots; print(device_slots.take_slot(), flush=True); input()"
+TAKES = "from recipes.distributed import device_slots; print(device_slots.take_slot(), flush=True); input()"
 
 
 @pytest.fixture
