@@ -10,7 +10,7 @@ from reports.protocol import TRIAL_SEEDS_FROM
 from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.results import Results, compared, read_results
-from reports.tables.comparison import Row, Table
+from reports.tables.comparison import VARIANTS, Row, Table
 from tests.recipes.conftest import composed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,11 +36,11 @@ def row(table: Table, optim: str) -> Row:
     return next(row for row in table.rows if row.optim == optim)
 
 
-def of(results: Results, task: str, batch_size: int, *, variants: bool = False) -> Table:
+def of(results: Results, task: str, batch_size: int, part: str = "") -> Table:
     return next(
         table
         for table in results.tables
-        if (table.comparison.task, table.comparison.batch_size, table.variants) == (task, batch_size, variants)
+        if (table.comparison.task, table.comparison.batch_size, table.part) == (task, batch_size, part)
     )
 
 
@@ -63,7 +63,7 @@ def test_the_ratios_of_rates_and_decays(results: Results) -> None:
 
 
 def test_betas_and_momentum(archived: Results) -> None:
-    digits, characters = (of(archived, task, 64, variants=True) for task in ("vit_b16", "vit_s16"))
+    digits, characters = (of(archived, task, 64, VARIANTS) for task in ("vit_b16", "vit_s16"))
     default, short, long, longest = (
         f"{100 * row(digits, label).test_mean:.1f}"
         for label in ("lion", "lion (betas 0.9 0.9)", "lion (betas 0.99 0.99)", "lion (betas 0.9 0.99822)")
