@@ -24,6 +24,8 @@ OLD_DECAY_RULE = ("lit_b16_b", "gpt2_small", "bert_small", "t5_glue")
 ARCHIVED_PREREQUISITES = {
     "lit_b16_b": "init_from='run:task=vit_s16 optim=adamw schedule.warmup_steps=200'",
     "t5_glue": "init_from='run:task=t5_pretrain optim=adamw decay=matrices'",
+    "unet_64": "model.args.judge='run:task=vit_b16 optim=adamw schedule.warmup_steps=200 +data.options.size=16 "
+    "model.args.img_size=16 model.args.patch_size=4'",
 }
 
 
