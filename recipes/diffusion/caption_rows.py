@@ -18,10 +18,9 @@ CAPTIONS_AT_A_TIME = 256  # that are read for it
 
 
 class CaptionStates:
-    """What the frozen text encoder makes of captions, read once a run where a device has room for all of them.
+    """The frozen text encoder's states of captions, computed once a run if the device has room for all of them.
 
-    Captions that are read from a disk as they come, too many of them, and the CPU, where memory is the processor's own,
-    have theirs computed for every batch.
+    They are computed for every batch on the CPU, for captions that are read from a disk, and if there are too many.
 
     Args:
         text: the encoder.
@@ -91,7 +90,7 @@ class CaptionRows:
 
 
 class ImageSubset:
-    """ImageSubset of the images."""
+    """Some of the images, by their rows."""
 
     def __init__(self, images: Images, rows: np.ndarray) -> None:
         self.images, self.rows = images, rows

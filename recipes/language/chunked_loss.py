@@ -89,9 +89,9 @@ def token_losses(
 
 
 class LossHead(nn.Linear):
-    """An output layer that gives losses in the place of logits where the model's forward pass was given targets.
+    """An output layer that returns losses instead of logits if the model's forward pass was given targets.
 
-    The sums are made within its own forward pass, since shards are gathered there.
+    They are computed within its forward pass, since shards are gathered there.
     """
 
     targets: tuple[Tensor, int, int] | None = None
@@ -106,7 +106,7 @@ class LossHead(nn.Linear):
 
 
 class _WithLosses:
-    """What a model's class gets: `forward` with targets gives losses."""
+    """A mixin for a model's class: `forward` with targets returns losses."""
 
     def forward(
         self: Any, *arguments: Any, target: Tensor | None = None, rows: int = 0, ignored: int = -100, **named: Any
@@ -122,7 +122,7 @@ class _WithLosses:
 
 
 def teach(model: Any) -> bool:
-    """Have a language model give losses by chunks where it is called with targets; whether it can."""
+    """Make a language model return losses by chunks if it is called with targets; returns whether it can."""
     head = model.get_output_embeddings()
     if type(model).__name__ not in PLAIN_HEADS or type(head) is not nn.Linear:
         return False
@@ -134,7 +134,7 @@ def teach(model: Any) -> bool:
 def of_targets(
     model: Any, target: Tensor, setting: int | None, vocabulary: int | None, ignored: int, **inputs: Any
 ) -> Tensor:
-    """The loss of each target by chunks where that is asked for or needed, and else from all logits at once.
+    """The loss of each target, by chunks if that is set or needed, else from all logits at once.
 
     Args:
         model: of transformers, wrapped or not.

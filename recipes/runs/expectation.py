@@ -20,25 +20,25 @@ AVERAGED = "ema_"  # before the metric of averaged weights
 
 
 def line(cfg: DictConfig, summary: Mapping[str, Any]) -> str | None:
-    """Say what a run that has ended was to reach, and whether it did; None where nothing is known of it.
+    """Say what a finished run was expected to reach, and whether it did; None if nothing is known of it.
 
     Args:
         cfg: the run's config.
         summary: of its record.
     """
-    path = EXPECTED / f"{cfg.scale.name}.yaml"
+    path, metric = EXPECTED / f"{cfg.scale.name}.yaml", summary.get("metric") or ""
     known: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
     tuned = known.get(cfg.task.name, {}).get(summary.get("conditions"))
     if tuned is not None:
-        return _beside_tuned(tuned, summary) if summary["metric"] == tuned["metric"] else None
+        return _compared_with_tuned(tuned, summary) if metric == tuned["metric"] else None
     augment = "" if cfg.augment.name == schema.Augment.name else f"_{cfg.augment.name}"
     published = known.get(f"{cfg.task.name}{augment}")
-    if published is None or summary["metric"].removeprefix(AVERAGED) != published.get("metric"):
+    if published is None or metric.removeprefix(AVERAGED) != published.get("metric"):
         return None
     return _published(published, summary) if _is_as_published(cfg) else None
 
 
-def _beside_tuned(tuned: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def _compared_with_tuned(tuned: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     name, rows = summary["optim"], tuned["optimizers"]
     best = (max if tuned["goal"] == "max" else min)(rows, key=lambda optim: rows[optim]["mean"])
     row = rows.get(name, rows[best])

@@ -21,8 +21,7 @@ LEAST_CAPABILITY = (7, 0)  # of a CUDA device that Triton writes code for
 def applies(setting: bool | str, scale: str, device: torch.device) -> bool:
     """Whether a run's model is compiled on a device.
 
-    By itself (`auto`) it is where torch's compiler has kernels of its own to offer, on CUDA with Triton, but not at
-    scale=embedded, whose runs are short.
+    `auto` compiles on CUDA devices that Triton supports, but not at scale=embedded, whose runs are short.
     """
     if isinstance(setting, bool):
         return setting
@@ -58,7 +57,7 @@ def warm_up(
         Whether the model is compiled: if it cannot be, `auto` prints why and the model runs uncompiled.
 
     Raises:
-        ConfigError: it has to be and cannot be, or there is no compiler.
+        ConfigError: the model cannot be compiled, or there is no compiler, with compile=true.
     """
     try:
         processes.by_all(lambda: _run_once(model, loss, backward, setting))
