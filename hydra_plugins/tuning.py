@@ -194,11 +194,12 @@ class TuningSweeper(Sweeper):
         for line in protocol.in_words():
             say(f"  {line}")
         workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
-        seconds = [run_seconds(study.cfg) for study, _, _ in todo]
         later = protocol.seeds + (protocol.runs_again + 2 * protocol.refine if protocol.trials else 0)
-        seconds += [run_seconds(study.cfg) for study in studies] * later
+        to_run = [study for study, _, _ in todo] + [*studies] * later
+        each = {id(study): run_seconds(study.cfg) for study in studies}
+        seconds = [each[id(study)] for study in to_run]
         if self.base.scale.name == "gpu":
-            say(gpu_hours([study.cfg for study, _, _ in todo] + [study.cfg for study in studies] * later))
+            say(gpu_hours([study.cfg for study in to_run]))
         elif None in seconds:
             say("how long that takes is not known: no finished run of some of these tasks to judge by")
         else:

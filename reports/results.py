@@ -23,7 +23,7 @@ from reports.records.speeds import read_speeds
 from reports.statistics.tuning_curves import tuning_curve
 from reports.tables.comparison import FIELD, Table, build_tables
 from reports.tables.paper_comparison import main_tables
-from reports.tables.setting_transfer import Setting, Study, transfer_studies
+from reports.tables.setting_transfer import Ladder, Setting, transfer_ladders
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Results:
     field: list[Table]  # one a task with runs of optimizers of 2026
     verdicts: list[Verdict]
     others: dict[str, list[str]]  # what other studies found, sentences by the claim's id
-    transfer: list[list[Study]]  # a task's studies at several widths, steps and batch sizes
+    transfer: list[Ladder]  # tuned comparisons that differ in width, steps or batch size alone
     about: dict[str, Any]
     problems: list[str]
 
@@ -74,7 +74,7 @@ def compared(
     about = about or {"title": "Comparison of optimizers", "text": [], "facts": {}}
     main = main_tables(tables)
     field = main_tables(tables, FIELD)
-    transfer = transfer_studies([*tables, *([] if further is None else build_tables(further, reference))])
+    transfer = transfer_ladders([*tables, *([] if further is None else build_tables(further, reference))])
     others, problems = of_other_studies(), list(problems)
     return Results(runs, speeds, reference, tables, main, field, verdicts, others, transfer, about, problems)
 

@@ -116,10 +116,10 @@ def test_an_experiment_as_a_user_types_it(tmp_path):
 
 
 def test_a_dry_run_at_paper_scale(tmp_path):
-    arguments = ["-m", "+experiment=bf16_momentum", "scale=paper", "dry_run=true", "task=vit_s16"]
+    arguments = ["-m", "+experiment=figure10", "scale=paper", "dry_run=true", "task=vit_s16", "optim=lion"]
     said = run(*arguments, tmp_path=tmp_path)
-    assert "sweep of 3 runs: 3 dry run" in said
-    assert said.count("22,050,664 parameters") == 3  # the paper's 22.05M
+    assert "sweep of 1 runs: 1 dry run" in said
+    assert said.count("22,050,664 parameters") == 1  # the paper's 22.05M
     assert not list(tmp_path.rglob("summary.json"))
 
 

@@ -98,9 +98,13 @@ def measured_of(path: str) -> Measured:
     return {(series[0], series[1]): (series[2], series[3], series[4]) for series in _content(path)["measured"]}
 
 
+def version(path: str) -> int:
+    """Return when the archive of a run was last changed, in nanoseconds."""
+    return Path(path.partition(MARK)[0]).stat().st_mtime_ns
+
+
 def _content(path: str) -> dict[str, Any]:
-    file = Path(path.partition(MARK)[0])
-    return _index(str(file), file.stat().st_mtime_ns)[path]
+    return _index(path.partition(MARK)[0], version(path))[path]
 
 
 @lru_cache(maxsize=64)

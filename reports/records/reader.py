@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ WHOLE = ["seed", "steps", "warmup_steps", "batch_size", "num_parameters", "optim
 REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]
 ORDER = ["task", "scale", "optim", "optim_class", "optim_args", "lr", "weight_decay", "seed", "run_id"]
 LONGEST = 10_000  # characters of a text
+Measured = dict[tuple[int, str, str], tuple[float, float]]  # (step, split, name): value, seconds
 WORDS = ("none", "True", "False", "nan", "inf")  # unquoted, these mean something else
 # Classes of optimizers in the texts of records without `optim_class`.
 CLASSES = {
@@ -100,16 +102,27 @@ def read_metrics(folder: str | Path, split: str | None = None, name: str | None 
     Lines that are not a whole measurement are skipped (`recipes.metrics_file`). If a resumed run measured a
     step again, the later measurement counts.
     """
-    measured: dict[tuple[int, str, str], tuple[float, float]] = {}
     if archive.is_archived(str(folder)):
-        for (its_split, its_name), series in archive.measured_of(str(folder)).items():
-            if split in (None, its_split) and name in (None, its_name):
-                steps = zip(*series, strict=True)
-                measured.update({(step, its_split, its_name): (value, at) for step, value, at in steps})
+        return _archived_metrics(str(folder), archive.version(str(folder)), split, name).copy()
+    measured: Measured = {}
     path = Path(folder) / "metrics.jsonl"
     if not _unreadable(path):
         for line in metrics_file.read_metrics(path, split, name):
             measured[line["step"], line["split"], line["name"]] = line["value"], line["seconds"]
+    return _metrics_table(measured)
+
+
+@lru_cache(maxsize=4096)  # several tables, figures and claims read the same curves
+def _archived_metrics(run: str, _: int, split: str | None, name: str | None) -> pd.DataFrame:
+    measured: Measured = {}
+    for (its_split, its_name), series in archive.measured_of(run).items():
+        if split in (None, its_split) and name in (None, its_name):
+            steps = zip(*series, strict=True)
+            measured.update({(step, its_split, its_name): (value, at) for step, value, at in steps})
+    return _metrics_table(measured)
+
+
+def _metrics_table(measured: Measured) -> pd.DataFrame:
     types = {"step": "int64", "split": "string", "name": "string", "value": "float64", "seconds": "float64"}
     rows = [(*key, *numbers) for key, numbers in measured.items()]
     return pd.DataFrame(rows, columns=[*types]).astype(types).sort_values(["split", "name", "step"], ignore_index=True)

@@ -13,7 +13,7 @@ import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,6 +159,13 @@ def render(
             f"data=glyphs was given size={size}, variants={variants}, distortion={distortion}; "
             "allowed are whole numbers size >= 8 and variants >= 1, and distortion >= 0"
         )
+    return _rendered(tuple(faces), tuple(chosen), size, variants, float(distortion), seed)
+
+
+@lru_cache(maxsize=8)  # a sweep's runs share a process, and rendering takes seconds
+def _rendered(
+    faces: tuple[Face, ...], chosen: tuple[str, ...], size: int, variants: int, distortion: float, seed: int
+) -> ImageArrays:
     images, labels, captions = [], [], []
     for face in faces:
         pen = _Pen(face, size)
@@ -173,7 +180,7 @@ def render(
             labels += [label] * variants
             captions += [caption(character, face)] * variants
     pixels = np.stack(images)[..., None] if images else np.empty((0, size, size, 1), np.uint8)
-    return ImageArrays(pixels, np.array(labels, np.int64), tuple(chosen), tuple(captions))
+    return ImageArrays(pixels, np.array(labels, np.int64), chosen, tuple(captions))
 
 
 def _path(face: Face) -> Path:

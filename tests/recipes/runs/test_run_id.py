@@ -128,15 +128,20 @@ def test_data_count_by_content_and_not_by_place(tiny, tmp_path: Path, files: dic
     link = tmp_path / "link"
     link.unlink(missing_ok=True)
     link.symlink_to(places[0])
-    spelled = [*map(str, places), f"{places[0]}/", f"{places[0]}/../one", str(link)]
-    ids = [run_id(tiny(f"data.path='{text}'")) for text in spelled]
+    cfg = tiny()  # composed once: what a path holds is read by run_id alone
+
+    def id_at(path: str) -> str:
+        cfg.data.path = path
+        return run_id(cfg)
+
+    ids = [id_at(text) for text in [*map(str, places), f"{places[0]}/", f"{places[0]}/../one", str(link)]]
     assert len(set(ids)) == 1
     other = tmp_path / "mount" / "three"
     shutil.rmtree(other, ignore_errors=True)
     shutil.copytree(places[0], other)
     name = min(files)
     (other / name).write_bytes(files[name] + b"x")
-    assert run_id(tiny(f"data.path='{other}'")) != ids[0]
+    assert id_at(str(other)) != ids[0]
 
 
 def test_the_hub_name_counts_only_where_no_path_goes_before_it(tiny, tmp_path: Path) -> None:

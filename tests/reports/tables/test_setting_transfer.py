@@ -8,7 +8,7 @@ from reports.plots.setting_transfer import write_transfer
 from reports.records.reader import read_records
 from reports.statistics.ties import tied_values
 from reports.tables.comparison import build_tables
-from reports.tables.setting_transfer import missing, transfer_grid, transfer_studies
+from reports.tables.setting_transfer import missing, transfer_grid, transfer_ladders
 
 HALF = 10**0.5
 
@@ -34,41 +34,46 @@ def study(write_run, outputs):
     return write
 
 
-def groups_of(outputs):
-    return transfer_studies(build_tables(read_records([outputs]).runs, "adamw"))
+def ladders_of(outputs):
+    return transfer_ladders(build_tables(read_records([outputs]).runs, "adamw"))
 
 
-def test_a_study_is_known_by_the_one_factor_that_differs(study, outputs):
-    small = {"adamw": (2, 2), "lion": (1, 3)}
-    study(small, "a", model_args={"n_embd": 128}, steps=100, batch_size=16)
-    study(small, "b", model_args={"n_embd": 512}, steps=100, batch_size=16)
-    study(small, "c", model_args={"n_embd": 128}, steps=300, batch_size=16)
-    study(small, "d", model_args={"n_embd": 128}, steps=100, batch_size=64)
-    study(small, "e", model_args={"n_embd": 128}, steps=300, batch_size=64)  # two factors: no study of this kind
-    study(small, "f", model_args={"n_embd": 256}, steps=100, batch_size=16, grid=2)  # too few settings
-    (group,) = groups_of(outputs)
-    assert [each.change for each in group] == ["smallest", "width x4", "steps x3", "batch size x4"]
-    assert missing([group]) == []
-    assert missing([group[:2]]) == ["digits: steps, batch size"]
+def test_a_ladder_holds_the_studies_that_differ_in_one_factor_alone(study, outputs):
+    best = {"adamw": (2, 2), "lion": (1, 3)}
+    middle = {"model_args": {"n_embd": 128, "n_head": 4, "n_layer": 2}, "steps": 300, "batch_size": 64}
+    study(best, "a", **middle)
+    study(best, "b", **middle | {"model_args": {"n_embd": 64, "n_head": 2, "n_layer": 2}})
+    study(best, "c", **middle | {"model_args": {"n_embd": 256, "n_head": 8, "n_layer": 2}})
+    study(best, "d", **middle | {"steps": 100})
+    study(best, "e", **middle | {"batch_size": 16})
+    study(best, "f", **middle | {"steps": 900, "batch_size": 256})  # two factors from every other
+    study(best, "g", **middle | {"model_args": {"n_embd": 512, "n_head": 16, "n_layer": 3}})  # deeper too
+    study(best, "h", **middle | {"batch_size": 32}, grid=2)  # too few settings
+    ladders = ladders_of(outputs)
+    assert [(ladder.factor, [each.size for each in ladder.studies]) for ladder in ladders] == [
+        ("width", ["x1", "x2", "x4"]),
+        ("steps", ["x1", "x3"]),
+        ("batch size", ["x1", "x4"]),
+    ]
+    assert missing(ladders) == []
+    assert missing(ladders[:1]) == [f"{ladders[0].task}: steps, batch size"]
 
 
 def test_the_table_says_what_moved_what_still_ties_and_how_far_the_rule_is_off(study, outputs):
     study({"adamw": (2, 2), "lion": (1, 3)}, "a", steps=100)
     study({"adamw": (2, 2), "lion": (0, 3)}, "b", steps=300)
-    groups = groups_of(outputs)
-    grid = transfer_grid(groups, lambda setting: (setting[0] / HALF, setting[1] * HALF))
+    grid = transfer_grid(ladders_of(outputs), lambda setting: (setting[0] / HALF, setting[1] * HALF))
     rows = grid.cells.to_dict("records")
-    assert [(row["change"], row["optimizer"]) for row in rows] == [
-        ("smallest", "adamw"),
-        ("smallest", "lion"),
+    assert [(row["factor"], row["optimizer"]) for row in rows] == [
+        ("steps x1", "adamw"),
+        ("steps x1", "lion"),
         ("steps x3", "adamw"),
         ("steps x3", "lion"),
     ]
     # t(97.5%, 2 degrees of freedom) * sqrt(2) * 0.001 is 0.006, less than the 0.01 to a neighbour: none ties
     assert rows[0]["learning rate [ties]"] == "0.001 [0.001, 0.001]"
     assert rows[3]["learning rate [ties]"] == "0.0001 [open, 0.0001]"
-    kept = "the smallest study's setting"
-    assert [row[kept] for row in rows] == ["-", "-", "ties", "is worse"]
+    assert [row["the smaller one's setting"] for row in rows] == ["-", "-", "ties", "is worse"]
     off = "rule from AdamW's, off by"
     assert [row[off] for row in rows] == ["-", "+0.00 and +0.00", "-", "-0.50 and +0.00"]
 
@@ -76,16 +81,16 @@ def test_the_table_says_what_moved_what_still_ties_and_how_far_the_rule_is_off(s
 def test_neighbours_tie_where_seeds_spread_by_more(study, outputs):
     study({"adamw": (2, 2), "lion": (2, 2)}, "a", steps=100, spread=0.002)  # a margin of 0.0122
     study({"adamw": (1, 2), "lion": (2, 2)}, "b", steps=300, spread=0.002)
-    ((_, longer),) = groups_of(outputs)
-    value, low, high = tied_values(longer.contender("adamw"), "lr")
+    (ladder,) = ladders_of(outputs)
+    value, low, high = tied_values(ladder.studies[1].contender("adamw"), "lr")
     assert (value, low, high) == pytest.approx((1e-4 * HALF, 0.0, 1e-3))  # (0, 2) ties, on the edge
-    grid = transfer_grid([[longer, longer]], lambda setting: setting)
-    assert set(grid.cells["the smallest study's setting"]) == {"ties"}
+    grid = transfer_grid([ladder], lambda setting: setting)
+    assert list(grid.cells["the smaller one's setting"]) == ["-", "-", "ties", "ties"]
 
 
 def test_one_study_alone_moves_nowhere(study, outputs, tmp_path):
     study({"adamw": (2, 2), "lion": (1, 3)}, "a")
-    assert groups_of(outputs) == []
+    assert ladders_of(outputs) == []
     assert transfer_grid([], lambda setting: setting) is None
     assert write_transfer([], lambda setting: setting, tmp_path, "transfer") == []
 
@@ -93,8 +98,8 @@ def test_one_study_alone_moves_nowhere(study, outputs, tmp_path):
 def test_the_figure_is_the_same_bytes_each_time(study, outputs, tmp_path):
     study({"adamw": (2, 2), "lion": (1, 3)}, "a", steps=100)
     study({"adamw": (3, 2), "lion": (0, 3)}, "b", steps=300)
-    groups = groups_of(outputs)
-    (first,) = write_transfer(groups, lambda setting: setting, tmp_path, "one")
-    (second,) = write_transfer(groups, lambda setting: setting, tmp_path, "two")
+    ladders = ladders_of(outputs)
+    (first,) = write_transfer(ladders, lambda setting: setting, tmp_path, "one")
+    (second,) = write_transfer(ladders, lambda setting: setting, tmp_path, "two")
     assert first.read_bytes() == second.read_bytes()
     assert b"</svg>" in first.read_bytes()
