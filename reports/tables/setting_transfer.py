@@ -25,6 +25,7 @@ FACTORS = ("width", "steps", "batch size")
 WIDTH = re.compile(r"\b(?:embed_dim|n_embd) (\d+)\b")
 HEADS = re.compile(r"\b(?:num_heads|n_head) \d+\b")  # grow with the width
 Setting = tuple[float, float]  # learning rate and weight decay
+Schedule = tuple[str, float]  # and its share of warm-up
 Rule = Callable[[Setting], Setting]  # from AdamW's setting to Lion's
 
 
@@ -64,12 +65,16 @@ def transfer_ladders(tables: Sequence[Table]) -> list[Ladder]:
     A comparison in which AdamW or Lion has fewer settings than the protocol asks for is none.
     """
     tuned = [t for t in tables if not t.part and all(_tuned(t, optim) for optim in (REFERENCE, SUBJECT))]
+    schedules: dict[tuple[object, ...], set[Schedule]] = {}
+    for table in tuned:
+        schedules.setdefault(_conditions(table), set()).update(_schedule(table))
     ladders = []
     for place, factor in enumerate(FACTORS):
         groups: dict[tuple[object, ...], dict[float, Table]] = {}
         for table in sorted(tuned, key=lambda table: len(table.rows)):  # of several alike, the one with most rows
-            sizes = _sizes(table)
-            same = (*_conditions(table), *(size for other, size in enumerate(sizes) if other != place))
+            sizes, conditions = _sizes(table), _conditions(table)
+            schedule = _schedule(table) or schedules[conditions]  # older records hold none: of one alone it was that
+            same = (*conditions, *sorted(schedule), *(size for other, size in enumerate(sizes) if other != place))
             groups.setdefault(same, {})[sizes[place]] = table
         for group in groups.values():
             smallest = min(group)
@@ -86,6 +91,7 @@ def transfer_grid(ladders: Sequence[Ladder], rule: Rule) -> Grid | None:
             suggested = rule(chosen_setting(study, REFERENCE))
             for optim in (REFERENCE, SUBJECT):
                 contender = study.contender(optim)
+                before = chosen_setting(smaller, optim) if smaller else None
                 rows.append(
                     {
                         "task": ladder.task,
@@ -94,18 +100,23 @@ def transfer_grid(ladders: Sequence[Ladder], rule: Rule) -> Grid | None:
                         "learning rate [ties]": _range(contender, "lr"),
                         "weight decay [ties]": _range(contender, "weight_decay"),
                         "settings": str(len(contender.settings)),
+                        "moved by": _decades(chosen_setting(study, optim), before) if before else NONE,
                         "the smaller one's setting": _kept(contender, smaller.contender(optim)) if smaller else NONE,
-                        "rule from AdamW's, off by": _off(suggested, study) if optim == SUBJECT else NONE,
+                        "rule from AdamW's, off by": _decades(chosen_setting(study, optim), suggested)
+                        if optim == SUBJECT
+                        else NONE,
                     }
                 )
     notes = [
         "factor: its size over that of the smallest study; all else is the same.",
         "ties: the smallest and largest value among the settings that were not shown to be worse than the chosen one, "
         "by the spread over fresh seeds; open: the edge of what was tried.",
+        "moved by: learning rate and weight decay over those of the row before of the same optimizer, in decades; half "
+        "a decade is one step of the grid, and the rate has a quarter beside the best.",
         "the smaller one's setting: whether the setting that was chosen in the row before of the same optimizer ties "
         "here.",
         "rule: scripts/suggest.py's, asked with AdamW's chosen setting; how far Lion's chosen learning rate and weight "
-        "decay are from it, in decades (half a decade is one step of the grid).",
+        "decay are from it, in decades.",
     ]
     if absent := missing(ladders):
         notes.append("Not measured: " + "; ".join(absent) + ".")
@@ -134,11 +145,18 @@ def _tuned(table: Table, optim: str) -> bool:
 
 
 def _conditions(table: Table) -> tuple[object, ...]:
-    """Return what is the same in all studies of a ladder, whichever its factor."""
+    """Return what is the same in all studies of a ladder, whichever its factor, beside the schedule."""
     comparison = table.comparison
-    warmup = round((comparison.warmup_steps or 0) / (comparison.steps or 1), 2)
     model = HEADS.sub("", WIDTH.sub("", comparison.model_args or ""))
-    return comparison.task, comparison.scale, comparison.data_fingerprint, comparison.schedule, warmup, model
+    return comparison.task, comparison.scale, comparison.data_fingerprint, model
+
+
+def _schedule(table: Table) -> set[Schedule]:
+    """Return the schedule and the share of warm-up; nothing if they are not recorded."""
+    comparison = table.comparison
+    if comparison.schedule is None or not comparison.steps:
+        return set()
+    return {(comparison.schedule, round(float((comparison.warmup_steps or 0) / comparison.steps), 2))}
 
 
 def _sizes(table: Table) -> tuple[float, ...]:
@@ -166,6 +184,7 @@ def _kept(contender: Contender, smaller: Contender) -> str:
     return "ties" if at_before.index[0] in tied_settings(contender).index else "is worse"
 
 
-def _off(suggested: Setting, study: Study) -> str:
-    pairs = zip(chosen_setting(study, SUBJECT), suggested, strict=True)
-    return " and ".join(f"{math.log10(best / value):+.2f}" if best and value else NONE for best, value in pairs)
+def _decades(setting: Setting, base: Setting) -> str:
+    """Write how far a learning rate and a weight decay are from others, in decades."""
+    pairs = zip(setting, base, strict=True)
+    return " and ".join(f"{math.log10(value / other):+.2f}" if value and other else NONE for value, other in pairs)

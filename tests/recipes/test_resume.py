@@ -18,6 +18,7 @@ from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_metrics, read_summary
 from recipes.training import checkpoint, sampler
 from recipes.training.loop import Trainer
+from tests.recipes.conftest import TINY, composed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,8 +101,6 @@ def test_a_run_cut_after_a_step_goes_on_to_the_same_bits(
 
 
 def arguments(folder: Path) -> list[str]:
-    from tests.recipes.conftest import TINY
-
     return [*TINY, "optim=lion", "steps=60", "checkpoint_every=10", f"output_dir={folder}"]
 
 
@@ -166,7 +165,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_sigkill_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Path) -> None:
+def test_sigkill_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Path, capsys) -> None:
     script = tmp_path / "die.py"
     script.write_text(DIE_WRITING)
     process = start(tmp_path, str(script), str(ROOT / "run.py"))
@@ -175,10 +174,8 @@ def test_sigkill_while_a_checkpoint_is_written(tmp_path: Path, uninterrupted: Pa
     (folder,) = tmp_path.glob("*/*/*")
     left = sorted(path.name for path in (folder / "checkpoint").iterdir())
     assert left == [".step-00000020.tmp", "step-00000010"]
-    again = start(tmp_path)
-    out, err = again.communicate(timeout=300)
-    assert again.returncode == 0, err
-    assert "resuming from step 10" in out
+    assert experiment.run(composed(*arguments(tmp_path))) == "completed"
+    assert "resuming from step 10" in capsys.readouterr().out
     assert_same_result(folder, uninterrupted)
 
 
@@ -198,9 +195,7 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on(
     summary = read_summary(folder)
     assert summary is not None
     assert summary["status"] == "interrupted"
-    again = start(tmp_path)
-    _out, err = again.communicate(timeout=300)
-    assert again.returncode == 0, err
+    assert experiment.run(composed(*arguments(tmp_path))) == "completed"
     assert_same_result(folder, uninterrupted)
 
 

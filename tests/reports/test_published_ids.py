@@ -3,6 +3,9 @@
 import functools
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +31,8 @@ ARCHIVED_PREREQUISITES = {
     "model.args.img_size=16 model.args.patch_size=4'",
 }
 
+TRANSFER = OmegaConf.load(ROOT / "conf" / "experiment" / "transfer.yaml").hydra.sweeper.conditions.embedded
+
 
 @functools.cache
 def base(task: str, optim: str, batch_size: int, steps: int, warmup: str | None) -> DictConfig:
@@ -46,18 +51,38 @@ def base(task: str, optim: str, batch_size: int, steps: int, warmup: str | None)
     return composed(*overrides)
 
 
+def summaries(path: Path) -> Iterator[dict[str, Any]]:
+    return (json.loads(line)["summary"] for line in path.read_text().splitlines())
+
+
+def ids_of(summary: dict[str, Any], command: DictConfig) -> tuple[str, str]:
+    """The run id and the conditions of a run of this command with the optimizer, settings and seed of a record."""
+    cfg = command.copy()
+    OmegaConf.set_struct(cfg, False)
+    cfg.seed = summary["seed"]
+    described = {key: cfg.optim[key] for key in ("name", "_target_", "_partial_")}
+    assert summary["optim_class"] == cfg.optim._target_
+    settings = {key: summary[key] for key in ("lr", "weight_decay")}
+    cfg.optim = described | settings | summary["optim_args"]
+    return run_id(cfg), conditions(cfg)
+
+
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name.removesuffix(".runs.jsonl"))
-def test_published_ids_follow_from_their_commands(path) -> None:
+def test_published_ids_follow_from_their_commands(path: Path) -> None:
     warmup = re.search(r"warmup_(\d+)", path.name)
-    for line in path.read_text().splitlines():
-        summary = json.loads(line)["summary"]
-        cfg = base(
-            summary["task"], summary["optim"], summary["batch_size"], summary["steps"], warmup and warmup[1]
-        ).copy()
-        OmegaConf.set_struct(cfg, False)
-        cfg.seed = summary["seed"]
-        described = {key: cfg.optim[key] for key in ("name", "_target_", "_partial_")}
-        assert summary["optim_class"] == cfg.optim._target_
-        settings = {key: summary[key] for key in ("lr", "weight_decay")}
-        cfg.optim = described | settings | summary["optim_args"]
-        assert (run_id(cfg), conditions(cfg)) == (summary["run_id"], summary["conditions"])
+    for summary in summaries(path):
+        command = base(summary["task"], summary["optim"], summary["batch_size"], summary["steps"], warmup and warmup[1])
+        assert ids_of(summary, command) == (summary["run_id"], summary["conditions"])
+
+
+@pytest.mark.parametrize("task", ["vit_b16", "gpt2_small"])
+def test_ids_of_the_experiment_transfer_follow_from_its_conditions(task: str) -> None:
+    commands = {}
+    for overrides in (line.split() for line in TRANSFER if f"task={task}" in line.split()):
+        for optim in ("adamw", "lion"):
+            cfg = composed(*overrides, f"optim={optim}")
+            commands[optim, conditions(cfg)] = cfg
+    path = PUBLISHED / "transfer" / f"{task}.runs.jsonl"
+    for summary in summaries(path):
+        command = commands[summary["optim"], summary["conditions"]]
+        assert ids_of(summary, command) == (summary["run_id"], summary["conditions"])

@@ -1,9 +1,6 @@
 """Fine-tuning T5: the model, its loss and its answers."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +19,8 @@ from recipes.runs import experiment
 from recipes.runs.dry_run import cost
 from recipes.runs.record import folder_of, read_metrics, read_summary
 from recipes.training import checkpoint, pretrained_weights
-from tests.recipes.conftest import ROOT, composed
+from tests.processes import end, start, train
+from tests.recipes.conftest import composed
 from tests.recipes.test_resume import assert_same_result, run_killed_after_a_checkpoint
 
 # Transformers' names of T5 v1.1 base, large and xxl -> millions of parameters as published with the checkpoints.
@@ -324,11 +322,8 @@ def test_shards_on_two_processes_train_and_answer_as_one_process(tmp_path: Path)
     overrides = [*glue(tmp_path), "precision=fp32", "model.args.dropout_rate=0", "log_every=1", "eval_every=1"]
     one = composed(*overrides, f"output_dir={tmp_path / 'one'}")
     assert experiment.run(one) == "completed"
-    command = [str(Path(sys.executable).parent / "torchrun"), "--nproc_per_node", "2", "run.py", "shard=true"]
-    command += [*overrides, f"output_dir={tmp_path / 'two'}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stdout + run.stderr
+    said = tmp_path / "said"
+    assert end(start(train, [[*overrides, "shard=true", f"output_dir={tmp_path / 'two'}"]], said=said), said) == [0, 0]
     (folder,) = (tmp_path / "two").glob("*/*/*")
 
     def measured(place: Path) -> dict[tuple[int, str, str], float]:

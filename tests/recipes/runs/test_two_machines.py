@@ -11,7 +11,7 @@ from tests.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = [
-    "task=vit_s16",
+    "task=vit_b16",
     "optim=lion",
     "steps=6",
     "eval_every=6",

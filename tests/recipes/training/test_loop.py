@@ -20,6 +20,7 @@ from recipes.data.images import mnist5k
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_metrics, read_summary
 from recipes.training import sampler
+from tests.processes import command, end, start
 from tests.recipes.conftest import ROOT, TINY, TINY_BERT, composed
 
 
@@ -111,27 +112,24 @@ def test_accumulated_micro_batches_make_the_same_step(tmp_path: Path, task: list
         torch.testing.assert_close(trained[name], value, rtol=1e-3, atol=1e-5)
 
 
-REPLICAS = ["--multi_gpu", "--num_processes", "2"]
-
-
 @pytest.mark.parametrize(
-    ("launch", "task"),
-    [(REPLICAS, TINY), (REPLICAS, TINY_BERT), (["shard"], TINY)],  # for shards and texts see test_text_to_text.py
-    ids=["replicas-vit", "replicas-bert", "shards-vit"],
+    ("launcher", "task"),
+    [("accelerate", TINY), ("replicas", TINY_BERT), ("shards", TINY)],  # for shards and texts see test_text_to_text.py
 )
-def test_two_processes_train_as_one(tmp_path: Path, launch: list[str], task: list[str]) -> None:
+def test_two_processes_train_as_one(tmp_path: Path, launcher: str, task: list[str]) -> None:
     cfg = composed(*task, *ADAMW, f"output_dir={tmp_path / 'one'}")
     experiment.run(cfg)
-    binaries = Path(sys.executable).parent
-    command = (
-        [str(binaries / "torchrun"), "--nproc_per_node", "2", "run.py", "shard=true"]
-        if launch == ["shard"]
-        else [str(binaries / "accelerate"), "launch", *launch, "run.py"]
-    )
-    command += [*task, *ADAMW, "accumulate=2", f"output_dir={tmp_path / 'two'}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stdout + run.stderr
+    arguments = [*task, *ADAMW, "accumulate=2", f"output_dir={tmp_path / 'two'}"]
+    if launcher == "accelerate":  # as a user types it
+        accelerate = Path(sys.executable).parent / "accelerate"
+        line = [str(accelerate), "launch", "--multi_gpu", "--num_processes", "2", "run.py", *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        run = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert run.returncode == 0, run.stdout + run.stderr
+    else:
+        said = tmp_path / "said"
+        arguments += ["shard=true"] if launcher == "shards" else []
+        assert end(start(command, arguments, said=said), said) == [0, 0]
     (folder,) = (tmp_path / "two").glob("*/*/*")
     assert losses(folder) == pytest.approx(losses(folder_of(cfg)), rel=1e-5)
     summary, expected = read_summary(folder), read_summary(folder_of(cfg))

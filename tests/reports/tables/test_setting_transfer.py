@@ -74,6 +74,7 @@ def test_the_table_says_what_moved_what_still_ties_and_how_far_the_rule_is_off(s
     assert rows[0]["learning rate [ties]"] == "0.001 [0.001, 0.001]"
     assert rows[3]["learning rate [ties]"] == "0.0001 [open, 0.0001]"
     assert [row["the smaller one's setting"] for row in rows] == ["-", "-", "ties", "is worse"]
+    assert [row["moved by"] for row in rows] == ["-", "-", "+0.00 and +0.00", "-0.50 and +0.00"]
     off = "rule from AdamW's, off by"
     assert [row[off] for row in rows] == ["-", "+0.00 and +0.00", "-", "-0.50 and +0.00"]
 
@@ -86,6 +87,18 @@ def test_neighbours_tie_where_seeds_spread_by_more(study, outputs):
     assert (value, low, high) == pytest.approx((1e-4 * HALF, 0.0, 1e-3))  # (0, 2) ties, on the edge
     grid = transfer_grid([ladder], lambda setting: setting)
     assert list(grid.cells["the smaller one's setting"]) == ["-", "-", "ties", "ties"]
+
+
+def test_studies_with_other_schedules_make_no_ladder(study, outputs):
+    best = {"adamw": (2, 2), "lion": (1, 3)}
+    study(best, "a", steps=100)  # an older record, without its schedule
+    study(best, "b", steps=300, schedule="cosine", warmup_steps=75)
+    (ladder,) = ladders_of(outputs)
+    assert [each.size for each in ladder.studies] == ["x1", "x3"]
+    study(best, "c", steps=900, schedule="cosine", warmup_steps=9)
+    study(best, "d", steps=600, schedule="cosine", warmup_steps=150)
+    (ladder,) = ladders_of(outputs)  # the older record may have had either
+    assert [each.table.comparison.steps for each in ladder.studies] == [300, 600]
 
 
 def test_one_study_alone_moves_nowhere(study, outputs, tmp_path):
