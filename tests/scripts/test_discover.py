@@ -117,9 +117,9 @@ def searched(discover: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
         patch.setattr(searching, "SWEEP", (1.0, 5.6))
         patch.setattr(searching, "CANDIDATES", 3)
         for seed in "01":
-            command = ["search", "--evaluations", "60", "--seed", seed, "--out", str(root / f"seed{seed}")]
+            command = ["search", "--evaluations", "40", "--seed", seed, "--out", str(root / f"seed{seed}")]
             assert discover.main([*command, "--population", "20"]) == 0
-        command = ["search", "--evaluations", "40", "--start", "lion_without_sign", "--states", "m", "--task", "scaled"]
+        command = ["search", "--evaluations", "30", "--start", "lion_without_sign", "--states", "m", "--task", "scaled"]
         assert discover.main([*command, "--no-baselines", "--population", "20", "--out", str(root / "sign0")]) == 0
     return root
 
