@@ -22,6 +22,8 @@ from reports.tables.names import task_name
 from reports.tables.overviews import Grid
 
 FACTORS = ("width", "steps", "batch size")
+# What published scaling rules let expect of a factor that is k times as large: the exponent of k, and of what.
+SCALING_RULES = {"width": ("rate", -1.0), "steps": ("rate x decay", -1.0), "batch size": ("rate", 0.5)}
 WIDTH = re.compile(r"\b(?:embed_dim|n_embd) (\d+)\b")
 HEADS = re.compile(r"\b(?:num_heads|n_head) \d+\b")  # grow with the width
 Setting = tuple[float, float]  # learning rate and weight decay
@@ -101,6 +103,7 @@ def transfer_grid(ladders: Sequence[Ladder], rule: Rule) -> Grid | None:
                         "weight decay [ties]": _range(contender, "weight_decay"),
                         "settings": str(len(contender.settings)),
                         "moved by": _decades(chosen_setting(study, optim), before) if before else NONE,
+                        "scaling rule": _expected_move(ladder.factor, smaller, study) if smaller else NONE,
                         "the smaller one's setting": _kept(contender, smaller.contender(optim)) if smaller else NONE,
                         "rule from AdamW's, off by": _decades(chosen_setting(study, optim), suggested)
                         if optim == SUBJECT
@@ -113,6 +116,9 @@ def transfer_grid(ladders: Sequence[Ladder], rule: Rule) -> Grid | None:
         "by the spread over fresh seeds; open: the edge of what was tried.",
         "moved by: learning rate and weight decay over those of the row before of the same optimizer, in decades; half "
         "a decade is one step of the grid, and the rate has a quarter beside the best.",
+        "scaling rule: what published rules for Adam let expect: the rate as one over the width (of matrices, "
+        "arXiv:2203.03466) and as the square root of the batch size (arXiv:2205.10287), rate times decay as one over "
+        "the steps (arXiv:2405.13698).",
         "the smaller one's setting: whether the setting that was chosen in the row before of the same optimizer ties "
         "here.",
         "rule: scripts/suggest.py's, asked with AdamW's chosen setting; how far Lion's chosen learning rate and weight "
@@ -182,6 +188,11 @@ def _kept(contender: Contender, smaller: Contender) -> str:
     if at_before.empty:
         return "not tried"
     return "ties" if at_before.index[0] in tied_settings(contender).index else "is worse"
+
+
+def _expected_move(factor: str, smaller: Study, study: Study) -> str:
+    of, exponent = SCALING_RULES[factor]
+    return f"{of} {exponent * math.log10(study.times / smaller.times):+.2f}"
 
 
 def _decades(setting: Setting, base: Setting) -> str:

@@ -56,6 +56,9 @@ def test_a_ladder_holds_the_studies_that_differ_in_one_factor_alone(study, outpu
         ("batch size", ["x1", "x4"]),
     ]
     assert missing(ladders) == []
+    cells = transfer_grid(ladders, lambda setting: setting).cells
+    moves = cells[cells["optimizer"] == "lion"].set_index("factor")["scaling rule"]
+    assert (moves["width x2"], moves["width x4"], moves["batch size x4"]) == ("rate -0.30", "rate -0.30", "rate +0.30")
     assert missing(ladders[:1]) == [f"{ladders[0].task}: steps, batch size"]
 
 
@@ -75,6 +78,7 @@ def test_the_table_says_what_moved_what_still_ties_and_how_far_the_rule_is_off(s
     assert rows[3]["learning rate [ties]"] == "0.0001 [open, 0.0001]"
     assert [row["the smaller one's setting"] for row in rows] == ["-", "-", "ties", "is worse"]
     assert [row["moved by"] for row in rows] == ["-", "-", "+0.00 and +0.00", "-0.50 and +0.00"]
+    assert [row["scaling rule"] for row in rows] == ["-", "-", "rate x decay -0.48", "rate x decay -0.48"]
     off = "rule from AdamW's, off by"
     assert [row[off] for row in rows] == ["-", "+0.00 and +0.00", "-", "-0.50 and +0.00"]
 
