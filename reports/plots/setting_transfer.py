@@ -18,13 +18,14 @@ from reports.plots.plot_style import new_figure, styles_of
 from reports.protocol import REFERENCE, SUBJECT
 from reports.statistics.selection import SETTING
 from reports.statistics.ties import tied_values
-from reports.tables.setting_transfer import Ladder, Rule, Study, chosen_setting
+from reports.tables.setting_transfer import Ladder, Rule, Study, chosen_setting, is_open
 
 WORDS = {"lr": "peak learning rate", "weight_decay": "weight decay"}
 NOTE = (
-    "Points: the chosen setting of each tuned study; lines join studies that differ in one factor. Bars: from the "
-    "smallest to the largest value among the settings that tie with it; an arrow where such a value is the edge of "
-    "what was tried. Crosses: what the rule of scripts/suggest.py makes of AdamW's chosen setting."
+    "Points: the chosen setting of each tuned study, hollow where a side of it was not tried; lines join studies "
+    "that differ in one factor. Bars: from the smallest to the largest value among the settings that tie with it; an "
+    "arrow where such a value is the edge of what was tried. Crosses: what the rule of scripts/suggest.py makes of "
+    "AdamW's chosen setting."
 )
 BESIDE = 0.16  # of the distance between two studies, so that both optimizers' bars are seen
 GAP = 0.6  # between two ladders
@@ -82,6 +83,9 @@ def _draw_ladder(
             _draw_ties(panel, study, optim, place, axis, colour)
         chosen = [chosen_setting(study, optim)[SETTING.index(axis)] for study in ladder.studies]
         panel.plot(shifted, chosen, "-o", color=colour, lw=0.8, ms=5, label=optim if labelled else None)
+        for place, value, study in zip(shifted, chosen, ladder.studies, strict=True):
+            if is_open(study.contender(optim), axis):
+                panel.plot([place], [value], "o", color=colour, ms=5, markerfacecolor="white")
     suggested = [rule(chosen_setting(study, REFERENCE))[SETTING.index(axis)] for study in ladder.studies]
     label = f"{SUBJECT} by the rule" if labelled else None
     panel.plot([place + BESIDE for place in places], suggested, "x", color=styles[SUBJECT].colour, label=label)

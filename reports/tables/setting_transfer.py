@@ -15,7 +15,7 @@ import pandas as pd
 
 from reports.number_format import NONE, short_number
 from reports.protocol import REFERENCE, SUBJECT, TRIALS
-from reports.statistics.selection import Contender, at_setting
+from reports.statistics.selection import Contender, at_setting, on_border
 from reports.statistics.ties import tied_settings, tied_values
 from reports.tables.comparison import Table
 from reports.tables.names import task_name
@@ -114,6 +114,7 @@ def transfer_grid(ladders: Sequence[Ladder], rule: Rule) -> Grid | None:
         "factor: its size over that of the smallest study; all else is the same.",
         "ties: the smallest and largest value among the settings that were not shown to be worse than the chosen one, "
         "by the spread over fresh seeds; open: the edge of what was tried.",
+        "†: a side of the chosen value was not tried.",
         "moved by: learning rate and weight decay over those of the row before of the same optimizer, in decades; half "
         "a decade is one step of the grid, and the rate has a quarter beside the best.",
         "scaling rule: what published rules for Adam let expect: the rate as one over the width (of matrices, "
@@ -142,6 +143,11 @@ def chosen_setting(study: Study, optim: str) -> Setting:
     """Return the learning rate and weight decay that were chosen for an optimizer."""
     contender = study.contender(optim)
     return tied_values(contender, "lr")[0], tied_values(contender, "weight_decay")[0]
+
+
+def is_open(contender: Contender, axis: str) -> bool:
+    """Whether a side of the chosen value was not tried."""
+    return contender.chosen is not None and on_border(contender.settings, contender.chosen, axis)
 
 
 def _tuned(table: Table, optim: str) -> bool:
@@ -178,7 +184,7 @@ def _sizes(table: Table) -> tuple[float, ...]:
 def _range(contender: Contender, axis: str) -> str:
     value, low, high = tied_values(contender, axis)
     ends = [short_number(end) if 0 < end < math.inf else "open" for end in (low, high)]
-    return f"{short_number(value)} [{', '.join(ends)}]"
+    return f"{short_number(value)}{'†' * is_open(contender, axis)} [{', '.join(ends)}]"
 
 
 def _kept(contender: Contender, smaller: Contender) -> str:

@@ -75,7 +75,7 @@ def test_the_table_says_what_moved_what_still_ties_and_how_far_the_rule_is_off(s
     ]
     # t(97.5%, 2 degrees of freedom) * sqrt(2) * 0.001 is 0.006, less than the 0.01 to a neighbour: none ties
     assert rows[0]["learning rate [ties]"] == "0.001 [0.001, 0.001]"
-    assert rows[3]["learning rate [ties]"] == "0.0001 [open, 0.0001]"
+    assert rows[3]["learning rate [ties]"] == "0.0001† [open, 0.0001]"
     assert [row["the smaller one's setting"] for row in rows] == ["-", "-", "ties", "is worse"]
     assert [row["moved by"] for row in rows] == ["-", "-", "+0.00 and +0.00", "-0.50 and +0.00"]
     assert [row["scaling rule"] for row in rows] == ["-", "-", "rate x decay -0.48", "rate x decay -0.48"]
