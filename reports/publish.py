@@ -107,6 +107,8 @@ def readme(results: Results) -> str:
     parts += ["## How it was made", _list(f"{name}: {value}" for name, value in facts(results))]
     parts += ["## Claims", overviews.to_markdown(claims_grid(results.verdicts, results.others))]
     parts += ["## Tables over all tasks", *(overviews.to_markdown(grid) for grid in all_grids(results))]
+    if results.transfer:
+        parts.append("![how the best settings move with width, steps and batch size](figures/transfer.svg)")
     parts.append("Each task's own table: [tables.md](tables.md). Figures: [figures](figures). Page: index.html.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
