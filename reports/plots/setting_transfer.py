@@ -98,5 +98,5 @@ def _draw_ties(panel: Axes, study: Study, optim: str, place: float, axis: str, c
     tried = contender.settings[axis]
     ends = max(low, tried.min()), min(high, tried.max())
     panel.plot([place, place], ends, color=colour, lw=1.2, alpha=0.6, solid_capstyle="butt")
-    for end, marker, is_open in ((ends[0], "v", low == 0), (ends[1], "^", math.isinf(high))):
-        panel.plot([place], [end], marker if is_open else "_", color=colour, ms=4)
+    for end, arrow, at_edge in ((ends[0], "v", low == 0), (ends[1], "^", math.isinf(high))):
+        panel.plot([place], [end], arrow if at_edge else "_", color=colour, ms=4)

@@ -20,6 +20,7 @@ from reports.statistics.ties import tied_settings, tied_values
 from reports.tables.comparison import Table
 from reports.tables.names import task_name
 from reports.tables.overviews import Grid
+from reports.tables.units import difference, unit_of
 
 FACTORS = ("width", "steps", "batch size")
 # What published scaling rules let expect of a factor that is k times as large: the exponent of k, and of what.
@@ -99,6 +100,7 @@ def transfer_grid(ladders: Sequence[Ladder], rule: Rule) -> Grid | None:
                         "task": ladder.task,
                         "factor": f"{ladder.factor} {study.size}",
                         "optimizer": optim,
+                        "figure": _figure(study.table, optim),
                         "learning rate [ties]": _range(contender, "lr"),
                         "weight decay [ties]": _range(contender, "weight_decay"),
                         "settings": str(len(contender.settings)),
@@ -112,6 +114,7 @@ def transfer_grid(ladders: Sequence[Ladder], rule: Rule) -> Grid | None:
                 )
     notes = [
         "factor: its size over that of the smallest study; all else is the same.",
+        f"figure: mean and 95% interval over fresh seeds; in the rows of {SUBJECT} also its difference to {REFERENCE}.",
         "ties: the smallest and largest value among the settings that were not shown to be worse than the chosen one, "
         "by the spread over fresh seeds; open: the edge of what was tried.",
         "†: a side of the chosen value was not tried.",
@@ -179,6 +182,12 @@ def _sizes(table: Table) -> tuple[float, ...]:
         float(table.comparison.steps or 1),
         float(table.comparison.batch_size or 1),
     )
+
+
+def _figure(table: Table, optim: str) -> str:
+    row = next(row for row in table.rows if row.optim == optim)
+    figure = unit_of(table).figure(*row.compared(table.split))
+    return figure if row.is_reference or not row.seeds else f"{figure}, {difference(row, table)}"
 
 
 def _range(contender: Contender, axis: str) -> str:

@@ -1,16 +1,20 @@
 """The figures in the sentences of docs/guide.md and docs/language.md are those of the committed records."""
 
+import itertools
+import math
 import re
 from pathlib import Path
 
 import pytest
 
 from recipes.runs.run_id import conditions
-from reports.protocol import TRIAL_SEEDS_FROM
+from reports.protocol import REFERENCE, SUBJECT, TRIAL_SEEDS_FROM
 from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.results import Results, compared, read_results
 from reports.tables.comparison import VARIANTS, Row, Table
+from reports.tables.setting_transfer import chosen_setting
+from reports.tables.units import difference
 from tests.recipes.conftest import composed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +82,35 @@ def test_betas_and_momentum(archived: Results) -> None:
 def test_batch_sizes(archived: Results) -> None:
     small, large = (row(of(archived, "vit_b16", size), "lion") for size in (16, 1024))
     assert f"difference is {points(small)} at 16 (8,400 steps) and {points(large)} at 1,024" in text("guide.md")
+
+
+def test_what_width_steps_and_batch_size_change(results: Results) -> None:
+    guide = text("guide.md")
+    ladders = {(each.studies[0].table.comparison.task, each.factor): each.studies for each in results.transfer}
+    moves: dict[tuple[str, str], list[float]] = {}
+    for (_, factor), studies in ladders.items():
+        for smaller, study in itertools.pairwise(studies):
+            for optim in (REFERENCE, SUBJECT):
+                before, after = (chosen_setting(each, optim)[0] for each in (smaller, study))
+                moves.setdefault((factor, optim), []).append(round(math.log10(after / before), 2))
+    spans = {key: f"{min(values):+.2f} to {max(values):+.2f}" for key, values in moves.items()}
+    for factor, words in (("width", "twice the width"), ("steps", "three times the steps")):
+        both = moves[factor, REFERENCE] + moves[factor, SUBJECT]
+        assert f"{min(both):+.2f} to {max(both):+.2f} decades at {words}" in guide
+    assert f"AdamW's by {spans['batch size', REFERENCE]} and Lion's by {spans['batch size', SUBJECT]}" in guide
+
+    def gap(task: str, factor: str, place: int) -> str:
+        table = ladders[task, factor][place].table
+        return difference(row(table, SUBJECT), table)
+
+    language, digits = "gpt2_small", "vit_b16"
+    assert (
+        f"{gap(language, 'batch size', 0)} perplexity at a batch of 4 and {gap(language, 'batch size', 1)} at 16"
+        in guide
+    )
+    assert f"{gap(digits, 'batch size', 0)} at 16 and {gap(digits, 'batch size', 1)} at 64" in guide
+    assert f"{gap(language, 'steps', 0)} perplexity after 667 steps, {gap(language, 'steps', 1)} after 2,000" in guide
+    assert f"{gap(digits, 'steps', 0)} after 700 and {gap(digits, 'steps', 1)} after 2,100" in guide
 
 
 def test_warm_up(results: Results) -> None:
