@@ -172,7 +172,7 @@ def test_what_the_report_gathers_is_what_the_log_says(discover: ModuleType, sear
         assert best == min((f for f in fitnesses[:place] if f is not None), default=None)
     assert curve["evaluations"][-1] == len(fitnesses)
     (sign,) = gathered["signs"]
-    assert sign["measured"]["evaluations"] >= 40
+    assert sign["measured"]["evaluations"] >= 30
 
 
 def test_no_digit_stands_in_two_of_the_four_sets(discover: ModuleType) -> None:
