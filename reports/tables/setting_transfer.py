@@ -185,9 +185,10 @@ def _sizes(table: Table) -> tuple[float, ...]:
 
 
 def _figure(table: Table, optim: str) -> str:
-    row = next(row for row in table.rows if row.optim == optim)
-    figure = unit_of(table).figure(*row.compared(table.split))
-    return figure if row.is_reference or not row.seeds else f"{figure}, {difference(row, table)}"
+    rows = {row.optim: row for row in table.rows}
+    figure = unit_of(table).figure(*rows[optim].compared(table.split))
+    compared = optim == SUBJECT and rows[REFERENCE].is_reference and rows[optim].common_seeds
+    return f"{figure}, {difference(rows[optim], table)}" if compared else figure
 
 
 def _range(contender: Contender, axis: str) -> str:

@@ -83,6 +83,15 @@ def test_the_table_says_what_moved_what_still_ties_and_how_far_the_rule_is_off(s
     assert [row[off] for row in rows] == ["-", "+0.00 and +0.00", "-", "-0.50 and +0.00"]
 
 
+@pytest.mark.parametrize(("reference", "differences"), [("adamw", [False, True] * 2), ("lion", [False] * 4)])
+def test_a_difference_is_to_adamw_or_not_shown(study, outputs, reference, differences):
+    study({"adamw": (2, 2), "lion": (1, 3)}, "a", steps=100)
+    study({"adamw": (2, 2), "lion": (0, 3)}, "b", steps=300)
+    ladders = transfer_ladders(build_tables(read_records([outputs]).runs, reference))
+    figures = transfer_grid(ladders, lambda setting: setting).cells["figure"]
+    assert ["," in figure for figure in figures] == differences
+
+
 def test_neighbours_tie_where_seeds_spread_by_more(study, outputs):
     study({"adamw": (2, 2), "lion": (2, 2)}, "a", steps=100, spread=0.002)  # a margin of 0.0122
     study({"adamw": (1, 2), "lion": (2, 2)}, "b", steps=300, spread=0.002)
