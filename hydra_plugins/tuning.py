@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,8 @@ class TuningSweeper(Sweeper):
         workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
         later = protocol.seeds + (protocol.runs_again + 2 * protocol.refine if protocol.trials else 0)
         to_run = [study for study, _, _ in todo] + [*studies] * later
-        each = {id(study): run_seconds(study.cfg) for study in studies}
+        seconds_of = run_seconds([study.cfg for study in studies])
+        each = {id(study): s for study, s in zip(studies, seconds_of, strict=True)}
         seconds = [each[id(study)] for study in to_run]
         if self.base.scale.name == "gpu":
             say(gpu_hours([study.cfg for study in to_run]))
@@ -264,17 +266,21 @@ def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
     return problems
 
 
-def run_seconds(cfg: DictConfig) -> float | None:
-    """About how long a run takes, by earlier runs of its task and scale, of its optimizer if there are any."""
+def run_seconds(settings: Sequence[DictConfig]) -> list[float | None]:
+    """About how long each run takes, by earlier runs of its task and scale, of its optimizer if there are any."""
     from reports.records.reader import read_records
 
-    folders = [Path(cfg.output_dir) / cfg.task.name / cfg.optim.name, Path(cfg.output_dir) / cfg.task.name]
-    for folder in folders:
-        runs = read_records([folder]).runs
-        speeds = runs.loc[(runs["scale"] == cfg.scale.name) & (runs["status"] == "completed"), "steps_per_second"]
-        if len(speeds := speeds.dropna()):
-            return 3 + 1.1 * int(cfg.steps) / float(speeds.median())  # start-up, and evaluation's share
-    return None
+    read = cache(lambda task: read_records([Path(settings[0].output_dir) / task]).runs)
+    started, evaluated = 3, 1.1  # seconds, and the share that evaluation adds
+    seconds: list[float | None] = []
+    for cfg in settings:
+        runs = read(cfg.task.name)
+        runs = runs[(runs["scale"] == cfg.scale.name) & (runs["status"] == "completed")]
+        runs = runs.dropna(subset="steps_per_second")
+        of_optimizer = runs[runs["optim"] == cfg.optim.name]
+        speeds = (of_optimizer if len(of_optimizer) else runs)["steps_per_second"]
+        seconds.append(started + evaluated * int(cfg.steps) / float(speeds.median()) if len(speeds) else None)
+    return seconds
 
 
 def gpu_hours(runs: Sequence[DictConfig]) -> str:

@@ -1,10 +1,13 @@
 """Every experiment composes at both scales and asks for nothing that is not there."""
 
 import csv
+import io
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,10 +34,11 @@ WANTED += " table1 table4 figure5 figure9 table5 table6 figure7 figure12 batch_s
 CHOSEN_BEFORE = ["figure5_diffusion_long"]  # its settings are the winners of another
 
 
-def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
-    """What `python run.py -m +experiment=name scale=scale` would tune, composed; its plan is printed."""
+@cache
+def studies(name: str, scale: str) -> tuple[list[Study], str]:
+    """What `python run.py -m +experiment=name scale=scale` would tune, composed, and the plan that it prints."""
     schema.register()
-    arguments = [f"+experiment={name}", f"scale={scale}", "tracker=none", f"output_dir={tmp_path}"]
+    arguments = [f"+experiment={name}", f"scale={scale}", "tracker=none", f"output_dir={ROOT / 'no records'}"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         base = compose("config", overrides=arguments, return_hydra_config=True)
         OmegaConf.set_struct(base, False)
@@ -45,8 +49,9 @@ def studies(name: str, scale: str, tmp_path: Path) -> list[Study]:
         sweeper.context = SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())
         sweeper.prepare(base)
         composed = sweeper.studies(arguments)
-        sweeper.announce(composed)
-        return composed
+        with redirect_stdout(io.StringIO()) as plan:
+            sweeper.announce(composed)
+        return composed, plan.getvalue()
 
 
 def test_those_of_the_paper_are_there():
@@ -62,9 +67,9 @@ def scales(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "scale"), [(name, scale) for name in EXPERIMENTS for scale in scales(name)])
-def test_it_composes_and_its_plan_prints(name, scale, tmp_path, capsys):
-    study_list = studies(name, scale, tmp_path)
-    said = capsys.readouterr().out.splitlines()
+def test_it_composes_and_its_plan_prints(name, scale):
+    study_list, plan = studies(name, scale)
+    said = plan.splitlines()
     assert said[0].startswith(f"{len(study_list)} studies")
     assert [line.split(":")[0].strip() for line in said[-len(study_list) :]] == [study.name for study in study_list]
     assert all(study.cfg.scale.name == scale for study in study_list)
@@ -82,20 +87,20 @@ ON_ONE_GPU += ["figure11", "warmup", "betas", "bf16_momentum"]
 
 
 @pytest.mark.parametrize("name", ON_ONE_GPU)
-def test_it_composes_on_one_gpu_and_its_plan_has_gpu_hours(name, tmp_path, capsys, monkeypatch):
+def test_it_composes_on_one_gpu_and_its_plan_has_gpu_hours(name, monkeypatch):
     one_hour = gpus.Run(Flops(0, int(3600 * 0.4 * 312e12), 0), 1, 1, torch.bfloat16)
     monkeypatch.setattr(gpus, "of_config", lambda cfg: one_hour)  # of an A100; each model's own takes seconds
-    study_list = studies(name, "gpu", tmp_path)
+    study_list, plan = studies(name, "gpu")
     assert all(study.cfg.scale.name == "gpu" and study.cfg.tuned.file.startswith("gpu/") for study in study_list)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("GPU-hours")]
+    (line,) = [line for line in plan.splitlines() if line.startswith("GPU-hours")]
     runs = int(re.search(r"of ([\d]+) runs", line)[1])
     assert runs > 9 * len(study_list)
     assert f"A100 80GB {runs:,}, H100 SXM {runs * 312 / 989.4:,.0f}, " in line
 
 
-def test_an_experiment_without_conditions_on_one_gpu_says_so(tmp_path):
+def test_an_experiment_without_conditions_on_one_gpu_says_so():
     with pytest.raises(ConfigError, match="this experiment has nothing to run at scale=gpu; it has embedded, paper"):
-        studies("table8", "gpu", tmp_path)
+        studies("table8", "gpu")
 
 
 def run(*arguments: str, tmp_path: Path) -> str:
@@ -137,26 +142,26 @@ def test_experiments_of_the_same_runs(name, other):
 
 
 @pytest.mark.parametrize("scale", ["embedded", "paper"])
-def test_batch_sizes_see_the_same_number_of_images(scale, tmp_path):
-    seen = [study.cfg.batch_size * study.cfg.steps for study in studies("batch_size", scale, tmp_path)]
+def test_batch_sizes_see_the_same_number_of_images(scale):
+    seen = [study.cfg.batch_size * study.cfg.steps for study in studies("batch_size", scale)[0]]
     assert max(seen) <= 1.005 * min(seen)
 
 
-def test_the_heatmaps_at_paper_scale_are_the_papers_settings(tmp_path):
+def test_the_heatmaps_at_paper_scale_are_the_papers_settings():
     rows = [line.split(",") for line in (ROOT / "reports/paper/sensitivity.csv").read_text().splitlines()[2:]]
     printed = {(optim.lower(), float(lr), float(decay)) for optim, lr, decay, _ in rows}
-    study_list = studies("figure8", "paper", tmp_path)
+    study_list, _ = studies("figure8", "paper")
     assert {(study.cfg.optim.name, *study.centre) for study in study_list} == printed
 
 
-def test_language_models_at_paper_scale_have_the_decay_of_table_12(tmp_path):
+def test_language_models_at_paper_scale_have_the_decay_of_table_12():
     """Medium has one on Wiki-40B alone; every other row of the figure's models is without."""
     lines = [line for line in (ROOT / "reports/paper/hyperparameters.csv").read_text().splitlines() if line[0] != "#"]
     printed = {
         (row["task"], row["optimizer"].lower()): (float(row["lr"]), float(row["weight_decay"] or 0))
         for row in csv.DictReader(lines)
     }
-    study_list = studies("figure7", "paper", tmp_path)
+    study_list, _ = studies("figure7", "paper")
     assert len(study_list) == 10
     for study in study_list:
         on_wiki = (study.cfg.task.name, study.cfg.data.name) == ("gpt2_medium", "wiki40b")

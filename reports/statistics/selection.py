@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -68,9 +69,15 @@ class Contender:
 
     def at_choice(self, status: str = "completed") -> pd.DataFrame:
         """Return the runs at the chosen setting that ended in this way, without trials."""
-        runs = self.with_status(status)
-        runs = runs[~is_trial(runs)] if self.fresh else runs
-        return runs.iloc[:0] if self.chosen is None else runs[at_setting(runs, self.chosen)]
+        return self._at_choice.get(status, self.runs.iloc[:0])
+
+    @cached_property
+    def _at_choice(self) -> dict[str, pd.DataFrame]:
+        """By status; cached, since tables, figures and claims ask for it many times."""
+        if self.chosen is None:
+            return {}
+        runs = self.runs[~is_trial(self.runs)] if self.fresh else self.runs
+        return {str(status): ended for status, ended in runs[at_setting(runs, self.chosen)].groupby("status")}
 
     def by_seed(self, column: str) -> pd.Series[float]:
         """Return a column of the completed runs at the chosen setting, indexed by seed."""

@@ -230,7 +230,7 @@ def _row(
     gap, comparisons, faster, verdict = None, 0, None, ""
     if base is not None and base is not contender:
         same = [c for c in comparison.contenders if named[c.label] == family]
-        comparisons = sum(len(c.by_seed(column).dropna()) > 0 for c in same)
+        comparisons = sum(bool(c.at_choice()[column].notna().any()) for c in same)
         gap = difference(contender, base, column, comparisons)
         if contender.by_protocol and base.by_protocol and gap.seeds >= FRESH_SEEDS:
             verdict = gap.verdict(goal)

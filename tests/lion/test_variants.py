@@ -99,7 +99,7 @@ def test_each_changes_something(options: dict[str, Any]) -> None:
     assert np.abs(plain - varied).max() > 1e-4
 
 
-# PaperComparison timm
+# Against timm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -60,6 +60,7 @@ def test_without_a_bound_the_better_side_is_open():
         assert np.isinf(curve[opened]).all()
 
 
+@pytest.mark.slow
 def test_the_band_covers_the_truth_at_least_as_often_as_it_says_and_not_another():
     # trials uniform on 0 to 1: the best of k is k / (k + 1) on average; of trials uniform on 0 to c, c times that
     ks, repeats, right, wrong = [1, 2, 4, 8], 25, 0, 0

@@ -37,6 +37,7 @@ TASKS = {
         "logit_rows=50",
     ],
 }
+SLOW = ("vit-bf16", "bert")
 
 
 def losses(cfg: DictConfig) -> list[float]:
@@ -56,7 +57,9 @@ def without_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_inductor")
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=[pytest.mark.slow] * (name in SLOW)) for name, task in TASKS.items()], ids=TASKS
+)
 def test_a_run_takes_one_graph_and_has_the_eager_runs_losses(tmp_path: Path, task: list[str]) -> None:
     """With evaluations whose last batch is smaller, and with the run gone on from a checkpoint."""
     eager, compiled = (
