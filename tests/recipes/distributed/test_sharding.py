@@ -293,14 +293,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def runs(place: Path, folder: str, *more: str) -> dict[str, list[str]]:
+def runs(names: Sequence[str], place: Path, folder: str, *more: str) -> dict[str, list[str]]:
     tower = f"init_from={place / 'tower.safetensors'}"
     each = {
         "vit-average": [*VIT, "ema_decay=0.5", "optim=lion", "clip_norm=1.0"],
         "lit-average": [*LIT, tower, "ema_decay=0.5"],
         "basic-bf16": [*BASIC, tower, "precision=bf16"],
     }
-    return {name: [*run, f"output_dir={place / folder}-{name}", *more] for name, run in each.items()}
+    return {name: [*each[name], f"output_dir={place / folder}-{name}", *more] for name in names}
 
 
 def measured(folder: Path) -> dict[tuple[int, str, str], float]:
@@ -314,17 +314,20 @@ def saved(folder: Path) -> dict[str, Tensor]:
     return {f"{kind} {name}": value for kind, tensors in files for name, value in tensors.items()}
 
 
+@pytest.mark.parametrize(
+    "names", [("vit-average", "basic-bf16"), pytest.param(("lit-average",), marks=pytest.mark.slow)], ids=" ".join
+)
 def test_shards_train_as_one_process_and_go_on_after_a_kill_to_the_same_bits(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Sequence[str]
 ) -> None:
     said, data = tmp_path / "said", place / "data"
-    whole, cut = (runs(place, folder, "shard=true") for folder in ("whole", "cut"))
+    whole, cut = (runs(names, place, folder, "shard=true") for folder in ("whole", "cut"))
     status = end(start(twice, [*whole.values()], [*cut.values()], data, said=said), said)
     assert status == [0, 0], Path(f"{said}-0").read_text()
     monkeypatch.setattr(recipe, "load_data", lambda cfg: pickle.loads(data.read_bytes()))
     assert Path(f"{said}-0").read_text().count("resuming from step 3") == len(cut)
     assert "step" not in Path(f"{said}-1").read_text()  # the first process speaks for both
-    for name, overrides in runs(place, "one").items():
+    for name, overrides in runs(names, place, "one").items():
         one = composed(*overrides)
         assert experiment.run(one) == "completed"
         results, again = (folder_of(composed(*each[name])) for each in (whole, cut))

@@ -57,7 +57,7 @@ def assert_same(folder: Path, expected: Path) -> None:
         torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
-@pytest.fixture(scope="module", params=["adamw", "lion"])
+@pytest.fixture(scope="module", params=["adamw", pytest.param("lion", marks=pytest.mark.slow)])
 def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path, Path]:
     """A run, the record of it done by one process, and what two with shards had come to when they were killed."""
     place = tmp_path_factory.mktemp("parts")
