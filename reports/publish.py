@@ -19,6 +19,7 @@ from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables import overviews
 from reports.tables.answer import headline
 from reports.tables.comparison import batch_groups
+from reports.tables.interval_widths import interval_widths
 from reports.tables.overviews import Grid
 from reports.tables.paper_comparison import paper_comparisons
 from reports.tables.render import to_csv, to_latex, to_markdown
@@ -104,13 +105,14 @@ def readme(results: Results) -> str:
     parts.append(
         f"“{NO_DIFFERENCE}” does not mean equal: the 95% interval holds zero. Below {NEEDED} there is no verdict."
     )
+    parts.append(interval_widths(results.main))
     parts += ["## How it was made", _list(f"{name}: {value}" for name, value in facts(results))]
     parts += ["## Claims", overviews.to_markdown(claims_grid(results.verdicts, results.others))]
     parts += ["## Tables over all tasks", *(overviews.to_markdown(grid) for grid in all_grids(results))]
     if results.transfer:
         parts.append("![how the best settings move with width, steps and batch size](figures/transfer.svg)")
     parts.append("Each task's own table: [tables.md](tables.md). Figures: [figures](figures). Page: index.html.")
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def _list(lines: Any) -> str:

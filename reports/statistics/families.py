@@ -54,8 +54,13 @@ def families(labels: Sequence[str], reference: str) -> dict[str, Family]:
 
 def difference(ours: Contender, theirs: Contender, column: str, comparisons: int = 1) -> Difference:
     """Compare two contenders over common seeds; the interval allows for the choice of settings."""
-    variance = (_choice_variance(ours) + _choice_variance(theirs)) / 2
+    variance = variance_of_choices(ours, theirs)
     return paired_difference(ours.by_seed(column), theirs.by_seed(column), 0.95, max(comparisons, 1), variance)
+
+
+def variance_of_choices(ours: Contender, theirs: Contender) -> float:
+    """The variance that both choices of settings add to the mean difference, as a share of one seed's difference's."""
+    return (_choice_variance(ours) + _choice_variance(theirs)) / 2
 
 
 def _choice_variance(contender: Contender) -> float:
