@@ -94,9 +94,10 @@ def test_what_width_steps_and_batch_size_change(results: Results) -> None:
                 before, after = (chosen_setting(each, optim)[0] for each in (smaller, study))
                 moves.setdefault((factor, optim), []).append(round(math.log10(after / before), 2))
     spans = {key: f"{min(values):+.2f} to {max(values):+.2f}" for key, values in moves.items()}
-    for factor, words in (("width", "twice the width"), ("steps", "three times the steps")):
-        both = moves[factor, REFERENCE] + moves[factor, SUBJECT]
-        assert f"{min(both):+.2f} to {max(both):+.2f} decades at {words}" in guide
+    of_adamw, of_lion = (spans["width", optim] for optim in (REFERENCE, SUBJECT))
+    assert f"AdamW's best rate moved by {of_adamw} decades and Lion's by {of_lion} at twice the width" in guide
+    assert spans["steps", REFERENCE] == spans["steps", SUBJECT]
+    assert f"both by {spans['steps', SUBJECT]} at three times the steps" in guide
     assert f"AdamW's by {spans['batch size', REFERENCE]} and Lion's by {spans['batch size', SUBJECT]}" in guide
 
     def gap(task: str, factor: str, place: int) -> str:
