@@ -62,7 +62,7 @@ def _draw_axis(panel: Axes, ladders: Sequence[Ladder], rule: Rule, axis: str) ->
         at = [start + step for step in range(len(ladder.studies))]
         _draw_ladder(panel, ladder, at, rule, axis, labelled=not places)
         places += at
-        labels += [f"{ladder.factor}\n{study.size}" for study in ladder.studies]
+        labels += ["\n".join([*ladder.factor.split(), study.size]) for study in ladder.studies]
     panel.set_xticks(places, labels, fontsize=6.5)
     panel.set_xlim(-0.5, places[-1] + 0.5)
     panel.grid(False, axis="x")
