@@ -9,7 +9,7 @@ run: $(VENV)/.recipes
 	$(BIN)/python run.py task=vit_b16 optim=lion
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -r s --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -r s --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

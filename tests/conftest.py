@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,38 @@ if WORKERS > 1:  # before torch is imported, which looks but once
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are cores: many tests wait for processes of their own."""
     return (os.cpu_count() or 1) + 1
+
+
+# From the longest on: what begins last must not be what the other workers wait for.
+LONG_FILES = [
+    "test_experiments.py",
+    "recipes/distributed/test_sharding.py",
+    "hydra_plugins/test_tuning.py",
+    "recipes/runs/test_sweep.py",
+    "recipes/test_resume.py",
+    "test_configs.py",
+    "recipes/training/test_loop.py",
+    "reports/test_publish.py",
+    "baselines/test_contract.py",
+    "reports/claims/test_evaluation.py",
+    "reports/test_page_browser.py",
+    "recipes/training/execution/test_part_checkpoint.py",
+    "test_soak.py",
+    "test_run.py",
+    "scripts/test_discover.py",
+    "recipes/language/test_chunked_loss.py",
+    "recipes/contrastive/test_recipe.py",
+    "test_contributing.py",
+    "scripts/test_scripts.py",
+    "baselines/test_sharded.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first; the Makefile has xdist keep this order."""
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONG_FILES)}
+    assert all(path.exists() for path in order), "a file of LONG_FILES has another name now"
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 # A shell's background job and nohup have these ignored, and what tests start would inherit that.

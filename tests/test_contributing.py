@@ -58,7 +58,7 @@ def test_the_document_has_a_file_for_each_step_and_a_command_for_each_example() 
 @pytest.mark.parametrize(
     ("command", "task", "optimizer", "metric", "goal"),
     [
-        (0, "vit_b16", "laprop", "accuracy", "max"),
+        pytest.param(0, "vit_b16", "laprop", "accuracy", "max", marks=pytest.mark.slow),
         (1, "vit_tiny", "lion", "accuracy", "max"),
         (2, "autoencoder", "laprop", "mse", "min"),
     ],

@@ -54,17 +54,22 @@ ROUNDED = ("adafactor", "cautious_lion", "prodigy", "program5", "program8")
 IN_PLACE = ("mars", "soap")  # torch refuses of shards what these do to sums over a tensor
 
 
+def made(optim: Any) -> Make:
+    """What makes an optimizer; its library is imported when it does."""
+    return lambda groups: optimizer_factory(optim)(groups)
+
+
 def cases() -> Iterator[tuple[str, Make, torch.dtype, bool]]:
     """Name, what makes the optimizer, type of weights, and whether our classes are to step all tensors at once."""
     for path in CONF:
         optim = OmegaConf.load(path)
-        yield path.stem, optimizer_factory(optim), torch.float32, False
+        yield path.stem, made(optim), torch.float32, False
         if str(optim._target_).startswith("baselines."):
-            yield f"{path.stem}, lists", optimizer_factory(optim), torch.float32, True
+            yield f"{path.stem}, lists", made(optim), torch.float32, True
     for number in (5, 8):
         optim = OmegaConf.load(next(path for path in CONF if path.stem == "program"))
         optim.update({"program": f"program{number}", "lr": 1e-3})
-        yield f"program{number}", optimizer_factory(optim), torch.float32, False
+        yield f"program{number}", made(optim), torch.float32, False
     for name, (options, dtypes) in LIONS.items():
         for dtype in dtypes:
             make = lambda groups, given=options: Lion(groups, **{"lr": 0.01, "weight_decay": 0.3} | given)  # noqa: E731

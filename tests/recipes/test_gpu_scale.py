@@ -1,10 +1,8 @@
-"""What scale=gpu says against what was published, and its data formats through run.py on tiny files."""
+"""What scale=gpu says against what was published, and runs on its data formats in tiny files."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from hydra import compose
 
 from recipes import protocol
 from recipes.errors import ConfigError
+from recipes.runs import experiment
 from recipes.settings import from_data, schema, validation
 from tests.recipes.data.images.test_cifar import binary10, binary100
 from tests.recipes.data.text.test_token_shards import shard
@@ -140,32 +139,36 @@ def test_lion_on_gpt2_is_the_first_row_of_the_speed_run_but_for_its_optimizer() 
     )
 
 
-def run(*arguments: str, tmp_path: Path) -> dict:
-    command = [sys.executable, str(ROOT / "run.py"), "scale=gpu", "device=cpu", "tracker=none", "data.workers=0"]
-    command += [*arguments, f"output_dir={tmp_path}/outputs", "precision=fp32", "scale.threads=1"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "LION_BENCH_CACHE": str(tmp_path / "c")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
-    (summary,) = (tmp_path / "outputs").rglob("summary.json")
-    return json.loads(summary.read_text())
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+    """Do a run on the CPU; returns its summary."""
+
+    def on_cpu(*arguments: str) -> dict:
+        monkeypatch.setenv("LION_BENCH_CACHE", str(tmp_path / "cache"))
+        cpu = ["device=cpu", "tracker=none", "data.workers=0", "precision=fp32", "scale.threads=1"]
+        assert experiment.run(composed(*arguments, *cpu, f"output_dir={tmp_path}/outputs")) == "completed"
+        (summary,) = (tmp_path / "outputs").rglob("summary.json")
+        return json.loads(summary.read_text())
+
+    return on_cpu
 
 
 SHORT = ["steps=3", "batch_size=4", "eval_every=3", "schedule.warmup_steps=1", "eval_batch_size=8"]
 
 
-def test_cifar_through_run(tmp_path: Path) -> None:
+def test_a_run_on_cifar(tmp_path: Path, run: Callable[..., dict]) -> None:
     binary100(tmp_path)
-    summary = run("task=vit_cifar100", f"data.path={tmp_path}", "+data.options.val_size=8", *SHORT, tmp_path=tmp_path)
+    summary = run("task=vit_cifar100", f"data.path={tmp_path}", "+data.options.val_size=8", *SHORT)
     assert (summary["status"], summary["scale"], summary["num_parameters"]) == ("completed", "gpu", 1_376_356)
 
 
-def test_fineweb_shards_through_run(tmp_path: Path) -> None:
+def test_a_run_on_fineweb_shards(tmp_path: Path, run: Callable[..., dict]) -> None:
     rng = np.random.default_rng(0)
     shard(tmp_path / "data" / "fineweb_train_000001.bin", rng.integers(0, 90, 4000))
     shard(tmp_path / "data" / "fineweb_val_000000.bin", rng.integers(0, 90, 600))
     small = ["model.args.n_embd=16", "model.args.n_layer=1", "model.args.n_head=2", "data.options.context=32"]
     more = ["optim=adamw", "accumulate=2", "model.args.vocab_size=50257"]
-    summary = run("task=gpt2_124m", f"data.path={tmp_path}/data", *small, *more, *SHORT, tmp_path=tmp_path)
+    summary = run("task=gpt2_124m", f"data.path={tmp_path}/data", *small, *more, *SHORT)
     assert summary["status"] == "completed"
     assert summary["final"] == pytest.approx(50257, rel=0.2)  # perplexity of a model that knows nothing
 

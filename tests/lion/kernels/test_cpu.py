@@ -293,7 +293,7 @@ def test_it_compiles_once_and_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [kept.name]
 
 
-@pytest.mark.parametrize("broken", ["no compiler", "compiler fails", "no room"])
+@pytest.mark.parametrize("broken", ["no compiler", "compiler fails", pytest.param("no room", marks=pytest.mark.slow)])
 def test_without_a_working_compiler_the_plain_step_is_taken(tmp_path: Path, broken: str) -> None:
     cache, environment = tmp_path / "cache", {}
     if broken == "no compiler":

@@ -36,6 +36,7 @@ def machines(folder: Path, *overrides: str) -> list[subprocess.Popen]:
     return started
 
 
+@pytest.mark.slow
 def test_outputs_need_no_disk_in_common(tmp_path: Path) -> None:
     for process in (started := machines(tmp_path)):
         _, errors = process.communicate(timeout=540)

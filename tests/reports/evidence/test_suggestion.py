@@ -4,6 +4,7 @@ import math
 import re
 import shlex
 from collections import Counter
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,13 @@ from reports.evidence.schema import DOMAINS
 from reports.evidence.suggestion import Asked, command, described, suggest
 from reports.evidence.tuned_pairs import TunedPair, collect
 
-pairs, _ = collect(ledger.read())
 reasonable = st.floats(1e-6, 10).map(lambda value: float(f"{value:.3g}"))
+
+
+@cache
+def pairs() -> list[TunedPair]:
+    """Those of the ledger and of the published records."""
+    return collect(ledger.read())[0]
 
 
 def tuned(study: str, rates: tuple[float, float], decays: tuple[float, float], **more: object) -> TunedPair:
@@ -68,7 +74,7 @@ def test_betas_are_the_most_frequent_where_adamws_memory_is_nearest() -> None:
 
 
 def test_without_decay_there_is_none_and_the_rate_alone_is_tried() -> None:
-    one = suggest(Asked(1e-3, 0), pairs)
+    one = suggest(Asked(1e-3, 0), pairs())
     assert one.centre[1] == 0
     assert len(one.trials) == 3
     assert all(decay == 0 for _, decay in one.trials)
@@ -88,13 +94,13 @@ def test_without_decay_there_is_none_and_the_rate_alone_is_tried() -> None:
     ],
 )
 def test_what_lies_beyond_the_data_is_said_with_how_far(asked: Asked, says: str) -> None:
-    (line,) = suggest(asked, pairs).outside
+    (line,) = suggest(asked, pairs()).outside
     assert says in line
-    assert line in described(suggest(asked, pairs))
+    assert line in described(suggest(asked, pairs()))
 
 
 def test_within_the_data_nothing_is_said() -> None:
-    assert suggest(Asked(1e-3, 0.1, (0.9, 0.99), 256, 20_000, "language"), pairs).outside == ()
+    assert suggest(Asked(1e-3, 0.1, (0.9, 0.99), 256, 20_000, "language"), pairs()).outside == ()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ def test_within_the_data_nothing_is_said() -> None:
 )
 def test_impossible_values_are_refused_in_a_line(asked: Asked, says: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        suggest(asked, pairs)
+        suggest(asked, pairs())
     assert str(raised.value).startswith(says)
     assert "\n" not in str(raised.value)
 
@@ -131,11 +137,11 @@ def test_several_impossible_values_have_a_line_each() -> None:
 def test_any_possible_settings_give_a_grid_around_a_centre_and_a_command(
     rate: float, decay: float, domain: str | None, steps: int | None
 ) -> None:
-    one = suggest(Asked(rate, decay, None, None, steps, domain), pairs)
+    one = suggest(Asked(rate, decay, None, None, steps, domain), pairs())
     assert one.trials[0] == one.centre
     assert sorted(one.trials) == sorted(around(one.centre, 9))
     assert list(one.counts[1:]) == sorted(one.counts[1:], reverse=True)
-    known = Counter(p.has("lr") for p in pairs)[True]
+    known = Counter(p.has("lr") for p in pairs())[True]
     assert sum(one.counts) == known
     # Both follow one rule today, so the product stays; the rates are rounded to two digits.
     if one.scores["lr"].rule is one.scores["weight_decay"].rule and one.scores["lr"].rule.thumb:

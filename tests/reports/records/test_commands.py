@@ -24,7 +24,7 @@ def first_of_each_optimizer():
         yield from (pytest.param(each, id=f"{each['task']}-{name}") for name, each in list(seen.items())[:2])
 
 
-@pytest.mark.parametrize("summary", first_of_each_optimizer())
+@pytest.mark.parametrize("summary", list(first_of_each_optimizer()))
 def test_the_command_has_the_id_of_the_published_run(summary):
     program, script, *overrides = shlex.split(f"{command_of(summary)} {FURTHER.get(summary['task'], '')}")
     assert (program, script) == ("python", "run.py")
