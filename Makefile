@@ -3,6 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
+# Tests start Python a hundred times: what it compiles is kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-slow test-gpu lint format compare reports clean
 
 run: $(VENV)/.recipes

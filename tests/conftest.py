@@ -11,12 +11,6 @@ if WORKERS > 1:  # before torch is imported, which looks but once
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: many tests wait for processes of their own."""
-    return (os.cpu_count() or 1) + 1
-
-
 # From the longest on: what begins last must not be what the other workers wait for.
 LONG_FILES = [
     "test_experiments.py",
@@ -31,7 +25,6 @@ LONG_FILES = [
     "reports/claims/test_evaluation.py",
     "reports/test_page_browser.py",
     "recipes/training/execution/test_part_checkpoint.py",
-    "test_soak.py",
     "test_run.py",
     "scripts/test_discover.py",
     "recipes/language/test_chunked_loss.py",

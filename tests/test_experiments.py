@@ -32,6 +32,7 @@ WANTED += " table1 table4 figure5 figure9 table5 table6 figure7 figure12 batch_s
 
 
 SAME_RUNS = {"figure1": "table8", "figure4": "table8", "sensitivity": "figure8", "figure9": "figure5"}
+MANY_STUDIES = [("table2", "paper"), ("table7", "paper"), ("figure10", "paper")]  # their tasks are in others, too
 CHOSEN_BEFORE = ["figure5_diffusion_long"]  # its settings are the winners of another
 
 
@@ -68,7 +69,13 @@ def scales(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [(name, scale) for name in EXPERIMENTS if name not in SAME_RUNS for scale in scales(name)]
+    ("name", "scale"),
+    [
+        pytest.param(name, scale, marks=[pytest.mark.slow] * ((name, scale) in MANY_STUDIES))
+        for name in EXPERIMENTS
+        if name not in SAME_RUNS
+        for scale in scales(name)
+    ],
 )
 def test_it_composes_and_its_plan_prints(name, scale):
     study_list, plan = studies(name, scale)

@@ -176,12 +176,6 @@ def soak(folder: Path, kills: int, kinds: list[str], seed: int, say: Callable[[s
     return tally
 
 
-def test_a_command_killed_at_a_random_moment_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    tally = soak(tmp_path, 2, ["replicas"], seed=1)
-    assert not tally.wrong
-    assert sum(tally.kills.values()) >= 2
-
-
 @pytest.mark.slow
 def test_hundred_kills_leave_no_trace(tmp_path: Path) -> None:
     tally = soak(tmp_path, 100, ORDER, seed=0)

@@ -19,7 +19,8 @@ from recipes.errors import ConfigError
 from recipes.runs.build import optimizer_factory
 from recipes.training.param_groups import set_training
 
-CONF = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "optim").glob("*.yaml"))}
+FILES = sorted((Path(__file__).parents[2] / "conf" / "optim").glob("*.yaml"))
+CONF = {path.stem: OmegaConf.load(path) for path in FILES}
 FLAGS: dict[str, list[dict[str, Any]]] = {  # beside the file as it is
     "adafactor": [{"caution": True}, {"momentum": None}],
     "adamw": [{"foreach": True}, {"fused": True}, {"capturable": False, "maximize": True}],
@@ -59,7 +60,7 @@ def contender(name: str, given: dict[str, Any]) -> Make:
         return Lion(params, **{"lr": 1e-3} | given | changes)
 
     def of_file(params: Any, **changes: Any) -> torch.optim.Optimizer:
-        optim = OmegaConf.load(CONF[name])
+        optim = CONF[name].copy()
         optim.update({"lr": 1.0 if name in ("program", "prodigy") else 1e-3} | given)
         for setting in changes.keys() - {"lr"}:
             optim[setting] = changes[setting]

@@ -177,6 +177,7 @@ def test_an_interrupted_sweep_leaves_no_list_behind_and_can_go_on(tmp_path: Path
     assert list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     three = ["optim=lion,adamw,sgd", "steps=100", "eval_every=100", "checkpoint_every=10"]
     process = subprocess.Popen(**command(tmp_path, *three), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -74,7 +74,7 @@ def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize(
     ("count", "settings"),
-    [(4, ["shard=true", "shard_size=2"]), (2, []), (1, [])],
+    [pytest.param(4, ["shard=true", "shard_size=2"], marks=pytest.mark.slow), (2, []), (1, [])],
     ids=["four-in-two-copies", "replicas", "one-process"],
 )
 def test_another_number_of_processes_goes_on(
