@@ -197,8 +197,7 @@ class TuningSweeper(Sweeper):
         workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
         later = protocol.seeds + (protocol.runs_again + 2 * protocol.refine if protocol.trials else 0)
         to_run = [study for study, _, _ in todo] + [*studies] * later
-        seconds_of = run_seconds([study.cfg for study in studies])
-        each = {id(study): s for study, s in zip(studies, seconds_of, strict=True)}
+        each = dict(zip(map(id, studies), run_seconds([study.cfg for study in studies]), strict=True))
         seconds = [each[id(study)] for study in to_run]
         if self.base.scale.name == "gpu":
             say(gpu_hours([study.cfg for study in to_run]))
@@ -270,11 +269,11 @@ def run_seconds(settings: Sequence[DictConfig]) -> list[float | None]:
     """About how long each run takes, by earlier runs of its task and scale, of its optimizer if there are any."""
     from reports.records.reader import read_records
 
-    read = cache(lambda task: read_records([Path(settings[0].output_dir) / task]).runs)
+    read = cache(lambda folder: read_records([folder]).runs)
     started, evaluated = 3, 1.1  # seconds, and the share that evaluation adds
     seconds: list[float | None] = []
     for cfg in settings:
-        runs = read(cfg.task.name)
+        runs = read(Path(cfg.output_dir) / cfg.task.name)
         runs = runs[(runs["scale"] == cfg.scale.name) & (runs["status"] == "completed")]
         runs = runs.dropna(subset="steps_per_second")
         of_optimizer = runs[runs["optim"] == cfg.optim.name]

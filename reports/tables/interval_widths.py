@@ -43,8 +43,10 @@ def _half_widths(table: Table, subject: str) -> tuple[str, float, float] | None:
         return None
     row, base = both
     half = (row.difference_high - row.difference_low) / 2
-    unit = unit_of(table)
-    kind, scale = ("points", unit.times) if unit.points else ("%", 100 / abs(base.compared(table.split)[0]))
+    unit, reference = unit_of(table), abs(base.compared(table.split)[0])
+    if not unit.points and not reference:
+        return None  # no share of nothing
+    kind, scale = ("points", unit.times) if unit.points else ("%", 100 / reference)
     contenders = {contender.label: contender for contender in table.comparison.contenders}
     choice = variance_of_choices(contenders[row.optim], contenders[base.optim])
     of_seeds = 1 / row.common_seeds

@@ -44,8 +44,8 @@ def drawn(noise: NoiseSchedule, name: str, steps: int, number: int) -> Tensor:
     ("schedule", "name", "target"),
     [("linear", "ddpm", "epsilon"), ("cosine", "ddpm", "v"), ("linear", "ddim", "v"), ("cosine", "ddim", "epsilon")],
 )
-def test_a_thousand_steps_reproduce_mean_and_covariance(schedule: str, name: str, target: str) -> None:
-    number = 4_000
+@pytest.mark.parametrize("number", [4_000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_a_thousand_steps_reproduce_mean_and_covariance(schedule: str, name: str, target: str, number: int) -> None:
     got = drawn(noise_schedule(schedule, 1000, target), name, 1000, number)  # type: ignore[arg-type]
     along = (got - MEAN) @ ROTATION  # in the covariance's own directions, where errors are independent
     standard_error = (VARIANCES / number).sqrt()

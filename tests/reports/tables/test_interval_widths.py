@@ -53,6 +53,10 @@ def test_of_a_perplexity_it_is_a_share_of_the_references(widths):
     assert f" {100 * now / 30.5:.2g}% ({100 * least / 30.5:.2g}%)." in text
 
 
+def test_of_a_reference_of_zero_there_is_no_share(widths):
+    assert widths((0.0, 0.0, 0.0), (1.0, 2.0, 3.0), metric="loss", goal="min") == ""
+
+
 def test_without_fresh_seeds_of_both_nothing_is_said(write_run, outputs):
     write_run()
     assert interval_widths(build_tables(read_records([outputs]).runs, "adamw")) == ""
