@@ -1,7 +1,8 @@
 """Causal and masked language modelling: GPT-2 and BERT (Lion paper, section 4.4, Figures 7 and 11, Table 9).
 
 Data: a text as packed windows of tokens. Model: a class of transformers with random weights, which predicts the next
-token (GPT2LMHeadModel, LlamaForCausalLM) or masked ones (BertForMaskedLM). Loss: softmax cross-entropy of each token.
+token (GPT2LMHeadModel, LlamaForCausalLM) or masked ones (BertForMaskedLM), or one of recipes/language_models.py. Loss:
+softmax cross-entropy of each token.
 Metric: perplexity of held-out text, the exponential of its total negative log likelihood over its number of tokens, or
 of words if data.options.word_level is set.
 """
@@ -55,7 +56,11 @@ class Recipe(protocol.Recipe):
         import transformers
         from transformers.models.auto import modeling_auto
 
+        from recipes import language_models
+
         name = self.cfg.model.name
+        if name == language_models.SpeedRunGPT.__name__:
+            return language_models.SpeedRunGPT, False
         masked = set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values())
         causal = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
         if name not in masked | causal:

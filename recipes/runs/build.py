@@ -26,11 +26,12 @@ def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
     settings: Any = OmegaConf.to_container(optim, resolve=True)
     name = str(settings["name"])
     main = _class_factory(f"optim={name}", settings)
-    if not settings.get("routes"):
+    further = {key: route for key, route in (settings.get("routes") or {}).items() if route is not None}
+    if not further:
         return main
     routes = [Route("optim.roles", _roles(settings), main)]
-    for key, route in settings["routes"].items():
-        ratio = float(route["lr_ratio"])
+    for key, route in further.items():
+        ratio = float(route["lr_ratio"] if "lr_ratio" in route else route["lr"] / settings["lr"])
         rates = {"lr": settings["lr"] * ratio, "weight_decay": settings["weight_decay"] / ratio}
         make = _class_factory(f"optim.routes.{key}", route | rates)
         routes.append(Route(f"optim.routes.{key}.roles", _roles(route), make, ratio))

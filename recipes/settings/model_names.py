@@ -36,12 +36,13 @@ def _timm() -> frozenset[str] | None:
 
 @cache
 def _language_models() -> frozenset[str] | None:
-    """Classes of transformers that predict tokens."""
+    """Classes of transformers that predict tokens, and what recipes/language_models.py adds to them."""
     folder = _folder("transformers", "models", "auto")
     if folder is None or not (file := folder / "modeling_auto.py").is_file():
         return None
     wanted = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_MASKED_LM_MAPPING_NAMES")
-    names: set[str] = set()
+    added = (Path(__file__).parents[1] / "language_models.py").read_text(encoding="utf-8")
+    names = set(re.findall(r"^class (\w+)\(PreTrainedModel\)", added, flags=re.MULTILINE))
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in wanted and isinstance(node.value, ast.Call):
             for pair in ast.walk(node.value):

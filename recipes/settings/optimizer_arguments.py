@@ -178,8 +178,9 @@ def _class_problems(settings: dict[str, Any], title: str, key: str) -> list[str]
 def _route_problems(optim: dict[str, Any]) -> list[str]:
     """The mistakes in the roles of a class and in its routes; each role may be named once."""
     routes = optim.get("routes") or {}
-    if not isinstance(routes, dict) or not all(isinstance(route, dict) for route in routes.values()):
-        return ["optim.routes must hold, under a name for each, a class with its roles and lr_ratio"]
+    if not isinstance(routes, dict) or not all(isinstance(route, dict | None) for route in routes.values()):
+        return ["optim.routes must hold, under a name for each, a class with its roles and lr_ratio or lr"]
+    routes = {name: route for name, route in routes.items() if route is not None}
     lines: list[str] = []
     taken: dict[str, str] = {}
     for key, settings in [("optim", optim), *((f"optim.routes.{name}", route) for name, route in routes.items())]:
@@ -192,12 +193,22 @@ def _route_problems(optim: dict[str, Any]) -> list[str]:
                 lines.append(f"{key}.roles names {role}, and so does {taken[role]}: a parameter is stepped once")
             taken[role] = f"{key}.roles"
         if settings is not optim:
-            ratio = settings.get("lr_ratio")
-            if not is_number(ratio) or ratio <= 0:
-                lines.append(f"{key}.lr_ratio={typed(ratio)} must be a finite number above 0: its lr over optim.lr")
-            repeated = [name for name in ("lr", "weight_decay") if name in settings]
-            lines += [f"{key}.{name} follows from optim.{name}: set {key}.lr_ratio" for name in repeated]
-            lines += _class_problems(settings, key, key)
+            lines += [*_rate_problems(settings, key), *_class_problems(settings, key, key)]
+    return lines
+
+
+def _rate_problems(route: dict[str, Any], key: str) -> list[str]:
+    """The mistakes in a route's learning rate, which is a ratio to the main one or fixed, and in its weight decay."""
+    lines = []
+    if "weight_decay" in route:
+        lines.append(f"{key}.weight_decay follows from optim.weight_decay: decay= says which parameters decay")
+    if "lr" in route and "lr_ratio" in route:
+        return [*lines, f"{key} has lr and lr_ratio: it takes one, a fixed learning rate or its ratio to optim.lr"]
+    name = "lr" if "lr" in route else "lr_ratio"
+    rate: Any = route.get(name)
+    if not is_number(rate) or rate <= 0:
+        meaning = "" if name == "lr" else ": its lr over optim.lr"
+        lines.append(f"{key}.{name}={typed(rate)} must be a finite number above 0{meaning}")
     return lines
 
 

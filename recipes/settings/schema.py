@@ -122,7 +122,7 @@ class Config:
     accumulate: int = 1  # micro-batches a step
     precision: str = "fp32"  # fp32, bf16 (autocast)
     clip_norm: float | None = None  # global gradient norm
-    decay: str = "weights"  # which parameters decay: weights (not biases, norms, position embeddings) or all
+    decay: str = "weights"  # weights: no biases, norms, position embeddings; matrices: no embeddings, output layer; all
     ema_decay: float | None = None  # Polyak averaging of the weights
     init_from: str | None = None  # a run's folder, .safetensors file, saved transformers folder, hub name, run:command
 

@@ -20,7 +20,7 @@ from recipes.settings.arguments import is_number, near, parse_bytes, typed
 from recipes.training import schedule
 
 PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true, and nothing is run
-DECAY_RULES = ("weights", "all")  # of recipes/training/param_groups.py, which imports torch
+DECAY_RULES = ("weights", "matrices", "all")  # of recipes/training/param_groups.py, which imports torch
 
 COUNT = 2**31 - 1  # no run has so many steps or examples a step, and the product of two still fits 64 bits
 LONGEST_PART = 255  # bytes of a file name on common file systems

@@ -32,6 +32,7 @@ class Role(StrEnum):
 
 
 DECAYING = {
+    "matrices": frozenset({Role.MATRIX, Role.CONVOLUTION}),
     "weights": frozenset({Role.MATRIX, Role.CONVOLUTION, Role.EMBEDDING, Role.HEAD}),
     "all": frozenset(Role),
 }
@@ -69,7 +70,8 @@ def parameter_groups(model: nn.Module, rule: str, weight_decay: float) -> list[d
     Args:
         model: its trainable parameters are grouped.
         rule: a key of `DECAYING`. `weights` decays the weights of linear and convolutional layers and of embeddings
-            of tokens and classes, but no biases, norms, position embeddings or class tokens; `all` decays everything.
+            of tokens and classes, but no biases, norms, position embeddings or class tokens; `matrices` leaves
+            embeddings and the output layer out, too; `all` decays everything.
         weight_decay: the coefficient for those that decay.
     """
     decayed: list[Parameter] = []

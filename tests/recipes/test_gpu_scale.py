@@ -12,8 +12,9 @@ from hydra import compose
 
 from recipes import protocol
 from recipes.errors import ConfigError
-from recipes.runs import experiment
+from recipes.runs import build, experiment
 from recipes.settings import from_data, schema, validation
+from recipes.training import param_groups
 from tests.recipes.data.images.test_cifar import binary10, binary100
 from tests.recipes.data.text.test_token_shards import shard
 
@@ -34,6 +35,7 @@ PUBLISHED = {
     "resnet50": 25.56,
     "mixer_s16": 18.53,
     "gpt2_124m": 124.4,  # GPT-2
+    "gpt2_speed_run": 162.4,  # its train_gpt_simple.py
     "t5_pretrain": 247.6,  # nanoT5: 248M
     "t5_base": 247.6,
 }
@@ -139,6 +141,33 @@ def test_lion_on_gpt2_is_the_first_row_of_the_speed_run_but_for_its_optimizer() 
     )
 
 
+def test_lion_in_the_speed_run_for_optimizers_is_its_adam_row_but_for_the_blocks_matrices() -> None:
+    """modded-nanogpt, records/track_3_optimization, log a63a68d1."""
+    lion, adamw = (composed("task=gpt2_speed_run", f"optim={optim}") for optim in ("lion", "adamw"))
+    assert {key for key in lion if lion[key] != adamw[key]} == {"optim", "tuned"}
+    assert lion.optim.routes == adamw.optim.routes == composed("task=gpt2_speed_run", "optim=radam").optim.routes
+    assert lion.data.hub == "kjj0/fineweb10B-gpt2"
+    assert lion.batch_size * lion.data.options.context == 524_288
+    assert lion.steps * 524_288 < lion.data.options.shards * 100_000_000
+    with torch.device("meta"):
+        model = protocol.make(adamw).model()
+    groups = param_groups.parameter_groups(model, adamw.decay, adamw.optim.weight_decay)
+    stepped = build.optimizer_factory(adamw.optim)(groups).param_groups
+    theirs = [  # learning rate, decay, betas, number of parameters
+        (1.5e-3, 0.1, (0.9, 0.95), 12 * (4 * 768**2 + 2 * 4 * 768**2)),
+        (0.3, 0, (0.8, 0.95), 50304 * 768),
+        (1 / 320, 0, (0.8, 0.95), 50304 * 768),
+        (0.01, 0, (0.8, 0.95), 12 * 11 * 768 + 50304 + 2 * 768),
+    ]
+    for group, (lr, decay, betas, size) in zip(stepped, theirs, strict=True):
+        assert (group["lr"], group["weight_decay"]) == pytest.approx((lr, decay))
+        assert group["eps"] == pytest.approx(1e-10 / 524_288, rel=0.01)  # their gradients are sums over tokens
+        assert tuple(group["betas"]) == betas
+        assert sum(p.numel() for p in group["params"]) == size
+    tuned = build.optimizer_factory(composed("task=gpt2_speed_run", "optim=lion", "optim.lr=1e-5").optim)(groups)
+    assert [group["lr"] for group in tuned.param_groups] == pytest.approx([1e-5, 0.3, 1 / 320, 0.01])
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
     """Do a run on the CPU; returns its summary."""
@@ -171,6 +200,19 @@ def test_a_run_on_fineweb_shards(tmp_path: Path, run: Callable[..., dict]) -> No
     summary = run("task=gpt2_124m", f"data.path={tmp_path}/data", *small, *more, *SHORT)
     assert summary["status"] == "completed"
     assert summary["final"] == pytest.approx(50257, rel=0.2)  # perplexity of a model that knows nothing
+
+
+@pytest.mark.parametrize("optim", ["adamw", "lion", "muon"])
+def test_the_speed_run_runs_on_shards(run, tmp_path: Path, optim: str) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    shard(tmp_path / "data" / "fineweb_train_000001.bin", rng.integers(0, 90, 1200))
+    shard(tmp_path / "data" / "fineweb_val_000000.bin", rng.integers(0, 90, 600))
+    small = ["model.args.hidden_size=16", "model.args.head_dim=8", "model.args.num_hidden_layers=1"]
+    less = ["data.options.shards=1", "data.options.context=32", "accumulate=2"]
+    summary = run("task=gpt2_speed_run", f"optim={optim}", f"data.path={tmp_path}/data", *small, *less, *SHORT)
+    assert summary["status"] == "completed"
+    assert summary["final"] < 50304  # it begins at exactly this perplexity
 
 
 def test_cifar_is_what_the_diffusion_setting_reads(tmp_path: Path) -> None:

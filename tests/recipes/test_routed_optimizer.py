@@ -92,6 +92,26 @@ def test_a_ratio_is_a_setting() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.005, 0.005])
 
 
+def test_a_fixed_rate_stays_whatever_the_main_one_is() -> None:
+    optimizer = routed("muon", Tiny(), "+optim.routes.adamw.lr=2", "~optim.routes.adamw.lr_ratio")
+    for group, lr in zip(optimizer.param_groups, [0.01, 2, 2], strict=True):
+        assert group["lr"] == pytest.approx(lr)
+        assert group["lr"] * group["weight_decay"] == pytest.approx(0 if group is optimizer.param_groups[2] else 1e-3)
+
+
+def test_a_route_that_is_null_is_none() -> None:
+    everything = "optim.roles=[matrix,convolution,embedding,head,vector,position]"
+    with pytest.raises(ConfigError, match="Muon only supports 2D parameters"):
+        routed("muon", Tiny(), "optim.routes.adamw=null", everything)
+    with pytest.raises(ConfigError, match=r"has no rule for parameters of role convolution: add it to optim.roles=\["):
+        routed(
+            "muon",
+            Tiny(),
+            "optim.routes.adamw=null",
+            "+optim.routes.other={_target_: torch.optim.AdamW, roles: [head], lr: 1}",
+        )
+
+
 def test_groups_cannot_be_added_later() -> None:
     with pytest.raises(RuntimeError, match="takes all its parameters when it is made"):
         routed("muon", Tiny()).add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
@@ -127,7 +147,9 @@ def test_a_class_that_cannot_take_a_role_says_so_in_a_line() -> None:
         ("optim.routes.adamw.lr_ratio=0", "optim.routes.adamw.lr_ratio=0 must be a finite number above 0"),
         ("optim.roles=[matrices]", "optim.roles=[matrices] must name some of matrix, convolution"),
         ("optim.roles=[matrix,head]", "optim.routes.adamw.roles names head, and so does optim.roles"),
-        ("+optim.routes.adamw.lr=1", "optim.routes.adamw.lr follows from optim.lr: set optim.routes.adamw.lr_ratio"),
+        ("+optim.routes.adamw.lr=1", "optim.routes.adamw has lr and lr_ratio: it takes one, a fixed learning rate or"),
+        ("+optim.routes.adamw.weight_decay=1", "optim.routes.adamw.weight_decay follows from optim.weight_decay: "),
+        ("~optim.routes.adamw.lr_ratio", "optim.routes.adamw.lr_ratio=null must be a finite number above 0: its lr"),
         ("+optim.routes.adamw.beta=1", "optim.routes.adamw has no argument beta; it takes lr, betas"),
         ("optim.routes.adamw.eps=x", "optim.routes.adamw.eps=x must be a finite number of at least 0"),
         ("optim.routes=3", "optim.routes must hold, under a name for each, a class with its roles and lr_ratio"),

@@ -35,7 +35,7 @@ from recipes.runs.dry_run.memory_estimate import (
     shards,
     trace_activations,
 )
-from recipes.settings import choices
+from recipes.settings import choices, tuned_tables
 from recipes.settings.arguments import parse_bytes
 from recipes.settings.schema import CONF
 from recipes.training import param_groups
@@ -285,10 +285,15 @@ def of_config(cfg: DictConfig, optimizers: Mapping[str, Any]) -> DryRun:
     )
 
 
+def as_tuned(name: str, cfg: DictConfig) -> Any:
+    """An optimizer's node as its own file and the task's table describe it, whatever the chosen one was given."""
+    row = tuned_tables.row_of(f"tuned/{cfg.scale.name}/{cfg.task.name}/{name}") or {"optim": {}}
+    return OmegaConf.merge(OmegaConf.load(CONF / "optim" / f"{name}.yaml"), row["optim"])
+
+
 def run(cfg: DictConfig) -> None:
     """Print what a run would cost with its optimizer and with every other in conf/optim."""
-    # The other optimizers stand beside the chosen one as their own files describe them.
-    optimizers = {name: OmegaConf.load(CONF / "optim" / f"{name}.yaml") for name in choices.names("optim")}
+    optimizers = {name: as_tuned(name, cfg) for name in choices.names("optim")}
     result = of_config(cfg, optimizers | {cfg.optim.name: cfg.optim})
     print(f"{cfg.task.name} at scale {cfg.scale.name}: {cfg.model.name}, a dry run\n")
     print(render(result, cfg.optim.name))

@@ -10,7 +10,7 @@ from hydra.core.object_type import ObjectType
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from recipes.settings import tuned_tables
+from recipes.settings import optimizer_arguments, tuned_tables
 from recipes.settings.tuned_tables import TABLES, TunedTables, names, row_of, tables
 from tests.recipes.conftest import ROOT, composed
 
@@ -104,8 +104,18 @@ def test_every_row_names_an_optimizer_its_arguments_and_a_source(scale: str, tas
         for optim, row in rows.items():
             cfg = OmegaConf.load(ROOT / "conf" / "optim" / f"{optim}.yaml")
             taken = inspect.signature(get_class(cfg._target_)).parameters
-            assert set(row) <= {*taken, "source"}
+            assert set(row) <= {*taken, "source", "roles", "routes"}
             assert row.get("source", section.get("source"))
+
+
+@pytest.mark.parametrize(("scale", "task"), tables())
+def test_what_an_optimizer_takes_from_another_is_an_argument_of_its_class(scale: str, task: str) -> None:
+    for optim in names(scale, task):
+        file = ROOT / "conf" / "optim" / f"{optim}.yaml"
+        row = row_of(f"tuned/{scale}/{task}/{optim}")
+        if file.is_file() and row is not None:  # else it is an augmentation's row
+            taken = optimizer_arguments.arguments(OmegaConf.load(file)._target_)
+            assert taken is None or set(row["optim"]) <= {*taken, "roles", "routes"}, optim
 
 
 def test_the_papers_numbers_are_the_papers() -> None:

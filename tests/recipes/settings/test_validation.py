@@ -37,7 +37,7 @@ Compose = Callable[..., DictConfig]
         ("~optim.weight_decay", "optim.weight_decay=null must be"),
         ("precision=fp8", "precision=fp8 is unknown; known: fp32, bf16"),
         ("device=tpu", "device=tpu is unknown; known: auto, cpu"),
-        ("decay=none", "decay=none is unknown; known: weights, all"),
+        ("decay=none", "decay=none is unknown; known: weights, matrices, all"),
         ("clip_norm=0", "clip_norm=0.0 must be above 0, or null"),
         ("clip_norm=nan", "clip_norm=nan must be above 0, or null"),
         ("ema_decay=1", "ema_decay=1.0 must lie between 0 and 1"),

@@ -15,7 +15,12 @@ from tests.recipes.conftest import ROOT, composed
 # Names with * for a number, below the role that each has, below the tasks whose models have them.
 KNOWN = yaml.safe_load((Path(__file__).parent / "parameter_roles.yaml").read_text())
 EMBEDDED = sorted(path.stem for path in (ROOT / "conf/setting/embedded").glob("*.yaml") if "randaug" not in path.stem)
+GPU = ["gpt2_speed_run"]  # that are no other model of a smaller or larger size
 PAPER = ["basic", "vit_b16", "coatnet_3", "resnet50", "gpt2_124m", "bert_small", "t5_base", "lit_b16_b", "unet_64"]
+
+SCALES = [
+    (task, scale) for scale, tasks in {"embedded": EMBEDDED, "gpu": GPU, "paper": PAPER}.items() for task in tasks
+]
 
 
 def model_of(*overrides: str) -> nn.Module:
@@ -32,7 +37,7 @@ def known_roles(task: str) -> set[tuple[str, str]]:
     return {(name, role) for role, names in tables.items() for name in names}
 
 
-@pytest.mark.parametrize(("task", "scale"), [(t, "embedded") for t in EMBEDDED] + [(t, "paper") for t in PAPER])
+@pytest.mark.parametrize(("task", "scale"), SCALES)
 def test_every_parameter_has_the_role_of_the_table(task: str, scale: str) -> None:
     model = model_of(f"task={task}", f"scale={scale}")
     known = known_roles(task)

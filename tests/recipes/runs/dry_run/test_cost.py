@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recipes.errors import ConfigError
 from recipes.runs.dry_run import memory_estimate as tracing
-from recipes.runs.dry_run.cost import Division, Footprint, devices_needed, estimate, parse_bytes, render
+from recipes.runs.dry_run.cost import Division, Footprint, as_tuned, devices_needed, estimate, parse_bytes, render
 from recipes.runs.dry_run.memory_estimate import (
     Activations,
     Batch,
@@ -26,6 +26,7 @@ from recipes.runs.dry_run.memory_estimate import (
     optimizer_state,
     trace_activations,
 )
+from tests.recipes.conftest import composed
 
 GIB = 2**30
 PAPER = {"proj_drop_rate": 0.1, "pos_drop_rate": 0.1, "drop_path_rate": 0.1}
@@ -452,3 +453,10 @@ def test_the_papers_chips_for_vit_b16() -> None:
     text = render(run, "lion")
     assert text.index("> lion") < text.index("  adamw")
     assert "86,567,656 parameters" in text
+
+
+@pytest.mark.parametrize("task", ["task=vit_b16", "task=gpt2_speed_run"])
+def test_other_optimizers_stand_beside_the_chosen_one_as_the_tasks_table_has_them(task: str) -> None:
+    chosen = composed(task, "scale=gpu", "optim=lion", "optim.lr=1e-6")
+    for name in ("adamw", "muon", "radam", "cautious_lion"):
+        assert as_tuned(name, chosen) == composed(task, "scale=gpu", f"optim={name}").optim

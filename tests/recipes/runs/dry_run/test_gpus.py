@@ -23,7 +23,7 @@ PUBLISHED = {
     "llm.c, scripts/run_gpt2_124M.sh: steps of 0.3 s on 8": ("gpt2_124m", 18865, "A100 80GB", 12.6),
     "nanoGPT, README.md: 600,000 steps of 491,520 tokens, 4 days of 8": ("gpt2_124m", 562500, "A100 40GB", 768.0),
     "modded-nanogpt, records/101324_llmc: steps of 139 ms on 8": ("gpt2_124m", 19560, "H100 SXM", 6.04),
-    "modded-nanogpt, track 3, 263ea3c4 (Muon): 503 s on 8": ("gpt2_124m", 3250, "H100 SXM", 1.12),
+    "modded-nanogpt, track 3, 263ea3c4 (Muon): 503 s on 8": ("gpt2_speed_run", 3250, "H100 SXM", 1.12),
     "nanoT5, README.md: bfloat16, compiled": ("t5_pretrain", 65536, "A100 80GB", 10.2),
     "ffcv-imagenet, README.md: 16 epochs, 14.9 minutes of 8": ("resnet50", 20018, "A100 40GB", 2.0),
     "ffcv-imagenet, README.md: 88 epochs, 77.2 minutes of 8": ("resnet50", 110099, "A100 40GB", 10.3),
