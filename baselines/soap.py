@@ -103,8 +103,12 @@ def _rotated(tensor: Tensor, bases: dict[int, Tensor]) -> Tensor:
 
 
 def _eigenvectors(gram: Tensor) -> Tensor:
-    """Those of the largest eigenvalues first."""
-    return torch.linalg.eigh(_wide(gram))[1].flip(1).to(gram.dtype)
+    """Those of the largest eigenvalues first.
+
+    In float64: a first gradient has a low rank, an embedding's rows of words that no example had, and the decomposition
+    may not converge in float32.
+    """
+    return torch.linalg.eigh(gram.double())[1].flip(1).to(gram.dtype)
 
 
 def _turn(state: dict[str, Any], axis: int) -> None:

@@ -164,6 +164,25 @@ def test_soap():
     assert deviation(path, "matrix", soap(grads, start("matrix"))) < 1e-6
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-5])
+@pytest.mark.parametrize("rows", [400, 1000])
+def test_soap_takes_an_embeddings_gradient_in_which_most_words_have_none(rows: int, scale: float) -> None:
+    """Decompositions of such matrices do not converge in float32."""
+    weight = torch.nn.Parameter(torch.zeros(rows, 64))
+    optimizer = optimizer_factory(OmegaConf.load(OPTIM / "soap.yaml"))([weight])
+    random = torch.Generator().manual_seed(0)
+    seen = torch.randperm(rows, generator=random)[:20]
+    for _ in range(12):
+        weight.grad = torch.zeros(rows, 64)
+        weight.grad[seen] = scale * torch.randn(20, 64, generator=random)
+        optimizer.step()
+        for axis, size in enumerate(weight.shape):
+            basis = optimizer.state[weight][f"basis{axis}"]
+            torch.testing.assert_close(basis.mT @ basis, torch.eye(size), rtol=0, atol=1e-4)
+    assert weight.isfinite().all()
+    assert weight[seen].abs().min() > 0
+
+
 def test_vectors_of_soap_take_adam_from_the_second_gradient_on():
     path = ours("soap", ["vector"], eps=1e-30)
     theta, m, v = start("vector"), 0.0, 0.0
