@@ -97,6 +97,10 @@ class MinimalLoop:
         if self.cfg.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_norm)
 
+    def trained_parameters(self) -> int:
+        """Numbers that the optimizer updates."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
     def state_bytes(self) -> int:
         """Bytes of the optimizer's state, scalars such as step counts left out."""
         states = tree_leaves([*self.optimizer.state.values()])

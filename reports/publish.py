@@ -75,13 +75,13 @@ def write_pictures(
 
 
 def speed_memory(results: Results) -> pd.DataFrame:
-    """Return speed over the reference's and bytes of state a parameter, a row an optimizer on a task."""
-    parameters = {table.comparison.task: table.comparison.num_parameters for table in results.main}
-    timed = results.speeds[results.speeds["task"].isin(list(parameters))]
-    timed = timed[timed["ratio"].notna()]
-    sizes = timed["task"].map(parameters).astype(float)
+    """Return speed over the reference's and bytes of state a trained parameter, a row an optimizer on a task."""
+    timed = results.speeds[results.speeds["task"].isin([table.comparison.task for table in results.main])]
+    timed = timed[timed["ratio"].notna() & timed["trained_parameters"].notna()]
     labels = timed["optim"].where(timed["step"] == "plain", timed["optim"] + " (" + timed["step"] + ")")
-    frame = timed[["task", "optim", "ratio", "low", "high"]].assign(bytes_per_parameter=timed["state_bytes"] / sizes)
+    frame = timed[["task", "optim", "ratio", "low", "high"]].assign(
+        bytes_per_parameter=timed["state_bytes"] / timed["trained_parameters"]
+    )
     frame = frame.assign(optim=labels)
     return frame.sort_values(["task", "optim"], ignore_index=True)
 
@@ -91,7 +91,7 @@ def all_grids(results: Results) -> list[Grid]:
     grids = [overviews.ranks_grid(results.main), overviews.ranks_grid(results.field)]
     grids += [overviews.paper_grid(entry) for entry in paper_comparisons(results.tables)]
     grids += [transfer_grid(results.transfer, suggested)]
-    grids += [overviews.speed_grid(results.speeds, results.main)]
+    grids += [overviews.speed_grid(results.speeds)]
     grids += [overviews.survival_grid(results.tables)]
     return [grid for grid in grids if grid is not None]
 

@@ -164,6 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         "reference": options.reference,
         "rounds": options.rounds,
         "block": options.block,
+        "trained_parameters": next(iter(contenders.values())).trained_parameters(),
         "processor": processor(),
         "versions": versions(),
         "optimizers": figures,

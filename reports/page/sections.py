@@ -41,7 +41,7 @@ def build(results: Results) -> page.Page:
             sections.append(page.Section(family, _slug(family), [], blocks))
     optimizers = set(results.runs["optim"])
     ranks = [ranks_grid(results.main), ranks_grid(results.field)]
-    grids = [*ranks, transfer_grid(results.transfer, suggested), speed_grid(results.speeds, results.main)]
+    grids = [*ranks, transfer_grid(results.transfer, suggested), speed_grid(results.speeds)]
     over: list[page.Block] = [grid_block(grid, optimizers) for grid in grids if grid]
     if over:
         sections.append(page.Section("Over all tasks", "all-tasks", [], over))

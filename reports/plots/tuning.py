@@ -174,43 +174,52 @@ def write_batch_sizes(
 
 
 def write_speed_memory(frame: pd.DataFrame, folder: Path, stem: str, reference: str, highlight: str) -> list[Path]:
-    """Write steps per second over the reference's against bytes of optimizer state a parameter, a panel a task.
+    """Write steps per second over the reference's beside bytes of optimizer state, a row an optimizer, by task.
 
     `frame` has columns task, optim, ratio, low, high and bytes_per_parameter.
     """
 
     def draw() -> Figure:
-        tasks = sorted(frame["task"].unique())
-        figure = new_figure(5.0 * len(tasks) + 0.4, 3.4)
-        panels: list[Axes] = list(figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0])
         names = frame["optim"].str.partition(" (")[0]
         styles = styles_of(names.unique(), reference, highlight)
-        of_reference = names == reference  # each kind of its step is 1, by definition: one point stands for all
-        shown = frame.assign(name=names, optim=frame["optim"].where(~of_reference, reference))
-        shown = shown.drop_duplicates(["task", "optim"])
-        for panel, task in zip(panels, tasks, strict=True):
-            for row in shown[(shown["task"] == task) & shown["ratio"].notna()].to_dict("records"):
-                error = [[row["ratio"] - row["low"]], [row["high"] - row["ratio"]]]
-                colour, place = styles[row["name"]].colour, (row["bytes_per_parameter"], row["ratio"])
-                panel.errorbar(*place, yerr=error, color=colour, marker="o", ms=4, capsize=2)
-                left = row["optim"] == reference  # of its point, where no other label stands
-                panel.annotate(
-                    row["optim"],
-                    place,
-                    (-5 if left else 5, 3),
-                    textcoords="offset points",
-                    ha="right" if left else "left",
-                    fontsize=7,
-                )
-            panel.axhline(1.0, color="#999999", lw=0.8)
-            panel.set_title(task, fontsize=8)
-            panel.set_xlabel("optimizer state, bytes a parameter")
-            panel.set_xlim(left=0)
-        panels[0].set_ylabel(f"steps per second over {reference}'s")
-        figure.supxlabel("Timed in turn in one process; bars: quartiles of the rounds.", x=0.01, ha="left", fontsize=7)
+        of_reference = names == reference  # each kind of its step is 1, by definition: one row stands for all
+        shown = frame.assign(colour=[styles[name].colour for name in names])
+        shown["optim"] = frame["optim"].where(~of_reference, reference)
+        shown = shown[shown["ratio"].notna()].drop_duplicates(["task", "optim"]).sort_values("ratio", kind="stable")
+        by_task = list(shown.groupby("task"))
+        figure = new_figure(5.0 * len(by_task) + 0.4, 0.2 * max(len(rows) for _, rows in by_task) + 1.1)
+        panels = figure.subplots(1, 2 * len(by_task), squeeze=False, width_ratios=[2, 1] * len(by_task))[0]
+        for (task, rows), speed, state in zip(by_task, panels[::2], panels[1::2], strict=True):
+            _speed_and_state(rows, speed, state)
+            speed.set_title(task, fontsize=8)
+            speed.set_xlabel(f"steps per second over {reference}'s", fontsize=7)
+        note = "Timed in turn in one process; lines: quartiles of the rounds. State: bytes a trained parameter."
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=7)
         return figure
 
     return plot_style.save(draw, folder, stem) if len(frame) else []
+
+
+def _speed_and_state(rows: pd.DataFrame, speed: Axes, state: Axes) -> None:
+    """Draw a task's rows: speeds with their quartiles to the left, bytes of state as bars to the right."""
+    for place, row in enumerate(rows.to_dict("records")):
+        error = [[row["ratio"] - row["low"]], [row["high"] - row["ratio"]]]
+        speed.errorbar(row["ratio"], place, xerr=error, color=row["colour"], marker="o", ms=4, capsize=2)
+        state.barh(place, row["bytes_per_parameter"], height=0.6, color=row["colour"])
+        state.annotate(
+            f"{row['bytes_per_parameter']:.3g}",
+            (row["bytes_per_parameter"], place),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
+    speed.axvline(1.0, color="#999999", lw=0.8, zorder=0)
+    speed.set_yticks(range(len(rows)), rows["optim"], fontsize=7)
+    state.set_yticks([])
+    state.set_xlim(0, 1.2 * rows["bytes_per_parameter"].max())
+    state.set_xlabel("optimizer state", fontsize=7)
+    state.set_ylim(speed.get_ylim())
 
 
 def _title(figure: Figure, table: Table, note: str, length: bool = True) -> None:

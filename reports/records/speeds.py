@@ -18,7 +18,7 @@ from reports.records.folders import walk
 SUFFIX = ".speed.json"
 NUMBERS = ["ratio", "low", "high", "steps_per_second", "optimizer_step_ms", "state_bytes"]
 SHARED = ["task", "scale", "model", "batch_size", "reference"]
-COLUMNS = [*SHARED, "optim", "step", *NUMBERS, "rounds", "processor", "path"]
+COLUMNS = [*SHARED, "optim", "step", *NUMBERS, "trained_parameters", "rounds", "processor", "path"]
 STEPS = ("fused", "foreach", "loop", "plain")  # kinds of step, the fastest first
 
 
@@ -39,6 +39,7 @@ def read_speeds(folders: Iterable[str | Path]) -> pd.DataFrame:
 
 def _rows(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     common = {key: content[key] for key in SHARED}
+    common["trained_parameters"] = float(content.get("trained_parameters") or math.nan)  # older files have none
     common |= {"rounds": int(content.get("rounds", 0)), "processor": str(content["processor"]), "path": str(path)}
     if not all(isinstance(common[key], str) for key in ("task", "reference")):
         raise TypeError("no names")

@@ -153,14 +153,13 @@ def survival_grid(tables: Sequence[Table]) -> Grid:
     return Grid("Runs that diverged", pd.DataFrame(rows))
 
 
-def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
-    """Show steps per second relative to the reference's, and the bytes of state a parameter."""
+def speed_grid(speeds: pd.DataFrame) -> Grid | None:
+    """Show steps per second relative to the reference's, and the bytes of state a trained parameter."""
     if speeds.empty:
         return None
-    parameters = {table.comparison.task: table.comparison.num_parameters for table in tables}
     rows = []
     for speed in speeds.sort_values(["task", "ratio"], ascending=[True, False]).to_dict("records"):
-        count, alone = parameters.get(speed["task"]), math.isnan(speed["ratio"])
+        alone, state = math.isnan(speed["ratio"]), speed["state_bytes"] / speed["trained_parameters"]
         rows.append(
             {
                 "task": speed["task"],
@@ -169,7 +168,7 @@ def speed_grid(speeds: pd.DataFrame, tables: Sequence[Table]) -> Grid | None:
                 "steps/s over " + speed["reference"] + "'s": NONE if alone else f"{speed['ratio']:.3f}",
                 "quartiles": NONE if alone else f"{speed['low']:.3f} to {speed['high']:.3f}",
                 "optimizer step, ms": f"{speed['optimizer_step_ms']:.2f}",
-                "state, bytes a parameter": f"{speed['state_bytes'] / count:.2f}" if count else NONE,
+                "state, bytes a trained parameter": NONE if math.isnan(state) else f"{state:.2f}",
             }
         )
     notes = [

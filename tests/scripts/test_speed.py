@@ -61,6 +61,7 @@ def test_a_real_timing_is_written_and_like_is_held_against_like(tmp_path, capsys
         "adamw (foreach)": "adamw (foreach)",
     }
     assert optimizers["adamw (fused)"]["state_bytes"] == 4 * optimizers["lion (fused)"]["state_bytes"]
+    assert optimizers["lion (fused)"]["state_bytes"] == 2 * written["trained_parameters"]
     assert all(figures["steps_per_second"] > 0 for figures in optimizers.values())
     said = capsys.readouterr()
     assert "lion (fused)" in said.out

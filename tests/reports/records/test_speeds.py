@@ -6,6 +6,7 @@ import pytest
 from reports.records.reader import read_records
 from reports.records.speeds import read_speeds
 from reports.tables.comparison import build_tables
+from reports.tables.overviews import speed_grid
 from reports.tables.render import cells
 
 FIGURES = {
@@ -41,6 +42,13 @@ def test_ratios_reach_the_table_of_the_same_conditions_only(write_run, outputs, 
         rows = {row.optim: row for row in table.rows}
         assert rows["lion"].speed_ratio == pytest.approx(expected, nan_ok=True), name
         assert math.isnan(rows["sgd"].speed_ratio)
+
+
+def test_state_is_counted_by_the_parameters_that_are_trained(tmp_path):
+    for content, expected in (({"trained_parameters": 4}, ["2.00", "2.00"]), ({}, ["-", "-"])):
+        write(tmp_path, "file", **content)
+        grid = speed_grid(read_speeds([tmp_path]))
+        assert grid.cells["state, bytes a trained parameter"].tolist() == expected
 
 
 def test_files_that_are_no_timings_are_passed_over(tmp_path):
