@@ -79,6 +79,22 @@ def test_betas_and_momentum(archived: Results) -> None:
     assert f"it reached {int8:.1f}% and bfloat16 {bf16:.1f}%" in guide
 
 
+def test_the_other_optimizers_on_the_digits(results: Results) -> None:
+    """The verdicts against AdamW as the paper has it, and against one with the eps of the others."""
+    table = of(results, "vit_b16", 64)
+    better = {each.optim for each in table.rows if each.verdict == "better"}
+    assert better == {"nadam", "amsgrad"}
+    assert {each.optim for each in table.rows} == {"adamw", "lion", *better, "radam", "adabelief", "adafactor"}
+    guide = text("guide.md")
+    nadam, amsgrad = (difference(row(table, optim), table) for optim in ("nadam", "amsgrad"))
+    assert f"NAdam, {nadam}, and AMSGrad, {amsgrad}, are better than AdamW there" in guide
+    runs = read_records([PUBLISHED / "records"]).runs
+    again = of(compared(runs, read_speeds([]), "adamw (eps 1e-08)"), "vit_b16", 64)
+    assert {each.verdict for each in again.rows if not each.is_reference} == {"no difference shown"}
+    nadam, amsgrad = (difference(row(again, optim), again) for optim in ("nadam", "amsgrad"))
+    assert f"NAdam's difference is {nadam} and AMSGrad's {amsgrad}: no difference is shown for any of the six." in guide
+
+
 def test_batch_sizes(archived: Results) -> None:
     small, large = (row(of(archived, "vit_b16", size), "lion") for size in (16, 1024))
     assert f"difference is {points(small)} at 16 (8,400 steps) and {points(large)} at 1,024" in text("guide.md")
