@@ -95,6 +95,26 @@ def test_the_other_optimizers_on_the_digits(results: Results) -> None:
     assert f"NAdam's difference is {nadam} and AMSGrad's {amsgrad}: no difference is shown for any of the six." in guide
 
 
+def test_the_field_of_2026(results: Results) -> None:
+    (table,) = results.field
+    assert {each.optim: each.verdict for each in table.rows if each.optim not in ("adamw", "lion")} == {
+        "muon": "no difference shown",
+        "schedule_free_adamw": "no difference shown",
+        "soap": "better",
+    }
+    adamw, soap, muon, free = (row(table, optim) for optim in ("adamw", "soap", "muon", "schedule_free_adamw"))
+    guide = text("guide.md")
+    state = soap.optimizer_state_bytes / adamw.optimizer_state_bytes
+    assert (
+        f"SOAP is better than AdamW, {difference(soap, table)}, at {soap.speed_ratio:.2f} of its steps per second with "
+        f"{state:.0f} times its optimizer state; where the time of AdamW's run ends, its validation figure is "
+        f"{100 * soap.in_time_mean:.1f}% and AdamW's {100 * adamw.in_time_mean:.1f}%."
+    ) in guide
+    assert (
+        f"Muon's difference is {difference(muon, table)} and schedule-free AdamW's {difference(free, table)}." in guide
+    )
+
+
 def test_batch_sizes(archived: Results) -> None:
     small, large = (row(of(archived, "vit_b16", size), "lion") for size in (16, 1024))
     assert f"difference is {points(small)} at 16 (8,400 steps) and {points(large)} at 1,024" in text("guide.md")
