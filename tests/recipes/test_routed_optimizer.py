@@ -99,6 +99,12 @@ def test_a_fixed_rate_stays_whatever_the_main_one_is() -> None:
         assert group["lr"] * group["weight_decay"] == pytest.approx(0 if group is optimizer.param_groups[2] else 1e-3)
 
 
+def test_a_fixed_rate_needs_a_main_one() -> None:
+    fixed = ["+optim.routes.adamw.lr=2", "~optim.routes.adamw.lr_ratio", "optim.lr=0", "tracker=none"]
+    (line,) = validation.problems(composed("task=vit_b16", "optim=muon", *fixed))
+    assert line.startswith("optim.lr=0 must be above 0: the weight decay of optim.routes.adamw follows")
+
+
 def test_a_route_that_is_null_is_none() -> None:
     everything = "optim.roles=[matrix,convolution,embedding,head,vector,position]"
     with pytest.raises(ConfigError, match="Muon only supports 2D parameters"):
