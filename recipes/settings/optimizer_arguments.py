@@ -194,10 +194,10 @@ def _route_problems(optim: dict[str, Any]) -> list[str]:
             taken[role] = f"{key}.roles"
         if settings is not optim:
             lines += [*_rate_problems(settings, key), *_class_problems(settings, key, key)]
-            if "lr" in settings and optim.get("lr") == 0:
-                lines.append(
-                    f"optim.lr=0 must be above 0: the weight decay of {key} follows from the ratio of their rates"
-                )
+    if fixed := [name for name, route in routes.items() if "lr" in route and optim.get("lr") == 0]:
+        lines.append(
+            f"optim.lr=0 must be above 0: the decay of optim.routes.{fixed[0]} follows from its lr over optim.lr"
+        )
     return lines
 
 

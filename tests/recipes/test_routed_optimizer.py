@@ -102,7 +102,7 @@ def test_a_fixed_rate_stays_whatever_the_main_one_is() -> None:
 def test_a_fixed_rate_needs_a_main_one() -> None:
     fixed = ["+optim.routes.adamw.lr=2", "~optim.routes.adamw.lr_ratio", "optim.lr=0", "tracker=none"]
     (line,) = validation.problems(composed("task=vit_b16", "optim=muon", *fixed))
-    assert line.startswith("optim.lr=0 must be above 0: the weight decay of optim.routes.adamw follows")
+    assert line.startswith("optim.lr=0 must be above 0: the decay of optim.routes.adamw follows")
 
 
 def test_a_route_that_is_null_is_none() -> None:
