@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from baselines.axes import gram, multiply_axis
 from baselines.tensors import Baseline, Group, Tensors, check_at_least_zero, check_factors, decay, state_of
 
 
@@ -69,8 +70,8 @@ class SOAP(Baseline):
             step = state["step"] - 1  # updates, of which the first gradient makes none
             if step == 0:
                 for axis in axes:
-                    gram = (1 - beta2) * _gram(grad, axis)
-                    state[f"gram{axis}"], state[f"basis{axis}"] = gram, _eigenvectors(gram)
+                    products = (1 - beta2) * gram(grad, axis)
+                    state[f"gram{axis}"], state[f"basis{axis}"] = products, _eigenvectors(products)
                 continue
             bases = {axis: state[f"basis{axis}"] for axis in axes}
             state["exp_avg"].lerp_(grad, 1 - beta1)
@@ -79,7 +80,7 @@ class SOAP(Baseline):
             size = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
             p.add_(_rotated(adam, {axis: basis.mT for axis, basis in bases.items()}), alpha=-size)
             for axis in axes:
-                state[f"gram{axis}"].lerp_(_gram(grad, axis), 1 - beta2)
+                state[f"gram{axis}"].lerp_(gram(grad, axis), 1 - beta2)
             if step % group["precondition_frequency"] == 0:
                 for axis in axes:
                     _turn(state, axis)
@@ -89,26 +90,20 @@ def _preconditioned_axes(p: Tensor, most: int) -> list[int]:
     return [axis for axis, size in enumerate(p.shape) if size <= most] if p.ndim > 1 else []
 
 
-def _gram(grad: Tensor, axis: int) -> Tensor:
-    """Inner products of a gradient's slices along an axis."""
-    rows = grad.movedim(axis, 0).flatten(1)
-    return rows @ rows.mT
-
-
 def _rotated(tensor: Tensor, bases: dict[int, Tensor]) -> Tensor:
     """A tensor in other bases of some of its axes."""
     for axis, basis in bases.items():
-        tensor = torch.tensordot(tensor, basis, dims=([axis], [0])).movedim(-1, axis)
+        tensor = multiply_axis(tensor, axis, basis)
     return tensor
 
 
-def _eigenvectors(gram: Tensor) -> Tensor:
+def _eigenvectors(products: Tensor) -> Tensor:
     """Those of the largest eigenvalues first.
 
     In float64: a first gradient has a low rank, an embedding's rows of words that no example had, and the decomposition
     may not converge in float32.
     """
-    return torch.linalg.eigh(gram.double())[1].flip(1).to(gram.dtype)
+    return torch.linalg.eigh(products.double())[1].flip(1).to(products.dtype)
 
 
 def _turn(state: dict[str, Any], axis: int) -> None:

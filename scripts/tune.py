@@ -34,7 +34,7 @@ Everything else goes to run.py: task=, optim=, scale=, output_dir=, batch_size=,
 commas between them, are tuned each by itself. optim.lr= and optim.weight_decay= move the centre of the grid.
 optim=all is lion and the six optimizers that it is compared with: adamw adafactor radam nadam adabelief amsgrad.
 optim=field is adamw, lion and optimizers in use in 2026: muon muon_lion lion_muon soap
-schedule_free_adamw ademamix mars adopt prodigy cautious_lion, all with the same number of trials. Their settings
+schedule_free_adamw ademamix mars adopt kron prodigy cautious_lion, all with the same number of trials. Their settings
 other than learning rate and weight decay are their authors' defaults (docs/baselines.md).
 
 examples:
@@ -43,7 +43,7 @@ examples:
   python scripts/tune.py task=vit_b16 optim=lion,adamw batch_size=16,64,256 launcher=parallel
 """
 ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
-FIELD = "adamw,lion,muon,muon_lion,lion_muon,soap,schedule_free_adamw,ademamix,mars,adopt,prodigy,cautious_lion"
+FIELD = "adamw,lion,muon,muon_lion,lion_muon,soap,schedule_free_adamw,ademamix,mars,adopt,kron,prodigy,cautious_lion"
 GROUPS = {"optim=all": ALL, "optim=field": FIELD}
 PROTOCOL = ("trials", "seeds", "first_seed", "trial_seed", "rings", "refine", "shortlist", "repeats")
 

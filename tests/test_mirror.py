@@ -11,6 +11,7 @@ DATA = ("lion/discovery/programs",)  # programs in Python's grammar, which nothi
 # A module without a test file of its own, or a folder of such modules -> the tests that cover it.
 COVERED_BY = {
     "baselines/adam.py": "tests/baselines/test_formulas.py",
+    "baselines/axes.py": "tests/baselines/test_field_parity.py",
     "baselines/ademamix.py": "tests/baselines/test_field_parity.py",
     "baselines/lion_muon.py": "tests/baselines/test_field_parity.py",
     "baselines/prodigy.py": "tests/baselines/test_field_parity.py",

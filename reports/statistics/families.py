@@ -26,6 +26,7 @@ FIELD = (
     "ademamix",
     "mars",
     "adopt",
+    "kron",
     "prodigy",
     "cautious_lion",
     "lion_cautious_decay",

@@ -80,7 +80,7 @@ CONTENDERS = {
     for flags in every
 }
 ROUTED = {"muon": 1.0, "muon_lion": 0.2, "lion_muon": 1.0}  # matrices apart from vectors, at so many times their lr
-OURS = ("soap", "ademamix", "prodigy", "cautious_lion", "lion_cautious_decay", "lion_corrected_decay")
+OURS = ("soap", "kron", "ademamix", "prodigy", "cautious_lion", "lion_cautious_decay", "lion_corrected_decay")
 OURS += ("lion.Lion", "lion", "signum", "nadam", "amsgrad", "sgd", "powersign", "addsign", "program")
 
 

@@ -180,6 +180,7 @@ def test_a_mistake_has_a_line_before_torch_is_imported(override: str, line: str)
         ("ademamix", 12, 12),
         ("mars", 12, 12),
         ("adopt", 8, 8),
+        ("kron", 4 + 4 * (64**2 + 32**2) / (64 * 32), 8),
         ("prodigy", 16, 16),
         ("cautious_lion", 2, 2),
         ("lion_cautious_decay", 2, 2),

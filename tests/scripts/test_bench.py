@@ -95,6 +95,10 @@ STATE = {
     "ademamix": lambda shape, matrix: 12 * math.prod(shape),
     "mars": lambda shape, matrix: 12 * math.prod(shape),
     "adopt": lambda shape, matrix: 8 * math.prod(shape),
+    # A moment, and for each axis of n a triangular factor n x n; of a vector and an axis of one a diagonal.
+    "kron": lambda shape, matrix: (
+        4 * (math.prod(shape) + sum(n if len(shape) == 1 or n == 1 else n * n for n in shape))
+    ),
     "prodigy": lambda shape, matrix: 16 * math.prod(shape),
     "cautious_lion": lambda shape, matrix: 2 * math.prod(shape),
     "lion_cautious_decay": lambda shape, matrix: 2 * math.prod(shape),
@@ -157,6 +161,7 @@ def test_the_step_that_is_named_is_the_one_that_is_taken(tiny):
         ("cautious_lion", "loop"),  # takes a mean before a weight moves (docs/lion.md)
         ("muon", "loop"),
         ("soap", "loop"),
+        ("kron", "loop"),
         ("mars", "loop"),
         ("nadam", "foreach"),
     ],

@@ -356,6 +356,7 @@ def refusals(names: Sequence[str]) -> None:
 
 def test_optimizers_that_need_a_tensor_whole_refuse_shards_in_a_line_each(tmp_path: Path) -> None:
     reasons = {
+        "kron": "its preconditioners are fitted to whole matrices",
         "lion_muon": "it orthogonalizes whole matrices",
         "mars": "timm's step clips the norm of each gradient in place, which torch refuses of shards",
         "muon": "it orthogonalizes whole matrices",
