@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from tabulate import tabulate
 
 from reports.evidence import counts, ledger
@@ -19,9 +20,10 @@ from reports.results import Results
 from reports.tables.answer import answer, pair
 from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name, task_name
+from reports.tables.render import IN_TIME, cells
 from reports.tables.units import difference, unit_of
 
-WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "situations", "tasks"]}
+WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "situations", "tasks", "field"]}
 
 
 def blocks(results: Results) -> dict[str, str]:
@@ -32,6 +34,7 @@ def blocks(results: Results) -> dict[str, str]:
         "answer": answer(results.main),
         "situations": situation_table(results.main, entries, claims),
         "tasks": task_table(results.main),
+        "field": field_table(results.field),
     }
 
 
@@ -67,6 +70,18 @@ def task_table(tables: Sequence[Table]) -> str:
         figures = [unit_of(table).figure(*each.compared(table.split)) for each in (base, row)]
         rows.append([_task(table), *figures, difference(row, table), row.common_seeds, _verdict(row, base)])
     return _pipe(rows, ["task", "AdamW", "Lion", "difference [95% interval]", "seeds", f"{SUBJECT.title()} is"])
+
+
+def field_table(tables: Sequence[Table]) -> str:
+    """Return a row for each optimizer of a field table on each task: quality and what it costs."""
+    parts = []
+    for table in tables:
+        shown = cells(table).assign(task=[_task(table), *[""] * (len(table.rows) - 1)])
+        kept = ["task", "optimizer", table.split, f"{table.split} minus {table.reference}", "seeds"]
+        costs = [IN_TIME.format(table.reference), f"steps/s over {table.reference}'s", "optimizer state, MB"]
+        parts.append(shown.reindex(columns=kept + costs, fill_value="not measured"))
+    rows = pd.concat(parts) if parts else pd.DataFrame()
+    return _pipe(rows.to_numpy().tolist(), rows.columns.tolist())
 
 
 def situation_table(tables: Sequence[Table], entries: Sequence[Mapping[str, Any]], claims: Sequence[Claim]) -> str:

@@ -18,7 +18,7 @@ from reports.records.reader import raw_record
 from reports.results import Results
 from reports.statistics.intervals import prediction_interval
 from reports.statistics.selection import Contender
-from reports.tables.comparison import Row, Table
+from reports.tables.comparison import FIELD, Row, Table
 from reports.tables.paper_comparison import published_figures
 
 SCALE = "embedded"  # that of our records
@@ -49,13 +49,14 @@ def expected(tables: Sequence[Table]) -> dict[str, Any]:
     of_tasks: dict[str, Any] = {}
     for table in tables:
         comparison = table.comparison
-        if comparison.scale != SCALE or comparison.conditions is None or table.part:
+        if comparison.scale != SCALE or comparison.conditions is None or table.part not in ("", FIELD):
             continue
         contenders = {contender.label: contender for contender in comparison.contenders}
         rows = {row.optim: _setting(row, contenders[row.optim], table) for row in table.rows if not row.untuned}
         if rows:
             described = {"metric": comparison.metric, "goal": comparison.goal, "split": table.split}
-            of_tasks.setdefault(comparison.task, {})[comparison.conditions] = described | {"optimizers": rows}
+            of_conditions = of_tasks.setdefault(comparison.task, {})
+            of_conditions.setdefault(comparison.conditions, described | {"optimizers": {}})["optimizers"] |= rows
     return of_tasks
 
 

@@ -1,7 +1,8 @@
 """Draw the validation curves of a comparison: the whole run, and its second half enlarged.
 
 Two panels for each comparison. A line is the mean over the seeds completed at an optimizer's chosen
-setting; the band reaches from the smallest to the largest seed. A run that diverged at that setting is drawn
+setting; the band reaches from the smallest to the largest seed (for many optimizers only those of the reference and the
+highlighted one are drawn). A run that diverged at that setting is drawn
 thin, with a cross where it stopped. The right panel shows the second half of the run, at the range in which most
 optimizers end, with the reference's final figure as a line. Time is no axis: runs may have shared a machine. The same
 records give the same bytes.
@@ -30,11 +31,12 @@ from reports.tables.names import metric_name
 from reports.tables.render import DIRECTION, caption
 
 NOTE = (
-    "Line: mean over seeds at the chosen setting. Band: smallest to largest seed. "
-    "Cross: a run diverged here; on the frame, before its first measurement. Right: the second half, where most end; "
-    "dashed: the reference's final figure."
+    "Line: mean over seeds at the chosen setting. Band: smallest to largest seed, beyond four optimizers of the "
+    "reference and the one emphasised alone. Cross: a run diverged here; on the frame, before its first measurement. "
+    "Right: the second half, where most end; dashed: the reference's final figure."
 )
 LOG_FROM = 20.0  # a metric to be lowered that spans more than this factor gets a logarithmic axis
+BANDS_FOR = 4  # optimizers; more bands hide each other
 ENLARGED_FROM = 0.5  # share of the run
 ENLARGED_SHARE = 0.75  # of the optimizers, from the best: the others may end outside the panel
 
@@ -87,8 +89,9 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style], highlig
     panels = row.subplots(1, 2)
     worst = high if goal == "min" else low
     for curve in curves:
+        band = len(curves) <= BANDS_FOR or curve.optim in (table.reference, highlight)
         for panel in panels:
-            _draw_curve(panel, curve, styles[curve.optim], (low, high), worst)
+            _draw_curve(panel, curve, styles[curve.optim], (low, high), worst, band)
     for panel in panels:
         panel.set_xlim(left=0)
         panel.set_xlabel("training step")
@@ -116,7 +119,7 @@ def _draw_row(row: SubFigure, table: Table, styles: Mapping[str, Style], highlig
         labelspacing=0.9,
     )
     untuned = "" if table.tuned else f" ({caption(table)})"
-    row.suptitle(textwrap.fill(plot_style.label(table) + untuned, 150), x=0.01, ha="left", fontsize=8)
+    row.suptitle(textwrap.fill(plot_style.label(table) + untuned, 165), x=0.01, ha="left", fontsize=8)
 
 
 def _draw_curve(
@@ -125,6 +128,7 @@ def _draw_curve(
     style: Style,
     limits: tuple[float, float],
     worst: float,
+    band: bool,
 ) -> None:
     """Draw one optimizer in one panel; `worst` is the position of a run that diverged before its first measurement."""
     look: dict[str, Any] = {"color": style.colour, "zorder": 2 + style.width}
@@ -133,7 +137,8 @@ def _draw_curve(
         marker = "o" if len(at) <= 12 else ""
         line = look | {"linestyle": style.dashes, "linewidth": style.width}
         panel.plot(at, curve.mean["mean"], marker=marker, markersize=3, **line)
-        panel.fill_between(at, curve.mean["low"], curve.mean["high"], alpha=0.15, linewidth=0, **look)
+        if band:
+            panel.fill_between(at, curve.mean["low"], curve.mean["high"], alpha=0.15, linewidth=0, **look)
     for stop in curve.stops:
         if math.isnan(stop.step):
             continue

@@ -115,18 +115,27 @@ def write_tuning_curves(
             panel.fill_between(curve["k"], curve["low"], curve["high"], color=style.colour, alpha=0.08, linewidth=0)
         panel.set_xlabel("trials")
         panel.set_ylabel(f"expected best validation\n{metric_name(table.comparison)}")
+        _frame(panel, [curve["expected"] for curve in curves.values()])
         plot_style.write_in_unit(panel.yaxis, table)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=4))
         panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=7)
         _title(
             figure,
             table,
-            "Expected best of k trials drawn at random from those that were run, on one seed. Bands (opda) are for "
-            "independent draws; these are points of a grid, so that they have no stated coverage.",
+            "Expected best of k trials drawn at random from those that were run, each by its mean over trial seeds. "
+            "Bands (opda) are for independent draws; these are points of a grid, so that they have no stated coverage, "
+            "and they reach beyond the frame.",
         )
         return figure
 
     return plot_style.save(draw, folder, stem) if curves else []
+
+
+def _frame(panel: Axes, lines: Sequence[pd.Series[float]]) -> None:
+    """Show the range of the lines, with a margin: bands are many times as wide."""
+    low, high = min(line.min() for line in lines), max(line.max() for line in lines)
+    margin = 0.15 * (high - low) or 0.05 * abs(high)
+    panel.set_ylim(low - margin, high + margin)
 
 
 def write_batch_sizes(

@@ -40,6 +40,27 @@ def test_the_table_has_points_and_the_digits_that_the_interval_warrants(results)
     assert lines[3].startswith("| text, perplexity | 41.0 ± 2.5 | 42 ± 4 | +0.5 [")
 
 
+def test_the_field_has_its_own_table_with_what_was_timed(results, tune, outputs):
+    assert documents.field_table(results.field) == ""
+    tune("muon", (0.970, 0.981, 0.970))
+    for optim, values in (("adamw", (0.5, 0.6, 0.7)), ("soap", (0.5, 0.7, 0.6))):
+        tune(optim, values, task="letters")
+    again = compared(read_records([outputs]).runs, read_speeds(outputs), "adamw")
+    heading, _, *rows = documents.field_table(again.field).splitlines()
+    assert heading.startswith(
+        "| task | optimizer | test | test minus adamw | seeds | val in the time of adamw's full run"
+    )
+    starts = [
+        "| digits, accuracy | adamw | 90.3",
+        "| | lion | 97.4",
+        "| | muon | 97.4",
+        "| letters, accuracy | adamw | 60",
+    ]
+    assert [row.startswith(start) for row, start in zip(rows, starts, strict=False)] == [True] * 4
+    assert "| +7.03 points [" in rows[2]
+    assert rows[2].count("not measured") == 2
+
+
 def test_a_situation_shows_what_was_measured_and_what_others_found(results):
     tally = Counts(supports=4, contradicts=11, neither=4, unit="pairs", words="")
     claims = [Claim("lower_loss", "Lion ends lower.", None, tally, ()), Claim("cited", "Cited.", None, None, ({}, {}))]
@@ -62,7 +83,8 @@ def test_blocks_are_filled_and_nothing_else_is_touched(results, tmp_path):
     block = "<!-- {0}: written by make reports -->\nold\n<!-- end of {0} -->"
     (tmp_path / "README.md").write_text(f"before\n{block.format('answer')}\nafter\n")
     (tmp_path / "docs" / "guide.md").write_text(
-        f"{block.format('answer')}\nmiddle\n{block.format('situations')}\n{block.format('tasks')}\n"
+        f"{block.format('answer')}\nmiddle\n{block.format('situations')}\n"
+        f"{block.format('tasks')}\n{block.format('field')}\n"
     )
     filled = documents.fill(tmp_path, results)
     readme = filled[tmp_path / "README.md"]

@@ -38,6 +38,13 @@ def test_one_more_seed_is_expected_in_student_s_prediction_interval(tune, output
     }
 
 
+def test_what_is_not_in_the_paper_is_expected_beside_the_others(tune, outputs, described):
+    tune("adamw", (0.80, 0.81, 0.82), **described)
+    tune("muon", (0.90, 0.91, 0.92), **described)
+    (entry,) = of(outputs)["digits"].values()
+    assert {optim: row["mean"] for optim, row in entry["optimizers"].items()} == {"adamw": 0.81, "muon": 0.91}
+
+
 def test_a_share_ends_at_one_and_a_loss_at_zero(tune, outputs, described):
     tune("lion", (0.99, 1.0, 0.98), **described)
     tune("lion", (0.1, 2.0, 3.0), **described, task="text", metric="perplexity", goal="min")

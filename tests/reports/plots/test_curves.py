@@ -75,6 +75,14 @@ def test_colours_are_fixed_by_name_and_told_apart():
     assert len({(style.colour, style.dashes) for style in styles.values()}) == len(names)
 
 
+@pytest.mark.parametrize(("others", "bands"), [(3, 4), (4, 1)])
+def test_beyond_four_optimizers_only_the_reference_and_the_highlighted_one_have_bands(write_run, tables, others, bands):
+    for optim in ("adamw", "radam", "nadam", "amsgrad", "adabelief")[: 1 + others]:
+        write_run(optim=optim, curve=ramp(0.2, 0.4, 0.6))
+    figure = draw_curves(tables(), [], "lion")
+    assert [len(panel.collections) for panel in figure.axes] == [bands, bands]
+
+
 def test_axes_say_what_they_show(write_run, tables):
     write_run(curve=ramp(0.5, 0.6, seconds=400.0))
     figure = draw_curves(tables(), ["adamw"])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.plots import plot_style
 from reports.plots.forest import COLOURS
 from reports.plots.plot_style import (
     HIGHLIGHT_COLOUR,
@@ -17,7 +18,7 @@ from reports.plots.plot_style import (
     styles_of,
     write_in_unit,
 )
-from reports.plots.tuning import write_speed_memory
+from reports.plots.tuning import write_speed_memory, write_tuning_curves
 from reports.records.reader import read_records
 from reports.tables.comparison import build_tables
 
@@ -111,3 +112,14 @@ def test_each_kind_of_step_has_its_optimizers_colour_and_the_reference_one_point
         "adamw",
         "lion (loop)",
     ]
+
+
+def test_the_expected_best_of_trials_is_framed_by_the_lines(tmp_path, write_run, monkeypatch):
+    """Bands of a dozen trials reach from the worst to 100%."""
+    write_run()
+    (table,) = build_tables(read_records([tmp_path / "outputs"]).runs, "adamw")
+    curve = pd.DataFrame({"k": [1, 2, 3], "expected": [0.70, 0.76, 0.80], "low": [0.1, 0.2, 0.3], "high": [1.0] * 3})
+    drawn = []
+    monkeypatch.setattr(plot_style, "save", lambda draw, *_: drawn.append(draw()))
+    write_tuning_curves(table, {"adamw": curve}, tmp_path, "trials", [], "lion")
+    assert drawn[0].axes[0].get_ylim() == pytest.approx((0.685, 0.815))
