@@ -95,6 +95,31 @@ def test_the_other_optimizers_on_the_digits(results: Results) -> None:
     assert f"NAdam's difference is {nadam} and AMSGrad's {amsgrad}: no difference is shown for any of the six." in guide
 
 
+def test_the_field_of_2026_on_the_characters_vit(results: Results) -> None:
+    table = next(table for table in results.field if table.comparison.task == "vit_s16")
+    verdicts = {each.optim: each.verdict for each in table.rows if each.family == "field"}
+    assert verdicts == {"soap": "better", "muon": "better"}
+    soap, muon, adamw = (row(table, optim) for optim in ("soap", "muon", "adamw"))
+    guide = text("guide.md")
+    assert (
+        f"SOAP and Muon are better than AdamW, {difference(soap, table)} and {difference(muon, table)}, at "
+        f"{soap.speed_ratio:.2f} and {muon.speed_ratio:.2f} of its steps per second."
+    ) in guide
+    in_time = [f"{100 * each.in_time_mean:.1f}%" for each in (soap, muon, adamw)]
+    assert f"SOAP has {in_time[0]} on validation, Muon {in_time[1]} and AdamW {in_time[2]}: so far only SOAP" in guide
+
+
+def test_only_soap_on_the_characters_vit_is_ahead_at_equal_time(results: Results) -> None:
+    """Ahead: its interval lies beyond AdamW's mean there."""
+    ahead = [
+        (table.comparison.task, each.optim)
+        for table in results.field
+        for each in table.rows
+        if each.verdict == "better" and each.in_time_low > row(table, "adamw").in_time_mean
+    ]
+    assert ahead == [("vit_s16", "soap")]
+
+
 def test_the_field_of_2026(results: Results) -> None:
     table = next(table for table in results.field if table.comparison.task == "lit_b16_b")
     verdicts = {each.optim: each.verdict for each in table.rows if each.family == "field"}
