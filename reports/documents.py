@@ -80,7 +80,7 @@ def field_table(tables: Sequence[Table]) -> str:
         kept = ["task", "optimizer", table.split, f"{table.split} minus {table.reference}", "seeds"]
         costs = [IN_TIME.format(table.reference), f"steps/s over {table.reference}'s", "optimizer state, MB"]
         parts.append(shown.reindex(columns=kept + costs, fill_value="not measured"))
-    rows = pd.concat(parts) if parts else pd.DataFrame()
+    rows = pd.concat(parts).fillna("") if parts else pd.DataFrame()  # a task without a test split has other columns
     return _pipe(rows.to_numpy().tolist(), rows.columns.tolist())
 
 

@@ -134,7 +134,7 @@ def write_tuning_curves(
 def _frame(panel: Axes, lines: Sequence[pd.Series[float]]) -> None:
     """Show the range of the lines, with a margin: bands are many times as wide."""
     low, high = min(line.min() for line in lines), max(line.max() for line in lines)
-    margin = 0.15 * (high - low) or 0.05 * abs(high)
+    margin = 0.15 * (high - low) or 0.05 * abs(high) or 0.05
     panel.set_ylim(low - margin, high + margin)
 
 
