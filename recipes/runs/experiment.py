@@ -23,6 +23,7 @@ def run(cfg: DictConfig) -> str:
         ConfigError: a user's mistake, found before any work is lost.
         KeyboardInterrupt: the run was asked to stop; its checkpoint is written.
     """
+    timer = PhaseTimer("startup")  # before the imports, which take seconds
     with processes.together():
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
@@ -43,11 +44,10 @@ def run(cfg: DictConfig) -> str:
             return "skipped"
         if done is not None and done.get("cause") == record.NOT_WHOLE:
             _say(f"{folder}/summary.json lacks what a finished run has: this run is done again")
-        return _run(cfg, folder)
+        return _run(cfg, folder, timer)
 
 
-def _run(cfg: DictConfig, folder: Path) -> str:
-    timer = PhaseTimer("startup")  # before the imports, which take seconds
+def _run(cfg: DictConfig, folder: Path, timer: PhaseTimer) -> str:
     import torch
     from accelerate.state import AcceleratorState
 

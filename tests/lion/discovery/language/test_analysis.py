@@ -153,11 +153,11 @@ def test_64_bits_are_well_mixed() -> None:
 
 
 def test_the_pass_takes_microseconds() -> None:
-    """40 us for AdamW, 80 for Program 8 on an idle core; here with room for a busy machine, the best of many."""
+    """40 us for AdamW, 80 for Program 8 on an idle core; here with room for a slower machine, the best of many."""
     for name, limit in (("program3", 40e-6), ("program8", 80e-6)):
         candidate, best = load(name), 1.0
         for _ in range(200):
             start = time.perf_counter()
             analyse(candidate)
             best = min(best, time.perf_counter() - start)
-        assert best < limit * 2
+        assert best < limit * 4
