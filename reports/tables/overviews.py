@@ -109,8 +109,8 @@ def ranks_grid(tables: Sequence[Table]) -> Grid | None:
     ]
     notes = [
         "mean rank: over tasks, by the mean figure that each task compares; ties share their ranks. Mean Kendall tau "
-        f"between two tasks' orders: {rank_agreement(finals, goals):+.2f} (1: the same order on all; 0: the order on one "
-        "task says nothing of another's).",
+        f"between two tasks' orders: {rank_agreement(finals, goals):+.2f} (1: the same order on all; 0: the order on "
+        "one task says nothing of another's).",
         f"score: area under the performance profile of steps to {tables[0].reference}'s final validation figure, from "
         "1 to 4 times the fastest's, as AlgoPerf scores; never reached counts as infinitely long. "
         "The reference reaches its own figure by definition, which raises its score.",
