@@ -134,6 +134,16 @@ def test_the_field_of_2026_on_the_characters_vit(results: Results) -> None:
     assert f"the validation figures are {shown}:" in guide[start:end]
 
 
+def test_muon_on_gpt2() -> None:
+    runs = read_records([PUBLISHED / "records", ROOT / "reports" / "pending" / "field"]).runs
+    tables = compared(runs, read_speeds([]), REFERENCE).field
+    table = next(table for table in tables if table.comparison.task == "gpt2_small")
+    muon, adamw = row(table, "muon"), row(table, REFERENCE)
+    assert muon.verdict == "better"
+    figures = f"{muon.test_mean:.1f} and AdamW's {adamw.test_mean:.1f}, {difference(muon, table)}"
+    assert f"its test perplexity is {figures} as a single comparison" in text("guide.md")
+
+
 def test_where_the_field_of_2026_is_better(results: Results) -> None:
     tables = [table for table in results.field if len(table.rows) == 2 + 7]  # AdamW, Lion and all of the field
     assert {table.comparison.task for table in tables} == {"lit_b16_b", "vit_s16"}
