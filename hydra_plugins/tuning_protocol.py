@@ -197,6 +197,11 @@ class Protocol:
             problems.append(
                 f"seeds from {TRIAL_SEEDS_FROM} on are kept for trials; choose a lower first_seed, or fewer seeds"
             )
+        if self.shortlist == 1 and self.repeats:
+            problems.append(
+                f"shortlist=1 repeats={self.repeats}: a single setting run again has none to be compared with; "
+                "choose a shortlist of 2 or more, or repeats=0"
+            )
         if self.trials + self.seeds == 0:
             problems.append("trials=0 and seeds=0 leave nothing to run")
         return problems

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 SHOWN_PROBLEMS = 5
 EPILOG = """\
-Runs that are already in the folder's archives are kept. Runs that neither completed nor diverged are left out and
-counted, and unreadable records are named; the exit status is then 1. scripts/compare.py and `make reports`
-read archives as they read folders.
+Runs that are already in the folder's archives are kept; if some of them cannot be read, nothing is written. Runs that
+neither completed nor diverged are left out and counted, and unreadable records are named; the exit status is then 1.
+scripts/compare.py and `make reports` read archives as they read folders.
 
 Restored records have summary and measurements, but no weights: scripts/tune.py continues from them, with more seeds or
 more trials, but no run can start from their models. Runs that are already in the folder are kept unchanged.
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"{options.into} is a file, and a folder to write to is needed; give it last")
         return 2
     records = read_records(options.records)
-    damaged = [line for line in records.problems if "a copy of a run" not in line]
+    damaged = _damaged(records.problems)
     for line in damaged[:SHOWN_PROBLEMS]:
         say(line)
     if damaged:
@@ -68,7 +68,13 @@ def collect(folders: list[Path], into: Path) -> int:
     from reports.records.archive import pack
     from reports.records.reader import raw_record, read_records
 
-    runs = read_records([*folders, *([into] if into.is_dir() else [])]).runs
+    there = read_records([into]) if into.is_dir() else None
+    if there is not None and (damaged := _damaged(there.problems)):
+        for line in damaged[:SHOWN_PROBLEMS]:
+            say(line)
+        say(f"nothing was written: {into} holds {len(damaged)} records that cannot be read; mend or remove them first")
+        return 1
+    runs = read_records([*folders, *([] if there is None else [into])]).runs
     ended = runs[runs["status"].isin(["completed", "diverged"]) & runs["run_id"].notna()]
     if ended.empty:
         say(f"no finished run in {', '.join(map(str, folders))}")
@@ -115,6 +121,10 @@ def restore(runs: "pd.DataFrame", into: Path) -> int:
     if nameless:
         say(f"{nameless} records without a run_id were left out")
     return 1 if nameless else 0
+
+
+def _damaged(problems: list[str]) -> list[str]:
+    return [line for line in problems if "a copy of a run" not in line]
 
 
 def say(line: str) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from reports.claims.decision import Outcome, decide
-from reports.claims.evidence import Evidence, above, batch_rows, main_kind, paired_rows, shares_of
+from reports.claims.evidence import (
+    Condition,
+    Evidence,
+    above,
+    batch_rows,
+    kind_difference,
+    main_kind,
+    paired_rows,
+    shares_of,
+)
 from reports.protocol import REFERENCE, SUBJECT
 from reports.statistics.selection import Comparison
 from reports.tables.comparison import Row, Table
 from reports.tables.units import difference
-
-DRAWS = 2000  # of a bootstrap over seeds
-TAIL = 0.025
 
 
 def gain_grows(evidence: Evidence) -> Outcome:
@@ -31,7 +35,8 @@ def gain_grows(evidence: Evidence) -> Outcome:
 
 def gain_shrinks(evidence: Evidence, strong: str) -> Outcome:
     """Ask whether the gain without strong augmentation is above that under it, each tuned by itself."""
-    return _gain_falls(evidence, lambda c: c.augment == "none", lambda c: c.augment == strong, f"under {strong}")
+    usual, other = (lambda c: c.augment == "none"), (lambda c: c.augment == strong)
+    return _gain_falls(evidence, "augment", usual, other, f"under {strong}")
 
 
 def longer_warmup_gains(evidence: Evidence, share: float) -> Outcome:
@@ -40,18 +45,23 @@ def longer_warmup_gains(evidence: Evidence, share: float) -> Outcome:
     def warmed(comparison: Comparison) -> bool:
         return comparison.warmup_steps is not None and comparison.warmup_steps == share * (comparison.steps or 0)
 
-    return _gain_falls(evidence, warmed, lambda c: c.warmup_steps == 0, "without warm-up")
+    return _gain_falls(evidence, "warmup_steps", warmed, lambda c: c.warmup_steps == 0, "without warm-up")
 
 
 def schedule_gains(evidence: Evidence, more: str, less: str) -> Outcome:
     """Ask whether the gain with one schedule is above that with another, each tuned by itself."""
-    return _gain_falls(evidence, lambda c: c.schedule == more, lambda c: c.schedule == less, f"with {less}")
+    usual, other = (lambda c: c.schedule == more), (lambda c: c.schedule == less)
+    return _gain_falls(evidence, "schedule", usual, other, f"with {less}")
 
 
 def _gain_falls(
-    evidence: Evidence, usual: Callable[[Comparison], bool], other: Callable[[Comparison], bool], words: str
+    evidence: Evidence,
+    varied: Condition,
+    usual: Callable[[Comparison], bool],
+    other: Callable[[Comparison], bool],
+    words: str,
 ) -> Outcome:
-    pairs = paired_rows(evidence, usual, other)
+    pairs = paired_rows(evidence, varied, usual, other)
     shown = [
         f"{table.comparison.task} {difference(row, table)}, {words} {difference(under_other, table)}"
         for table, row, under_other in pairs
@@ -60,34 +70,36 @@ def _gain_falls(
 
 
 def larger_best_batch(evidence: Evidence) -> Outcome:
-    """Ask whether the subject does best at a larger batch than the reference, by a bootstrap over seeds.
+    """Ask whether the subject does best at a larger batch than the reference.
 
-    A sample draws, at each batch size, from the fresh seeds of each optimizer with replacement.
+    It does if every batch that may be its best is larger than every batch that may be the reference's.
     """
     signs, words = [], []
     for rows in batch_rows(evidence):
         if len(rows) < 2:
             continue
-        sizes = np.array([table.comparison.batch_size for table, _ in rows])
-        best = [sizes[_best_places([table for table, _ in rows], name)] for name in (SUBJECT, REFERENCE)]
-        larger, smaller = float((best[0] > best[1]).mean()), float((best[0] < best[1]).mean())
-        signs.append((larger >= 1 - TAIL) - (smaller >= 1 - TAIL))
-        words.append(f"{rows[0][0].comparison.task} larger in {larger:.1%} of samples, smaller in {smaller:.1%}")
-    return decide(signs, ", ".join(words))
+        tables = [table for table, _ in rows]
+        ours, theirs = (_best_batches(tables, name) for name in (SUBJECT, REFERENCE))
+        signs.append(int(min(ours) > max(theirs)) - int(max(ours) < min(theirs)))
+        named = [f"{name} {' or '.join(map(str, best))}" for name, best in ((SUBJECT, ours), (REFERENCE, theirs))]
+        words.append(f"{tables[0].comparison.task} {', '.join(named)}")
+    return decide(signs, "; ".join(words))
 
 
-def _best_places(tables: Sequence[Table], optim: str) -> np.ndarray:
-    """Return the index of the best mean in each sample, [DRAWS]."""
-    generator = np.random.default_rng(0)
-    means = []
-    for table in tables:
-        contender = main_kind(table, optim)
-        assert contender is not None, "rows that were compared have both"
-        figures = contender.by_seed("test" if table.split == "test" else "final").to_numpy(dtype=float)
-        sign = 1 if table.comparison.goal == "max" else -1
-        means.append(sign * generator.choice(figures, size=(DRAWS, len(figures))).mean(axis=1))
-    places: np.ndarray = np.argmax(means, axis=0)
-    return places
+def _best_batches(tables: Sequence[Table], optim: str) -> list[int]:
+    """Return the batch sizes that may be an optimizer's best: at no other is it shown to be better.
+
+    Comparisons with the best (Hsu, 1981), simultaneous for this optimizer and the other one.
+    """
+    contenders = [contender for table in tables if (contender := main_kind(table, optim))]
+    goal, comparisons = tables[0].comparison.goal or "max", 2 * (len(tables) - 1)
+    best = []
+    for table, contender in zip(tables, contenders, strict=True):
+        others = [other for other in contenders if other is not contender]
+        found = [kind_difference(table, contender, other, comparisons) for other in others]
+        if all(each.verdict(goal) != "worse" for each in found):
+            best.append(table.comparison.batch_size or 0)
+    return best
 
 
 def no_gain_below(evidence: Evidence, batch: int, within: float) -> Outcome:

@@ -32,6 +32,7 @@ from reports.claims.evidence import (
 from reports.number_format import short_number
 from reports.protocol import FRESH_SEEDS, REFERENCE, SUBJECT
 from reports.records.speeds import STEPS
+from reports.statistics.families import variance_of_choices
 from reports.statistics.intervals import Difference, paired_difference
 from reports.statistics.ties import tied_values
 from reports.tables.comparison import Row, Table
@@ -173,11 +174,14 @@ def higher_train_loss(evidence: Evidence) -> Outcome:
     """Compare the training loss over the last part of the runs at the chosen settings."""
     signs, words = [], []
     for table in evidence.main:
-        pair = [main_kind(table, name) for name in (SUBJECT, REFERENCE)]
-        losses = [train_loss(contender) for contender in pair if contender is not None]
-        if len(losses) < 2 or min(map(len, losses)) < FRESH_SEEDS:
+        ours, theirs = main_kind(table, SUBJECT), main_kind(table, REFERENCE)
+        if ours is None or theirs is None:
             continue
-        found = paired_difference(losses[0], losses[1], comparisons=len(evidence.main))
+        losses = train_loss(ours), train_loss(theirs)
+        if min(map(len, losses)) < FRESH_SEEDS:
+            continue
+        variance = variance_of_choices(ours, theirs)
+        found = paired_difference(*losses, comparisons=len(evidence.main), choice_variance=variance)
         signs.append(_sign(found))
         words.append(f"{table.comparison.task} {Unit().difference(found.value, found.low, found.high)}")
     return decide(signs, ", ".join(words))

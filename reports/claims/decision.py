@@ -2,9 +2,9 @@
 
 An interval supports a claim if it is entirely on the claim's side, contradicts it if it is entirely on the other side,
 and otherwise does neither. If the truth is at the boundary, a 95% interval is entirely on one given side by chance in
-at most 2.5% of cases. A claim is supported if more than half of the intervals support it and no more than chance
-explains at 5% (binomial) contradict it; contradicted in the opposite case; else not shown. A single interval decides
-alone.
+at most 2.5% of cases; the range of settings that tie has no such level, and is counted alike. A claim is supported if
+more than half of the intervals support it and no more than chance explains at 5% (binomial) contradict it; contradicted
+in the opposite case; else not shown. A single interval decides alone.
 """
 
 from __future__ import annotations

@@ -69,10 +69,22 @@ def evaluate(
 
 
 def by_protocol(table: Table) -> Table:
-    """Return a table with only the rows by which claims may be judged."""
-    followed = {row.optim for row in table.rows if not row.untuned and not row.open}
+    """Return a table with only the rows by which claims may be judged.
+
+    A row whose seeds diverged counts only where it has a verdict in spite of that: if it is worse all the same. If the
+    reference's setting is not enclosed, nothing is compared with it.
+    """
+    reference = next((row for row in table.rows if row.is_reference), None)
+    broken = reference is not None and reference.diverged_there > 0
+    followed = {
+        row.optim
+        for row in table.rows
+        if not (row.untuned or row.open) and (row.verdict or row.is_reference or not (row.diverged_there or broken))
+    }
     contenders = [contender for contender in table.comparison.contenders if contender.label in followed]
     rows = [row for row in table.rows if row.optim in followed]
+    if reference is not None and reference.optim not in followed:
+        rows = [replace(row, verdict="") for row in rows]
     return replace(table, rows=rows, comparison=replace(table.comparison, contenders=contenders))
 
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from reports.protocol import REFERENCE, SUBJECT
 from reports.records.reader import read_metrics
-from reports.statistics.families import difference
+from reports.statistics.families import difference, variance_of_choices
 from reports.statistics.intervals import Difference, paired_difference
-from reports.statistics.learning_curves import seed_curves
-from reports.statistics.scoring import speedup
-from reports.statistics.selection import Comparison, Contender
+from reports.statistics.learning_curves import mean_curve, seed_curves
+from reports.statistics.scoring import points, speedup, steps_to_target
+from reports.statistics.selection import SAME, Comparison, Contender
 from reports.tables.comparison import Row, Table, batch_groups
 from reports.tables.units import unit_of
 
@@ -85,14 +85,14 @@ def kind_difference(table: Table, ours: Contender, theirs: Contender, comparison
 
 
 def validation_difference(table: Table, ours: Contender, theirs: Contender, share: float) -> Difference:
-    """Compare validation at the first evaluation after a share of the run, by seed."""
+    """Compare validation at the first evaluation after a share of the run; allows for the choice of settings."""
     metric, steps = table.comparison.metric or "", table.comparison.steps or 0
     by_seed = []
     for contender in (ours, theirs):
         curve = seed_curves(contender.at_choice(), metric)
         curve = curve[curve["step"] >= share * steps]
         by_seed.append(curve.sort_values("step").groupby("seed")["value"].first())
-    return paired_difference(by_seed[0], by_seed[1])
+    return paired_difference(by_seed[0], by_seed[1], choice_variance=variance_of_choices(ours, theirs))
 
 
 def batch_rows(evidence: Evidence) -> list[list[tuple[Table, Row]]]:
@@ -101,18 +101,20 @@ def batch_rows(evidence: Evidence) -> list[list[tuple[Table, Row]]]:
     return [[(t, row) for t in group if (row := row_of(t, SUBJECT)) and row.verdict] for group in groups]
 
 
+Condition = Literal["augment", "warmup_steps", "schedule"]
+
+
 def paired_rows(
-    evidence: Evidence, one: Callable[[Comparison], bool], other: Callable[[Comparison], bool]
+    evidence: Evidence, varied: Condition, one: Callable[[Comparison], bool], other: Callable[[Comparison], bool]
 ) -> list[tuple[Table, Row, Row]]:
-    """Return the subject's rows under one condition and under another, of the same task, data and length."""
-    keys = ("task", "scale", "model", "data_fingerprint", "batch_size", "steps", "metric")
+    """Return the subject's rows under one condition and under another that are alike in everything else recorded."""
+    keys = [key for key in SAME if key not in (varied, "conditions")]  # a hash of all conditions, so it differs
+    whole = [table for table in evidence.tables if not table.part]
     pairs = []
-    for table in evidence.tables:
+    for table in whole:
         if not other(table.comparison):
             continue
-        same = [
-            t for t in evidence.tables if all(getattr(t.comparison, k) == getattr(table.comparison, k) for k in keys)
-        ]
+        same = [t for t in whole if all(getattr(t.comparison, key) == getattr(table.comparison, key) for key in keys)]
         under_one = max((t for t in same if one(t.comparison)), key=lambda t: len(t.rows), default=None)
         rows = under_one and row_of(under_one, SUBJECT), row_of(table, SUBJECT)
         if under_one and rows[0] and rows[1] and rows[0].verdict and rows[1].verdict:
@@ -138,38 +140,31 @@ def train_loss(contender: Contender) -> pd.Series[float]:
     return pd.Series(losses, dtype=float)
 
 
-DRAWS = 2000  # of a bootstrap, if there are too many samples to enumerate
+def speedup_interval(table: Table, ours: Contender, theirs: Contender) -> tuple[float, float]:
+    """Return the ends of the 95% interval of the speed-up in steps, by inverting the paired t test.
 
-
-def speedup_interval(table: Table, ours: Contender, theirs: Contender, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the ends of the bootstrap interval (percentiles, over common seeds) of the speed-up in steps.
-
-    A sample draws the common seeds with replacement, the same for both; up to five seeds all samples are enumerated.
-    If the target is not reached, the speed-up is 0.
+    It holds the speed-ups to all steps at which our validation figure and their final one do not differ: the interval
+    of the difference over common seeds, which allows for the choice of settings, holds zero. Between evaluations its
+    ends lie on straight lines. Where we are worse up to the last step the speed-up is 0; without an interval, the ends
+    are 0 and inf.
     """
-    metric, goal = table.comparison.metric or "", table.comparison.goal or "max"
-    read = [seed_curves(contender.at_choice(), metric) for contender in (ours, theirs)]
-    by_seed = [curve.pivot(index="seed", columns="step", values="value").dropna(axis="columns") for curve in read]
-    seeds = by_seed[0].index.intersection(by_seed[1].index)
-    if len(seeds) < 2 or any(curve.columns.empty for curve in by_seed):
+    metric, sign = table.comparison.metric or "", 1 if table.comparison.goal == "max" else -1
+    read = [seed_curves(contender.at_choice(), metric) for contender in (theirs, ours)]
+    reference = speedup(points(mean_curve(read[0])), points(mean_curve(read[1])), table.comparison.goal or "max")
+    final, variance = theirs.by_seed("final"), variance_of_choices(ours, theirs)
+    steps, lows, highs = [], [], []
+    for step, there in read[1].groupby("step"):
+        found = paired_difference(sign * there.set_index("seed")["value"], sign * final, choice_variance=variance)
+        if found.seeds == len(final.index.intersection(ours.by_seed("final").index)):
+            steps.append(float(step))  # type: ignore[arg-type]
+            lows.append(found.low)
+            highs.append(found.high)
+    if not steps or np.isnan([*lows, *highs]).any():
         return 0.0, math.inf
-    if len(seeds) <= 5:
-        samples = list(itertools.product(range(len(seeds)), repeat=len(seeds)))
-    else:
-        samples = [tuple(draw) for draw in np.random.default_rng(0).integers(len(seeds), size=(DRAWS, len(seeds)))]
-    counts = Counter(tuple(sorted(sample)) for sample in samples)
-    values = [curve.loc[seeds].to_numpy(dtype=float) for curve in by_seed]
-    steps = [curve.columns.to_numpy(dtype=float) for curve in by_seed]
-    factors: list[float] = []
-    for places, count in counts.items():
-        ours_drawn, theirs_drawn = (value[list(places)].mean(axis=0) for value in values)
-        factors += [speedup((steps[1], theirs_drawn), (steps[0], ours_drawn), goal).factor] * count
-    defined = [factor for factor in factors if not math.isnan(factor)]
-    if not defined:
-        return 0.0, math.inf
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail], method="inverted_cdf")
-    return float(low), float(high)
+    sure = np.minimum.accumulate(lows[::-1])[::-1]  # reached for good
+    ends = [steps_to_target((np.array(steps), np.array(values)), 0.0, "max") for values in (sure, highs)]
+    low, high = (0.0 if end is None else reference.reference_step / end for end in ends)
+    return low, high
 
 
 def share_unit(table: Table) -> float:

@@ -100,11 +100,16 @@ def measured_of(path: str) -> Measured:
 
 def version(path: str) -> int:
     """Return when the archive of a run was last changed, in nanoseconds."""
-    return Path(path.partition(MARK)[0]).stat().st_mtime_ns
+    return Path(_archive_of(path)).stat().st_mtime_ns
+
+
+def _archive_of(path: str) -> str:
+    """Return the path of the archive that holds a run; its folders may have the mark in their names."""
+    return path.partition(SUFFIX + MARK)[0] + SUFFIX
 
 
 def _content(path: str) -> dict[str, Any]:
-    return _index(path.partition(MARK)[0], version(path))[path]
+    return _index(_archive_of(path), version(path))[path]
 
 
 @lru_cache(maxsize=64)

@@ -148,7 +148,8 @@ def choose(settings: pd.DataFrame, goal: str | None) -> pd.Series[Any] | None:
     """Choose the setting with the best mean validation value, or None if none has a completed run.
 
     If several settings were run on more seeds than the rest, the choice is among them: the best few of the first seed
-    are run again, and a single seed's value does not compete with a mean.
+    are run again, and a single seed's value does not compete with a mean. If each of those diverged on some seed, it is
+    among the others that never did.
     """
     order = ranked(settings, goal)
     if order.empty:
@@ -156,6 +157,9 @@ def choose(settings: pd.DataFrame, goal: str | None) -> pd.Series[Any] | None:
     runs = order["seeds"] + order["diverged"]
     several = runs[[int((runs >= count).sum()) >= 2 for count in runs]]
     compared = order[runs >= several.max()] if len(several) else order
+    sound = order[order["diverged"] == 0]
+    if compared["diverged"].all() and len(sound):
+        compared = sound
     return settings.loc[compared.index[0]]
 
 

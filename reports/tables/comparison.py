@@ -7,6 +7,7 @@ without a completed run has a row too.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -40,7 +41,7 @@ class Row:
     if that is unknown. Speeds are of scripts/speed.py, where optimizers took turns in one process: `timed_step` is the
     kind of step (fused, foreach, loop), `speed_ratio` its steps per second over the reference's with the same kind of
     step, with the quartiles. `in_time_step` is the step that the optimizer reaches in the time of the reference's full
-    run, at most the full run; `in_time_*` are the validation values of its seeds there.
+    run with its fastest kind of step, at most the full run; `in_time_*` are the validation values of its seeds there.
     """
 
     optim: str
@@ -132,14 +133,14 @@ def build_tables(runs: pd.DataFrame, reference: str, speeds: pd.DataFrame | None
     compared = comparisons(runs)
     tables = []
     for comparison, note in zip(compared, notes(compared), strict=True):
-        for compared_part, part in _parts(comparison, reference):
+        for part, labels in _parts(comparison, reference).items():
             words = ", ".join(filter(None, [note, part]))
-            tables.append(replace(build_table(compared_part, reference, speeds), note=words, part=part))
+            tables.append(replace(build_table(comparison, reference, speeds, labels), note=words, part=part))
     return tables
 
 
-def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str]]:
-    """Split a comparison into its main table and, if there are any, the field of 2026 and the variants, with names.
+def _parts(comparison: Comparison, reference: str) -> dict[str, set[str]]:
+    """Return the labels of a comparison's main table and, if there are any, of the field of 2026 and the variants.
 
     The field is compared with the reference and Lion, variants with the optimizer that they vary.
     """
@@ -148,47 +149,78 @@ def _parts(comparison: Comparison, reference: str) -> list[tuple[Comparison, str
     variants = {label for label, family in named.items() if family == "variants"}
     of_main = {label for label, family in named.items() if label not in variants | field}
     if not of_main or not variants | field:
-        return [(comparison, "")]
+        return {"": set(named)}
     leaders = {label for label, family in named.items() if family in ("", "primary")}
     parts = {"": of_main}
     if field:
         parts[FIELD] = leaders | field
     if variants:
         parts[VARIANTS] = {reference, *variants, *(label.partition(" (")[0] for label in variants)}
-    return [
-        (replace(comparison, contenders=[c for c in comparison.contenders if c.label in labels]), name)
-        for name, labels in parts.items()
-    ]
+    return parts
 
 
-def build_table(comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None) -> Table:
-    """Build the table of one comparison; `reference` names the optimizer with which the others are compared.
+def build_table(
+    comparison: Comparison, reference: str, speeds: pd.DataFrame | None = None, labels: set[str] | None = None
+) -> Table:
+    """Build a table of one comparison.
 
-    `speeds` are those of `reports.records.speeds.read_speeds`; the ones of this task, scale, model and batch are taken.
+    Differences are of test values if any chosen setting has them, else of validation values. Families of comparisons
+    are those of the whole comparison, so a difference has one interval in all of its tables.
 
-    Differences are of test values if any chosen setting has them, else of validation values.
+    Args:
+        comparison: all of its optimizers.
+        reference: the optimizer with which the others are compared.
+        speeds: those of `reports.records.speeds.read_speeds`; the ones of this task, scale, model and batch are taken.
+        labels: the optimizers to show; None for all.
     """
     contenders = comparison.contenders
     split = "test" if any(c.at_choice()["test"].notna().any() for c in contenders) else "val"
-    base = _reference(contenders, reference)
-    most = max(len(c.settings) for c in contenders)
-    rows = [_row(c, base, split, comparison, most, timing(speeds, comparison, reference, c.label)) for c in contenders]
+    base = next((c for c in contenders if c.label == reference), None)
+    named = families([c.label for c in contenders], base.label if base else "")
+    column = "test" if split == "test" else "final"
+    counts = Counter(named[c.label] for c in contenders if c.at_choice()[column].notna().any())
+    shown = [c for c in contenders if labels is None or c.label in labels]
+    most = max(len(c.settings) for c in shown)
+    rows = []
+    for contender in shown:
+        family = named[contender.label]
+        timed = timing(speeds, comparison, reference, contender.label)
+        rows.append(_row(contender, base, split, comparison, most, timed, family, counts[family]))
     rows.sort(key=lambda row: (not row.is_reference, row.optim))
     target = mean_interval(base.by_seed("final"))[0] if base is not None else math.nan
-    return Table(comparison, reference, split, rows, target)
+    return Table(replace(comparison, contenders=shown), reference, split, rows, target)
 
 
 def batch_groups(tables: Sequence[Table]) -> list[list[Table]]:
-    """Group comparisons that differ in batch size (and so in steps) and nothing else; groups of several sizes only."""
+    """Group comparisons of several batch sizes at equal epochs, from the smallest batch to the largest.
+
+    They differ in batch size, and so in steps and steps of warm-up, and are trained on as many examples, to within the
+    last batch.
+    """
     free = {"batch_size", "steps", "warmup_steps", "conditions"}
-    groups: dict[tuple[object, ...], list[Table]] = {}
+    alike: dict[tuple[object, ...], list[Table]] = {}
     for table in tables:
-        if table.part:
-            continue
-        key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
-        groups.setdefault((table.comparison.task, *key), []).append(table)
-    several = [sorted(group, key=lambda t: t.comparison.batch_size or 0) for group in groups.values()]
-    return [group for group in several if len({table.comparison.batch_size for table in group}) > 1]
+        if not table.part and table.comparison.steps and table.comparison.batch_size:
+            key = tuple(getattr(table.comparison, column) for column in SAME if column not in free)
+            alike.setdefault(key, []).append(table)
+    groups: list[list[Table]] = []
+    for of_key in alike.values():
+        group: list[Table] = []
+        for table in sorted(of_key, key=_examples_seen):
+            if group and _examples_seen(table) - _examples_seen(group[-1]) >= max(map(_batch_size, (table, group[-1]))):
+                groups.append(group)
+                group = []
+            group.append(table)
+        groups.append(group)
+    return [sorted(group, key=_batch_size) for group in groups if len({*map(_batch_size, group)}) > 1]
+
+
+def _batch_size(table: Table) -> int:
+    return table.comparison.batch_size or 0
+
+
+def _examples_seen(table: Table) -> int:
+    return (table.comparison.steps or 0) * _batch_size(table)
 
 
 def to_frame(tables: Sequence[Table]) -> pd.DataFrame:
@@ -206,11 +238,6 @@ def to_frame(tables: Sequence[Table]) -> pd.DataFrame:
     return frame.astype({"num_parameters": "Int64", "batch_size": "Int64", "steps": "Int64"})
 
 
-def _reference(contenders: Sequence[Contender], reference: str) -> Contender | None:
-    """Find the reference by its label: the optimizer's name, with its variant where there are several."""
-    return next((contender for contender in contenders if contender.label == reference), None)
-
-
 def _row(
     contender: Contender,
     base: Contender | None,
@@ -218,6 +245,8 @@ def _row(
     comparison: Comparison,
     most_trials: int,
     timed: Timing,
+    family: Family,
+    of_family: int,
 ) -> Row:
     goal, metric = comparison.goal or "max", comparison.metric or ""
     runs, chosen, settings = contender.runs, contender.chosen, contender.settings
@@ -225,15 +254,12 @@ def _row(
     ended = runs[runs["status"].isin(["completed", "diverged"])]
     val, test = contender.by_seed("final"), contender.by_seed("test")
     column = "test" if split == "test" else "final"
-    named = families([c.label for c in comparison.contenders], base.label if base else "")
-    family = named[contender.label]
     gap, comparisons, faster, verdict = None, 0, None, ""
     if base is not None and base is not contender:
-        same = [c for c in comparison.contenders if named[c.label] == family]
-        comparisons = sum(bool(c.at_choice()[column].notna().any()) for c in same)
+        comparisons = of_family
         gap = difference(contender, base, column, comparisons)
         if contender.by_protocol and base.by_protocol and gap.seeds >= FRESH_SEEDS:
-            verdict = gap.verdict(goal)
+            verdict = _verdict(gap.verdict(goal), contender, base)
     if base is not None:
         theirs, ours = (points(read_curve(each, metric).mean) for each in (base, contender))
         faster = speedup(theirs, ours, goal)
@@ -272,12 +298,20 @@ def _row(
         speed_ratio=timed.ratio,
         speed_low=timed.low,
         speed_high=timed.high,
-        **_in_reference_time(contender, metric, comparison.steps, timed.ratio),
+        **_in_reference_time(contender, metric, comparison.steps, timed.of_fastest),
         steps_per_second=timed.steps_per_second,
         optimizer_step_ms=timed.optimizer_step_ms,
         optimizer_state_bytes=float(ended["optimizer_state_bytes"].astype("float64").median()),
         run_ids=" ".join(sorted(completed["run_id"].dropna())),
     )
+
+
+def _verdict(verdict: str, contender: Contender, base: Contender) -> str:
+    """Return the verdict, or none if it favours an optimizer of which a fresh seed diverged: means leave that out."""
+    broken, base_broken = (len(each.at_choice("diverged")) > 0 for each in (contender, base))
+    if (broken and verdict != "worse") or (base_broken and verdict != "better"):
+        return ""
+    return verdict
 
 
 def _in_reference_time(contender: Contender, metric: str, steps: int | None, ratio: float) -> dict[str, float]:

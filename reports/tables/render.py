@@ -125,9 +125,9 @@ def legend(table: Table) -> list[str]:
     if table.part == FIELD:
         lines.append(
             f"{IN_TIME.format(table.reference)}: between evaluations on a straight line, where that time ends by the "
-            "measured ratio of steps/s; of one that is no slower, at its own end. Its schedule has not ended there, so "
-            "a run made for that length may do better. Not measured: scripts/speed.py has not timed it beside "
-            f"{table.reference} here."
+            "measured steps/s, each with its fastest kind of step; of one that is no slower, at its own end. Its "
+            "schedule has not ended there, so a run made for that length may do better. Not measured: scripts/speed.py "
+            f"has not timed it beside {table.reference} here."
         )
     if any(row.timed_step for row in rows):
         lines.append(

@@ -233,6 +233,7 @@ def test_a_dry_run_does_each_combination_once(sweep):
         ([], {"trials": {"paper": 0}}, "trials=None must be a whole number"),
         ([], {"seeds": -1}, "seeds=-1 must be a whole number of at least 0"),
         ([], {"trial_seed": 5}, "trial_seed=5 must be a whole number of at least 1000"),
+        ([], {"shortlist": 1, "repeats": 2}, "a single setting run again has none to be compared with"),
         ([], {"first_seed": 998}, "seeds from 1000 on are kept for trials"),
         (["optim.lr=0"], {"trials": 3}, "a grid needs lr above 0"),
         ([], {"trials": 100_000}, "trials=100000 must be at most 169"),

@@ -54,16 +54,21 @@ def points(row: Row) -> str:
 
 
 def test_the_ratios_of_rates_and_decays(results: Results) -> None:
-    pairs = [(row(table, "adamw"), row(table, "lion")) for table in results.main]
-    rates = [adamw.lr / lion.lr for adamw, lion in pairs]
-    decays = [lion.weight_decay / adamw.weight_decay for adamw, lion in pairs]
-    inside = sum(2.99 <= rate <= 10.01 for rate in rates)
-    large = sum(decay >= 9.99 for decay in decays)
+    pairs = {table.comparison.task: (row(table, "adamw"), row(table, "lion")) for table in results.main}
+    rates = {task: adamw.lr / lion.lr for task, (adamw, lion) in pairs.items()}
+    decays = [lion.weight_decay / adamw.weight_decay for adamw, lion in pairs.values()]
+    others = {task: rate for task, rate in rates.items() if not 2.99 <= rate <= 10.01}
+    assert others == {"vit_b16": pytest.approx(1), "resnet50": pytest.approx(0.3, rel=0.1)}
     names = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    rate = f"{min(rates):.1g} to {max(rates):.2g} times smaller, 3 to 10 on {names[inside]} of them"
-    decay = f"{min(decays):.0f} to {max(decays):,.0f} times larger, at least 10 on {names[large]}."
+    rate = (
+        f"3 to 10 times smaller on {names[len(rates) - len(others)]}, the same on the digits ViT and 3 times larger on"
+    )
+    large = names[sum(decay >= 9.99 for decay in decays)]
+    decay = f"{min(decays):.0f} to {max(decays):,.0f} times larger, at least 10 on {large}."
     tasks = f"On the {names[len(pairs)]} tasks here"
-    assert f"{tasks} the best learning rate was {rate}, and the best weight decay {decay}" in text("guide.md")
+    assert f"{tasks} the best learning rate was {rate} the ResNet, and the best weight decay {decay}" in text(
+        "guide.md"
+    )
 
 
 def test_betas_and_momentum(archived: Results) -> None:
@@ -125,7 +130,7 @@ def test_the_field_of_2026_on_the_characters_vit(results: Results) -> None:
     assert verdicts.keys() - better == {"ademamix", "cautious_lion"}
     assert {verdicts["ademamix"], verdicts["cautious_lion"]} == {"no difference shown"}
     guide = text("guide.md")
-    start, end = guide.index("On the characters ViT five of the seven"), guide.index("the first three are ahead")
+    start, end = guide.index("On the characters ViT five of the seven"), guide.index("first two are ahead")
     for optim in better:
         assert f"{FIELD_NAMES[optim]}, {difference(row(table, optim), table)}" in guide[start:end]
     in_time = {optim: row(table, optim).in_time_mean for optim in FIELD_NAMES}
@@ -166,7 +171,7 @@ def test_who_is_ahead_at_equal_time(results: Results) -> None:
         for each in table.rows
         if each.verdict == "better" and each.in_time_low > row(table, "adamw").in_time_mean
     }
-    assert ahead == {("vit_s16", optim) for optim in ("mars", "schedule_free_adamw", "soap")}
+    assert ahead == {("vit_s16", optim) for optim in ("mars", "schedule_free_adamw")}
 
 
 def test_the_field_of_2026(results: Results) -> None:

@@ -166,3 +166,23 @@ def test_a_run_with_a_nan_is_packed_as_json_and_read_again(write_run, outputs, t
     json.loads(text, parse_constant=pytest.fail)
     values = read_metrics(after.runs["path"].iloc[0], "val", "accuracy")["value"]
     assert math.isnan(values.iloc[-1])
+
+
+def test_an_archive_in_a_folder_with_the_mark_in_its_name(write_run, outputs, tmp_path):
+    write_run(curve=CURVE)
+    runs = packed(outputs, tmp_path / "a#b" / "records").runs
+    assert read_metrics(runs["path"].iloc[0], "val", "accuracy")["step"].tolist() == [10, 20, 30]
+
+
+def test_an_archive_with_a_torn_line_is_not_written_over(write_run, outputs, tmp_path, capsys):
+    for seed in range(3):
+        write_run(seed=seed)
+    packed(outputs, tmp_path / "records")
+    place = tmp_path / "records" / "digits.runs.jsonl"
+    torn = place.read_text().replace('{"measured"', '{"mea', 1)
+    place.write_text(torn)
+    write_run(seed=3)
+    capsys.readouterr()
+    assert collect.main([str(outputs), str(tmp_path / "records")]) == 1
+    assert "nothing was written" in capsys.readouterr().err
+    assert place.read_text() == torn

@@ -71,6 +71,14 @@ def test_of_settings_that_all_diverged_once_the_best_is_chosen(write_run, compar
     assert len(contender.at_choice("diverged")) == 1
 
 
+def test_where_all_that_were_run_again_diverged_one_that_did_not_is_chosen(write_run, compared):
+    for lr, value in ((1e-2, 0.9), (1e-3, 0.8)):
+        write_run(lr=lr, seed=0, final=value)
+        write_run(lr=lr, seed=1, status="diverged")
+    write_run(lr=1e-4, seed=0, final=0.5)
+    assert chosen(compared()[0].contenders[0]) == (1e-4, 0.1)
+
+
 def test_of_equals_the_one_with_more_seeds(write_run, compared):
     write_run(lr=1e-4, seed=0, final=0.5)
     write_run(lr=1e-3, seed=0, final=0.5)

@@ -161,3 +161,16 @@ def test_costs_are_of_runs_that_ended_and_times_of_turns(write_run, rows):
     assert row.optimizer_state_bytes == 100
     assert math.isnan(row.steps_per_second)
     assert math.isnan(row.optimizer_step_ms)
+
+
+def test_a_difference_has_one_interval_in_all_tables(tune, outputs):
+    """Two rivals and a variant of one of them: its own row is in the main table and in that of the variants."""
+    tune("adamw", (0.90, 0.92))
+    for optim, eps in (("nadam", 1e-8), ("nadam", 1e-6), ("radam", 1e-8)):
+        tune(optim, (0.93, 0.96), optim_class=f"library.{optim}", optim_args={"eps": eps})
+    tune("nadam", (0.93, 0.96), optim_class="library.nadam", optim_args={"eps": 1e-8}, task="letters")  # the usual kind
+    tables = [t for t in build_tables(read_records([outputs]).runs, "adamw") if t.comparison.task == "digits"]
+    found = [row for table in tables for row in table.rows if row.optim == "nadam"]
+    assert len(found) == len(tables) == 2
+    assert {(row.comparisons, row.family) for row in found} == {(2, "rivals")}
+    assert len({(row.difference_low, row.difference_high) for row in found}) == 1
