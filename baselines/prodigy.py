@@ -12,6 +12,7 @@ from baselines.tensors import (
     Tensors,
     check_at_least_zero,
     check_factors,
+    check_gradients,
     decay,
     is_number,
     state_of,
@@ -69,6 +70,7 @@ class Prodigy(Baseline):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Estimate the learning rate over all parameters, then update those that have a gradient."""
         loss = None if closure is None else torch.enable_grad()(closure)()
+        check_gradients(self.param_groups)
         first = self.param_groups[0]
         d, d0, beta3 = first["d"], first["d0"], math.sqrt(first["betas"][1])
         r, norm = beta3 * first["r"], 0.0
@@ -77,10 +79,11 @@ class Prodigy(Baseline):
             for params, grads in with_gradients(group):
                 for p, grad in zip(params, grads, strict=True):
                     state = state_of(self, p, "exp_avg", "exp_avg_sq", "s")
-                    start = state.setdefault("start", p.clone())
+                    if "start" not in state:
+                        state["start"] = p.clone()
                     # Divided by d0: squares of learning rates of 1e-6 are below float32's precision in sums with other
                     # numbers.
-                    r += d / d0 * d * lr * float((grad * (start - p)).sum())
+                    r += d / d0 * d * lr * float((grad * (state["start"] - p)).sum())
                     state["s"].mul_(beta3).add_(grad, alpha=d / d0 * d * lr)
                     norm += float(state["s"].abs().sum())
         larger = max(d, r / norm) if norm > 0 else d

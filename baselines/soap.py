@@ -101,9 +101,10 @@ def _eigenvectors(products: Tensor) -> Tensor:
     """Those of the largest eigenvalues first.
 
     In float64: a first gradient has a low rank, an embedding's rows of words that no example had, and the decomposition
-    may not converge in float32.
+    may not converge in float32. LAPACK refuses values that are not finite: they count as zeros here, and reach the
+    weights by the products.
     """
-    return torch.linalg.eigh(products.double())[1].flip(1).to(products.dtype)
+    return torch.linalg.eigh(products.double().nan_to_num(0, 0, 0))[1].flip(1).to(products.dtype)
 
 
 def _turn(state: dict[str, Any], axis: int) -> None:

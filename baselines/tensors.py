@@ -52,6 +52,7 @@ class Baseline(Optimizer, ABC):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters that have a gradient, and return what the closure returned."""
         loss = None if closure is None else torch.enable_grad()(closure)()
+        check_gradients(self.param_groups)
         for group in self.param_groups:
             for params, grads in with_gradients(group):
                 self.update(group, params, grads)
@@ -99,20 +100,25 @@ def state_of(optimizer: Optimizer, parameter: Tensor, *buffers: str) -> dict[str
     return state
 
 
+def check_gradients(groups: list[Group]) -> None:
+    """Refuse gradients of any group that are sparse or complex, before a parameter moves.
+
+    Raises:
+        RuntimeError: a gradient is sparse, or complex.
+    """
+    for gradient in (p.grad for group in groups for p in group["params"] if p.grad is not None):
+        if gradient.layout != torch.strided or gradient.is_complex():
+            kind = "complex" if gradient.is_complex() else "sparse"
+            raise RuntimeError(f"a gradient is {kind}; this optimizer takes dense real ones")
+
+
 def with_gradients(group: Group) -> Iterator[tuple[Tensors, Tensors]]:
     """Yield lists of parameters and of their gradients: on the CPU one by one, on other devices all at once.
 
     Fused list operations save kernel launches on an accelerator; on a CPU there is no launch to save, and a tensor
     that stays in the cache from one operation to the next is faster.
-
-    Raises:
-        RuntimeError: a gradient is sparse, or complex.
     """
     params = [p for p in group["params"] if p.grad is not None]
-    for gradient in (p.grad for p in params):
-        if gradient.layout != torch.strided or gradient.is_complex():
-            kind = "complex" if gradient.is_complex() else "sparse"
-            raise RuntimeError(f"a gradient is {kind}; this optimizer takes dense real ones")
     together = bool(params) and all(p.device.type != "cpu" for p in params)
     for chunk in [params] if together else ([p] for p in params):
         yield chunk, [p.grad for p in chunk]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from lion.optimizer import Lion
+from lion.optimizer import Lion, check_gradients
 
 
 def step_in_backward(optimizer: Lion) -> list[RemovableHandle]:
@@ -39,5 +39,6 @@ def step_in_backward(optimizer: Lion) -> list[RemovableHandle]:
 
 @torch.no_grad()
 def _step(optimizer: Lion, number: int, p: Tensor) -> None:
+    check_gradients([p])
     optimizer.update(optimizer.param_groups[number], [p])  # looked up now: loading a checkpoint makes new groups
     p.grad = None

@@ -152,18 +152,17 @@ class Lion(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters that have a gradient; return what `closure`, which evaluates the model, returned."""
         loss = None if closure is None else torch.enable_grad()(closure)()
-        for group in self.param_groups:
-            if params := [p for p in group["params"] if p.grad is not None]:
+        stepped = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
+        for _, params in stepped:
+            check_gradients(params)  # of all groups, before a parameter moves
+        for group, params in stepped:
+            if params:
                 self.update(group, params)
         return loss
 
     def update(self, group: Group, params: Tensors) -> None:
-        """Update those of a group's parameters, all of which have a gradient."""
+        """Update those of a group's parameters, all of which have a gradient that `check_gradients` accepts."""
         grads = [p.grad for p in params if p.grad is not None]
-        if any(g.layout != torch.strided for g in grads):
-            raise RuntimeError("Lion needs dense gradients; a sparse one came (Embedding with sparse=True?)")
-        if any(g.is_complex() for g in grads):
-            raise RuntimeError("Lion needs real gradients; view complex parameters with torch.view_as_real")
         if any(not self.state[p] for p in params):
             self._begin(group, params)
         states = [self.state[p] for p in params]
@@ -180,6 +179,19 @@ class Lion(Optimizer):
         """Each parameter's number among all."""
         params = (p for group in self.param_groups for p in group["params"])
         return {p: place for place, p in enumerate(params)}
+
+
+def check_gradients(params: Tensors) -> None:
+    """Refuse gradients that the update does not take.
+
+    Raises:
+        RuntimeError: a gradient is sparse, or complex.
+    """
+    grads = [p.grad for p in params if p.grad is not None]
+    if any(g.layout != torch.strided for g in grads):
+        raise RuntimeError("Lion needs dense gradients; a sparse one came (Embedding with sparse=True?)")
+    if any(g.is_complex() for g in grads):
+        raise RuntimeError("Lion needs real gradients; view complex parameters with torch.view_as_real")
 
 
 def _chosen(group: Group, params: Tensors, grads: Tensors, states: list[State]) -> Update:

@@ -6,7 +6,8 @@
     python scripts/bench.py vit_s16 --train          # within whole training steps: forward, backward, step
 
 In each round every contender is timed, in an order that changes from round to round, so that variations of the
-machine's speed affect all alike. All step the same float32 weights with the same gradients; each has its own state.
+machine's speed affect all alike. All step the same float32 weights with the same gradients, into which schedule-free's
+library adds the decay in place; each has its own state.
 Times are medians over rounds with quartiles.
 
 Each row names its step: fused (one pass), foreach (lists of tensors), loop (tensor by tensor), or own, if another

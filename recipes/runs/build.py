@@ -2,16 +2,19 @@
 
 import importlib
 import inspect
+import warnings
+from functools import partial
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch._subclasses.fake_tensor import FakeTensor
 
 from recipes.errors import ConfigError
 from recipes.routed_optimizer import Route, RoutedOptimizer
 from recipes.settings.optimizer_arguments import DESCRIPTION, HYDRA_KEYS
-from recipes.training.param_groups import OptimizerFactory, Role
+from recipes.training.param_groups import OptimizerFactory, Role, set_training
 
 
 def optimizer_factory(optim: DictConfig) -> OptimizerFactory:
@@ -55,15 +58,42 @@ def _class_factory(setting: str, settings: dict[str, Any]) -> OptimizerFactory:
     factory = instantiate({**described, "_partial_": True}, _convert_="all")
 
     def make(groups: Any) -> torch.optim.Optimizer:
+        groups = [_without_roles(group) for group in groups]
+        chosen = {"fused": True} if choosable and _are_on_cuda(groups) else {}
         try:
-            groups = [_without_roles(group) for group in groups]
-            chosen = {"fused": True} if choosable and _are_on_cuda(groups) else {}
             optimizer: torch.optim.Optimizer = factory(groups, **chosen)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{setting}: {error}") from None
+            _try_steps(partial(factory, **chosen), optimizer.param_groups)
+        except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = str(error).strip() or "its class refuses a setting"
+            if isinstance(error, ArithmeticError):
+                reason = f"a step with these settings ends in a {reason}"
+            raise ConfigError(f"{setting}: {reason}") from None
         return optimizer
 
     return make
+
+
+def _try_steps(factory: OptimizerFactory, groups: list[dict[str, Any]]) -> None:
+    """Step small parameters and switch to their weights for evaluation: some classes refuse a setting only then."""
+    if any(isinstance(p, FakeTensor) for group in groups for p in group["params"]):
+        return  # kernels cannot compute with them
+    by_axes = [{p.ndim: _small(p) for p in group["params"]} for group in groups]
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
+        optimizer = factory([{"params": [*small.values()]} for small in by_axes if small])
+        set_training(optimizer, True)
+        for _ in range(2):  # the first of some is of another kind
+            for parameter in (p for small in by_axes for p in small.values()):
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+        set_training(optimizer, False)
+
+
+def _small(parameter: torch.Tensor) -> torch.nn.Parameter:
+    """A parameter with two elements along each axis, on the same device if that computes."""
+    device = "cpu" if parameter.is_meta else parameter.device
+    return torch.nn.Parameter(torch.ones((2,) * parameter.ndim, dtype=parameter.dtype, device=device))
 
 
 def _without_roles(group: Any) -> Any:

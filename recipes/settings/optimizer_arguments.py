@@ -182,6 +182,13 @@ def _route_problems(optim: dict[str, Any]) -> list[str]:
         return ["optim.routes must hold, under a name for each, a class with its roles and lr_ratio or lr"]
     routes = {name: route for name, route in routes.items() if route is not None}
     lines: list[str] = []
+    if not routes and set(optim.get("roles") or ROLES) < set(ROLES):
+        lines.append(
+            f"optim.roles={typed(optim['roles'])} leaves the other roles to no class: name them in optim.routes, "
+            f"or give optim={optim.get('name')} all of {', '.join(ROLES)}"
+        )
+    if "lr_ratio" in optim:
+        lines.append("optim.lr_ratio has no effect: it is that of a route, optim.routes.NAME.lr_ratio")
     taken: dict[str, str] = {}
     for key, settings in [("optim", optim), *((f"optim.routes.{name}", route) for name, route in routes.items())]:
         roles = settings.get("roles", [] if not routes else None)
@@ -193,6 +200,8 @@ def _route_problems(optim: dict[str, Any]) -> list[str]:
                 lines.append(f"{key}.roles names {role}, and so does {taken[role]}: a parameter is stepped once")
             taken[role] = f"{key}.roles"
         if settings is not optim:
+            unread = [name for name in settings if name in DESCRIPTION and name not in ("roles", "lr_ratio")]
+            lines += [f"{key}.{name} has no effect: optim.{name} is that of all parameters" for name in unread]
             lines += [*_rate_problems(settings, key), *_class_problems(settings, key, key)]
     if fixed := [name for name, route in routes.items() if "lr" in route and optim.get("lr") == 0]:
         lines.append(
@@ -225,10 +234,10 @@ def _expected(name: str, value: Any, argument: Argument) -> str | None:
         return None if optional or default is None else "given"
     if "bool" in annotation or isinstance(default, bool):
         return None if isinstance(value, bool) else f"true or false{null}"
-    if name == "betas":
+    if name.startswith("betas"):
         least = len(default) if isinstance(default, tuple) else 2
         right = isinstance(value, list) and len(value) == least and all(is_number(b) and 0 <= b < 1 for b in value)
-        return None if right else f"{least} numbers in [0, 1), as in optim.betas=[0.9,0.99]"
+        return None if right else f"{least} numbers in [0, 1), as in optim.{name}=[0.9,0.99]"
     if name == "eps" and not isinstance(value, list):
         return None if is_number(value) and value >= 0 else f"a finite number of at least 0{null}"
     if name.endswith("dtype"):

@@ -281,6 +281,8 @@ class Trainer:
             if self.average is not None:
                 values |= {f"ema_{name}": value for name, value in self._metrics(self.average.module, split).items()}
         self.trained.train()
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()  # the root stays gathered, with the weights for evaluation
         self._log(step, split, values)
         return values
 
@@ -356,6 +358,10 @@ class Trainer:
 
         read = processes.sent_by_first(newest)
         saved = None if read is None else Checkpoint(**read)
+        if saved is not None:
+            # In shards torch makes an optimizer's state by a step with a rate of zero, if there is no entry yet.
+            param_groups.set_training(self.optimizer, True)
+            self.optimizer.state.clear()
         if saved is not None and saved.parts is not None:
             part_checkpoint.load(Path(saved.parts), self.model, self.optimizer, self.average)
         elif saved is not None:

@@ -40,7 +40,9 @@ DECAYING = {
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
 # Only the name distinguishes an embedding of positions from one of tokens: both are nn.Embedding.
-_POSITION = re.compile(r"wpe|pos(ition(al|s)?)?_?emb\w*|rel(ative)?_pos\w*|relative_attention_bias|token_type_emb\w*")
+_POSITION = re.compile(
+    r"wpe|pos(ition(al|s)?)?_?emb\w*|embed_pos\w*|rel(ative)?_(pos|emb)\w*|relative_attention_bias|token_type_emb\w*"
+)
 _TOKEN = re.compile(r"(\w+_)?tokens?|latent|query")  # learned inputs that are attributes of the model, like cls_token
 
 
@@ -109,7 +111,11 @@ def _role(owner: nn.Module, path: str, name: str, value: nn.Parameter, heads: se
         return Role.CONVOLUTION
     if id(value) in heads:
         return Role.HEAD
-    return Role.POSITION if _TOKEN.fullmatch(name) else Role.MATRIX
+    if _TOKEN.fullmatch(name):
+        return Role.POSITION
+    # A scale or shift of channels may have axes of size 1 for broadcasting (ResMLP's affine norm).
+    broadcast = sum(size > 1 for size in value.shape) <= 1 and not isinstance(owner, nn.Linear)
+    return Role.VECTOR if broadcast else Role.MATRIX
 
 
 def _heads(model: nn.Module) -> set[int]:

@@ -276,7 +276,7 @@ def test_complex_and_sparse_are_refused_in_a_line(case: tuple[str, dict[str, Any
         make([Parameter(torch.zeros(2, dtype=torch.complex64))])
     assert "\n" not in str(error.value)
     dense, table = tensors(), tensors(seed=1)[0]
-    optimizer = make([{"params": [*dense, table]}])
+    optimizer = make([{"params": dense}, {"params": [table]}])
     for p in dense:
         p.grad = torch.ones_like(p)
     table.grad = torch.eye(10, 5).to_sparse()

@@ -25,11 +25,12 @@ def start(name):
     return RECORD[f"start/{name}"].astype(np.float64)
 
 
-def ours(yaml, names, evaluated=False, dtype=torch.float64, **settings):
-    """Every parameter after each step of the optimizer of a file."""
+def ours(yaml, names, evaluated=False, dtype=torch.float64, shape=None, **settings):
+    """Every parameter after each step of the optimizer of a file, which gets them in this shape."""
     optim = OmegaConf.load(OPTIM / f"{yaml}.yaml")
     optim.update({"weight_decay": DECAY, "lr": 1.0} | settings)
-    params = {name: torch.nn.Parameter(torch.tensor(start(name), dtype=dtype)) for name in names}
+    starts = {name: torch.tensor(start(name), dtype=dtype) for name in names}
+    params = {name: torch.nn.Parameter(value.reshape(shape or value.shape)) for name, value in starts.items()}
     optimizer = optimizer_factory(optim)(list(params.values()))
     peaks = [group["lr"] for group in optimizer.param_groups]
     path = []
@@ -38,11 +39,11 @@ def ours(yaml, names, evaluated=False, dtype=torch.float64, **settings):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * float(lr)
         for name in names:
-            params[name].grad = torch.tensor(gradients(name)[step], dtype=dtype)
+            params[name].grad = torch.tensor(gradients(name)[step], dtype=dtype).reshape(params[name].shape)
         optimizer.step()
         if evaluated:
             set_training(optimizer, False)
-        path.append({name: p.detach().double().numpy().copy() for name, p in params.items()})
+        path.append({name: p.detach().double().view(starts[name].shape).numpy().copy() for name, p in params.items()})
     return path
 
 
@@ -104,6 +105,11 @@ def test_mars():
     path = ours("mars", ["vector", "matrix"])
     assert deviation(path, "matrix", mars("matrix")) < EXACT
     assert deviation(path, "vector", adam("vector", (0.9, 0.95), 1e-8)) < EXACT
+
+
+def test_mars_corrects_kernels_of_convolutions_as_matrices():
+    path = ours("mars", ["matrix"], shape=(6, 5, 1, 1))
+    assert deviation(path, "matrix", mars("matrix")) < EXACT
 
 
 def adopt(name):
@@ -181,6 +187,18 @@ def test_soap_takes_an_embeddings_gradient_in_which_most_words_have_none(rows: i
             torch.testing.assert_close(basis.mT @ basis, torch.eye(size), rtol=0, atol=1e-4)
     assert weight.isfinite().all()
     assert weight[seen].abs().min() > 0
+
+
+def test_a_first_gradient_that_is_not_finite_reaches_the_weights_of_soap():
+    """A run then ends as diverged, as with every other optimizer, and not in an error of the decomposition."""
+    weight = torch.nn.Parameter(torch.ones(4, 3))
+    optimizer = optimizer_factory(OmegaConf.load(OPTIM / "soap.yaml"))([weight])
+    for value in (float("nan"), 1.0, 1.0):
+        weight.grad = torch.full((4, 3), value)
+        optimizer.step()
+    weight.grad = torch.full((4, 3), float("nan"))
+    optimizer.step()
+    assert weight.isnan().all()
 
 
 def test_vectors_of_soap_take_adam_from_the_second_gradient_on():

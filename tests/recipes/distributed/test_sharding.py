@@ -299,6 +299,8 @@ def runs(names: Sequence[str], place: Path, folder: str, *more: str) -> dict[str
         "vit-average": [*VIT, "ema_decay=0.5", "optim=lion", "clip_norm=1.0"],
         "lit-average": [*LIT, tower, "ema_decay=0.5"],
         "basic-bf16": [*BASIC, tower, "precision=bf16"],
+        "vit-schedule-free": [*VIT, "optim=schedule_free_adamw", "eval_every=2"],
+        "vit-schedule-free-evaluated": [*VIT, "optim=schedule_free_adamw"],  # a checkpoint of weights for evaluation
     }
     return {name: [*each[name], f"output_dir={place / folder}-{name}", *more] for name in names}
 
@@ -315,7 +317,12 @@ def saved(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "names", [("vit-average", "basic-bf16"), pytest.param(("lit-average",), marks=pytest.mark.slow)], ids=" ".join
+    "names",
+    [
+        ("vit-average", "basic-bf16", "vit-schedule-free", "vit-schedule-free-evaluated"),
+        pytest.param(("lit-average",), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
 )
 def test_shards_train_as_one_process_and_go_on_after_a_kill_to_the_same_bits(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Sequence[str]

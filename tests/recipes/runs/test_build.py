@@ -14,7 +14,7 @@ from recipes.errors import ConfigError
 from recipes.runs import build
 from recipes.settings import validation
 from recipes.training import checkpoint
-from recipes.training.param_groups import DECAYING, parameter_groups, set_training
+from recipes.training.param_groups import DECAYING, Role, parameter_groups, set_training
 from tests.recipes.conftest import composed
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -165,6 +165,32 @@ def test_a_value_that_the_class_refuses_is_the_users_mistake(tiny: Callable[...,
     make = build.optimizer_factory(tiny(override).optim)
     with pytest.raises(ConfigError, match=r"^optim=lion: "):
         make([{"params": [nn.Parameter(torch.ones(2))]}])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["optim=adamw", "+optim.fused=true", "+optim.foreach=true"], "optim=adamw: `fused` and `foreach`"),
+        (["optim=mars", "optim.mars_type=adam"], "optim=mars: MARS type not supported"),
+        (["optim=adafactor", "optim.momentum_dtype=int8"], "optim=adafactor: int8 dtype not supported"),
+        (["optim=adamw", "+optim.differentiable=true"], "optim=adamw: a leaf Variable that requires grad"),
+        (["optim=muon", "optim.ns_steps=100"], "optim=muon: Number of steps must be less than 100"),
+        (
+            ["optim=schedule_free_adamw", "optim.betas=[0,0.999]"],
+            "optim=schedule_free_adamw: a step with these settings ends in a division by zero",
+        ),
+    ],
+)
+def test_what_a_class_refuses_at_its_first_step_is_said_before_it(overrides: list[str], line: str) -> None:
+    weights = [nn.Parameter(torch.ones(3, 2)) for _ in range(2)]
+    groups = [{"params": [weight], "roles": [Role.MATRIX]} for weight in weights]
+    before = torch.random.get_rng_state()
+    with pytest.raises(ConfigError) as refused:
+        build.optimizer_factory(composed("task=vit_b16", *overrides).optim)(groups)
+    assert str(refused.value).startswith(line)
+    assert "\n" not in str(refused.value)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(weight, torch.ones(3, 2)) and weight.grad is None for weight in weights)
 
 
 def test_a_class_that_cannot_be_imported_is_the_users_mistake(tiny: Callable[..., DictConfig]) -> None:

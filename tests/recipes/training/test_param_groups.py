@@ -116,3 +116,27 @@ def test_the_table_counts_every_parameter_once() -> None:
         p.numel() for p in model.parameters() if p.requires_grad
     )
     assert {row[0]: row[3] for row in rows} == {"matrix": "yes", "embedding": "yes", "vector": "no", "position": "no"}
+
+
+class Affine(nn.Module):
+    """Names and shapes of other libraries' models: ResMLP's norm, and OPT's and DeBERTa's embeddings of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, 1, 8))
+        self.mixing = nn.Parameter(torch.ones(1, 8, 8))
+        self.embed_positions = nn.Embedding(4, 8)
+        self.rel_embeddings = nn.Embedding(4, 8)
+        self.narrow = nn.Linear(8, 1)
+
+
+def test_scales_with_axes_of_one_are_vectors_and_other_names_of_positions_are_known() -> None:
+    roles = {parameter.name: parameter.role for parameter in parameters_of(Affine())}
+    assert roles == {
+        "alpha": Role.VECTOR,
+        "mixing": Role.MATRIX,
+        "embed_positions.weight": Role.POSITION,
+        "rel_embeddings.weight": Role.POSITION,
+        "narrow.weight": Role.MATRIX,
+        "narrow.bias": Role.VECTOR,
+    }
