@@ -83,22 +83,23 @@ def port(text: str) -> int:
 
 def stay(options: argparse.Namespace, out: Path) -> int:
     """Compare once, or repeatedly with --watch, while the page is served; until an interrupt."""
-    status = compare(options, out)
-    if options.serve is not None and status == 0:
-        from reports.page.server import serve
-
-        try:
-            print(f"{serve(out, options.serve)} until Ctrl+C", flush=True)
-        except OSError as error:
-            say(f"port {options.serve}: {error.strerror}; choose another with --serve PORT")
-            return 1
-    elif options.watch is None:
-        return status
+    status, served = compare(options, out), False
     while True:
+        if options.serve is not None and status == 0 and not served:  # with --watch, once there is a record
+            from reports.page.server import serve
+
+            try:
+                print(f"{serve(out, options.serve)} until Ctrl+C", flush=True)
+            except OSError as error:
+                say(f"port {options.serve}: {error.strerror}; choose another with --serve PORT")
+                return 1
+            served = True
+        if options.watch is None and not served:
+            return status
         time.sleep(options.watch or 60.0)
         if options.watch is not None:
             print("\033[2J\033[H" if sys.stdout.isatty() else "", end="")
-            compare(options, out)
+            status = compare(options, out)
 
 
 def compare(options: argparse.Namespace, out: Path) -> int:

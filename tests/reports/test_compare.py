@@ -208,14 +208,15 @@ def test_one_screen_or_all_columns(write_run, tune, outputs, compare, capsys, mo
 
 
 def test_watch_says_what_is_missing_and_serve_is_for_this_machine_alone(write_run, outputs, tmp_path):
-    write_run(seed=0)
-    write_run(seed=1, status="interrupted")
+    outputs.mkdir()
     command = [sys.executable, "-u", str(SCRIPT), str(outputs), "--watch", "1", "--serve", "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    ) as run:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes) as run:
         try:
-            said = []
+            said = [run.stdout.readline()]  # before there is a record
+            assert "no run record" in said[0]
+            write_run(seed=1, status="interrupted")
+            write_run(seed=0)
             for line in run.stdout:
                 said.append(line)
                 if line.startswith("http://127.0.0.1:"):
