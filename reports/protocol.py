@@ -10,7 +10,7 @@ NEEDED = f"{TRIALS} trials and {FRESH_SEEDS} fresh seeds"
 
 # The variance that the choice of settings adds to the mean difference of two optimizers, as a share of the variance of
 # one seed's difference, by the number of trial seeds behind the choice (scripts/maintenance/simulate_protocol.py).
-CHOICE_VARIANCE = {1: 0.2, 3: 0.18, 5: 0.08, 9: 0.07}
+CHOICE_VARIANCE = {1: 0.2, 3: 0.18}
 
 
 def choice_variance(trial_seeds: int) -> float:

@@ -32,7 +32,7 @@ def interval_widths(tables: Sequence[Table], subject: str = SUBJECT) -> str:
     return (
         f"The intervals' half-widths, in points or in % of {name(tables[0].reference)}'s figure, are at most 1 point "
         f"or 3% on {count}. Wider, in brackets with any number of fresh seeds: {listed}. What fresh seeds leave is the "
-        "choice of settings, which more trial seeds (repeats=) narrow."
+        "choice of settings."
     )
 
 

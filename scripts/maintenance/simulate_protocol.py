@@ -30,11 +30,9 @@ RULES = {
     "rings, one trial seed": {"rings": 4, "refine": False, "shortlist": 0, "repeats": 0},
     "rings, quarter decades, one trial seed": {"rings": 4, "refine": True, "shortlist": 0, "repeats": 0},
     "the protocol: best 3 on 2 further trial seeds": {"rings": 4, "refine": True, "shortlist": 3, "repeats": 2},
-    "best 3 on 4 further trial seeds": {"rings": 4, "refine": True, "shortlist": 3, "repeats": 4},
-    "best 3 on 8 further trial seeds": {"rings": 4, "refine": True, "shortlist": 3, "repeats": 8},
     "best 5 on 4 further trial seeds": {"rings": 4, "refine": True, "shortlist": 5, "repeats": 4},
 }
-FRESH = (3, 5, 10, 20)  # seeds
+FRESH = (3, 5, 10)  # seeds
 COMMON = 0.5  # standard deviation of the part of the noise that all runs with one seed share
 
 

@@ -34,7 +34,7 @@ def published(write_run, outputs, tmp_path):
                 curve = [(50, 1.0, value / 2), (100, 2.0, value)]
                 write_run(task=task, optim=optim, seed=seed, final=value, test=value, curve=curve)
     for optim in ("adamw", "lion"):
-        write_run(optim=optim, batch_size=16)
+        write_run(optim=optim, batch_size=16, steps=400)
     write_run(optim="sgd", lr=1.0, seed=TRIAL_SEEDS_FROM, status="diverged", diverged_step=7, cause="loss is nan")
     folder = tmp_path / "published"
     assert collect.main([str(outputs), str(folder / "records")]) == 0

@@ -351,5 +351,6 @@ def test_an_optimizer_with_two_sets_of_weights_is_told_which_to_use(tiny, monkey
     monkeypatch.setattr(torch.optim.AdamW, "eval", lambda _: calls.append("eval"), raising=False)
     monkeypatch.setattr(torch.optim.AdamW, "train", lambda _: calls.append("train"), raising=False)
     experiment.run(tiny("optim=adamw"))
-    # Two validations, the second of which the test follows: the weights to evaluate stay until the next step.
-    assert [call for call, _ in itertools.groupby(calls)] == ["train", "eval"] * 2
+    # The trial before the run, and two validations, the second of which the test follows: the weights to evaluate stay
+    # until the next step.
+    assert [call for call, _ in itertools.groupby(calls)] == ["train", "eval"] * 3
