@@ -361,7 +361,8 @@ class Trainer:
         if saved is not None:
             # In shards torch makes an optimizer's state by a step with a rate of zero, if there is no entry yet.
             param_groups.set_training(self.optimizer, True)
-            self.optimizer.state.clear()
+            if not any(self.optimizer.state.values()):  # the switch leaves empty entries
+                self.optimizer.state.clear()
         if saved is not None and saved.parts is not None:
             part_checkpoint.load(Path(saved.parts), self.model, self.optimizer, self.average)
         elif saved is not None:

@@ -246,7 +246,7 @@ def _row(
     most_trials: int,
     timed: Timing,
     family: Family,
-    of_family: int,
+    family_size: int,
 ) -> Row:
     goal, metric = comparison.goal or "max", comparison.metric or ""
     runs, chosen, settings = contender.runs, contender.chosen, contender.settings
@@ -256,7 +256,7 @@ def _row(
     column = "test" if split == "test" else "final"
     gap, comparisons, faster, verdict = None, 0, None, ""
     if base is not None and base is not contender:
-        comparisons = of_family
+        comparisons = family_size
         gap = difference(contender, base, column, comparisons)
         if contender.by_protocol and base.by_protocol and gap.seeds >= FRESH_SEEDS:
             verdict = _verdict(gap.verdict(goal), contender, base)
