@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_leaves
 
-from recipes.distributed import processes
+from recipes.distributed import bf16_on_cpu, processes
 from recipes.errors import ConfigError
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -50,6 +50,8 @@ def start(cfg: DictConfig) -> Accelerator:
         tf32 = cfg.tf32 and cfg.precision == "fp32"
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
+    elif cfg.precision == "bf16" and bf16_on_cpu.has_slow_products() and not bf16_on_cpu.multiply_in_float32():
+        print("precision=bf16 is slow on this CPU, which has no instructions for it: install torch>=2.9", file=sys.stderr)
     parts = accelerator.num_processes * cfg.accumulate
     if cfg.batch_size % parts:
         fewer = cfg.batch_size // parts * parts
