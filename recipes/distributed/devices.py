@@ -51,7 +51,7 @@ def start(cfg: DictConfig) -> Accelerator:
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
     elif cfg.precision == "bf16" and bf16_on_cpu.has_slow_products() and not bf16_on_cpu.multiply_in_float32():
-        print("precision=bf16 is slow on this CPU, which has no instructions for it: install torch>=2.9", file=sys.stderr)
+        print("precision=bf16 is slow on this CPU, which has no instructions for it; torch>=2.9 helps", file=sys.stderr)
     parts = accelerator.num_processes * cfg.accumulate
     if cfg.batch_size % parts:
         fewer = cfg.batch_size // parts * parts
