@@ -195,12 +195,13 @@ class TuningSweeper(Sweeper):
         for line in protocol.in_words():
             say(f"  {line}")
         workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
-        later = protocol.seeds + (protocol.runs_again + 2 * protocol.refine if protocol.trials else 0)
-        to_run = [study for study, _, _ in todo] + [*studies] * later
-        each = dict(zip(map(id, studies), run_seconds([study.cfg for study in studies]), strict=True))
-        seconds = [each[id(study)] for study in to_run]
-        if self.base.scale.name == "gpu":
-            say(gpu_hours([study.cfg for study in to_run]))
+        left = [protocol.runs_left(study, lambda run: not self._open([run])) for study in studies]
+        each = run_seconds([study.cfg for study in studies])
+        seconds = [duration for duration, count in zip(each, left, strict=True) for _ in range(count)]
+        if not seconds:
+            say("all of these runs are done")
+        elif self.base.scale.name == "gpu":
+            say(gpu_hours([study.cfg for study, count in zip(studies, left, strict=True) for _ in range(count)]))
         elif None in seconds:
             say("how long that takes is not known: no finished run of some of these tasks to judge by")
         else:

@@ -9,8 +9,9 @@
 Hydra imports this module at every start, so heavy imports wait for their use.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,10 @@ class Study:
 Run = tuple[Study, Point, int]  # and a seed
 
 
+class _RunsMissing(Exception):  # noqa: N818  it ends a replay, and is no error
+    pass
+
+
 @dataclass(frozen=True)
 class Protocol:
     """The numbers of the protocol.
@@ -251,6 +256,30 @@ class Protocol:
             self._rank(growing, self.repeats)
             growing = self._add_ring(growing)
             run(self._first_trials(growing))
+
+    def runs_left(self, study: Study, is_done: Callable[[Run], bool]) -> int:
+        """How many runs a study still takes, rings that are not begun left out, by a replay of those that are done."""
+        study = replace(study, points=[*study.points], shortlist=[*study.shortlist])
+        done, missing = Counter[int](), 0  # done: runs of each seed
+
+        def look_up(runs: Iterable[Run]) -> None:
+            nonlocal done, missing
+            asked = {(point, seed): is_done((study, point, seed)) for _, point, seed in runs}
+            done |= Counter(seed for (_, seed), ended in asked.items() if ended)
+            missing = list(asked.values()).count(False)
+            if missing:
+                raise _RunsMissing
+
+        try:
+            if self.trials:
+                self.tune([study], look_up)
+            look_up((study, study.best, seed) for seed in self.fresh if study.best)
+        except _RunsMissing:
+            trials = self.trials + 2 * self.refine - done[self.trial_seed] if self.trials else 0
+            again = self.runs_again - sum(done[seed] for seed in self.further) if self.trials else 0
+            fresh = self.seeds - sum(done[seed] for seed in self.fresh)
+            return max(missing, max(trials, 0) + max(again, 0) + fresh)
+        return 0
 
     def _first_trials(self, studies: Iterable[Study]) -> Iterable[Run]:
         return ((study, point, self.trial_seed) for study in studies for point in study.points)

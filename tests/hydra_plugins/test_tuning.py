@@ -3,11 +3,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hydra_plugins.tuning import TuningSweeper
+from hydra_plugins.tuning_protocol import Protocol
 from recipes.errors import ConfigError
 from reports.records.reader import read_records
 from reports.statistics.selection import TRIAL_SEEDS_FROM, comparisons
@@ -58,6 +61,26 @@ def test_nothing_is_done_twice_and_a_larger_budget_only_adds(sweep):
     assert sweep(*BOTH, trials=9, seeds=2).runs == []
     more = sweep(*BOTH, trials=10, seeds=3)
     assert len(more.runs) == 4  # a trial and a seed for each
+
+
+DIVERGED = {"status": "diverged", "final": None, "diverged_step": 5, "cause": "nan"}
+
+
+@pytest.mark.parametrize("outcome", [near(1e-3, 1.0), near(3e-2, 1.0), lambda cfg: DIVERGED])
+def test_the_runs_that_are_left_are_known_after_each(sweep, monkeypatch, outcome):
+    """Rings that are not begun are not counted, so the number stays the same while they run; it never grows."""
+    studies = []
+    monkeypatch.setattr(TuningSweeper, "announce", lambda self, composed: studies.extend(deepcopy(composed)))
+    protocol = Protocol(trials=9, rings=4, refine=True, shortlist=3, repeats=2, trial_seed=TRIAL, seeds=3, first_seed=0)
+    done = sweep("task=vit_b16", "optim=lion", outcome=outcome, **vars(protocol))
+    runs = [((cfg.optim.lr, cfg.optim.weight_decay), cfg.seed) for cfg in done.runs]
+    assert len(set(runs)) == len(runs)
+    left = [protocol.runs_left(*studies, lambda run, n=n: run[1:] in runs[:n]) for n in range(len(runs) + 1)]
+    assert left[0] == 9 + 2 + 3 * 2 + 3
+    assert left == sorted(left, reverse=True)
+    assert left.index(0) == len(runs)
+    if outcome(done.runs[0]) is not DIVERGED:
+        assert left[-4:] == [3, 2, 1, 0]
 
 
 def test_rings_go_on_until_the_best_is_enclosed(sweep, capsys):
@@ -124,7 +147,7 @@ def test_a_diverged_trial_counts_and_cannot_win(sweep):
 
     def outcome(cfg):
         if (cfg.optim.lr, cfg.optim.weight_decay) == (1e-3, 3.0):
-            return {"status": "diverged", "final": None, "diverged_step": 5, "cause": "nan"}
+            return DIVERGED
         return best(cfg)
 
     done = sweep("task=vit_b16", "optim=lion", trials=9, seeds=1, outcome=outcome)
@@ -286,4 +309,6 @@ def test_as_a_user_types_it(tmp_path):
     assert len(read_records([tmp_path]).runs) == 10
     again = subprocess.run([*command, "plan=true"], capture_output=True, text=True, timeout=240)
     assert "4 trials, 4 of them done" in again.stdout
-    assert "minutes with 1 at a time" in again.stdout
+    assert "all of these runs are done" in again.stdout
+    more = subprocess.run([*command, "plan=true", "seeds=3"], capture_output=True, text=True, timeout=240)
+    assert "minutes with 1 at a time" in more.stdout
