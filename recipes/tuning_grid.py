@@ -6,6 +6,7 @@ only adds cells, and every optimizer's grid has the same shape. There is one mor
 rates, a quarter of a decade from both.
 """
 
+import functools
 import itertools
 import math
 
@@ -72,6 +73,7 @@ def _point(centre: Point, cell: Cell) -> Point:
     return moved(centre[0], cell[0]), moved(centre[1], cell[1])
 
 
+@functools.cache
 def _cell_of(centre: Point, point: Point) -> Cell:
     """The cell of a point that `around`, `neighbour` or `between` gave."""
     rates = (half / 2 for half in range(-2 * REACH - 1, 2 * REACH + 2))

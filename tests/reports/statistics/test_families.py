@@ -1,11 +1,11 @@
-import numpy as np
 import pytest
 
 from reports.plots.plot_style import styles_of
-from reports.protocol import CHOICE_VARIANCE, SUBJECT, choice_variance
-from reports.statistics.families import FIELD, families
+from reports.protocol import CHOICE_VARIANCE, SUBJECT, TRIAL_SEEDS_FROM, choice_variance
+from reports.records.reader import read_records
+from reports.statistics.families import FIELD, families, variance_of_choices
+from reports.statistics.selection import comparisons
 from scripts import tune
-from scripts.maintenance.simulate_protocol import RULES, simulate
 
 
 def test_families_by_label():
@@ -47,24 +47,20 @@ def test_the_field_is_a_family_of_its_own_with_colours_of_its_own():
     assert styles_of(["muon"], "adamw", "lion")["muon"] == styles["muon"]
 
 
-def test_the_choice_of_settings_is_surer_with_more_trial_seeds():
-    assert [choice_variance(n) for n in (0, 1, 2, 3, 9)] == [CHOICE_VARIANCE[n] for n in (1, 1, 1, 3, 3)]
-    assert sorted(CHOICE_VARIANCE.values(), reverse=True) == list(CHOICE_VARIANCE.values())
+def test_the_choice_of_settings_is_surer_with_more_settings_and_trial_seeds():
+    few, three, five = (CHOICE_VARIANCE[key] for key in ((1, 1), (3, 3), (5, 5)))
+    assert few > three > five
+    asked = [(0, 0), (9, 1), (1, 9), (2, 3), (3, 2), (3, 3), (3, 9), (4, 5), (5, 4), (5, 5), (9, 9)]
+    assert [choice_variance(*each) for each in asked] == [few] * 5 + [three] * 4 + [five] * 2
 
 
-@pytest.mark.slow
-def test_the_protocol_finds_good_settings_and_few_false_wins():
-    """The figures of docs/comparison.md, within what 1,000 simulated pairs can tell."""
-    from hydra_plugins.tuning_protocol import Protocol
-
-    def of(rule):
-        return simulate(Protocol(trials=9, trial_seed=1000, seeds=5, first_seed=0, **RULES[rule]), 1000, seed=1)
-
-    old, new = of("first grid, one trial seed"), of("the protocol: best 3 on 2 further trial seeds")
-    assert old["within"] == pytest.approx(0.54, abs=0.04)
-    assert new["within"] == pytest.approx(0.70, abs=0.04)
-    assert new["enclosed"] > 0.99 > 0.3 > old["enclosed"]
-    tolerance = 3 * np.sqrt(0.05 * 0.95 / 1000)
-    for seeds in (3, 5, 10):
-        assert new[f"with choice {seeds}"] <= 0.05 + tolerance
-        assert new[f"plain {seeds}"] > new[f"with choice {seeds}"]
+@pytest.mark.parametrize(("settings", "trial_seeds"), [(3, 1), (3, 2), (2, 3), (3, 3), (5, 3), (3, 5), (5, 5)])
+def test_an_interval_allows_for_the_settings_and_trial_seeds_of_the_choice(write_run, outputs, settings, trial_seeds):
+    """Three other settings were run on the first trial seed alone."""
+    for optim in ("adamw", "lion"):
+        for number in range(settings + 3):
+            for seed in range(trial_seeds if number < settings else 1):
+                write_run(optim=optim, seed=TRIAL_SEEDS_FROM + seed, lr=10.0**-number)
+        write_run(optim=optim, seed=0, lr=1.0)
+    (comparison,) = comparisons(read_records([outputs]).runs)
+    assert variance_of_choices(*comparison.contenders) == choice_variance(settings, trial_seeds)
