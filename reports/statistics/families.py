@@ -67,6 +67,4 @@ def variance_of_choices(ours: Contender, theirs: Contender) -> float:
 def _choice_variance(contender: Contender) -> float:
     if not contender.fresh or contender.chosen is None or len(contender.settings) < 2:
         return 0.0  # nothing was chosen
-    runs = contender.settings["seeds"] + contender.settings["diverged"]
-    trial_seeds = int(contender.chosen["seeds"])
-    return choice_variance(int((runs >= trial_seeds).sum()), trial_seeds)
+    return choice_variance(int(contender.chosen["seeds"]))

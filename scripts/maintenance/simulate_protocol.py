@@ -151,7 +151,7 @@ def simulate(protocol: Protocol, studies: int, seed: int = 0) -> dict[str, float
             [study.figure(point, seed) for seed in range(max(FRESH))] for study, point in zip(pair, best, strict=True)
         )
         differences[number] = np.subtract(ours, theirs)
-    allowed = choice_variance(max(protocol.shortlist, 1), protocol.repeats + 1)
+    allowed = choice_variance(protocol.repeats + 1)
     return {
         "within": float(np.mean(shortfalls <= 0.5)),
         "shortfall": float(np.mean(shortfalls)),

@@ -47,20 +47,19 @@ def test_the_field_is_a_family_of_its_own_with_colours_of_its_own():
     assert styles_of(["muon"], "adamw", "lion")["muon"] == styles["muon"]
 
 
-def test_the_choice_of_settings_is_surer_with_more_settings_and_trial_seeds():
-    few, three, five = (CHOICE_VARIANCE[key] for key in ((1, 1), (3, 3), (5, 5)))
-    assert few > three > five
-    asked = [(0, 0), (9, 1), (1, 9), (2, 3), (3, 2), (3, 3), (3, 9), (4, 5), (5, 4), (5, 5), (9, 9)]
-    assert [choice_variance(*each) for each in asked] == [few] * 5 + [three] * 4 + [five] * 2
+def test_the_choice_of_settings_is_surer_with_more_trial_seeds():
+    numbers = (0, 1, 2, 3, 4, 5, 9)
+    assert [choice_variance(n) for n in numbers] == [CHOICE_VARIANCE[n] for n in (1, 1, 1, 3, 3, 5, 5)]
+    assert sorted(CHOICE_VARIANCE.values(), reverse=True) == list(CHOICE_VARIANCE.values())
 
 
-@pytest.mark.parametrize(("settings", "trial_seeds"), [(3, 1), (3, 2), (2, 3), (3, 3), (5, 3), (3, 5), (5, 5)])
-def test_an_interval_allows_for_the_settings_and_trial_seeds_of_the_choice(write_run, outputs, settings, trial_seeds):
+@pytest.mark.parametrize("trial_seeds", [1, 2, 3, 5])
+def test_an_interval_allows_for_the_choice_by_its_trial_seeds(write_run, outputs, trial_seeds):
     """Three other settings were run on the first trial seed alone."""
     for optim in ("adamw", "lion"):
-        for number in range(settings + 3):
-            for seed in range(trial_seeds if number < settings else 1):
+        for number in range(6):
+            for seed in range(trial_seeds if number < 3 else 1):
                 write_run(optim=optim, seed=TRIAL_SEEDS_FROM + seed, lr=10.0**-number)
         write_run(optim=optim, seed=0, lr=1.0)
     (comparison,) = comparisons(read_records([outputs]).runs)
-    assert variance_of_choices(*comparison.contenders) == choice_variance(settings, trial_seeds)
+    assert variance_of_choices(*comparison.contenders) == choice_variance(trial_seeds)

@@ -23,11 +23,11 @@ def widths(tune, outputs):
     return of
 
 
-def half_width(differences, trial_seeds=1):
+def half_width(differences):
     """The formula of docs/comparison.md, with a t quantile of the seeds and with the normal one of infinitely many."""
     n, mean = len(differences), sum(differences) / len(differences)
     sd = math.sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1))
-    of_choice = choice_variance(trial_seeds)
+    of_choice = choice_variance(1)
     now = stats.t.ppf(0.975, n - 1) * sd * math.sqrt(1 / n + of_choice)
     return now, stats.norm.ppf(0.975) * sd * math.sqrt(of_choice)
 

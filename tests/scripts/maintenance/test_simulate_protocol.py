@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from hydra_plugins.tuning_protocol import Protocol, Study
-from reports.protocol import CHOICE_VARIANCE, choice_variance
 from reports.statistics.intervals import paired_difference
 from scripts.maintenance.simulate_protocol import FALSE_WINS, FRESH, RULES, SimulatedStudy, Surface, differing, simulate
 
@@ -68,11 +67,10 @@ def test_the_protocol_finds_good_settings_and_few_false_wins():
     old, new, better = (
         simulate(protocol(rule), 4000, seed=1) for rule in ("first grid, one trial seed", BEST_3, BEST_5)
     )
-    assert old["within"] == pytest.approx(0.54, abs=0.02)
-    assert new["within"] == pytest.approx(0.71, abs=0.02)
-    assert better["within"] == pytest.approx(0.77, abs=0.02)
+    assert old["within"] == pytest.approx(0.57, abs=0.02)
+    assert new["within"] == pytest.approx(0.70, abs=0.02)
+    assert better["within"] == pytest.approx(0.76, abs=0.02)
     assert new["enclosed"] > 0.99 > 0.3 > old["enclosed"]
-    assert (choice_variance(3, 3), choice_variance(5, 5)) == (CHOICE_VARIANCE[3, 3], CHOICE_VARIANCE[5, 5])
     tolerance = 3 * np.sqrt(FALSE_WINS * (1 - FALSE_WINS) / 4000)
     for figures in (new, better):
         for seeds in FRESH:
