@@ -35,7 +35,7 @@ def test_the_answer_counts_verdicts(results):
 def test_the_table_has_points_and_the_digits_that_the_interval_warrants(results):
     lines = documents.task_table(results.main).splitlines()
     assert lines[2].startswith(
-        "| digits, accuracy | 90.3 ± 1.4% | 97.4 ± 1.6% | +7.03 points [+6.82, +7.25] | 3 | better |"
+        "| digits, accuracy | 90.3 ± 1.4% | 97.4 ± 1.6% | +7.03 points [+6.85, +7.21] | 3 | better |"
     )
     assert lines[3].startswith("| text, perplexity | 41.0 ± 2.5 | 42 ± 4 | +0.5 [")
 
