@@ -150,7 +150,7 @@ def test_the_field_of_2026_on_gpt2_so_far() -> None:
     verdicts = {}
     for each in (each for each in table.rows if each.family == "field"):
         verdicts[each.optim] = each.verdict
-        name = {"cautious_lion": "autious Lion", "ademamix": "AdEMAMix"}.get(each.optim) or FIELD_NAMES[each.optim]
+        name = {"cautious_lion": "Cautious Lion", "ademamix": "AdEMAMix"}.get(each.optim) or FIELD_NAMES[each.optim]
         assert f"{name} {each.test_mean:.1f}, {difference(each, table)}" in shown
     better = {optim for optim, verdict in verdicts.items() if verdict == "better"}
     assert better == {"muon", "muon_lion", "schedule_free_adamw"}

@@ -50,15 +50,11 @@ def test_the_pairs_that_differ_are_those_of_the_paired_interval():
     random = np.random.default_rng(0)
     differences = random.normal(0.4, 1, size=(60, 50))
     for seeds in FRESH:
-        for allowance in (0.0, 0.14):
-            verdicts = [
-                paired_difference(
-                    pd.Series(row[:seeds]), pd.Series(np.zeros(seeds)), choice_variance=allowance
-                ).verdict("max")
-                for row in differences
-            ]
-            share = sum(verdict in ("better", "worse") for verdict in verdicts) / len(verdicts)
-            assert differing(differences, seeds, allowance) == pytest.approx(share)
+        for allowance, comparisons in ((0.0, 1), (0.14, 1), (0.14, 7)):
+            pairs = [(pd.Series(row[:seeds]), pd.Series(np.zeros(seeds))) for row in differences]
+            intervals = [paired_difference(*pair, comparisons=comparisons, choice_variance=allowance) for pair in pairs]
+            share = sum(each.verdict("max") in ("better", "worse") for each in intervals) / len(intervals)
+            assert differing(differences, seeds, allowance, comparisons) == pytest.approx(comparisons * share)
 
 
 @pytest.mark.slow
