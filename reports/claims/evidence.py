@@ -89,7 +89,7 @@ def validation_difference(table: Table, ours: Contender, theirs: Contender, shar
     metric, steps = table.comparison.metric or "", table.comparison.steps or 0
     by_seed = []
     for contender in (ours, theirs):
-        curve = seed_curves(contender.at_choice(), metric)
+        curve = seed_curves(contender, metric)
         curve = curve[curve["step"] >= share * steps]
         by_seed.append(curve.sort_values("step").groupby("seed")["value"].first())
     return paired_difference(by_seed[0], by_seed[1], choice_variance=variance_of_choices(ours, theirs))
@@ -149,7 +149,7 @@ def speedup_interval(table: Table, ours: Contender, theirs: Contender) -> tuple[
     are 0 and inf.
     """
     metric, sign = table.comparison.metric or "", 1 if table.comparison.goal == "max" else -1
-    read = [seed_curves(contender.at_choice(), metric) for contender in (theirs, ours)]
+    read = [seed_curves(contender, metric) for contender in (theirs, ours)]
     reference = speedup(points(mean_curve(read[0])), points(mean_curve(read[1])), table.comparison.goal or "max")
     final, variance = theirs.by_seed("final"), variance_of_choices(ours, theirs)
     steps, lows, highs = [], [], []

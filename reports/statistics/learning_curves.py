@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ class Curve:
         return float(self.mean["mean"].iloc[-1]) if len(self.mean) else math.nan
 
 
+@lru_cache(maxsize=512)  # tables, figures and the page draw the same curves
 def read_curve(contender: Contender, metric: str) -> Curve:
     """Read the curves of one optimizer at its chosen setting.
 
@@ -52,13 +54,15 @@ def read_curve(contender: Contender, metric: str) -> Curve:
     completed, diverged = contender.at_choice("completed"), contender.at_choice("diverged")
     if contender.chosen is None:
         diverged = _longest_lasting(contender.with_status("diverged"))
-    mean = mean_curve(seed_curves(completed, metric))
+    mean = mean_curve(seed_curves(contender, metric))
     stops = [_stop(str(run["path"]), run["diverged_step"], metric) for _, run in diverged.iterrows()]
     return Curve(contender.label, _setting(completed, diverged), mean, stops)
 
 
-def seed_curves(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the validation values of runs: columns seed, step, value and seconds, a row a seed and step."""
+@lru_cache(maxsize=512)
+def seed_curves(contender: Contender, metric: str) -> pd.DataFrame:
+    """Return validation values at the chosen setting: columns seed, step, value and seconds, a row a seed and step."""
+    runs = contender.at_choice()
     read = [
         _finite(read_metrics(path, "val", metric)).assign(seed=seed)
         for path, seed in zip(runs["path"], runs["seed"].fillna(-1), strict=True)

@@ -32,7 +32,7 @@ UNRECORDED = "not recorded"
 NEAR = 2.0  # a factor: slightly more than the quarter of a decade between neighbouring learning rates
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tables of runs do not compare; by identity, curves are cached
 class Contender:
     """One optimizer, or one variant of it, in one comparison: its runs and the setting chosen for it.
 
@@ -134,13 +134,11 @@ def settings_of(runs: pd.DataFrame) -> pd.DataFrame:
     ended = runs[runs["status"].isin(["completed", "diverged"])]
     completed = ended["status"] == "completed"
     ended = ended.assign(diverged=~completed, final=ended["final"].where(completed))
-    by_seed = ended.groupby([*SETTING, "seed"], dropna=False, as_index=False).agg(
-        seeds=("final", "count"), diverged=("diverged", "sum"), final=("final", "mean")
-    )
-    by_seed["seeds"] = by_seed["seeds"].clip(upper=1)
-    settings = by_seed.groupby(SETTING, dropna=False, as_index=False).agg(
-        seeds=("seeds", "sum"), diverged=("diverged", "sum"), final=("final", "mean")
-    )
+    of_seed = ended.groupby([*SETTING, "seed"], dropna=False)
+    by_seed = pd.DataFrame({"diverged": of_seed["diverged"].sum(), "final": of_seed["final"].mean()})
+    of_setting = by_seed.groupby(SETTING, dropna=False)
+    columns = {"seeds": of_setting["final"].count(), "diverged": of_setting["diverged"].sum()}
+    settings = pd.DataFrame({**columns, "final": of_setting["final"].mean()}).reset_index()
     return settings.astype({"seeds": "int64", "diverged": "int64"})
 
 

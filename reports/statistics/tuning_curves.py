@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def tuning_curve(
             a=min(worst, bound),
             b=max(worst, bound),
             method="ld_equal_tailed",
-            generator=np.random.default_rng(0),  # the critical value is simulated; the same trials give the same band
+            generator=_generator(len(trials), confidence),
             n_jobs=1,
         )
     # The cumulative distribution that rises last is that of the largest values.
@@ -75,3 +76,12 @@ def tuning_curve(
             **{name: cdf.average_tuning_curve(list(ks), minimize=minimize) for name, cdf in curves.items()},
         }
     )
+
+
+@cache
+def _generator(trials: int, confidence: float) -> np.random.Generator:
+    """Return the generator by which a band's critical value is simulated: the same trials give the same band.
+
+    The library keeps what it simulates by number of trials, confidence and generator.
+    """
+    return np.random.default_rng(0)

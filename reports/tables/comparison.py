@@ -319,7 +319,7 @@ def _in_reference_time(contender: Contender, metric: str, steps: int | None, rat
     at, mean, low, high = (math.nan,) * 4
     if steps is not None and not math.isnan(ratio):
         at = steps * min(ratio, 1.0)
-        mean, low, high = mean_interval(values_at(seed_curves(contender.at_choice(), metric), at))
+        mean, low, high = mean_interval(values_at(seed_curves(contender, metric), at))
     return {"in_time_step": at, "in_time_mean": mean, "in_time_low": low, "in_time_high": high}
 
 

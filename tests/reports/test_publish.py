@@ -54,7 +54,7 @@ def test_everything_is_written_and_twice_the_same_and_a_change_is_noticed(publis
     text = (published / "README.md").read_text()
     assert (
         "digits, 100 steps of 64 on mnist5k: test accuracy, lion 81.2 ± 0.5%, adamw 80.10 ± 0.25%, "
-        "difference +1.10 points" in text
+        "difference +1.1 points [+0.7, +1.5]" in text
     )
     assert "Ranks over 2 tasks" in text
     assert "loss is nan" in text
@@ -87,9 +87,9 @@ def test_a_single_run_is_enough_for_a_page(write_run, outputs, tmp_path):
 def test_the_published_files_are_what_the_committed_records_give():
     start = _children_seconds()
     command = [sys.executable, str(ROOT / "scripts" / "maintenance" / "make_reports.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert _children_seconds() - start < 60
+    assert _children_seconds() - start < 150  # 50 s on a slow machine: room for one that is slower still
 
 
 def _children_seconds():

@@ -474,7 +474,7 @@ def test_evidence_is_in_points_and_in_the_digits_of_its_interval(tune, outputs):
     tune("lion", (0.970, 0.981, 0.970))
     tables = build_tables(read_records([outputs]).runs, "adamw")
     found = evidence.Evidence(tables, tables, NO_SPEEDS, pd.DataFrame())
-    assert criteria.better(found) == ("supported", "digits +7.03 points [+6.85, +7.21]")
+    assert criteria.better(found) == ("supported", "digits +7.03 points [+6.82, +7.25]")
     assert criteria.half_state(found) == ("contradicted", "digits 100%")
 
 

@@ -34,7 +34,7 @@ def test_a_fold_has_the_chosen_settings_and_its_map_is_in_percent(page):
     (fold, _) = [block for section in page.sections[:1] for block in section.blocks]
     assert fold.note == (
         "digits · accuracy: Lion 97.4 ± 1.6% (lr 0.0003, weight decay 0.1), AdamW 90.3 ± 1.4% (lr 0.001, weight decay "
-        "0.1); difference +7.03 points [+6.85, +7.21]"
+        "0.1); difference +7.03 points [+6.82, +7.25]"
     )
     (maps,) = [block for block in fold.blocks if isinstance(block, HeatmapBlock)]
     assert maps.panels[0].values[1][1] == pytest.approx(90.0)
