@@ -116,9 +116,9 @@ def with_gradients(group: Group) -> Iterator[tuple[Tensors, Tensors]]:
     """Yield lists of parameters and of their gradients: on the CPU one by one, on other devices all at once.
 
     Fused list operations save kernel launches on an accelerator; on a CPU there is no launch to save, and a tensor
-    that stays in the cache from one operation to the next is faster.
+    that stays in the cache from one operation to the next is faster. Parameters without elements are left out.
     """
-    params = [p for p in group["params"] if p.grad is not None]
+    params = [p for p in group["params"] if p.grad is not None and p.numel()]
     together = bool(params) and all(p.device.type != "cpu" for p in params)
     for chunk in [params] if together else ([p] for p in params):
         yield chunk, [p.grad for p in chunk]

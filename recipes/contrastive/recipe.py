@@ -7,7 +7,7 @@ of a locked tower are computed once if images are not augmented.
 """
 
 import difflib
-import hashlib
+import json
 from typing import Any, Literal
 
 import timm
@@ -23,7 +23,7 @@ from recipes.contrastive.two_towers import TwoTowers
 from recipes.data.pairs.pairs import Encoder
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
-from recipes.training.pretrained_weights import load_matching
+from recipes.training.pretrained_weights import load_matching, weights_fingerprint
 from recipes.training.sampler import Batch, Examples
 
 ARGS = (
@@ -145,13 +145,14 @@ class Recipe(protocol.Recipe):
             weights = {name: value for name, value in weights.items() if name not in head}
         load_matching(target, weights, self.cfg.init_from, self.args["image"]["name"], kind="image tower")
         if self.args["cache_features"] and self.pairs is not None:
-            digest = hashlib.sha256()
-            for name, value in sorted(towers.image.state_dict().items()):
-                digest.update(name.encode() + value.contiguous().view(torch.uint8).numpy().tobytes())
+            # The same weights compute other features with other heads, pooling or activations.
+            image = self.args["image"]
+            described = json.dumps([image["name"], image.get("args", {}), timm.__version__], sort_keys=True)
+            tower = f"{described} {weights_fingerprint(towers.image)}"
             if self.cfg.device == "auto" and torch.accelerator.is_available():
                 towers.image.to(torch.accelerator.current_accelerator())  # the loop moves it there anyway
             for rows in (self.pairs, *self.probes):
-                rows.features, rows.image_index = cached_features(towers, rows.images, digest.hexdigest())
+                rows.features, rows.image_index = cached_features(towers, rows.images, tower)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """InfoNCE over the batch of all processes; the scale and the share of texts found are logged too."""

@@ -88,13 +88,18 @@ class ProbeRows(ImageRows):
         return self.probe.fingerprint()
 
 
-def cached_features(towers: TwoTowers, images: Images, weights: str) -> tuple[torch.Tensor, torch.Tensor]:
+def cached_features(towers: TwoTowers, images: Images, tower: str) -> tuple[torch.Tensor, torch.Tensor]:
     """A locked tower's features of these images: computed once, then read from the cache folder.
+
+    Args:
+        towers: whose image tower is locked.
+        images: to compute features of.
+        tower: names the image tower, its settings and its weights.
 
     Returns:
         float32 [N, width], and int64 [N], of which image each is.
     """
-    path = cache.folder("features") / f"{cache.key(weights, images.fingerprint())}.npz"
+    path = cache.folder("features") / f"{cache.key(tower, images.fingerprint())}.npz"
     with cache.locked(path):
         if not path.exists():
             features, image_index = zip(*_features(towers, images), strict=True)

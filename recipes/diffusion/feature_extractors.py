@@ -3,7 +3,6 @@
 A Fréchet distance is only as good as its features, so each feature extractor says what its distance may be called.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from recipes.data.hub import first_line
 from recipes.errors import ConfigError
 from recipes.settings.schema import command_of, composed
 from recipes.training import checkpoint
+from recipes.training.pretrained_weights import weights_fingerprint
 
 INCEPTION = "inception"
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity publishes them
@@ -130,15 +130,6 @@ def load_trained(folder: Path) -> tuple[DictConfig, nn.Module]:
     return config, model.eval().requires_grad_(False)
 
 
-def fingerprint(model: nn.Module) -> str:
-    """16 hex digits over a model's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
 def has_same_data(config: DictConfig, other: DictConfig) -> bool:
     """Whether two runs' data are the same, however many processes load them."""
     one, two = (OmegaConf.masked_copy(c.data, [k for k in c.data if k != "workers"]) for c in (config, other))
@@ -160,7 +151,7 @@ def _of_classifier(model: nn.Module, *, knows: bool) -> FeatureExtractor:
         features = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
         return features, timm_model.get_classifier()(features) if knows else None
 
-    return FeatureExtractor("frechet_own_features", model, extract, fingerprint(model))
+    return FeatureExtractor("frechet_own_features", model, extract, weights_fingerprint(model))
 
 
 def _inception(weights: Path | None) -> FeatureExtractor:
@@ -189,7 +180,7 @@ def _inception(weights: Path | None) -> FeatureExtractor:
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return network(pixels.expand(-1, 3, -1, -1))[0], None
 
-    return FeatureExtractor("fid", network, extract, fingerprint(network))
+    return FeatureExtractor("fid", network, extract, weights_fingerprint(network))
 
 
 def enlarged(images: Tensor, size: int) -> Tensor:

@@ -19,6 +19,7 @@ from recipes.data.pairs.pairs import Encoder
 from recipes.data.text import bpe
 from recipes.diffusion import feature_extractors
 from recipes.errors import ConfigError
+from recipes.training.pretrained_weights import weights_fingerprint
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class LitNetworks:
                 f"{name} is a LiT run on {config.data.name} with {dict(config.data.options)}, this run is on "
                 f"{cfg.data.name} with {dict(cfg.data.options)}"
             )
-        return cls(config, towers, Encoder(tokenizer, config.model.args.length), feature_extractors.fingerprint(towers))
+        return cls(config, towers, Encoder(tokenizer, config.model.args.length), weights_fingerprint(towers))
 
     def text_encoder(self) -> TextEncoder:
         """The text tower's states, before they become one embedding."""
@@ -143,7 +144,7 @@ def _t5(name: str, length: int) -> TextEncoder:
         mask = ids != pad
         return model.to(ids.device)(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
 
-    return TextEncoder(int(model.config.d_model), tokens, read, feature_extractors.fingerprint(model))
+    return TextEncoder(int(model.config.d_model), tokens, read, weights_fingerprint(model))
 
 
 def _clip(name: str) -> Scorer:
@@ -166,7 +167,7 @@ def _clip(name: str) -> Scorer:
         embeddings = model(input_ids=ids, pixel_values=pixels)
         return F.cosine_similarity(embeddings.image_embeds, embeddings.text_embeds)
 
-    return Scorer("clip_score", tokens, score, feature_extractors.fingerprint(model))
+    return Scorer("clip_score", tokens, score, weights_fingerprint(model))
 
 
 def _loaded(model_class: Any, name: str, setting: str, description: str) -> Any:

@@ -18,20 +18,31 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
 
-from recipes.errors import ConfigError
+from recipes.errors import ConfigError, DeviceMemoryError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)  # timeout while the first process prepares or loads something
 GRACE = timedelta(seconds=30)  # for the first process to print why a run failed
-LOST = re.compile(r"Connection (closed|reset) by peer|Broken pipe|NCCL|[Tt]imed out|gloo", re.IGNORECASE)
+# What gloo and NCCL say when a process that they wait for has ended. NCCL has other errors, which name this process's.
+LOST = re.compile(
+    r"connection (closed|reset)|closed by remote peer|broken pipe|remote process|was aborted|timed out|timeout|gloo",
+    re.IGNORECASE,
+)
 
 
 class LostProcessError(ConfigError):
-    """Another process of the run has ended."""
+    """Another process of the run has ended.
 
-    def __init__(self) -> None:
-        super().__init__("another process of this run has ended; the same command continues from the last checkpoint")
+    Args:
+        seen: by which error of this process.
+    """
+
+    def __init__(self, seen: BaseException) -> None:
+        said = next(iter(str(seen).splitlines()), type(seen).__name__)
+        super().__init__(
+            f"another process of this run has ended ({said}); the same command continues from the last checkpoint"
+        )
 
 
 def launched() -> int:
@@ -178,7 +189,7 @@ def _settle(answer: Any, error: Exception | None) -> list[Any]:
 
 def _words(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, ConfigError | DeviceMemoryError) else f"{type(error).__name__}: {text}"
 
 
 def _agreed(error: Exception) -> Exception:
@@ -199,7 +210,13 @@ def is_lost(error: BaseException) -> bool:
         return False
     import torch.distributed as dist
 
-    return isinstance(error, dist.DistError) or LOST.search(str(error)) is not None
+    by_type = isinstance(error, dist.DistNetworkError | dist.DistStoreError)
+    return by_type or LOST.search(str(error)) is not None
+
+
+def lost(error: BaseException) -> LostProcessError:
+    """The error that says so to a user."""
+    return error if isinstance(error, LostProcessError) else LostProcessError(error)
 
 
 @contextmanager
@@ -215,8 +232,8 @@ def together() -> Iterator[None]:
             raise
         if is_lost(error):
             if _speaks_of_loss():
-                print(f"error: {LostProcessError()}", file=sys.stderr, flush=True)
-        elif isinstance(error, ConfigError | OSError):
+                print(f"error: {lost(error)}", file=sys.stderr, flush=True)
+        elif isinstance(error, ConfigError | OSError | DeviceMemoryError):
             print(f"error: process {os.environ['RANK']}: {_words(error)}", file=sys.stderr, flush=True)
         else:
             traceback.print_exc()

@@ -44,6 +44,8 @@ def run(cfg: DictConfig) -> str:
             return "skipped"
         if done is not None and done.get("cause") == record.NOT_WHOLE:
             _say(f"{folder}/summary.json lacks what a finished run has: this run is done again")
+        if done is None and processes.by_first((folder / "summary.json").exists):
+            _say(f"{folder}/summary.json cannot be read: this run goes on from its checkpoint, or from its first step")
         return _run(cfg, folder, timer)
 
 
@@ -90,7 +92,7 @@ def _run(cfg: DictConfig, folder: Path, timer: PhaseTimer) -> str:
         raise DeviceMemoryError(cause) from None
     except BaseException as error:
         lost = processes.is_lost(error)
-        cause = str(processes.LostProcessError()) if lost else f"{type(error).__name__}: {error}".splitlines()[0]
+        cause = str(processes.lost(error)) if lost else f"{type(error).__name__}: {error}".splitlines()[0]
         status = "interrupted" if lost or isinstance(error, KeyboardInterrupt) else "failed"
         known_to_all = processes.is_agreed(error)
         raise

@@ -71,10 +71,10 @@ class RecordLogger:
                     self.record.discard()
         return written
 
-    def check(self) -> None:
-        """Raise ConfigError if the record was deleted or moved."""
+    def secure(self) -> None:
+        """Bring the measurements to the disk; raises ConfigError if the record was deleted or moved."""
         if self.record is not None:
-            self.record.check()
+            self.record.secure()
 
     def begin(self, step: int, redone: Collection[str] = ()) -> None:
         """Keep the measurements up to the step from which the run continues."""

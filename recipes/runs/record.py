@@ -103,7 +103,8 @@ class Record:
         for torn in self.folder.glob(".*.tmp"):  # left by a killed process while it wrote a file
             torn.unlink(missing_ok=True)
         earlier = (read_summary(self.folder) or {}).get("created")
-        goes_on = any(self.folder.glob("checkpoint/step-*/optimizer.pt"))
+        resumable = ("optimizer.pt", "parts/.metadata")  # of one process, and of several
+        goes_on = any(any(self.folder.glob(f"checkpoint/step-*/{name}")) for name in resumable)
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         self.created: str = earlier if goes_on and isinstance(earlier, str) else now
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -136,6 +137,16 @@ class Record:
         except FileNotFoundError:
             return False
 
+    def secure(self) -> None:
+        """Bring the measurements to the disk: a checkpoint must not survive a power cut without those before it.
+
+        Raises:
+            ConfigError: the record was deleted, moved or replaced.
+        """
+        self.check()
+        if self._metrics is not None:
+            os.fsync(self._metrics.fileno())
+
     def check(self) -> None:
         """Refuse to write to a record that was deleted or moved.
 
@@ -149,7 +160,7 @@ class Record:
             )
 
     def log(self, step: int, split: str, values: dict[str, float], seconds: float) -> list[dict[str, Any]]:
-        """Append measurements; they are on disk when this returns.
+        """Append measurements, which survive the end of this process; `secure` brings them to the disk.
 
         Raises:
             ConfigError: the record was deleted, moved or replaced.

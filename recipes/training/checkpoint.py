@@ -207,9 +207,15 @@ def _load(path: Path, run_id: str) -> Checkpoint:
         step=step,
         model=load_file(path / "model.safetensors"),
         average=load_file(average) if average.name in files else None,
-        optimizer=torch.load(path / "optimizer.pt", weights_only=True) if "optimizer.pt" in files else {},
+        optimizer=_load_optimizer(path / "optimizer.pt") if "optimizer.pt" in files else {},
         state=state["state"],
     )
+
+
+def _load_optimizer(path: Path) -> dict[str, Any]:
+    """Read an optimizer's state onto the CPU: the run may go on on another device than the one that wrote it."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def trim(folder: Path) -> None:

@@ -117,8 +117,8 @@ class Trainer:
                 f"batch_size={cfg.batch_size} is larger than the training set of {size} examples: a batch holds some "
                 "of them more than once"
             )
-        # A device runs asynchronously: at least one loader process prepares its next batches.
-        self.workers = sampler.workers(max(cfg.data.workers, int(self.accelerator.device.type != "cpu")))
+        # At least one loader process prepares the next batches of a device that runs asynchronously.
+        self.workers = sampler.workers(max(cfg.data.workers, int(self.is_asynchronous)))
         self.loaders: dict[str, Iterable[Batch]] = {}  # by split; loader processes stay
         state.data_fingerprint = {name: split.fingerprint() for name, split in sorted(self.examples.items())}
         if recipe.tokenizer is not None:
@@ -132,6 +132,11 @@ class Trainer:
         if cfg.init_from is not None and here:
             read = self._initial_weights
             recipe.initialise(self.model, processes.sent_by_first(read) if everywhere else read())
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether the device runs what it is given while this process goes on: each but the CPU does."""
+        return self.accelerator.device.type != "cpu"
 
     def _initial_weights(self) -> dict[str, torch.Tensor]:
         """Read the weights that `init_from` names, and check that they fit the run's tokenizer."""
@@ -218,11 +223,10 @@ class Trainer:
     def _step(self, step: int, feed: Iterator[Batch], closing: bool) -> dict[str, torch.Tensor]:
         """One optimizer step, which may end a window (`closing`); returns what was measured in addition to the loss."""
         cfg, timer, accelerator, statistics = self.cfg, self.timer, self.accelerator, self.statistics
-        # A device runs asynchronously: the parts of a step can be timed only by waiting for it, which costs speed. So
-        # one step of each window is timed. The CPU runs synchronously.
-        background = accelerator.device.type != "cpu"
-        timed = not background or step == statistics.start
-        timer.synchronize = torch.accelerator.synchronize if background and timed else None
+        # The parts of a step on a device can be timed only by waiting for it, which costs speed. So one step of each
+        # window is timed, in a resumed run's first window the first that is left of it.
+        timed = not self.is_asynchronous or step == max(statistics.start, self.first)
+        timer.synchronize = torch.accelerator.synchronize if self.is_asynchronous and timed else None
         sampler.seed_all(cfg.seed, step, accelerator.process_index)
         # An optimizer with two sets of weights keeps those for evaluation in place until the next step. So a checkpoint
         # at an evaluation holds them, as the final one does, and a resumed run continues with the same bits.
@@ -266,7 +270,7 @@ class Trainer:
             self.average.update_parameters(self.model)
             statistics.add_seconds(timer.switch("logging"))
         self.optimizer.zero_grad(set_to_none=True)
-        if background and closing:
+        if self.is_asynchronous and closing:
             torch.accelerator.synchronize()  # the window's time includes its last step
             statistics.add_seconds(timer.switch("logging"))
         return values
@@ -330,7 +334,7 @@ class Trainer:
             "data_fingerprint": state.data_fingerprint,
         }
         folder, run = self.folder / "checkpoint", self.folder.name
-        processes.by_first(self.logger.check)
+        processes.by_first(self.logger.secure)
         if self.in_parts and step < self.cfg.steps:  # the final weights are written whole, for other programs
             part_checkpoint.save(folder, run, step, values, self.model, self.optimizer, self.average)
             return

@@ -1,5 +1,6 @@
 """Initial weights: read from a model that transformers saved, and loaded into a model that they must match."""
 
+import hashlib
 import json
 import re
 from collections.abc import Collection
@@ -112,6 +113,15 @@ def from_hub(name: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # the hub's library has no common base class of errors
         why = "the hub cannot be reached and the cache has no copy" if offline else first_line(error)
     raise ConfigError(f"init_from={name} does not exist here and is not to be had from the hub ({why}); {expected}")
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """16 hex digits over a model's weights and buffers, not over settings without any, such as attention heads."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:

@@ -22,8 +22,8 @@ class InterruptedRunError(Exception):
 class MetricLogger(Protocol):
     """Receives measurements."""
 
-    def check(self) -> None:
-        """Raise ConfigError if measurements can no longer be written."""
+    def secure(self) -> None:
+        """Bring the measurements to the disk; raises ConfigError if they can no longer be written."""
 
     def begin(self, step: int, redone: Collection[str] = ()) -> None:
         """Keep the measurements up to the step from which the run continues."""

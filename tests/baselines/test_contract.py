@@ -233,6 +233,18 @@ def test_what_has_no_gradient_stays(make: Make) -> None:
     assert all(p.grad is None for p in used)
 
 
+def test_a_parameter_without_elements_is_no_obstacle(make: Make) -> None:
+    used = tensors()
+    empty = Parameter(torch.zeros(0, 5))
+    optimizer = make([*used, empty])
+    for _ in range(11):  # some compute a basis every tenth step
+        for p in (*used, empty):
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+    assert all(p.isfinite().all() for p in used)
+    assert not any(map(torch.equal, used, tensors()))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.filterwarnings("ignore:.*the plain step is taken")
 def test_it_moves_weights_of_other_types(case: tuple[str, dict[str, Any], Make], dtype: torch.dtype) -> None:

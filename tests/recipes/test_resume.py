@@ -103,6 +103,28 @@ def test_a_run_cut_after_a_step_goes_on_to_the_same_bits(
     assert_same_result(folder_of(cut), folder_of(whole))
 
 
+def test_a_run_on_a_device_goes_on_within_a_window(tiny, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Only the first step of a window is timed there, and that of this one went with the killed process."""
+    waits: list[int] = []
+    monkeypatch.setattr(Trainer, "is_asynchronous", property(lambda _: True))
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: waits.append(1))
+    cfg = tiny("log_every=8", "eval_every=16")
+    run_killed_after_a_checkpoint(cfg, monkeypatch)
+    assert "resuming from step 5" in capsys.readouterr().out
+    summary = read_summary(folder_of(cfg))
+    assert summary is not None
+    assert summary["optimizer_step_ms"] > 0
+    assert waits
+
+
+def test_a_summary_that_cannot_be_read_is_spoken_of(tiny, capsys) -> None:
+    cfg = tiny()
+    folder_of(cfg).mkdir(parents=True)
+    (folder_of(cfg) / "summary.json").write_text('{"status": "compl')
+    assert experiment.run(cfg) == "completed"
+    assert "summary.json cannot be read: this run goes on from its checkpoint" in capsys.readouterr().out
+
+
 def arguments(folder: Path) -> list[str]:
     return [*TINY, "optim=lion", "steps=60", "checkpoint_every=10", f"output_dir={folder}"]
 

@@ -59,34 +59,34 @@ def warm_up(
     Raises:
         ConfigError: the model cannot be compiled, or there is no compiler, with compile=true.
     """
-    try:
-        processes.by_all(lambda: _run_once(model, loss, backward, setting))
-    except ConfigError as error:
-        if setting is True or processes.is_lost(error):
-            raise
-        for part in model.modules():
-            part._compiled_call_impl = None
-        if processes.is_first():
-            print(f"without the compiler: {error}", flush=True)
-        return False
-    return True
+    reasons = processes.by_each(lambda: _refusal(model, loss, backward))
+    reason = next(filter(None, reasons), None)
+    if reason is None:
+        return True
+    typed = f"compile={setting}".lower()
+    refused = f"{typed}: this model cannot be compiled ({reason}); set compile=false"
+    if setting is True:
+        raise ConfigError(refused)
+    for part in model.modules():
+        part._compiled_call_impl = None
+    if processes.is_first():
+        print(f"without the compiler: {refused}", flush=True)
+    return False
 
 
-def _run_once(
-    model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Tensor], None], setting: bool | str
-) -> None:
+def _refusal(model: nn.Module, loss: Callable[[], Tensor], backward: Callable[[Tensor], None]) -> str | None:
+    """Run forward and backward pass once; returns why the model cannot be compiled, or None."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}  # running statistics
     try:
         backward(loss())
     except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
-        reason = next(line for line in str(error).splitlines() if line.strip())
-        typed = f"compile={setting}".lower()
-        raise ConfigError(f"{typed}: this model cannot be compiled ({reason}); set compile=false") from None
+        return next(line for line in str(error).splitlines() if line.strip())
     finally:
         model.zero_grad(set_to_none=True)
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(before[name])
+    return None
 
 
 @contextlib.contextmanager

@@ -190,6 +190,20 @@ def test_parameters_without_gradient_and_new_memory_between_steps() -> None:
     assert_same_bits(*optimizers)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (3,)])
+def test_a_gradient_that_is_marked_as_negative(shape: tuple[int, ...]) -> None:
+    """Autograd gives an imaginary part of one element such a gradient: its memory holds the negative."""
+    optimizers = pair([torch.full(shape, 0.5)] * 2, lr=0.1)
+    for optimizer in optimizers:
+        real, imaginary = optimizer.param_groups[0]["params"]
+        (torch.complex(real, imaginary).conj() * (1 + 2j)).real.sum().backward()
+        assert imaginary.grad is not None
+        assert (imaginary.grad > 0).all()
+        optimizer.step()
+        assert (imaginary < 0.5).all()
+    assert_same_bits(*optimizers)
+
+
 def test_a_checkpoint_of_one_way_goes_on_in_the_other() -> None:
     plain, fused = pair([torch.randn(64)], lr=0.1, momentum_dtype="bfloat16")
     step((plain, fused), [torch.randn(64)])

@@ -22,6 +22,7 @@ from recipes.data.pairs.pairs import Pairs, Texts
 from recipes.errors import ConfigError
 from recipes.runs import experiment
 from recipes.runs.record import folder_of, read_summary
+from recipes.training.checkpoint import load_weights
 from tests.recipes import conftest
 
 SMALL = [
@@ -76,6 +77,18 @@ def test_cached_features_give_the_run_that_recomputed_ones_give(composed: Compos
     assert set(one["further_tests"]) == {"characters"}
     files = list((tmp_path / "cache" / "features").glob("*.npz"))
     assert len(files) == 4  # train, val, test, characters
+
+
+@pytest.mark.parametrize("other", ["model.args.image.args.num_heads=4", "+model.args.image.args.act_layer=relu"])
+def test_a_tower_of_the_same_weights_and_other_settings_has_features_of_its_own(composed: Compose, other: str) -> None:
+    features = []
+    for overrides in ([], [other]):
+        recipe: Any = protocol.make(composed(*overrides))
+        examples = recipe.examples()
+        recipe.initialise(recipe.model(), load_weights(str(composed().init_from)))
+        features.append(examples["val"].features)
+    assert features[0].shape == features[1].shape
+    assert not torch.equal(*features)
 
 
 def test_a_locked_tower_stays_as_it_was_and_all_else_moves(composed: Compose, tmp_path: Path) -> None:

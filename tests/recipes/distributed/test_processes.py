@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from recipes.distributed import processes
-from recipes.errors import ConfigError
+from recipes.errors import ConfigError, DeviceMemoryError
 from recipes.files import write_json
 from recipes.runs.record import folder_of, read_metrics, read_summary
 from recipes.training import checkpoint
@@ -18,6 +19,35 @@ from tests.recipes.conftest import TINY, composed
 from tests.recipes.runs.test_prerequisite import WHOLE
 
 ADAMW = [*TINY, "optim=adamw", "ema_decay=0.5"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (dist.DistBackendError("[2] is setting up NCCL communicator\nConnection closed by remote peer host<3>"), True),
+        (dist.DistBackendError("NCCL error: remote process exited or there was a network error"), True),
+        (dist.DistNetworkError("The client socket has failed to connect"), True),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection reset by peer"), True),
+        (dist.DistBackendError("NCCL error: invalid usage\nDuplicate GPU detected : rank 1 and rank 0"), False),
+        (dist.DistBackendError("NCCL error: unhandled cuda error\nCuda failure 2 'out of memory'"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("Connection reset by peer"), False),
+    ],
+)
+def test_a_lost_process_is_told_from_an_error_of_this_one(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, expected: bool
+) -> None:
+    monkeypatch.setattr(processes, "joined", lambda: True)
+    assert processes.is_lost(error) == expected
+    assert str(error).splitlines()[0] in str(processes.lost(error))
+
+
+def test_too_little_memory_is_one_line_of_each_process(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(processes, "joined", lambda: True)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit), processes.together():
+        raise DeviceMemoryError("this device is too small; accumulate=4 fits")
+    assert capsys.readouterr().err == "error: process 1: this device is too small; accumulate=4 fits\n"
 
 
 def decide() -> None:
@@ -129,7 +159,8 @@ def test_where_one_process_is_killed_the_others_end_with_one_line(tmp_path: Path
     assert status[victim] == -signal.SIGKILL
     assert status[1 - victim] == 1
     told = Path(f"{said}-{1 - victim}").read_text()
-    assert told.splitlines()[-1] == f"error: {processes.LostProcessError()}"
+    assert told.splitlines()[-1].startswith("error: another process of this run has ended (")
+    assert told.splitlines()[-1].endswith("); the same command continues from the last checkpoint")
     assert "Traceback" not in told
     (folder,) = (tmp_path / "out").glob("*/*/*")
     summary = read_summary(folder)

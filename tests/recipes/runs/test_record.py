@@ -205,7 +205,8 @@ def test_what_is_not_finite_is_written_as_json_and_read_again(tiny) -> None:
     assert (summary["best"], summary["nonfinite"], summary["inner"]) == (None, {"best": "inf"}, [None])
 
 
-def test_a_record_that_goes_on_keeps_its_time_and_one_done_again_gets_another(tiny) -> None:
+@pytest.mark.parametrize("state_file", ["optimizer.pt", "parts/.metadata"], ids=["whole", "in shards"])
+def test_a_record_that_goes_on_keeps_its_time_and_one_done_again_gets_another(tiny, state_file: str) -> None:
     opened = open_record(tiny())
     opened.summarise({"status": "interrupted"})
     opened.close()
@@ -213,8 +214,9 @@ def test_a_record_that_goes_on_keeps_its_time_and_one_done_again_gets_another(ti
     again.summarise({"status": "interrupted"})
     again.close()
     assert again.created > opened.created
-    (again.folder / "checkpoint" / "step-00000005").mkdir(parents=True)
-    (again.folder / "checkpoint" / "step-00000005" / "optimizer.pt").touch()
+    state = again.folder / "checkpoint" / "step-00000005" / state_file
+    state.parent.mkdir(parents=True)
+    state.touch()
     later = open_record(tiny())
     later.close()
     assert later.created == again.created

@@ -233,3 +233,12 @@ def test_nothing_but_plain_values_is_pickled(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, "run", made(5))
     torch.load(tmp_path / "step-00000005" / "optimizer.pt", weights_only=True)
     json.loads((tmp_path / "step-00000005" / "state.json").read_text())
+
+
+def test_a_state_from_a_cuda_device_is_read_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    checkpoint.save(tmp_path, "run", made(5))
+    monkeypatch.undo()
+    read = checkpoint.load_newest(tmp_path, "run")
+    assert read is not None
+    assert same(read, made(5))

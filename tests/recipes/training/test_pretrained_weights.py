@@ -1,5 +1,6 @@
 """Weights to start from that transformers saved, in each of its forms."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,12 @@ def test_weights_are_loaded_only_into_a_model_that_they_match() -> None:
     pretrained_weights.load_matching(model, weights, "there", "mlp", optional=["1.bias"])
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key] if key == "1.bias" else torch.full_like(value, 7.0))
+
+
+def test_the_fingerprint_of_weights_covers_counters_and_running_statistics() -> None:
+    """A batch norm's counter is an integer without axes."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    before = pretrained_weights.weights_fingerprint(network)
+    assert pretrained_weights.weights_fingerprint(copy.deepcopy(network)) == before
+    network[1].num_batches_tracked += 1
+    assert pretrained_weights.weights_fingerprint(network) != before
