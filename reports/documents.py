@@ -109,7 +109,7 @@ def situation_table(tables: Sequence[Table], entries: Sequence[Mapping[str, Any]
         "if you are ...",
         "then",
         "measured here: Lion minus AdamW",
-        "others, by the ledger (without the paper)",
+        "published runs of others than the paper",
     ]
     return _pipe(rows, headings)
 
@@ -123,7 +123,8 @@ def _counted(claim: Claim) -> str:
     if claim.counts is None:
         return "Cited, not counted."
     tally = claim.counts
-    return f"{tally.supports} of {tally.total} {tally.unit} for it, {tally.contradicts} against."
+    caveats = f" ({tally.caveats})" if tally.caveats else ""
+    return f"{tally.supports} of {tally.total} {tally.unit} for it, {tally.contradicts} against{caveats}."
 
 
 def _task(table: Table) -> str:

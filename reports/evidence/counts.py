@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ KEYS = ("id", "claim", "suite", "count", "statements")
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts for a claim, against it, and neither, and a description."""
+    """Counts for a claim, against it, and neither, a description, and what a reader of the counts has to know."""
 
     supports: int
     contradicts: int
     neither: int
     unit: str
     words: str
+    caveats: str = ""
 
     @property
     def total(self) -> int:
@@ -103,14 +104,14 @@ def ahead(measured: Sequence[Pair], domain: str | None = None, models: Sequence[
     words += f"; {bare} by their sign alone"
     if authors := sum(not pair.study.independent for pair in chosen):
         words += f"; {authors} posted by an author of the Lion paper"
-    return Counts(supports, contradicts, readings.count(TIE), "pairs", words)
+    return Counts(supports, contradicts, readings.count(TIE), "pairs", words, _caveats(chosen))
 
 
 def not_ahead(measured: Sequence[Pair], tuned: bool) -> Counts:
     """Count the pairs, tuned on both sides or not, in which Lion is not ahead."""
     chosen = [pair for pair in measured if ("lr" in pair.study.tuned) == tuned]
     counts = ahead(chosen)
-    return Counts(counts.contradicts + counts.neither, counts.supports, 0, counts.unit, counts.words)
+    return replace(counts, supports=counts.contradicts + counts.neither, contradicts=counts.supports, neither=0)
 
 
 def alike(measured: Sequence[Pair], within: float, models: Sequence[str]) -> Counts:
@@ -119,7 +120,23 @@ def alike(measured: Sequence[Pair], within: float, models: Sequence[str]) -> Cou
     shares = [(pair.difference or 0.0) / (100 if "%" in pair.lion.metric else 1) for pair in chosen]
     inside = sum(abs(share) <= within for share in shares)
     words = f"differences of {_listed(shares, '+.4f')}, no intervals published"
-    return Counts(inside, len(shares) - inside, 0, "pairs", words)
+    return Counts(inside, len(shares) - inside, 0, "pairs", words, _caveats(chosen))
+
+
+def _caveats(chosen: Sequence[Pair]) -> str:
+    """Say how many studies the pairs are of, and which of them are weak evidence."""
+    studies = len({pair.study.name for pair in chosen})
+    parts = {
+        "not tuned": sum("lr" not in pair.study.tuned for pair in chosen),
+        "without an interval": sum(pair.reading.endswith(NO_MARGIN) for pair in chosen),
+        "by an author of the paper": sum(not pair.study.independent for pair in chosen),
+    }
+    counted = [f"{_all_or(number, len(chosen))} {words}" for words, number in parts.items() if number]
+    return ", ".join([f"{studies} {'study' if studies == 1 else 'studies'}", *counted])
+
+
+def _all_or(number: int, total: int) -> str:
+    return ("both" if total == 2 else "all") if 1 < number == total else str(number)
 
 
 def ratio_between(measured: Sequence[Pair], axis: str, between: Sequence[float]) -> Counts:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.protocol import NEEDED, REFERENCE, SUBJECT
+from reports.statistics.families import difference
 from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables.comparison import Row, Table
 
@@ -20,6 +21,9 @@ NAMES = {
     "adabelief": "AdaBelief",
     "amsgrad": "AMSGrad",
 }  # optimizers whose names are not written in lower case
+
+
+VERDICTS = {"better": "better", "worse": "worse", "neither": NO_DIFFERENCE}
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,26 @@ def count(tables: Sequence[Table]) -> Counts:
     judged = [rows for table in tables if (rows := pair(table)) and rows[0].verdict]
     words = [row.verdict for row, _ in judged]
     unsure = sum(row.open or base.open for row, base in judged)
-    return Counts(words.count("better"), words.count("worse"), words.count(NO_DIFFERENCE), unsure)
+    return Counts(**{name: words.count(word) for name, word in VERDICTS.items()}, open=unsure)
+
+
+def count_together(tables: Sequence[Table]) -> Counts:
+    """Count the verdicts by intervals that are simultaneous over the tables (Bonferroni)."""
+    judged = [table for table in tables if (rows := pair(table)) and rows[0].verdict]
+    words = [_verdict(table, len(judged)) for table in judged]
+    return replace(count(tables), **{name: words.count(word) for name, word in VERDICTS.items()})
+
+
+def _verdict(table: Table, comparisons: int) -> str:
+    contenders = {contender.label: contender for contender in table.comparison.contenders}
+    column = "test" if table.split == "test" else "final"
+    gap = difference(contenders[SUBJECT], contenders[table.reference], column, comparisons)
+    return gap.verdict(table.comparison.goal or "max")
 
 
 def answer(tables: Sequence[Table]) -> str:
     """Return a few sentences on the number of tasks on which the subject is better, worse, or shows no difference."""
-    counts = count(tables)
+    counts, together = count(tables), count_together(tables)
     if not counts.total:
         return f"{SUBJECT.title()} and {REFERENCE} have not been compared by the protocol yet."
     words = (
@@ -65,6 +83,11 @@ def answer(tables: Sequence[Table]) -> str:
         f"{number(counts.better)}, worse on {number(counts.worse)}, and on {number(counts.neither)} no "
         "difference is shown."
     )
+    if counts.total > 1:
+        words += (
+            " Each interval is for its task alone; with intervals that hold for all of them at once, it is better on "
+            f"{number(together.better)} and worse on {number(together.worse)}."
+        )
     if counts.open:
         words += (
             f" On {number(counts.open)} of them a chosen setting is not enclosed by what was tried (an open circle), "

@@ -5,6 +5,7 @@ from reports.evidence.counts import Claim, Counts
 from reports.records.reader import read_records
 from reports.results import compared
 from reports.statistics.intervals import NO_DIFFERENCE
+from reports.tables import answer
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def test_the_answer_counts_verdicts(results):
     assert [table.rows[1].verdict for table in results.main] == ["better", NO_DIFFERENCE]
     assert documents.answer(results.main) == (
         "On the two small models measured so far, Lion is better than AdamW on one, worse on none, and on one no "
-        "difference is shown."
+        "difference is shown. Each interval is for its task alone; with intervals that hold for all of them at once, "
+        "it is better on one and worse on none."
     )
     assert "have not been compared" in documents.answer([])
 
@@ -80,7 +82,7 @@ def test_a_situation_shows_what_was_measured_and_what_others_found(results):
 
 def test_blocks_are_filled_and_nothing_else_is_touched(results, tmp_path):
     (tmp_path / "docs").mkdir()
-    block = "<!-- {0}: written by make reports -->\nold\n<!-- end of {0} -->"
+    block = "<!-- {0}: written by make reports -->\nstale\n<!-- end of {0} -->"
     (tmp_path / "README.md").write_text(f"before\n{block.format('answer')}\nafter\n")
     (tmp_path / "docs" / "guide.md").write_text(
         f"{block.format('answer')}\nmiddle\n{block.format('situations')}\n"
@@ -91,7 +93,7 @@ def test_blocks_are_filled_and_nothing_else_is_touched(results, tmp_path):
     assert readme.startswith("before\n<!-- answer")
     assert readme.endswith("<!-- end of answer -->\nafter\n")
     assert documents.answer(results.main) in readme
-    assert not any("old" in text for text in filled.values())
+    assert not any("stale" in text for text in filled.values())
     for path, text in filled.items():
         path.write_text(text)
     assert documents.fill(tmp_path, results) == filled  # a second time changes nothing
@@ -101,3 +103,16 @@ def test_a_document_without_its_block_is_named(results, tmp_path):
     (tmp_path / "README.md").write_text("no marks")
     with pytest.raises(ValueError, match=r"README.md has no block 'answer'"):
         documents.fill(tmp_path, results)
+
+
+def test_intervals_for_all_tasks_at_once_are_wider_and_may_decide_otherwise(tune, outputs):
+    for task in ("one", "two", "three"):
+        tune("adamw", (0.80, 0.81, 0.82), task=task)
+        tune("lion", (0.84, 0.86, 0.85), task=task)
+    results = compared(read_records([outputs]).runs, read_speeds(outputs), "adamw")
+    assert answer.count(results.main).better == 3
+    gaps = [table.rows[1].difference_low for table in results.main]
+    assert min(gaps) > 0
+    together = answer.count_together(results.main)
+    assert (together.better, together.neither) == (0, 3)
+    assert "for all of them at once, it is better on none" in documents.answer(results.main)

@@ -219,6 +219,13 @@ def test_the_documentations_figures_are_those_of_the_files() -> None:
     text = " ".join((ROOT / "docs" / "evidence.md").read_text().split())
     missing = [sentence for sentence in sentences() if sentence not in text]
     assert not missing
+    rules = {(row["rule"], row["of"]): row for row in table("rules.csv")}
+    thumb = rules["the paper's text, the middle of 3 to 10 times", "decay"]
+    guide = " ".join((ROOT / "docs" / "guide.md").read_text().split())
+    marin, ours = thumb["marin-fantastic-optimizers"], thumb["lion-bench"]
+    assert f"for the decay in {marin} of another study and in {ours} of ours" in guide
+    assert (rate := re.search(r"in (\d+ of \d+) rates, as against", text)) is not None
+    assert f"rule was within that in {rate[1]} cases for the rate;" in guide
 
 
 def test_the_documentation_names_every_column() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from reports.protocol import choice_variance
 from reports.statistics.intervals import (
     NO_DIFFERENCE,
     half_width,
@@ -200,3 +201,21 @@ def test_a_difference_is_found_more_often_with_more_seeds():
     assert shares == sorted(shares)
     assert shares[0] < 0.2
     assert shares[-1] > 0.99
+
+
+def test_seeds_added_where_an_interval_is_wide_call_few_equal_optimizers_different():
+    """Five seeds, then ten, then fifteen, while the interval is wider than a limit, whichever the limit is."""
+    random = np.random.default_rng(0)
+    seeds = random.standard_normal((50_000, 15))
+    choice = np.sqrt(0.11) * random.standard_normal(50_000)  # the variance of choices on three trial seeds
+    most = {}
+    for allowance, chosen in ((0.0, 0.0), (choice_variance(3), choice)):
+        halves = {n: np.sqrt(1 + allowance * n) * half_width(seeds[:, :n], 0.95) for n in (5, 10, 15)}
+        wrong = {n: np.abs(seeds[:, :n].mean(1) + chosen) > halves[n] for n in halves}
+        most[allowance] = max(
+            np.where(halves[5] <= limit, wrong[5], np.where(halves[10] <= limit, wrong[10], wrong[15])).mean()
+            for limit in np.linspace(0.05, 4, 40)
+        )
+    plain, allowed = most.values()
+    assert plain == pytest.approx(0.07, abs=0.005)
+    assert allowed < 0.05
