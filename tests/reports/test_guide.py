@@ -118,6 +118,30 @@ def test_what_the_allowance_for_the_choice_decides(results: Results) -> None:
     assert f"be ahead, {digits} on the digits and {characters} on the characters." in text("guide.md")
 
 
+@pytest.mark.parametrize("task", ["vit_s16", "lit_b16_b"])
+def test_the_field_against_adamw_with_the_eps_of_most_of_it(results: Results, task: str) -> None:
+    """AdamW has the paper's eps of 1e-6. Tuned anew with 1e-8 it is no better, and no verdict on the field is lost."""
+    of_task = results.runs[results.runs["task"] == task]
+    again = compared(of_task, read_speeds([]), "adamw (eps 1e-08)")
+    (variants,) = (table for table in again.tables if table.part == VARIANTS)
+    of_paper = row(variants, "adamw (eps 1e-06)")
+    assert of_paper.verdict == NO_DIFFERENCE
+    before = next(table for table in results.field if table.comparison.task == task)
+    after = {each.optim: each for each in again.field[0].rows}
+    for each in (each for each in before.rows if each.verdict in ("better", "worse")):
+        assert after[each.optim].verdict == each.verdict
+    guide = text("guide.md")
+    main, place = again.main[0], {"vit_s16": "on the characters ViT", "lit_b16_b": "on LiT"}[task]
+    start, end = guide.index("AdamW has the paper's eps of 1e-6 there"), guide.index("On LiT SOAP is better")
+    assert f"{100 * after['adamw (eps 1e-08)'].test_mean:.1f}% {place}" in guide[start:end]
+    assert difference(of_paper, variants) in guide[start:end]
+    lion = row(main, SUBJECT)
+    assert (lion.verdict == "better") == (task == "lit_b16_b")
+    assert (difference(lion, main) in guide[start:end]) == (task == "lit_b16_b")
+    its_paragraph = guide[guide.index("NAdam is also tuned") : guide.index("The optimizers in use in 2026")]
+    assert difference(row(main, "nadam"), main) in its_paragraph
+
+
 def test_no_run_diverged(results: Results) -> None:
     pending = read_records([ROOT / "reports" / "pending"]).runs
     archived = read_records([PUBLISHED / "archive"]).runs
