@@ -50,8 +50,11 @@ def _compared_with_tuned(tuned: Mapping[str, Any], summary: Mapping[str, Any]) -
     if name not in rows:
         return f"{name} is not tuned here; the best that is, {best}, has {figure} {basis}"
     if not _is_at(row, summary):
-        setting = f"optim.lr={row['lr']:g} optim.weight_decay={row['weight_decay']:g}"
-        return f"tuned {name}: {figure} at {setting} {basis}"
+        words = [f"optim.{key}={row[key]:g}" for key in ("lr", "weight_decay")]
+        theirs, ours = row["optim_args"], summary.get("optim_args") or {}
+        differing = {key: value for key, value in theirs.items() if key in ours and ours[key] != value}
+        words += [f"optim.{key}={value}".replace(" ", "") for key, value in differing.items()]
+        return f"tuned {name}: {figure} at {' '.join(words)} {basis}"
     return f"{_verdict(row, tuned, summary)}: this setting has {figure} {basis}"
 
 

@@ -67,11 +67,17 @@ def test_a_run_without_the_figure_is_not_judged(write):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"lr": 0.001}, {"weight_decay": 1}, {"optim_args": {"betas": [0.9, 0.9]}}, {"optim_class": "mine.Lion"}]
+    ("changed", "further"),
+    [
+        ({"lr": 0.001}, ""),
+        ({"weight_decay": 1}, ""),
+        ({"optim_args": {"betas": [0.9, 0.9]}}, "optim.betas=[0.9,0.99] "),
+        ({"optim_class": "mine.Lion"}, ""),
+    ],
 )
-def test_another_setting_is_told_the_tuned_one(write, changed):
+def test_another_setting_is_told_the_tuned_one(write, changed, further):
     said = expectation.line(write(), SUMMARY | {"test": 0.1} | changed)
-    assert said == f"tuned lion: {RANGE} at optim.lr=0.0018 optim.weight_decay=3 {BASIS}"
+    assert said == f"tuned lion: {RANGE} at optim.lr=0.0018 optim.weight_decay=3 {further}{BASIS}"
 
 
 def test_an_optimizer_that_was_not_tuned_is_told_the_best_that_was(write):
@@ -155,6 +161,9 @@ def test_published_runs_at_the_tuned_settings_are_judged_by_them():
                 continue
             cfg = {"scale": {"name": "embedded"}, "task": {"name": summary["task"]}, "augment": {"name": "none"}}
             said = str(expectation.line(OmegaConf.create(cfg), summary))
+            if row["optim_args"] != summary["optim_args"]:
+                assert re.search(r" at .* optim\.eps=1e-06 \(95%", said)  # the tuned one's, of which this is a variant
+                continue
             assert re.match(r"(as|better than|worse than) expected: this setting has ", said), (said, summary)
             judged += summary["seed"] < 1000
     assert judged >= 3 * len(expected)
