@@ -50,7 +50,8 @@ def sorted_by_kind(
 ) -> tuple[dict[Kind, Columns], list[int]]:
     """What each kernel has to be told, and the places of parameters that none can take.
 
-    Those are the ones whose gradient or momentum lies otherwise in memory than the weight, or holds the negative.
+    Those are the ones whose gradient or momentum lies otherwise in memory than the weight, or whose gradient's memory
+    holds the negative.
     """
     kinds: dict[Kind, Columns] = {}
     left_out = []
@@ -58,11 +59,11 @@ def sorted_by_kind(
         p, g, m = local(params[place]), local(grads[place]), local(state["exp_avg"])
         int8 = m.dtype == torch.int8
         together = p.is_contiguous() and g.is_contiguous() and m.is_contiguous()
-        negated = g.is_neg() or p.is_neg() or m.is_neg()  # by a mark, while the memory holds the value's negative
         its_kind = kind(params[place], state, group)
         first = memory.first_element(params[place]) if its_kind[2] else 0
         # Blocks of int8 and the noise of rounding count elements in the order of indices.
-        if first is None or negated or not (together or (not int8 and not its_kind[2] and alike(p, g, m))):
+        # Autograd may mark a gradient as negative while its memory holds the positive.
+        if first is None or g.is_neg() or not (together or (not int8 and not its_kind[2] and alike(p, g, m))):
             left_out.append(place)
             continue
         columns = kinds.get(its_kind)
