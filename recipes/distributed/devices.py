@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -42,6 +43,7 @@ def start(cfg: DictConfig) -> Accelerator:
             "accelerate launch --multi_gpu --num_processes N, or use torchrun --nproc_per_node N",
             file=sys.stderr,
         )
+    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",

@@ -51,7 +51,6 @@ def run(cfg: DictConfig) -> str:
 
 def _run(cfg: DictConfig, folder: Path, timer: PhaseTimer) -> str:
     import torch
-    from accelerate.state import AcceleratorState
 
     from recipes.distributed import devices
     from recipes.runs import prerequisite
@@ -59,7 +58,6 @@ def _run(cfg: DictConfig, folder: Path, timer: PhaseTimer) -> str:
     from recipes.training.loop import Trainer
     from recipes.training.run_state import DivergedError, InterruptedRunError, RunState
 
-    AcceleratorState._reset_state()  # a sweep's earlier run in this process may have had another precision
     accelerator = processes.by_all(devices.start, cfg)
     recipe = processes.by_all(protocol.recipe_class(cfg.task.recipe), cfg)
     make_optimizer = processes.by_all(build.optimizer_factory, cfg.optim)

@@ -103,6 +103,12 @@ def test_what_so_many_processes_cannot_do_is_refused(
     assert devices.start(tiny()).num_processes == 2
 
 
+def test_one_process_trains_in_one_precision_after_another(tiny) -> None:
+    """As a sweep does, and the report on a GPU."""
+    used = [devices.start(tiny(f"precision={name}")).mixed_precision for name in ("bf16", "fp32", "bf16")]
+    assert used == ["bf16", "no", "bf16"]
+
+
 def test_state_bytes_count_tensors_and_no_step_counters() -> None:
     weight = nn.Parameter(torch.ones(10, 10))
     weight.grad = torch.ones(10, 10)
