@@ -31,9 +31,9 @@ class Lion(Optimizer):
 
     The decay is decoupled and multiplied by the scheduled rate, as in the paper, optax and :class:`torch.optim.AdamW`;
     code that multiplies it by the schedule alone (big_vision) or divides it by the initial rate needs other numbers.
-    Start from a rate 3 to 10 times smaller and a decay 3 to 10 times larger than AdamW's; warmup, schedule and clipping
-    stay. Where training is unstable, betas of (0.95, 0.98) forget faster. A NaN in a gradient makes the momentum NaN
-    there for good; torch.sign(nan) is 0, so from then on the weight moves by decay alone.
+    Start from a rate 3 to 10 times smaller and a decay 3 to 10 times larger than AdamW's; warm-up, schedule and
+    clipping stay. Where training is unstable, betas of (0.95, 0.98) forget faster. A NaN in a gradient makes the
+    momentum NaN there for good; torch.sign(nan) is 0, so from then on the weight moves by decay alone.
 
     Args:
         params: parameters, named or not, or dictionaries that describe groups of them.

@@ -1,7 +1,7 @@
 """Several optimizers for one model, chosen by a parameter's role: one for matrices, another for embeddings.
 
 conf/optim/muon.yaml is an example: `roles` are those of the class itself, `routes` name further classes, each with its
-roles and its learning rate as a ratio to the main one.
+roles and its learning rate: a ratio to the main one, or a rate of its own.
 """
 
 from collections.abc import Callable, Iterable

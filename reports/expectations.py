@@ -14,7 +14,7 @@ import yaml
 
 from recipes.figure_format import unit
 from reports.protocol import NEEDED
-from reports.records.reader import raw_record
+from reports.records.reader import DESCRIPTIONS, raw_record
 from reports.results import Results
 from reports.statistics.intervals import prediction_interval
 from reports.statistics.selection import Contender
@@ -68,11 +68,12 @@ def _setting(row: Row, contender: Contender, table: Table) -> dict[str, Any]:
     if unit(table.comparison.goal, values).sign:  # and a share none above one
         high = min(high, 1.0)
     run = contender.at_choice().iloc[0]
+    arguments = raw_record(run["path"])[0]["optim_args"]
     return {
         "lr": row.lr,
         "weight_decay": row.weight_decay,
         "optim_class": str(run["optim_class"]),
-        "optim_args": raw_record(run["path"])[0]["optim_args"],
+        "optim_args": {key: value for key, value in arguments.items() if key not in DESCRIPTIONS},
         "seeds": int(values.count()),
         "mean": _rounded(values.mean()),
         "low": _rounded(low),

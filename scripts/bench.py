@@ -244,7 +244,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="of torch (default: as many as torch takes)")
     parser.add_argument("--rounds", type=int, default=9, help="at most (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="of each contender in a round (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=80, help="no round begins that would end later (%(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=80,
+        help="time budget; no further round starts that would exceed it (%(default)s)",
+    )
     parser.add_argument("--train", action="store_true", help="whole training steps")
     parser.add_argument("--batch-size", type=int, default=4, help="with --train (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"), help="folder to write to (%(default)s)")

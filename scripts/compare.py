@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--task", action="append", metavar="TASK", help="this task only; may be repeated")
     command.add_argument("--full", action="store_true", help="print all columns of all tables, not one screen")
     command.add_argument(
-        "--watch", nargs="?", type=seconds, const=60.0, metavar="SECONDS", help="do it again each so many seconds (60)"
+        "--watch", nargs="?", type=seconds, const=60.0, metavar="SECONDS", help="repeat every so many seconds (60)"
     )
     command.add_argument(
         "--serve", nargs="?", type=port, const=8000, metavar="PORT", help="serve the page on this machine alone (8000)"

@@ -27,7 +27,7 @@ examples:
   python scripts/discover.py export best.py --from outputs/discovery
   python run.py task=vit_b16 optim=program optim.program=best.py
 
-A program is one of those that come along (program1 program3 ... program8, as the Lion paper numbers them) or a file.
+A program is a bundled one (program1 program3 ... program8, as the Lion paper numbers them) or a file.
 docs/discovery.md explains the language.
 """
 SEARCH = """\
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="evolve programs", description=SEARCH, formatter_class=layout)
     search.set_defaults(command=_of("searching", "run"))
     search.add_argument("--minutes", type=_positive(float), default=10.0, help="of search (default %(default)g)")
-    search.add_argument("--evaluations", type=_positive(int), help="stop after so many a round, whatever the time")
+    search.add_argument("--evaluations", type=_positive(int), help="evaluations of a round, whatever its time")
     search.add_argument("--seed", type=_at_least(0), default=0, help="of the search (default %(default)s)")
     search.add_argument("--out", type=Path, default=OUT, help="folder to write to (default %(default)s)")
     search.add_argument(

@@ -9,8 +9,8 @@ A run's folder gives model, weights and tokenizer. lm-eval fetches its tasks fro
 a folder with task files of your own, whose data may be local. Prints each figure with the paper's and writes
 one_shot.json into the run's folder, or where --out says.
 
-The figure of a task is exact match, else accuracy by length-normalised likelihood (acc_norm), else accuracy. Two of the
-paper's 24 are missing: lm-eval has no RACE-m, and its MultiRC is accuracy where the paper prints an F1.
+The figure of a task is exact match, else accuracy by length-normalised likelihood (acc_norm), else accuracy. One of the
+paper's 24 is missing: lm-eval has no RACE-m. Its MultiRC is accuracy where the paper prints an F1.
 """
 
 import argparse

@@ -28,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages 
 
 from reports.protocol import REFERENCE, SUBJECT
 from scripts.benchmark.round_robin import quartiles, ratios, round_robin
+from scripts.tune import ALL
 
 if TYPE_CHECKING:
     from recipes.minimal_loop import MinimalLoop
 
-ALL = "adamw,lion,adafactor,radam,nadam,adabelief,amsgrad"
 FUSED = (REFERENCE, SUBJECT)  # also timed with their fused step
 KINDS = {  # what asks torch's optimizers and Lion for a kind of step
     "fused": ["++optim.fused=true"],

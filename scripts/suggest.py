@@ -1,7 +1,7 @@
 """Suggest Lion's learning rate, weight decay and betas from AdamW's, with trials in order and the sweep to type.
 
 python scripts/suggest.py --adamw-lr 3e-4 --adamw-weight-decay 0.1 --betas 0.9 0.95 --batch 256 --steps 20000
-python scripts/suggest.py --adamw-lr 1e-3 --adamw-weight-decay 0.1 --task language
+python scripts/suggest.py --adamw-lr 1e-3 --adamw-weight-decay 0.1 --domain language
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     from reports.evidence.tuned_pairs import collect
 
     betas = (options.betas[0], options.betas[1]) if options.betas else None
-    asked = Asked(options.adamw_lr, options.adamw_weight_decay, betas, options.batch, options.steps, options.task)
+    asked = Asked(options.adamw_lr, options.adamw_weight_decay, betas, options.batch, options.steps, options.domain)
     asked.check()
     pairs, _ = collect(ledger.read(options.ledger), options.records)
     print("\n".join(described(suggest(asked, pairs))))
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--betas", type=float, nargs=2, metavar=("BETA1", "BETA2"), help="AdamW's betas")
     command.add_argument("--batch", type=int, help="examples or sequences a step")
     command.add_argument("--steps", type=int, help="optimizer steps")
-    command.add_argument("--task", help="images, language, image_text or diffusion; default: ranges of all of them")
+    command.add_argument("--domain", help="images, language, image_text or diffusion; default: ranges of all of them")
     evidence, published = ROOT / "reports" / "evidence", ROOT / "reports" / "published"
     command.add_argument("--ledger", type=Path, default=evidence, help="the ledger of outside evidence")
     command.add_argument("--records", type=Path, default=published / "records", help="this suite's run records")

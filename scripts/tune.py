@@ -22,10 +22,10 @@ they take. A completed run is not done again: the same command continues after a
                    169 at most (13 without weight decay): the grid ends at a thousand times the centre
   seeds=3          fresh seeds for each winner, from first_seed=0 on; reports show only these
   trial_seed=1000  seed of all trials; seeds from 1000 on are for choosing and never in a mean
-  rings=4          at most so often the untried neighbours of an optimizer's best setting, until it is enclosed
+  rings=4          how often at most the untried neighbours of the best setting are tried, until it is enclosed
   refine=true      try the learning rates a quarter of a decade from the best one
-  shortlist=3      so many of the best settings again on further trial seeds; the best mean is chosen
-  repeats=2        on so many further trial seeds
+  shortlist=3      number of best settings to run again on further trial seeds; the best mean is chosen
+  repeats=2        number of further trial seeds
   plan=false       true: print what would be done, and stop
   launcher=basic   basic: one run after the other; parallel: two at a time on this machine
                    (hydra.launcher.n_jobs= for more); slurm: as jobs (hydra.launcher.partition=...)

@@ -61,7 +61,7 @@ class Recipe(protocol.Recipe):
             raise ConfigError(f"model.args.micro_batch={micro} must be at least 1, or null")
         if cfg.batch_size < 2:
             raise ConfigError(
-                f"batch_size={cfg.batch_size}: a pair is told from the others of its batch; choose 2 or more"
+                f"batch_size={cfg.batch_size}: the contrastive loss compares the pairs of a batch; choose 2 or more"
             )
         if cfg.accumulate > 1:
             raise ConfigError(

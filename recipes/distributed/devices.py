@@ -66,7 +66,7 @@ def start(cfg: DictConfig) -> Accelerator:
         here = max(2, torch.accelerator.device_count())
         raise ConfigError(
             "shard=true splits the model over several processes, and this is one alone: start the same command with "
-            f"torchrun --nproc_per_node {here} in the place of python, or set shard=false"
+            f"torchrun --nproc_per_node {here} instead of python, or set shard=false"
         )
     return accelerator
 

@@ -109,7 +109,7 @@ def _are_on_cuda(groups: list[Any]) -> bool:
 def further_arguments(optim: DictConfig) -> dict[str, Any]:
     """An optimizer's settings other than learning rate and weight decay, as in its record."""
     arguments: Any = OmegaConf.to_container(optim, resolve=True)
-    left_out = ("name", "variant", "_target_", "_partial_", "lr", "weight_decay")
+    left_out = ("name", "variant", "refuses_shards", "_target_", "_partial_", "lr", "weight_decay")
     return {name: value for name, value in sorted(arguments.items()) if name not in left_out}
 
 

@@ -51,7 +51,7 @@ def _compared_with_tuned(tuned: Mapping[str, Any], summary: Mapping[str, Any]) -
         return f"{name} is not tuned here; the best that is, {best}, has {figure} {basis}"
     if not _is_at(row, summary):
         words = [f"optim.{key}={row[key]:g}" for key in ("lr", "weight_decay")]
-        theirs, ours = row["optim_args"], summary.get("optim_args") or {}
+        theirs, ours = row["optim_args"], _arguments(summary)
         differing = {key: value for key, value in theirs.items() if key in ours and ours[key] != value}
         words += [f"optim.{key}={value}".replace(" ", "") for key, value in differing.items()]
         return f"tuned {name}: {figure} at {' '.join(words)} {basis}"
@@ -60,8 +60,13 @@ def _compared_with_tuned(tuned: Mapping[str, Any], summary: Mapping[str, Any]) -
 
 def _is_at(row: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
     """Whether a run has a row's class, arguments, learning rate and weight decay."""
-    same_kind = all(row[key] == summary.get(key) for key in ("optim_class", "optim_args"))
+    same_kind = row["optim_class"] == summary.get("optim_class") and row["optim_args"] == _arguments(summary)
     return same_kind and all(math.isclose(row[key], summary.get(key, math.nan)) for key in ("lr", "weight_decay"))
+
+
+def _arguments(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The optimizer's recorded arguments, without the text that older records have among them."""
+    return {key: value for key, value in (summary.get("optim_args") or {}).items() if key != "refuses_shards"}
 
 
 def _verdict(row: Mapping[str, Any], tuned: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ EXECUTION = (
     "optim.refuses_shards",
     "optim.variant",
     "output_dir",
-    "reduce_every_part",
+    "reduce_every_micro_batch",
     "scale.threads",
     "shard",
     "shard_size",

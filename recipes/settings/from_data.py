@@ -125,7 +125,7 @@ def _family_problems(cfg: DictConfig) -> list[str]:
     if embedded_images and isinstance(side, int) and isinstance(shift, int) and shift > side // 2:
         lines.append(f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}")
     if cfg.task.recipe == "contrastive.recipe" and isinstance(batch, int) and batch < 2:
-        lines.append(f"batch_size={batch}: a pair is told from the others of its batch; choose 2 or more")
+        lines.append(f"batch_size={batch}: the contrastive loss compares the pairs of a batch; choose 2 or more")
     return lines
 
 
@@ -182,7 +182,7 @@ def superfluous(cfg: DictConfig, overrides: Sequence[str] | None) -> list[str]:
     """Options of the task's setting that the chosen data set does not take."""
     try:
         takes = declarations.options(cfg.data.module)
-    except ConfigError:  # recipe.make reports it
+    except ConfigError:  # protocol.make reports it
         return []
     if not (unknown := [name for name in cfg.data.options if name not in takes]):
         return []

@@ -138,7 +138,9 @@ class Config:
     logit_rows: int | None = None  # of a language model's loss at a time; None: 256 MiB of them, 0: all
     shard: bool = False  # FSDP: split parameters, gradients and state over the processes
     shard_size: int | None = None  # processes that share a copy, such as those of a machine; None: all of them
-    reduce_every_part: bool = False  # average gradients after each micro-batch: slower; in shards, none is kept whole
+    reduce_every_micro_batch: bool = (
+        False  # average gradients after each micro-batch: slower; in shards, none is kept whole
+    )
 
     output_dir: str = "outputs"
     dry_run: bool = False

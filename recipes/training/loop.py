@@ -238,7 +238,7 @@ class Trainer:
         parts = micro_batches.weighted(map(self.placed, feed), self.recipe.targets, cfg.accumulate, accelerator)
         for part, (batch, share) in enumerate(parts):
             last = part == cfg.accumulate - 1
-            reduced = last or cfg.reduce_every_part
+            reduced = last or cfg.reduce_every_micro_batch
             if isinstance(self.model, FSDPModule):
                 self.model.set_requires_gradient_sync(reduced)
             statistics.add_seconds(timer.switch("forward"))

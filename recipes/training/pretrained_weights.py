@@ -112,7 +112,7 @@ def from_hub(name: str) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:  # the hub's library has no common base class of errors
         why = "the hub cannot be reached and the cache has no copy" if offline else first_line(error)
-    raise ConfigError(f"init_from={name} does not exist here and is not to be had from the hub ({why}); {expected}")
+    raise ConfigError(f"init_from={name} was found neither here nor on the hub ({why}); {expected}")
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -119,7 +119,7 @@ def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int
 
 
 def workers(wanted: int) -> int:
-    """The number of loader processes that this machine has cores for, at most `wanted` and at least one.
+    """The number of loader processes that this machine has cores for, between one and `wanted` if any is wanted.
 
     Each training process keeps one core. A message says if the number is lower than `wanted`.
     """

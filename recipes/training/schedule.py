@@ -49,11 +49,11 @@ def factor(step: int, steps: int, cfg: Schedule) -> float:
     Args:
         step: 0-based index of the optimizer step.
         steps: length of the run, in optimizer steps.
-        cfg: shape, warmup and cooldown, in steps.
+        cfg: shape, warm-up and cooldown, in steps.
 
     Returns:
-        A factor in [0, 1]. It rises linearly over the warmup, so that the first step already moves the weights,
-        and reaches 1 on the warmup's last step; a run shorter than its warmup ends on the way up.
+        A factor in [0, 1]. It rises linearly over the warm-up, so that the first step already moves the weights,
+        and reaches 1 on the warm-up's last step; a run shorter than its warm-up ends on the way up.
     """
     if step < cfg.warmup_steps:
         return (step + 1) / cfg.warmup_steps

@@ -55,7 +55,7 @@ class Asked:
             if value is not None and not 1 <= value <= MOST:
                 wrong.append(f"{name} is {value}; expected a whole number from 1 to {MOST:,}")
         if self.domain is not None and self.domain not in DOMAINS:
-            wrong.append(f"--task is {self.domain!r}; known: {', '.join(DOMAINS)}")
+            wrong.append(f"--domain is {self.domain!r}; known: {', '.join(DOMAINS)}")
         if wrong:
             raise ConfigError("\n".join(wrong))
 

@@ -42,6 +42,7 @@ WHOLE = ["seed", "steps", "warmup_steps", "batch_size", "num_parameters", "optim
 REAL = ["final", "best", "test", "lr", "weight_decay", "steps_per_second", "optimizer_step_ms"]
 ORDER = ["task", "scale", "optim", "optim_class", "optim_args", "lr", "weight_decay", "seed", "run_id"]
 LONGEST = 10_000  # characters of a text
+DESCRIPTIONS = frozenset({"refuses_shards"})  # texts among the arguments in older records
 Measured = dict[tuple[int, str, str], tuple[float, float]]  # (step, split, name): value, seconds
 WORDS = ("none", "True", "False", "nan", "inf")  # unquoted, these mean something else
 # Classes of optimizers in the texts of records without `optim_class`.
@@ -288,7 +289,8 @@ def _arguments(mapping: Any) -> str | None:
         return None
     if not isinstance(mapping, dict):
         return _text(_argument(mapping), "optim_args")
-    return _text(", ".join(f"{key} {_argument(mapping[key])}" for key in sorted(mapping)), "optim_args") or ""
+    kept = sorted(mapping.keys() - DESCRIPTIONS)
+    return _text(", ".join(f"{key} {_argument(mapping[key])}" for key in kept), "optim_args") or ""
 
 
 def _argument(value: Any) -> str:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lion.discovery.search.workers import Evaluator
 
 REPEATS, CALLS = 7, 500
-HITS = 500  # cache hits to evaluate again
 SPEEDUP_EVALUATIONS = 600
 ROUNDS = 3  # of one worker and two in turn
 

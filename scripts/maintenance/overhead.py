@@ -49,7 +49,7 @@ def measure(cfg: Any, folder: Path, rounds: int, block: int) -> tuple[list[float
     marks: list[tuple[float, float]] = []  # of each turn: when it began and when it ended
 
     class TakingTurns(Trainer):
-        """A training run whose steps make way for another loop's."""
+        """A training run that pauses after each block so that the minimal loop can run one."""
 
         def _step(self, step: int, *arguments: Any) -> Any:
             if step and step % block == 0:

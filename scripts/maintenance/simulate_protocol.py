@@ -68,7 +68,7 @@ class Surface:
 
 
 class SimulatedStudy(Study):
-    """A study whose runs are draws from a surface. It chooses as `Study` does, on numbers in the place of tables."""
+    """A study whose runs are draws from a surface. It chooses as `Study` does, on numbers instead of tables."""
 
     def __init__(self, surface: Surface, shared: Callable[[int], float], trials: int) -> None:
         from recipes.tuning_grid import around

@@ -172,7 +172,7 @@ def test_options_of_a_setting_that_other_data_do_not_take_are_dropped() -> None:
 def test_mistakes_are_told_from_the_settings_alone(photos: Path, pairs: Path) -> None:
     for overrides, message in (
         (["task=vit_b16", "augment.shift=15"], "augment.shift=15 moves images of 28 pixels out of sight"),
-        (["task=lit_b16_b", "batch_size=1"], "batch_size=1: a pair is told from the others of its batch"),
+        (["task=lit_b16_b", "batch_size=1"], "batch_size=1: the contrastive loss compares the pairs of a batch"),
         (["task=gpt2_small", "data=text", f"data.path={pairs.parent / 'photos'}"], "does not exist"),
         (["task=gpt2_small", "data=text", f"data.path={schema.quoted(str(photos))}"], "holds no texts: expected files"),
         (["task=unet_64", "data=imagenet", f"data.path={pairs}"], "has no class folders in train/ and no tables"),

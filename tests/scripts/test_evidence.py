@@ -100,7 +100,7 @@ def test_a_missing_folder_of_records_ends_as_one_line(tmp_path: Path) -> None:
 
 def test_a_suggestion_says_what_it_rests_on_and_what_to_type(capsys) -> None:
     assert (
-        suggest.main([*ASKED, "--betas", "0.9", "0.95", "--batch", "256", "--steps", "20000", "--task", "language"])
+        suggest.main([*ASKED, "--betas", "0.9", "0.95", "--batch", "256", "--steps", "20000", "--domain", "language"])
         == 0
     )
     printed = capsys.readouterr().out
@@ -115,7 +115,7 @@ def test_a_suggestion_says_what_it_rests_on_and_what_to_type(capsys) -> None:
 
 def test_the_sweep_to_type_is_one_that_the_suite_takes(capsys) -> None:
     """The plan of the printed command has the trials that were printed."""
-    suggest.main([*ASKED, "--batch", "64", "--steps", "100", "--task", "images"])
+    suggest.main([*ASKED, "--batch", "64", "--steps", "100", "--domain", "images"])
     printed = capsys.readouterr().out
     (line,) = re.findall(r"^sweep: (.*)$", printed, flags=re.MULTILINE)
     planned = subprocess.run(

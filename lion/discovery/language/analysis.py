@@ -52,10 +52,6 @@ class Analysis(NamedTuple):
     states: tuple[str, ...]  # the states through which a step reaches a later update
     length: int
 
-    def redundant_share(self) -> float:
-        """The share of statements that no update depends on, across steps."""
-        return 1 - self.live.bit_count() / self.length if self.length else 0.0
-
 
 def analyse(program: Program) -> Analysis:
     """Check a program's types and compute its keys and its live statements.

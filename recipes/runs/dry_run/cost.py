@@ -46,7 +46,7 @@ replicas    devices that each hold the model whole and an equal share of the bat
             (none: it does not fit)
 sharded     devices that divide the model among them (FSDP), shard_size= of them where it is set, and gather a block
             at a time; shard=true needs two at least
-one device  the largest micro batch x gradient accumulation
+one device  the largest micro-batch x gradient accumulation
 Each holds twice the largest activation, for what backward allocates, and keeps {ALLOWANCE:.0%} of its memory free."""
 
 
@@ -79,12 +79,12 @@ class Division:
     Attributes:
         accumulate: micro-batches a step.
         shard_size: devices that share a copy of the model; None: all of them.
-        reduce_every_part: gradients are divided after each micro-batch; else each device keeps them whole to the last.
+        reduce_every_micro_batch: gradients are divided after each micro-batch, not kept whole to the last.
     """
 
     accumulate: int = 1
     shard_size: int | None = None
-    reduce_every_part: bool = False
+    reduce_every_micro_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def devices_needed(
         return math.ceil(model) + activations(devices)
 
     divided, whole = model - kept.constant - shards.buffers, shards.whole
-    if division.accumulate > 1 and not division.reduce_every_part:
+    if division.accumulate > 1 and not division.reduce_every_micro_batch:
         divided -= footprint.gradient_bytes
         whole += footprint.gradient_bytes - shards.root_gradients
 
@@ -252,7 +252,7 @@ def render(result: DryRun, selected: str) -> str:
 
 def _kept_whole(result: DryRun) -> str:
     """What micro-batches add in shards."""
-    if result.division.accumulate == 1 or result.division.reduce_every_part:
+    if result.division.accumulate == 1 or result.division.reduce_every_micro_batch:
         return ""
     gradients = result.footprint.gradient_bytes - result.footprint.shards.root_gradients
     return f", {_size(gradients)} of gradients until the last micro-batch"
@@ -281,7 +281,7 @@ def of_config(cfg: DictConfig, optimizers: Mapping[str, Any]) -> DryRun:
         device_memory=parse_bytes(cfg.device_memory),
         param_groups=lambda model: param_groups.parameter_groups(model, cfg.decay, 0.1),  # decay costs no memory
         ema=cfg.ema_decay is not None,
-        division=Division(cfg.accumulate, cfg.shard_size, cfg.reduce_every_part),
+        division=Division(cfg.accumulate, cfg.shard_size, cfg.reduce_every_micro_batch),
     )
 
 

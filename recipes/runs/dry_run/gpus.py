@@ -46,7 +46,7 @@ GPUS = (
     Gpu("H200", 140, 989.4, 494.7),  # NVIDIA, H200 data sheet, 2024
 )
 NOTE = f"""\
-micro batch   the largest part of the batch that fits x accumulate= (none: one example does not fit)
+micro-batch   the largest part of the batch that fits x accumulate= (none: one example does not fit)
 hours         FLOPs over {MATRIX_SHARE:.0%} of the peak in matrix products and {CONVOLUTION_SHARE:.0%} in convolutions:
               an estimate; a run takes longer with compile=false, with slow data, with tf32=false, and where
               its steps are so short that launching their kernels takes longer than computing them
@@ -126,5 +126,5 @@ def table(
             time = hours(run, gpu, bool(recomputed))
             shown = f"{time:,.0f}" if time >= 10 else f"{time:.2g}"
             rows[-1] += [parts and f"{run.batch // parts:,} x {parts:,}", parts and shown]
-    headers = [f"one GPU, {optimizer}", "memory", "micro batch", "hours", "checkpointed", "hours"]
+    headers = [f"one GPU, {optimizer}", "memory", "micro-batch", "hours", "checkpointed", "hours"]
     return tabulate(rows, headers, missingval="none", colalign=["left"] + ["right"] * 5, disable_numparse=True)

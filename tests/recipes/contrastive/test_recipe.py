@@ -290,5 +290,5 @@ def test_captions_choose_where_there_are_no_classes(composed: Compose, monkeypat
 
 
 def test_a_batch_of_one_pair_is_refused(composed: Compose) -> None:
-    with pytest.raises(ConfigError, match="batch_size=1: a pair is told from the others of its batch"):
+    with pytest.raises(ConfigError, match="batch_size=1: the contrastive loss compares the pairs of a batch"):
         protocol.make(composed("batch_size=1"))

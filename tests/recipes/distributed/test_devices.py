@@ -85,7 +85,7 @@ def test_sharded_state_is_saved_whole_and_loaded_again(tmp_path: Path) -> None:
     [
         (3, (), "batch_size=16 is not divisible by 3 processes x accumulate=1; the nearest that are: 15, 18"),
         (4, ("accumulate=8",), "not divisible by 4 processes x accumulate=8; the nearest that are: 32"),
-        (1, ("shard=true",), "start the same command with torchrun --nproc_per_node 2 in the place of python, or"),
+        (1, ("shard=true",), "start the same command with torchrun --nproc_per_node 2 instead of python, or"),
     ],
 )
 def test_what_so_many_processes_cannot_do_is_refused(

@@ -142,7 +142,7 @@ def count_reductions(each: bool, output: str) -> None:
         return reduce(*arguments, **named)
 
     setattr(dist, name, counted)
-    train([[*VIT, "shard=true", "accumulate=4", f"reduce_every_part={each}".lower(), f"output_dir={output}"]])
+    train([[*VIT, "shard=true", "accumulate=4", f"reduce_every_micro_batch={each}".lower(), f"output_dir={output}"]])
     print(f"exchanges: {len(calls)}")
 
 

@@ -161,7 +161,8 @@ def test_published_runs_at_the_tuned_settings_are_judged_by_them():
                 continue
             cfg = {"scale": {"name": "embedded"}, "task": {"name": summary["task"]}, "augment": {"name": "none"}}
             said = str(expectation.line(OmegaConf.create(cfg), summary))
-            if row["optim_args"] != summary["optim_args"]:
+            recorded = {key: value for key, value in summary["optim_args"].items() if key != "refuses_shards"}
+            if row["optim_args"] != recorded:
                 assert re.search(r" at .* optim\.eps=1e-06 \(95%", said)  # the tuned one's, of which this is a variant
                 continue
             assert re.match(r"(as|better than|worse than) expected: this setting has ", said), (said, summary)

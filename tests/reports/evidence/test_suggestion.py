@@ -114,7 +114,7 @@ def test_within_the_data_nothing_is_said() -> None:
         (Asked(1e-3, 0.1, (0.9, math.nan)), "--betas are 0.9 nan"),
         (Asked(1e-3, 0.1, batch=0), "--batch is 0; expected a whole number from 1"),
         (Asked(1e-3, 0.1, steps=10**400), "--steps is 1000"),
-        (Asked(1e-3, 0.1, domain="games"), "--task is 'games'; known: images, language"),
+        (Asked(1e-3, 0.1, domain="games"), "--domain is 'games'; known: images, language"),
     ],
 )
 def test_impossible_values_are_refused_in_a_line(asked: Asked, says: str) -> None:

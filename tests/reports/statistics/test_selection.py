@@ -187,6 +187,14 @@ def test_one_setting_spelt_in_two_ways_is_one_row(write_run, compared):
     assert contender.described == "betas 0 0.99, eps 1"
 
 
+def test_why_an_optimizer_refuses_shards_is_no_argument(write_run, compared):
+    """It is a sentence: older records hold it among the arguments, newer ones do not."""
+    write_run(optim_args={"momentum": 0.95, "refuses_shards": "it orthogonalizes whole matrices"})
+    write_run(optim_args={"momentum": 0.95}, seed=1)
+    (contender,) = compared()[0].contenders
+    assert contender.described == "momentum 0.95"
+
+
 def test_the_class_is_what_ran_and_old_records_name_it_in_their_text(write_run, compared):
     write_run(variant="torch.optim.AdamW, eps 1e-6 (Lion paper, appendix)")
     write_run(variant="another text", optim_class="torch.optim.AdamW", seed=1)

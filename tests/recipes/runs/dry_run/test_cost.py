@@ -368,13 +368,13 @@ def test_what_is_gathered_stays_whole_on_each_device() -> None:
     ("division", "sharded", "on_each"),
     [  # 4000 bytes of weights, 400 of gradients, 200 of state, 20 of buffers; 64 examples of 10 bytes; 950 usable
         (Division(), 16, math.ceil(4600 / 16 + 350 + 40)),
-        (Division(accumulate=4, reduce_every_part=True), 8, math.ceil(4600 / 8 + 350 + 20)),
+        (Division(accumulate=4, reduce_every_micro_batch=True), 8, math.ceil(4600 / 8 + 350 + 20)),
         (Division(accumulate=2), 32, math.ceil(4200 / 32 + 350 + 400 - 50 + 10)),  # gradients stay whole
         (Division(accumulate=4), None, None),  # 16 devices at most, and they would have 973
         (Division(shard_size=16), 16, math.ceil(4600 / 16 + 350 + 40)),
         (Division(shard_size=8), 32, math.ceil(4600 / 8 + 350 + 20)),  # 16 devices would have 965
         (Division(shard_size=4), None, None),  # 1,150 of a quarter of the model, however many devices there are
-        (Division(accumulate=8, shard_size=8, reduce_every_part=True), 8, math.ceil(4600 / 8 + 350 + 10)),
+        (Division(accumulate=8, shard_size=8, reduce_every_micro_batch=True), 8, math.ceil(4600 / 8 + 350 + 10)),
         (Division(accumulate=8, shard_size=16), None, None),  # 8 devices at most divide what 8 micro-batches leave
     ],
 )
