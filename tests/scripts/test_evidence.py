@@ -196,7 +196,7 @@ def sentences() -> list[str]:
         return f"{sum(int(within) for within, _ in counts)} of {sum(int(total) for _, total in counts)}"
 
     said.append(
-        f"in {elsewhere(thumbs[2])} rates, as against {elsewhere(thumbs[1])} for a third and "
+        f"in {elsewhere(thumbs[2])} rates, compared with {elsewhere(thumbs[1])} for a third and "
         f"{elsewhere(thumbs[0])} for a tenth."
     )
     page = (PUBLISHED / "README.md").read_text()
@@ -224,7 +224,7 @@ def test_the_documentations_figures_are_those_of_the_files() -> None:
     guide = " ".join((ROOT / "docs" / "guide.md").read_text().split())
     marin, ours = thumb["marin-fantastic-optimizers"], thumb["lion-bench"]
     assert f"for the decay in {marin} of another study and in {ours} of ours" in guide
-    assert (rate := re.search(r"in (\d+ of \d+) rates, as against", text)) is not None
+    assert (rate := re.search(r"in (\d+ of \d+) rates, compared with", text)) is not None
     assert f"rule was within that in {rate[1]} cases for the rate;" in guide
 
 
