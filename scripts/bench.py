@@ -161,15 +161,9 @@ def measure(
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
         rows[name] = {"optimizer": name, "step": kind_of_step(name, device)}
-        try:
-            optimizer = contender(name, params)
-            for _ in range(WARM):
-                optimizer.step()
-        except PackageNotFoundError as missing:
-            rows[name]["note"] = f"{missing.name} is not installed"
-            continue
-        except Exception as error:  # another's library, in whatever state
-            rows[name]["note"] = f"{type(error).__name__}: {error}".splitlines()[0][:90]
+        optimizer = warmed_up(name, params)
+        if isinstance(optimizer, str):
+            rows[name]["note"] = optimizer
             continue
         state = sum(t.nbytes for t in state_tensors(optimizer))
         rows[name] |= {"state_mb": state / 1e6, "bytes_per_parameter": state / elements}
@@ -187,11 +181,7 @@ def measure(
     timings = round_robin(slots, options.rounds, seconds=options.seconds)
     for name, seconds in timings.items():
         row = rows.setdefault(name, {"optimizer": name})
-        low, median, high = quartiles([1e3 * s for s in seconds])
-        row |= {"ms": median, "ms_low": low, "ms_high": high}
-        if (reference := against.get(name, options.reference or LIKE["fused"])) in timings:
-            low, median, high = quartiles(ratios(seconds, timings[reference]))
-            row |= {"against": reference, "ratio": median, "ratio_low": low, "ratio_high": high}
+        row |= times(seconds, timings, against.get(name, options.reference or LIKE["fused"]))
         if before is None:
             row["gb_per_s"] = row["moved"] / statistics.median(seconds) / 1e9
             if STREAM in timings:  # in the same round, as the ratio: a machine's bandwidth changes by the minute
@@ -199,6 +189,29 @@ def measure(
                 row["of_stream"] = share * row["moved"] / rows[STREAM]["moved"]
     order = sorted(rows.values(), key=lambda row: row.get("ms", float("inf")))
     return [{k: v for k, v in row.items() if k != "moved"} for row in order], min(map(len, timings.values()))
+
+
+def warmed_up(name: str, params: list[Any]) -> Any:
+    """The contender after its first steps, or a text that says why it does not run here."""
+    try:
+        optimizer = contender(name, params)
+        for _ in range(WARM):
+            optimizer.step()
+    except PackageNotFoundError as missing:
+        return f"{missing.name} is not installed"
+    except Exception as error:  # another's library, in whatever state
+        return f"{type(error).__name__}: {error}".splitlines()[0][:90]
+    return optimizer
+
+
+def times(seconds: list[float], timings: dict[str, list[float]], reference: str) -> dict[str, Any]:
+    """Milliseconds, and the ratio to the reference's in the same round: medians with quartiles."""
+    low, median, high = quartiles([1e3 * s for s in seconds])
+    row: dict[str, Any] = {"ms": median, "ms_low": low, "ms_high": high}
+    if reference in timings:
+        low, median, high = quartiles(ratios(seconds, timings[reference]))
+        row |= {"against": reference, "ratio": median, "ratio_low": low, "ratio_high": high}
+    return row
 
 
 def _stream(elements: int, device: str) -> tuple[Callable[[], Any], int] | None:
@@ -234,46 +247,61 @@ def writable(folder: Path) -> None:
         raise BenchError(f"--out {folder}: {error.strerror or error}; choose another folder") from None
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="vit_s16", help=f"{', '.join(MODELS)} (%(default)s)")
-    parser.add_argument("--optim", help="names, separated by commas (all; with --train: a few)")
-    parser.add_argument("--reference", help="whose time is 1 for all (default: AdamW with the same step as each)")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(%(default)s)")
-    parser.add_argument("--threads", type=int, help="of torch (default: as many as torch takes)")
-    parser.add_argument("--rounds", type=int, default=9, help="at most (%(default)s)")
-    parser.add_argument("--steps", type=int, default=3, help="of each contender in a round (%(default)s)")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_argument("model", nargs="?", default="vit_s16", help=f"{', '.join(MODELS)} (%(default)s)")
+    command.add_argument("--optim", help="names, separated by commas (all; with --train: a few)")
+    command.add_argument("--reference", help="whose time is 1 for all (default: AdamW with the same step as each)")
+    command.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="(%(default)s)")
+    command.add_argument("--threads", type=int, help="of torch (default: as many as torch takes)")
+    command.add_argument("--rounds", type=int, default=9, help="at most (%(default)s)")
+    command.add_argument("--steps", type=int, default=3, help="of each contender in a round (%(default)s)")
+    command.add_argument(
         "--seconds",
         type=float,
         default=80,
         help="time budget; no further round starts that would exceed it (%(default)s)",
     )
-    parser.add_argument("--train", action="store_true", help="whole training steps")
-    parser.add_argument("--batch-size", type=int, default=4, help="with --train (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("outputs/bench"), help="folder to write to (%(default)s)")
-    options = parser.parse_args(arguments)
-    try:
-        if options.model not in MODELS:
-            raise BenchError(f"no model {options.model}; there are {', '.join(MODELS)}")
-        names = (options.optim or (TRAINED if options.train else ",".join(contender_names()))).split(",")
-        names = [*([options.reference] if options.reference else []), *names]
-        if unknown := [name for name in names if name not in contender_names()]:
-            raise BenchError(f"no optimizer {unknown[0]}; there are {', '.join(contender_names())}")
-        for option, least in (("rounds", 2), ("steps", 1), ("batch_size", 1), ("threads", 1)):
-            value = getattr(options, option)
-            if value is not None and value < least:
-                raise BenchError(f"--{option.replace('_', '-')} must be at least {least}, not {value}")
-        if not options.seconds > 0:
-            raise BenchError(f"--seconds must be above 0, not {options.seconds:g}")
-        if options.device == "cuda":
-            import torch
+    command.add_argument("--train", action="store_true", help="whole training steps")
+    command.add_argument("--batch-size", type=int, default=4, help="with --train (%(default)s)")
+    command.add_argument("--out", type=Path, default=Path("outputs/bench"), help="folder to write to (%(default)s)")
+    return command
 
-            if not torch.cuda.is_available():
-                raise BenchError("--device cuda: torch finds no GPU here")
-            if options.train:
-                raise BenchError("--device cuda times steps alone; scripts/maintenance/gpu_report.py trains on a GPU")
+
+def checked_names(options: argparse.Namespace) -> list[str]:
+    """The names of the contenders, after a check of all options.
+
+    Raises:
+        BenchError: an option has a value that cannot be timed here.
+    """
+    if options.model not in MODELS:
+        raise BenchError(f"no model {options.model}; there are {', '.join(MODELS)}")
+    names = (options.optim or (TRAINED if options.train else ",".join(contender_names()))).split(",")
+    names = [*([options.reference] if options.reference else []), *names]
+    if unknown := [name for name in names if name not in contender_names()]:
+        raise BenchError(f"no optimizer {unknown[0]}; there are {', '.join(contender_names())}")
+    for option, least in (("rounds", 2), ("steps", 1), ("batch_size", 1), ("threads", 1)):
+        value = getattr(options, option)
+        if value is not None and value < least:
+            raise BenchError(f"--{option.replace('_', '-')} must be at least {least}, not {value}")
+    if not options.seconds > 0:
+        raise BenchError(f"--seconds must be above 0, not {options.seconds:g}")
+    if options.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise BenchError("--device cuda: torch finds no GPU here")
+        if options.train:
+            raise BenchError("--device cuda times steps alone; scripts/maintenance/gpu_report.py trains on a GPU")
+    return names
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write."""
+    options = parser().parse_args(arguments)
+    try:
+        names = checked_names(options)
         writable(options.out)
         against = {name: options.reference or LIKE[kind_of_step(name, options.device)] for name in names}
         against |= {name: options.reference or name for name in against.values()}

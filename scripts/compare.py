@@ -10,11 +10,16 @@ import io
 import shutil
 import sys
 import time
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the packages of this checkout
 
 from reports.protocol import REFERENCE, SUBJECT
+
+if TYPE_CHECKING:
+    from reports.results import Results
 
 EXAMPLES = """\
 examples:
@@ -103,68 +108,98 @@ def stay(options: argparse.Namespace, out: Path) -> int:
 
 
 def compare(options: argparse.Namespace, out: Path) -> int:
-    """Read, print, write; the heavy libraries are imported here so that --help answers at once."""
-    from rich.console import Console
-
-    from reports.number_format import columns
-    from reports.publish import write_page, write_pictures
+    """Read, write, print; the heavy libraries are imported here so that --help answers at once."""
     from reports.records.reader import missing_folders, read_records
     from reports.records.speeds import read_speeds
     from reports.results import compared
-    from reports.tables.render import print_tables, to_csv, to_latex, to_markdown
-    from reports.tables.screen import progress, screen
 
-    folders, tasks = options.folders, options.task
-    records = read_records(folders)
+    records = read_records(options.folders)
     for problem in records.problems[:SHOWN_PROBLEMS]:
         say(problem)
     if (more := len(records.problems) - SHOWN_PROBLEMS) > 0:
         say(f"... and {more} more files that could not be used")
-    for folder in missing_folders(folders):
+    for folder in missing_folders(options.folders):
         say(f"{folder}: no such folder")
-    tasks_with_runs = sorted(records.runs["task"].unique())
-    runs = records.runs[records.runs["task"].isin(tasks)] if tasks else records.runs
-    if not tasks_with_runs:
-        say(
-            f"no run records in {', '.join(map(str, folders))}: expected "
-            "<folder>/<task>/<optim>/<run id>/summary.json; "
-            "make one with: python run.py task=vit_b16 optim=lion"
-        )
+    if mistake := no_runs(options, sorted(records.runs["task"].unique())):
+        say(mistake)
         return 2
-    if unknown := sorted(set(tasks or []) - set(tasks_with_runs)):
-        say(f"no runs of task {', '.join(unknown)}; there are runs of: {', '.join(tasks_with_runs)}")
+    runs = records.runs[records.runs["task"].isin(options.task)] if options.task else records.runs
+    results = compared(runs, read_speeds(options.folders), options.reference or REFERENCE)
+    if mistake := no_row(options, {row.optim for table in results.tables for row in table.rows}):
+        say(mistake)
         return 2
-    results = compared(runs, read_speeds(folders), options.reference or REFERENCE)
-    labels = {row.optim for table in results.tables for row in table.rows}
-    for option, wanted in (("--reference", options.reference), ("--highlight", options.highlight)):
-        kinds = sorted(label for label in labels if label.startswith(f"{wanted} ("))
-        if wanted is not None and wanted not in labels:
-            say(
-                f"{option} {wanted}: no row has this name"
-                + (f", since it ran with several settings; choose one: {', '.join(map(repr, kinds))}" if kinds else "")
-                + ("" if kinds else f"; there are: {', '.join(sorted(labels))}")
-            )
-            return 2
-    texts = {"table.md": to_markdown, "table.csv": to_csv, "table.tex": to_latex}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, render in texts.items():
-            (out / name).write_text(render(results.tables), encoding="utf-8", newline="\n")
-        page = write_page(results, out)
-        figures = write_pictures(results, out, records.runs["optim"].unique(), options.highlight or SUBJECT)
+        written = write(results, out, options.highlight or SUBJECT, records.runs["optim"].unique())
     except OSError as error:
         say(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
         return 1
-    if options.full:
-        print_tables(results.tables, Console(width=columns(), highlight=False))
-    else:
-        lines = screen(results.main, columns(), shutil.get_terminal_size((0, 40)).lines)
-        lines += progress(results.main) if options.watch is not None else []
-        more_tables = len(results.tables) - len(results.main)
-        lines += [f"further tables (variants, other conditions) in the files: {more_tables}"] if more_tables else []
-        print("\n".join(lines))
-    print(f"page: {page}\nbeside it: {', '.join(texts)} and {len(figures)} figures", flush=True)
+    show(results, options)
+    print(written, flush=True)
     return 0
+
+
+def no_runs(options: argparse.Namespace, tasks: Sequence[str]) -> str | None:
+    """What is wrong if the folders have no runs at all, or none of a task that was asked for."""
+    if not tasks:
+        return (
+            f"no run records in {', '.join(map(str, options.folders))}: expected "
+            "<folder>/<task>/<optim>/<run id>/summary.json; "
+            "make one with: python run.py task=vit_b16 optim=lion"
+        )
+    if unknown := sorted(set(options.task or []) - set(tasks)):
+        return f"no runs of task {', '.join(unknown)}; there are runs of: {', '.join(tasks)}"
+    return None
+
+
+def no_row(options: argparse.Namespace, labels: Collection[str]) -> str | None:
+    """What is wrong if no table has a row of the reference, or of the optimizer to highlight."""
+    for option, wanted in (("--reference", options.reference), ("--highlight", options.highlight)):
+        if wanted is None or wanted in labels:
+            continue
+        if kinds := sorted(label for label in labels if label.startswith(f"{wanted} (")):
+            reason = f", since it ran with several settings; choose one: {', '.join(map(repr, kinds))}"
+        else:
+            reason = f"; there are: {', '.join(sorted(labels))}"
+        return f"{option} {wanted}: no row has this name{reason}"
+    return None
+
+
+def write(results: Results, out: Path, highlight: str, optimizers: Iterable[str]) -> str:
+    """Write the tables, the page and the figures, and return a text that says where.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    from reports.publish import write_page, write_pictures
+    from reports.tables.render import to_csv, to_latex, to_markdown
+
+    texts = {"table.md": to_markdown, "table.csv": to_csv, "table.tex": to_latex}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, render in texts.items():
+        (out / name).write_text(render(results.tables), encoding="utf-8", newline="\n")
+    page = write_page(results, out)
+    figures = write_pictures(results, out, optimizers, highlight)
+    return f"page: {page}\nbeside it: {', '.join(texts)} and {len(figures)} figures"
+
+
+def show(results: Results, options: argparse.Namespace) -> None:
+    """Print one screen, with --full every table."""
+    from reports.number_format import columns
+
+    if options.full:
+        from rich.console import Console
+
+        from reports.tables.render import print_tables
+
+        print_tables(results.tables, Console(width=columns(), highlight=False))
+        return
+    from reports.tables.screen import progress, screen
+
+    lines = screen(results.main, columns(), shutil.get_terminal_size((0, 40)).lines)
+    lines += progress(results.main) if options.watch is not None else []
+    if more_tables := len(results.tables) - len(results.main):
+        lines.append(f"further tables (variants, other conditions) in the files: {more_tables}")
+    print("\n".join(lines))
 
 
 def say(line: str) -> None:
@@ -175,4 +210,4 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     from recipes.runs import cli
 
-    cli.guard(lambda: sys.exit(main()))
+    sys.exit(cli.guard(main))

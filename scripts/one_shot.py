@@ -231,4 +231,4 @@ def main(arguments: list[str] | None = None) -> int:
 if __name__ == "__main__":
     from recipes.runs import cli
 
-    cli.guard(lambda: sys.exit(main()))
+    sys.exit(cli.guard(main))

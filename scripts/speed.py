@@ -111,56 +111,72 @@ def by_kind(
     return contenders, {label: other for label, other in against.items() if other in contenders}
 
 
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_argument("--rounds", type=int, default=31)
+    command.add_argument("--block", type=int, default=10, help="steps of each optimizer in a round (%(default)s)")
+    command.add_argument("--reference", default=REFERENCE, help="whose speed is 1 (%(default)s)")
+    command.add_argument("--against", help="compare the run with the same run under these overrides")
+    command.add_argument("--out", type=Path, default=Path("outputs/speed"), help="folder to write to (%(default)s)")
+    command.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion,adamw ...")
+    return command
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Compose the configs, time, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=31)
-    parser.add_argument("--block", type=int, default=10, help="steps of each optimizer in a round (%(default)s)")
-    parser.add_argument("--reference", default=REFERENCE, help="whose speed is 1 (%(default)s)")
-    parser.add_argument("--against", help="compare the run with the same run under these overrides")
-    parser.add_argument("--out", type=Path, default=Path("outputs/speed"), help="folder to write to (%(default)s)")
-    parser.add_argument("overrides", nargs="*", help="as for run.py: task=vit_b16 optim=lion,adamw ...")
-    options = parser.parse_intermixed_args(arguments)
+    command = parser()
+    options = command.parse_intermixed_args(arguments)
     if options.rounds < 2 or options.block < 1:
-        parser.error("--rounds must be at least 2 and --block at least 1")
+        command.error("--rounds must be at least 2 and --block at least 1")
 
-    from recipes.files import write_json
-    from recipes.minimal_loop import MinimalLoop, device_of
     from recipes.runs import cli
-    from recipes.runs.summary import versions
-    from recipes.settings import command_line, schema
-    from reports.number_format import columns, laid_out
 
-    choice = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
-    names = (ALL if choice == "optim=all" else choice.removeprefix("optim=")).split(",")
-    rest = [text for text in options.overrides if text != choice]
     try:
-        command_line.check([*rest, f"optim={names[0]}"])
-        first = schema.composed([*rest, f"optim={options.reference}"] if options.against is None else options.overrides)
-        import torch
-
-        if first.scale.threads:
-            torch.set_num_threads(first.scale.threads)
-        if options.against is None:
-            contenders, against = by_kind(names, rest, options.reference, first)
-        else:
-            other = schema.composed([*options.overrides, *options.against.split()])
-            device = device_of(first)
-            contenders = {options.against: MinimalLoop(other, device), "as given": MinimalLoop(first, device)}
-            against = dict.fromkeys(contenders, options.against)
-        figures = measure(contenders, against, options.rounds, options.block)
+        result = timed(options)
     except Exception as error:
         if (line := cli.mistake(error)) is None:
             raise
         print(*(f"error: {text}" for text in line.splitlines()), sep="\n", file=sys.stderr)
         return 2
-    result = {
+    show(result, "optimizer" if options.against is None else "")
+    return 0 if options.against is not None else write(result, options.out)
+
+
+def timed(options: argparse.Namespace) -> dict[str, Any]:
+    """Compose the configs and time them: what the file of timings holds.
+
+    Raises:
+        ConfigError: a setting is none.
+    """
+    import torch
+
+    from recipes.minimal_loop import MinimalLoop, device_of
+    from recipes.runs.summary import versions
+    from recipes.settings import command_line, schema
+
+    choice = next((text for text in options.overrides if text.startswith("optim=")), f"optim={ALL}")
+    names = (ALL if choice == "optim=all" else choice.removeprefix("optim=")).split(",")
+    rest = [text for text in options.overrides if text != choice]
+    command_line.check([*rest, f"optim={names[0]}"])
+    first = schema.composed([*rest, f"optim={options.reference}"] if options.against is None else options.overrides)
+    device = device_of(first)
+    if first.scale.threads:
+        torch.set_num_threads(first.scale.threads)
+    if options.against is None:
+        contenders, against = by_kind(names, rest, options.reference, first)
+    else:
+        other = schema.composed([*options.overrides, *options.against.split()])
+        contenders = {options.against: MinimalLoop(other, device), "as given": MinimalLoop(first, device)}
+        against = dict.fromkeys(contenders, options.against)
+    figures = measure(contenders, against, options.rounds, options.block)
+    return {
         "task": first.task.name,
         "scale": first.scale.name,
         "model": first.model.name,
         "batch_size": first.batch_size,
         "threads": torch.get_num_threads(),
-        "device": str(device_of(first)),
+        "device": str(device),
         "reference": options.reference,
         "rounds": options.rounds,
         "block": options.block,
@@ -169,31 +185,42 @@ def main(arguments: list[str] | None = None) -> int:
         "versions": versions(),
         "optimizers": figures,
     }
+
+
+def show(result: dict[str, Any], heading: str) -> None:
+    """Print a row for each contender."""
+    from reports.number_format import columns, laid_out
+
     print(
         f"{result['task']} at scale {result['scale']}, batch {result['batch_size']}, "
-        f"{options.rounds} rounds of {options.block} steps"
+        f"{result['rounds']} rounds of {result['block']} steps"
     )
     rows = [
         {
-            "optimizer" if options.against is None else "": name,
+            heading: name,
             "steps/s": f"{f['steps_per_second']:.1f}",
             "ratio": "-" if f["ratio"] is None else f"{f['ratio']:.3f}",
             "quartiles": "-" if f["ratio"] is None else f"{f['low']:.3f} to {f['high']:.3f}",
             "step, ms": f"{f['optimizer_step_ms']:.2f}",
             "state, MB": f"{float(f['state_bytes'] or 0) / 1e6:.2f}",
         }
-        for name, f in figures.items()
+        for name, f in result["optimizers"].items()
     ]
     print("\n".join(laid_out(rows, columns())))
-    if options.against is not None:
-        return 0
+
+
+def write(result: dict[str, Any], folder: Path) -> int:
+    """Write <task>.speed.json; returns the exit status."""
+    from recipes.files import write_json
+
+    path = folder / f"{result['task']}.speed.json"
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_json(options.out / f"{first.task.name}.speed.json", result)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, result)
     except OSError as error:
-        print(f"error: cannot write to {options.out}: {error.strerror}; the figures stand above", file=sys.stderr)
+        print(f"error: cannot write to {folder}: {error.strerror}; the figures stand above", file=sys.stderr)
         return 1
-    print(options.out / f"{first.task.name}.speed.json")
+    print(path)
     return 0
 
 
@@ -211,4 +238,4 @@ def processor() -> str:
 if __name__ == "__main__":
     from recipes.runs import cli
 
-    cli.guard(lambda: sys.exit(main()))
+    sys.exit(cli.guard(main))

@@ -126,4 +126,4 @@ def main() -> int:
 if __name__ == "__main__":
     from recipes.runs import cli
 
-    cli.guard(lambda: sys.exit(main()))
+    sys.exit(cli.guard(main))

@@ -60,4 +60,4 @@ def _content(path: Path) -> bytes | None:
 if __name__ == "__main__":
     from recipes.runs import cli
 
-    cli.guard(lambda: sys.exit(main()))
+    sys.exit(cli.guard(main))
