@@ -213,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
             batch_size=options.batch_size,
         )
     except Exception as error:
-        if (line := cli.mistake(error)) is None:
+        if (line := cli.user_message(error)) is None:
             raise
         print(f"error: {line}", file=sys.stderr)
         return 2

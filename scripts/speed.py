@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = timed(options)
     except Exception as error:
-        if (line := cli.mistake(error)) is None:
+        if (line := cli.user_message(error)) is None:
             raise
         print(*(f"error: {text}" for text in line.splitlines()), sep="\n", file=sys.stderr)
         return 2

@@ -38,7 +38,7 @@ def distribute(model: nn.Module, values: Values, device: torch.device) -> None:
         model.to_empty(device=device)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
     set_model_state_dict(model, dict(state) if processes.is_first() else {}, options=options)
-    for (place, name), value in processes.sent_by_first(lambda: _on_cpu(unsaved)).items():
+    for (place, name), value in processes.broadcast_from_first(lambda: _on_cpu(unsaved)).items():
         module = model.get_submodule(place)
         current: Any = getattr(module, name)
         # A plain attribute has the device that the model's builder gave it.

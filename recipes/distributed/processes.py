@@ -109,7 +109,7 @@ def _control() -> Any:
     return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
-def by_first(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def on_first(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function on the first process; all get its answer, which must be picklable.
 
     Raises:
@@ -126,19 +126,19 @@ def by_first(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return _settle(answer, error)[0]
 
 
-def by_all(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def on_all(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function on every process; each gets its own answer.
 
     Raises:
         Exception: the error of this process, or a ConfigError if only others have one.
     """
     answer: list[T] = []
-    by_each(lambda: answer.append(action(*args, **kwargs)))
+    gather_from_all(lambda: answer.append(action(*args, **kwargs)))
     return answer[0]
 
 
-def by_each(action: Callable[[], T]) -> list[T]:
-    """As by_all, but each gets the answers of all, in the order of ranks; they must be picklable.
+def gather_from_all(action: Callable[[], T]) -> list[T]:
+    """As on_all, but each gets the answers of all, in the order of ranks; they must be picklable.
 
     Raises:
         Exception: the error of this process, or a ConfigError if only others have one.
@@ -251,15 +251,15 @@ def _speaks_of_loss() -> bool:
         return os.environ["RANK"] == "1"
 
 
-def sent_by_first(action: Callable[[], T]) -> T:
-    """As by_first, for large results: plain values and tensors on the CPU in dicts, lists and tuples.
+def broadcast_from_first(action: Callable[[], T]) -> T:
+    """As on_first, for large results: plain values and tensors on the CPU in dicts, lists and tuples.
 
     Tensors are sent one by one, so that no copy of the whole is made.
     """
     if not joined():
         return action()
     answer: list[T] = []
-    by_first(lambda: answer.append(action()))
+    on_first(lambda: answer.append(action()))
     import torch
     import torch.distributed as dist
     from torch.utils._pytree import tree_flatten, tree_unflatten

@@ -41,7 +41,7 @@ def guard(main: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more as it ends
         sys.exit(CLOSED)
     except Exception as error:
-        lines = mistake(error)
+        lines = user_message(error)
         if FULL_TRACE or lines is None:
             raise
         _fail(error, lines)
@@ -121,7 +121,7 @@ def run(cfg: DictConfig) -> None:
     try:
         status, cause = experiment.run(cfg), None
     except Exception as error:
-        lines = mistake(error)
+        lines = user_message(error)
         if not sweep.active():
             if FULL_TRACE or lines is None:
                 raise
@@ -137,7 +137,7 @@ def run(cfg: DictConfig) -> None:
         sweep.note(status, record.folder_of(cfg), cause)
 
 
-def mistake(error: Exception) -> str | None:
+def user_message(error: Exception) -> str | None:
     """The message for the user, one line for each mistake; None if it may be a bug, which needs its stack trace."""
     if isinstance(error, ConfigError | DeviceMemoryError):
         return "\n".join(" ".join(line.split()) for line in str(error).splitlines() if line.strip())

@@ -27,24 +27,24 @@ def run(cfg: DictConfig) -> str:
     with processes.together():
         if not cfg.dry_run:
             processes.join(cpu=cfg.device == "cpu")
-        processes.by_all(validation.check, cfg)
-        processes.by_all(validation.check_device, cfg)
-        processes.by_all(from_data.resolve, cfg)
+        processes.on_all(validation.check, cfg)
+        processes.on_all(validation.check_device, cfg)
+        processes.on_all(from_data.resolve, cfg)
         if cfg.dry_run:
             from recipes.runs.dry_run import cost
 
             if processes.is_first():
                 cost.run(cfg)
             return "dry run"
-        folder = processes.by_first(record.folder_of, cfg)
-        done = processes.by_first(record.read_summary, folder)
+        folder = processes.on_first(record.folder_of, cfg)
+        done = processes.on_first(record.read_summary, folder)
         if done is not None and done.get("status") in record.FINISHED:
             _say(f"{folder} is {done['status']} already: {summary.figures(done)}")
             _say_expected(cfg, done)
             return "skipped"
         if done is not None and done.get("cause") == record.NOT_WHOLE:
             _say(f"{folder}/summary.json lacks what a finished run has: this run is done again")
-        if done is None and processes.by_first((folder / "summary.json").exists):
+        if done is None and processes.on_first((folder / "summary.json").exists):
             _say(f"{folder}/summary.json cannot be read: this run goes on from its checkpoint, or from its first step")
         return _run(cfg, folder, timer)
 
@@ -58,19 +58,19 @@ def _run(cfg: DictConfig, folder: Path, timer: PhaseTimer) -> str:
     from recipes.training.loop import Trainer
     from recipes.training.run_state import DivergedError, InterruptedRunError, RunState
 
-    accelerator = processes.by_all(devices.start, cfg)
-    recipe = processes.by_all(protocol.recipe_class(cfg.task.recipe), cfg)
-    make_optimizer = processes.by_all(build.optimizer_factory, cfg.optim)
+    accelerator = processes.on_all(devices.start, cfg)
+    recipe = processes.on_all(protocol.recipe_class(cfg.task.recipe), cfg)
+    make_optimizer = processes.on_all(build.optimizer_factory, cfg.optim)
     startup.interruptible()  # from here on Ctrl-C closes record and tracker
     logger, state = RecordLogger(), RunState()
-    processes.by_first(logger.open, folder, cfg, recipe)
+    processes.on_first(logger.open, folder, cfg, recipe)
     _say(summary.heading(cfg, folder))
     status, cause, diverged_step, mistake = "failed", None, None, False
     known_to_all = False
     try:
         resolved = prerequisite.resolved(cfg)
         if resolved != cfg:  # the first recipe has reported mistakes before the needed run takes minutes
-            recipe = processes.by_all(protocol.recipe_class(resolved.task.recipe), resolved)
+            recipe = processes.on_all(protocol.recipe_class(resolved.task.recipe), resolved)
         Trainer(resolved, recipe, make_optimizer, accelerator, logger, folder, timer, state).train()
         status, known_to_all = "completed", True
     except DivergedError as error:
@@ -99,7 +99,7 @@ def _run(cfg: DictConfig, folder: Path, timer: PhaseTimer) -> str:
         state.seconds = dict(timer.seconds)
         outcome = summary.outcome(state, status, cause=cause, diverged_step=diverged_step)
         if known_to_all:  # all wait for it, so that the next run of a sweep finds this record complete
-            written = processes.by_first(logger.close, outcome, discard=mistake)
+            written = processes.on_first(logger.close, outcome, discard=mistake)
         else:
             written = logger.close(outcome, discard=mistake)
     _say(f"{status}{f' ({cause} at step {diverged_step})' if cause else ''}: {summary.figures(written)}")

@@ -52,7 +52,7 @@ def folder(cfg: DictConfig, setting: str = "init_from") -> Path:
     Raises:
         ConfigError: the run diverged or failed.
     """
-    return processes.by_first(lambda: _done(cfg, setting))
+    return processes.on_first(lambda: _done(cfg, setting))
 
 
 def _done(cfg: DictConfig, setting: str) -> Path:

@@ -101,7 +101,7 @@ def announce_jobs() -> None:
     submitit.AutoExecutor.map_array = announced
 
 
-class Count(Callback):
+class SweepCallback(Callback):
     """Hydra callback: opens the list before a sweep's first run, and prints the count after its last.
 
     Several processes of one command go through the same runs, each with its own list; the first one prints.

@@ -64,7 +64,7 @@ class Trainer:
         self.recipe, self.accelerator = recipe, accelerator
         self.logger, self.folder, self.timer, self.state = logger, folder, timer, state
 
-        processes.by_all(self._make_model)
+        processes.on_all(self._make_model)
         processes.check_same(f"the data of data={cfg.data.name}", state.data_fingerprint)
         on_cuda = accelerator.device.type == "cuda"
         channels_last = on_cuda and cfg.channels_last and not cfg.shard and is_convolutional(self.model)
@@ -91,7 +91,7 @@ class Trainer:
             for model in (self.model, *([] if self.average is None else [self.average.module])):
                 sharding.shard(model, accelerator.device, cfg.precision, recipe.forward_methods, cfg.shard_size)
         groups = param_groups.parameter_groups(self.model, cfg.decay, cfg.optim.weight_decay)
-        self.optimizer = processes.by_all(lambda: make_optimizer(groups))
+        self.optimizer = processes.on_all(lambda: make_optimizer(groups))
         if cfg.shard:
             devices.name_dtypes(self.optimizer)
         self.updated = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -131,7 +131,7 @@ class Trainer:
         state.num_parameters = sum(p.numel() for p in self.model.parameters())
         if cfg.init_from is not None and here:
             read = self._initial_weights
-            recipe.initialise(self.model, processes.sent_by_first(read) if everywhere else read())
+            recipe.initialise(self.model, processes.broadcast_from_first(read) if everywhere else read())
 
     @property
     def is_asynchronous(self) -> bool:
@@ -334,14 +334,14 @@ class Trainer:
             "data_fingerprint": state.data_fingerprint,
         }
         folder, run = self.folder / "checkpoint", self.folder.name
-        processes.by_first(self.logger.secure)
+        processes.on_first(self.logger.secure)
         if self.in_parts and step < self.cfg.steps:  # the final weights are written whole, for other programs
             part_checkpoint.save(folder, run, step, values, self.model, self.optimizer, self.average)
             return
         weights, optimizer = devices.state_of(self.model, self.optimizer, self.cfg.shard)
         average = None if self.average is None else devices.average_state(self.average, self.cfg.shard)
         whole = Checkpoint(step, weights, average, optimizer, values)
-        processes.by_first(lambda: checkpoint.save(folder, run, whole))
+        processes.on_first(lambda: checkpoint.save(folder, run, whole))
 
     def _resume(self) -> tuple[int, list[list[float]]]:
         """Continue from the newest checkpoint; all randomness follows from (seed, step).
@@ -360,7 +360,7 @@ class Trainer:
                 )
             return None if saved is None else vars(saved)
 
-        read = processes.sent_by_first(newest)
+        read = processes.broadcast_from_first(newest)
         saved = None if read is None else Checkpoint(**read)
         if saved is not None:
             # In shards torch makes an optimizer's state by a step with a rate of zero, if there is no entry yet.
@@ -382,7 +382,7 @@ class Trainer:
                 self.timer.seconds[part] += seconds
             self.accelerator.print(f"resuming from step {saved.step}")
         first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
-        processes.by_first(lambda: self.logger.begin(first, redone=set(self.examples) - {"train", "val"}))
+        processes.on_first(lambda: self.logger.begin(first, redone=set(self.examples) - {"train", "val"}))
         return first, window
 
     def _feed(self) -> Generator[Batch, None, None]:

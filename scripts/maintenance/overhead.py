@@ -97,7 +97,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             ours, minimal, reported = measure(cfg, Path(folder), rounds, block)
     except Exception as error:
-        if (line := cli.mistake(error)) is None:
+        if (line := cli.user_message(error)) is None:
             raise
         print(*(f"error: {text}" for text in line.splitlines()), sep="\n", file=sys.stderr)
         return 2

@@ -59,7 +59,7 @@ def warm_up(
     Raises:
         ConfigError: the model cannot be compiled, or there is no compiler, with compile=true.
     """
-    reasons = processes.by_each(lambda: _refusal(model, loss, backward))
+    reasons = processes.gather_from_all(lambda: _refusal(model, loss, backward))
     reason = next(filter(None, reasons), None)
     if reason is None:
         return True

@@ -30,9 +30,9 @@ from recipes.training import checkpoint
 def is_shared(folder: Path) -> bool:
     """Whether all processes see what the first one writes to a folder."""
     mark = folder / ".seen"
-    processes.by_first(mark.touch)
-    seen = all(processes.by_each(mark.exists))
-    processes.by_first(lambda: mark.unlink(missing_ok=True))
+    processes.on_first(mark.touch)
+    seen = all(processes.gather_from_all(mark.exists))
+    processes.on_first(lambda: mark.unlink(missing_ok=True))
     return seen
 
 
@@ -50,7 +50,7 @@ def save(
     Raises:
         ConfigError: the disk is full or cannot be written; the earlier checkpoints are untouched.
     """
-    temporary = processes.by_first(lambda: checkpoint.begin(folder, step))
+    temporary = processes.on_first(lambda: checkpoint.begin(folder, step))
     parts = temporary / checkpoint.PARTS
 
     def write() -> dict[str, dict[str, int]]:
@@ -61,8 +61,8 @@ def save(
             mine += [parts / ".metadata"] if processes.is_first() else []
             return {f"{checkpoint.PARTS}/{path.name}": checkpoint.secured(path) for path in mine}
 
-    files = {name: entry for each in processes.by_each(write) for name, entry in each.items()}
-    processes.by_first(lambda: checkpoint.seal(folder, run_id, step, state, files))
+    files = {name: entry for each in processes.gather_from_all(write) for name, entry in each.items()}
+    processes.on_first(lambda: checkpoint.seal(folder, run_id, step, state, files))
 
 
 def load(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None) -> None:
@@ -72,7 +72,7 @@ def load(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
         ConfigError: a process does not see it.
     """
     parts = folder / checkpoint.PARTS
-    processes.by_all(checkpoint.check_seen, parts)
+    processes.on_all(checkpoint.check_seen, parts)
     state = _content(model, optimizer, average)
     load_parts(state, checkpoint_id=parts, no_dist=not processes.joined())
     set_model_state_dict(model, devices.reshaped(state["model"], model, _shape(model)))

@@ -60,30 +60,30 @@ def decide() -> None:
             raise kind(f"of process {rank}")
         return rank
 
-    assert processes.by_first(lambda: rank) == 0
-    assert processes.by_all(lambda: rank) == rank
+    assert processes.on_first(lambda: rank) == 0
+    assert processes.on_all(lambda: rank) == rank
     processes.check_same("things", 1)
     for action, said in (
-        (lambda: processes.by_first(lambda: fails_on(0)), "of process 0"),
-        (lambda: processes.by_all(lambda: fails_on(0)), "of process 0"),
-        (lambda: processes.by_all(lambda: fails_on(1)), "of process 1" if rank else "process 1: of process 1"),
+        (lambda: processes.on_first(lambda: fails_on(0)), "of process 0"),
+        (lambda: processes.on_all(lambda: fails_on(0)), "of process 0"),
+        (lambda: processes.on_all(lambda: fails_on(1)), "of process 1" if rank else "process 1: of process 1"),
         (lambda: processes.check_same("things", rank), "things differ between process 0 and process 1"),
         # One is in a decision within another's, and both hear of it.
-        (lambda: processes.by_all(lambda: fails_on(1) + processes.by_first(lambda: 1)), "of process 1"),
-        (lambda: processes.by_all(lambda: processes.by_first(lambda: fails_on(0))), "of process 0"),
+        (lambda: processes.on_all(lambda: fails_on(1) + processes.on_first(lambda: 1)), "of process 1"),
+        (lambda: processes.on_all(lambda: processes.on_first(lambda: fails_on(0))), "of process 0"),
     ):
         with pytest.raises(ConfigError, match=said) as error:
             action()
         assert processes.is_agreed(error.value)
     with pytest.raises(ConfigError if rank == 0 else OSError, match="of process 1"):
-        processes.by_all(lambda: fails_on(1, OSError))
-    assert processes.by_first(lambda: "in step again") == "in step again"
+        processes.on_all(lambda: fails_on(1, OSError))
+    assert processes.on_first(lambda: "in step again") == "in step again"
     tensors = {
         "odd": torch.arange(6.0).reshape(2, 3).T,
         "half": [torch.tensor(1.5, dtype=torch.bfloat16), torch.zeros(0)],
         "plain": ("text", None, True, torch.tensor([True, False])),
     }
-    result = processes.sent_by_first(lambda: tensors if rank == 0 else pytest.fail("asked elsewhere"))
+    result = processes.broadcast_from_first(lambda: tensors if rank == 0 else pytest.fail("asked elsewhere"))
     assert result.keys() == tensors.keys()
     assert result["plain"][:3] == tensors["plain"][:3]
     one, other = ([value["odd"], *value["half"], value["plain"][3]] for value in (result, tensors))
@@ -96,7 +96,9 @@ def test_decisions_of_two_processes(tmp_path: Path) -> None:
 
 
 def test_one_process_decides_alone_without_torch() -> None:
-    assert processes.by_first(lambda: 1) == processes.by_all(lambda: 1) == processes.sent_by_first(lambda: 1) == 1
+    assert (
+        processes.on_first(lambda: 1) == processes.on_all(lambda: 1) == processes.broadcast_from_first(lambda: 1) == 1
+    )
     processes.check_same("things", object())
     with pytest.raises(ZeroDivisionError), processes.together():
         raise ZeroDivisionError

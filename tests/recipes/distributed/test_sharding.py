@@ -238,7 +238,7 @@ def exchange(_: str) -> None:
             step(single, its_optimizer)
             step(split, optimizer)
         found = devices.state_of(split, optimizer, sharded=True)
-        weights, state = copy.deepcopy(processes.sent_by_first(lambda found=found: found))
+        weights, state = copy.deepcopy(processes.broadcast_from_first(lambda found=found: found))
         assert weights["scale"].shape == ()
         back, back_optimizer = trained(kind, lambda model: None)
         devices.restore(back, back_optimizer, weights, state, sharded=False)

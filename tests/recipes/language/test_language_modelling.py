@@ -205,7 +205,7 @@ def test_mistakes_are_one_line(gpt, overrides, line):
     with pytest.raises(ConfigError, match=line) as error:
         made.examples(), made.model()
     assert "\n" not in str(error.value)
-    assert cli.mistake(error.value)
+    assert cli.user_message(error.value)
 
 
 def test_a_model_that_counts_positions_by_padding_is_refused():

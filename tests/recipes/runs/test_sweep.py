@@ -263,7 +263,7 @@ def test_the_count_of_runs_that_all_end_well_leaves_status_0(
 ) -> None:
     monkeypatch.delenv(sweep.VARIABLE, raising=False)
     cfg = OmegaConf.create({"output_dir": str(tmp_path / "out"), "hydra": {"sweep": {"dir": str(tmp_path / "out")}}})
-    count = sweep.Count()
+    count = sweep.SweepCallback()
     count.on_multirun_start(cfg)
     path = Path(os.environ[sweep.VARIABLE])
     sweep.note("completed", tmp_path)
@@ -291,7 +291,7 @@ def test_a_run_that_another_process_writes_is_waited_for_at_the_end(
     cfg = tiny()
     where = OmegaConf.create({"output_dir": str(tmp_path / "out")})
     where.hydra = {"sweep": {"dir": str(tmp_path / "out")}, "sweeper": {}}
-    count = sweep.Count()
+    count = sweep.SweepCallback()
     count.on_multirun_start(where)
     folder = record.folder_of(cfg)
     folder.mkdir(parents=True)
@@ -330,7 +330,7 @@ def test_a_run_that_another_process_left_is_a_failure(
     monkeypatch.delenv(sweep.VARIABLE, raising=False)
     where = OmegaConf.create({"output_dir": str(tmp_path / "out")})
     where.hydra = {"sweep": {"dir": str(tmp_path / "out")}, "sweeper": {}}
-    count = sweep.Count()
+    count = sweep.SweepCallback()
     count.on_multirun_start(where)
     sweep.note(sweep.ELSEWHERE, tmp_path / "gone")
     with pytest.raises(SystemExit, match="1"):

@@ -70,7 +70,7 @@ def test_a_run_that_meets_it_keeps_its_record_and_says_a_line(tmp_path: Path, mo
     cfg = composed("task=vit_b16", "tracker=none", f"output_dir={tmp_path}")
     with pytest.raises(DeviceMemoryError) as error:
         experiment.run(cfg)
-    line = cli.mistake(error.value)
+    line = cli.user_message(error.value)
     assert line is not None
     assert "\n" not in line
     summary = json.loads((record.folder_of(cfg) / "summary.json").read_text())
