@@ -1,7 +1,24 @@
 """Operations along one axis of a tensor, which preconditioners of matrices share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Compute products in float32 without TF32 within the block, whatever the model's are computed in.
+
+    Its ten bits are too few for preconditioners, whose small entries divide.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def multiply_axis(tensor: Tensor, axis: int, matrix: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.axes import gram, multiply_axis, slices
+from baselines.axes import exact_products, gram, multiply_axis, slices
 from baselines.tensors import Baseline, Group, Tensors, check_at_least_zero, check_factors, decay, state_of
 
 # The authors' schedule: a fit at each of the first steps, then ever fewer, down to a share of the steps.
@@ -67,6 +67,7 @@ class Kron(Baseline):
         check_at_least_zero(**{name: settings[name] for name in names})
         check_factors("beta", [settings["beta"]], 1)
 
+    @exact_products()
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
         """Update the parameters of a group by their gradients, in place."""
         beta = group["beta"]
@@ -144,8 +145,11 @@ def _divided(tensor: Tensor, factors: Factors) -> Tensor:
         if q.ndim == 1:
             tensor = tensor / _along(q, axis, tensor.ndim)
         else:
-            rows = torch.linalg.solve_triangular(q, tensor.movedim(axis, -1), upper=True, left=False)
-            tensor = rows.movedim(-1, axis)
+            rows = tensor.movedim(
+                axis, -1
+            )  # solved as one matrix: a batch would have a copy of q for each of its items
+            solved = torch.linalg.solve_triangular(q, rows.reshape(-1, len(q)), upper=True, left=False)
+            tensor = solved.view(rows.shape).movedim(-1, axis)
     return tensor
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.axes import gram, multiply_axis
+from baselines.axes import exact_products, gram, multiply_axis
 from baselines.tensors import Baseline, Group, Tensors, check_at_least_zero, check_factors, decay, state_of
 
 
@@ -60,6 +60,7 @@ class SOAP(Baseline):
         if settings["precondition_frequency"] < 1:
             raise ValueError(f"precondition_frequency={settings['precondition_frequency']} must be at least 1")
 
+    @exact_products()
     def update(self, group: Group, params: Tensors, grads: Tensors) -> None:
         """Update the parameters of a group by their gradients, in place."""
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]

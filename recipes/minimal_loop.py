@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_leaves
 
 from recipes import protocol
+from recipes.distributed import devices
 from recipes.runs import build, prerequisite
 from recipes.training import checkpoint, param_groups
 from recipes.training.execution.device_layout import Placement
@@ -33,6 +34,7 @@ class MinimalLoop:
         cfg = prerequisite.resolved(cfg)
         self.cfg, self.recipe, self.device = cfg, protocol.make(cfg), device or torch.device("cpu")
         self.train = self.recipe.examples()["train"]
+        devices.set_float32_precision(cfg, self.device)
         seed_all(cfg.seed)
         self.model = self.recipe.model().train()
         if cfg.init_from is not None:  # a locked tower's features may be cached from these weights

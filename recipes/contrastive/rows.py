@@ -10,6 +10,7 @@ from recipes.contrastive.two_towers import TwoTowers
 from recipes.data import cache
 from recipes.data.images.transforms import pixels
 from recipes.data.pairs.pairs import Encoder, Images, Pairs, Probe, Texts
+from recipes.distributed import devices
 from recipes.training.sampler import Batch, Key
 
 FEATURE_BATCH = 500  # images whose features are computed at a time
@@ -102,7 +103,8 @@ def cached_features(towers: TwoTowers, images: Images, tower: str) -> tuple[torc
     path = cache.folder("features") / f"{cache.key(tower, images.fingerprint())}.npz"
     with cache.locked(path):
         if not path.exists():
-            features, image_index = zip(*_features(towers, images), strict=True)
+            with devices.exact_float32():  # the cache is for runs on every device
+                features, image_index = zip(*_features(towers, images), strict=True)
             temporary = path.with_suffix(".tmp.npz")
             np.savez(temporary, features=torch.cat(features).numpy(), taken=np.concatenate(image_index))
             temporary.replace(path)

@@ -16,16 +16,17 @@ from pathlib import Path
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 FOLDER = "LION_BENCH_DEVICES"  # where the slots are, for the workers
+WORKERS = "LION_BENCH_WORKERS"  # how many processes share this machine's cores
 
 _held: list[int] = []  # the open file whose lock is this process's slot
 
 
-def devices() -> list[str]:
+def devices(nodes: Path = Path("/dev")) -> list[str]:
     """The NVIDIA GPUs that this process may use, by number or name, found without a library that would occupy one."""
     if (visible := os.environ.get(VISIBLE)) is not None:
         return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
-    numbers = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((match[1] for match in numbers if match), key=int)
+    found = [path for path in nodes.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return [str(number) for number in range(len(found))]  # a container has the host's numbers, CUDA counts its own
 
 
 def open_slots(processes: int) -> None:
@@ -37,7 +38,7 @@ def open_slots(processes: int) -> None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for slot in range(max(processes, len(names))):
         Path(folder, f"{slot:04}").write_text(names[slot % len(names)])
-    os.environ[FOLDER] = folder
+    os.environ[FOLDER], os.environ[WORKERS] = folder, str(processes)
 
 
 def take_slot() -> str | None:

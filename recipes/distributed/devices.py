@@ -1,7 +1,10 @@
 """Start accelerate's processes and devices, and convert state between whole models, replicas and shards."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,16 +46,16 @@ def start(cfg: DictConfig) -> Accelerator:
             "accelerate launch --multi_gpu --num_processes N, or use torchrun --nproc_per_node N",
             file=sys.stderr,
         )
-    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    gc.collect()  # an earlier run's model refers to itself: accelerate and torch.compile replace methods of it
+    # An earlier run in this process may have had another precision and another device.
+    AcceleratorState._reset_state(reset_partial_state=not processes.joined())
     accelerator = Accelerator(
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",
     )
-    if accelerator.device.type == "cuda":
-        tf32 = cfg.tf32 and cfg.precision == "fp32"
-        torch.set_float32_matmul_precision("high" if tf32 else "highest")
-        torch.backends.cudnn.allow_tf32 = tf32
-    elif cfg.precision == "bf16" and bf16_on_cpu.has_slow_products() and not bf16_on_cpu.multiply_in_float32():
+    set_float32_precision(cfg, accelerator.device)
+    on_cpu = accelerator.device.type == "cpu"
+    if on_cpu and cfg.precision == "bf16" and bf16_on_cpu.has_slow_products() and not bf16_on_cpu.multiply_in_float32():
         print("precision=bf16 is slow on this CPU, which has no instructions for it; torch>=2.9 helps", file=sys.stderr)
     parts = accelerator.num_processes * cfg.accumulate
     if cfg.batch_size % parts:
@@ -69,6 +72,27 @@ def start(cfg: DictConfig) -> Accelerator:
             f"torchrun --nproc_per_node {here} instead of python, or set shard=false"
         )
     return accelerator
+
+
+def set_float32_precision(cfg: DictConfig, device: torch.device) -> None:
+    """Compute products and convolutions in float32 on a GPU as the run does: in TF32, or exactly."""
+    if device.type == "cuda":
+        tf32 = cfg.tf32 and cfg.precision == "fp32"
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute products and convolutions in float32 without TF32 within the block."""
+    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _scalars(model: nn.Module) -> Any:

@@ -4,6 +4,7 @@ The cursor is the number of examples that earlier steps have used. A resumed run
 number of processes and loader workers gets the same global batches.
 """
 
+import multiprocessing
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from recipes.data import listing
+from recipes.distributed import device_slots
 
 Batch = dict[str, torch.Tensor]
 Key = tuple[int, int]  # position in the run, index in the data set
@@ -106,13 +108,18 @@ class EvalBatches:
 
 
 def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int, pin: bool) -> DataLoader[Any]:
-    """A torch loader over these batches; `workers` processes prepare them ahead of the device."""
+    """A torch loader over these batches; `workers` processes prepare them ahead of the device.
+
+    They are forked where the system can, which shares the examples; other ways, the default from Python 3.14 on, copy
+    them into each, and mapped files whole.
+    """
     return DataLoader(
         examples,  # type: ignore[arg-type]
         batch_sampler=batches,
         collate_fn=_as_is,
         num_workers=workers,
         pin_memory=pin,
+        multiprocessing_context="fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None,
         worker_init_fn=_leave_signals,
         persistent_workers=workers > 0 and isinstance(batches, EvalBatches),
     )
@@ -124,7 +131,8 @@ def workers(wanted: int) -> int:
     Each training process keeps one core. A message says if the number is lower than `wanted`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    number = min(wanted, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get(device_slots.WORKERS) or 1)
+    number = min(wanted, max(1, cores // processes - 1))
     if number < wanted:
         listing.say(f"data.workers={wanted}: {number} here, of {cores} cores; more would only wait for each other")
     return number
@@ -148,8 +156,14 @@ def seed_all(*key: int) -> None:
     same in a run that was killed and one that was not.
     """
     word = _seed_cpu(*key)
-    if torch.accelerator.is_available():
-        torch.manual_seed(word)  # the devices' too; without a device, torch would record the call stack at every step
+    if _uses_a_device():  # without one in use, torch would record the call stack at every step
+        torch.manual_seed(word)  # the devices' too
+
+
+def _uses_a_device() -> bool:
+    if not torch.accelerator.is_available():
+        return False
+    return bool(getattr(torch.get_device_module(), "is_initialized", lambda: True)())
 
 
 def _seed_cpu(*key: int) -> int:

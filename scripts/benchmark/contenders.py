@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,10 @@ def kind_of_step(name: str, device: str = "cpu") -> str:
         if not {"fused", "foreach"} & options.keys():
             return "loop" if name in LOOPS and device == "cpu" else "own"
     elif name in LIONS:
-        has_fused = device == "cuda" or not isinstance(cpu.library(), str)
+        if device == "cuda":  # its kernel is Triton's, which has no int8
+            has_fused = find_spec("triton") is not None and LIONS[name].get("momentum_dtype") != "int8"
+        else:
+            has_fused = not isinstance(cpu.library(), str)
         options = LIONS[name] | ({} if has_fused else {"fused": False})
     else:
         return _watched_kind(name, device)

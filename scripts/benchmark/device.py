@@ -49,6 +49,8 @@ def training_speed(cfg: DictConfig, device: torch.device, batch: int, steps: int
         steps: that are timed.
         warm: steps before them.
     """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(0)
     recipe = protocol.make(cfg)
     model = recipe.model().train().to(device)

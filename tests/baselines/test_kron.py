@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from baselines import Kron
+from baselines import SOAP, Kron, kron, soap
+from baselines.axes import gram
 from tests.baselines.test_parity import RECORD
 
 LR, DECAY = RECORD["lr"], float(RECORD["weight_decay"])
@@ -210,3 +211,42 @@ def test_settings_out_of_their_range_are_refused(given: dict[str, Any]) -> None:
     (name,) = given
     with pytest.raises(ValueError, match=name):
         Kron([Parameter(torch.zeros(1))], **given)
+
+
+def test_a_convolutions_axes_are_solved_as_one_matrix(monkeypatch) -> None:
+    """A batch would hold a copy of the factor for each of its items: gigabytes for a ResNet."""
+    solve, dimensions = torch.linalg.solve_triangular, []
+
+    def watched(a, b, **options):
+        dimensions.append(b.ndim)
+        return solve(a, b, **options)
+
+    monkeypatch.setattr(torch.linalg, "solve_triangular", watched)
+    tensor = torch.randn(6, 4, 3, 2, dtype=torch.float64)
+    factors = {axis: torch.randn(size, size, dtype=torch.float64).triu_() for axis, size in enumerate(tensor.shape)}
+    factors = {axis: q + 4 * torch.eye(len(q), dtype=torch.float64) for axis, q in factors.items()}
+    inverses = [torch.linalg.inv(q) for q in factors.values()]
+    expected = torch.einsum("abcd,aw,bx,cy,dz->wxyz", tensor, *inverses)
+    torch.testing.assert_close(kron._divided(tensor, factors), expected)
+    assert dimensions == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("make", [Kron, SOAP])
+def test_preconditioners_are_exact_where_the_model_takes_tf32(monkeypatch, make) -> None:
+    seen = []
+    for module in (kron, soap):
+        monkeypatch.setattr(
+            module, "gram", lambda *given: seen.append(torch.get_float32_matmul_precision()) or gram(*given)
+        )
+    weight = Parameter(torch.randn(4, 3))
+    optimizer, before = make([weight]), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        for _ in range(2):
+            weight.grad = torch.randn(4, 3)
+            optimizer.step()
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen
+    assert set(seen) == {"highest"}

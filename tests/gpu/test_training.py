@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from recipes import protocol
+from recipes.distributed import devices
 from recipes.runs import build
 from recipes.settings import choices, schema
 from recipes.training import param_groups
@@ -24,13 +25,14 @@ QUICK = ["vit_s16", "gpt2_small"]  # on the processor: enough to see that the co
 
 
 def composed(task: str, *overrides: str) -> DictConfig:
-    return schema.composed([f"task={task}", "optim=adamw", "dry_run=true", "precision=fp32", *overrides])
+    return schema.composed([f"task={task}", "optim=adamw", "dry_run=true", "precision=fp32", "tf32=false", *overrides])
 
 
 def one_step(cfg: DictConfig, device: str, compiled: bool = False) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss of a made-up batch without dropout, and the weights after a step with it."""
     from scripts.benchmark.device import _made_up
 
+    devices.set_float32_precision(cfg, torch.device(device))
     torch.manual_seed(0)
     recipe = protocol.make(cfg)
     model = recipe.model().eval()

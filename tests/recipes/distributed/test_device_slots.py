@@ -83,6 +83,14 @@ def test_what_is_visible_is_what_is_handed_out(monkeypatch, visible: str, expect
     assert (device_slots.FOLDER in os.environ) == bool(expected)
 
 
+def test_a_containers_gpus_are_counted_as_cuda_counts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their files keep the host's numbers there."""
+    monkeypatch.delenv(device_slots.VISIBLE, raising=False)
+    for name in ("nvidia2", "nvidia3", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert device_slots.devices(tmp_path) == ["0", "1"]
+
+
 def test_without_slots_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(device_slots.FOLDER, raising=False)
     before = dict(os.environ)

@@ -1,13 +1,16 @@
 """Shards on two processes: saved whole, loaded again, and trained on as if nothing had happened."""
 
+import gc
 import io
 import re
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -107,6 +110,42 @@ def test_one_process_trains_in_one_precision_after_another(tiny) -> None:
     """As a sweep does, and the report on a GPU."""
     used = [devices.start(tiny(f"precision={name}")).mixed_precision for name in ("bf16", "fp32", "bf16")]
     assert used == ["bf16", "no", "bf16"]
+
+
+def test_one_process_trains_on_one_device_after_another(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices.start(tiny())
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("meta"))
+    assert devices.start(tiny("device=cpu")).device.type == "cpu"
+
+
+def test_an_earlier_runs_model_is_gone(tiny) -> None:
+    """accelerate's wrapper for bfloat16 makes a cycle of it, which keeps its memory until a collection."""
+    model = nn.Linear(3, 2)
+    devices.start(tiny("precision=bf16")).prepare(model)
+    kept = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert kept() is not None
+        devices.start(tiny())
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_float32_is_exact_within_a_block_and_as_before_behind_it(tiny) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        devices.set_float32_precision(tiny("precision=fp32"), torch.device("cuda"))
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("high", True)
+        with devices.exact_float32():
+            assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", False)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("high", True)
+        devices.set_float32_precision(tiny("precision=fp32", "tf32=false"), torch.device("cuda"))
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", False)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def test_state_bytes_count_tensors_and_no_step_counters() -> None:

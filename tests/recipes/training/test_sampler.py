@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import random
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes.data import listing
+from recipes.distributed import device_slots
 from recipes.training import sampler
 from recipes.training.sampler import EvalBatches, TrainBatches, draw, loader, permutation, seed_all
 
@@ -90,6 +92,7 @@ def test_a_draw_leaves_the_devices_generators_alone(monkeypatch: pytest.MonkeyPa
     seeded: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     seed_all(7)
     assert len(seeded) == 1
     draw(lambda _: drawn(), None, 5)
@@ -142,8 +145,43 @@ def test_no_more_workers_than_cores(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     listing._say.cache_clear()
     assert sampler.workers(wanted) == found
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")  # the processes of hydra/launcher=parallel share the cores, too
+    monkeypatch.setenv(device_slots.WORKERS, str(processes))
+    assert sampler.workers(wanted) == found
     said = capsys.readouterr().out
     assert said.startswith(f"data.workers={wanted}: {found} here, of {cores} cores") == (found < wanted)
+
+
+def test_loader_processes_are_forked_where_python_would_not() -> None:
+    """From Python 3.14 on it pickles what they get, which a local class cannot be."""
+
+    class Local:
+        def __len__(self) -> int:
+            return 4
+
+        def __getitems__(self, keys):
+            return {"x": torch.tensor([index for _, index in keys])}
+
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        made = loader(Local(), EvalBatches(4, batch_size=2), workers=1, pin=False)
+        assert [batch["x"].tolist() for batch in made] == [[0, 1], [2, 3]]
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+
+def test_a_device_that_is_not_in_use_is_not_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would record the call stack for it at every step of a run on the CPU."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", seeded.append)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "get_device_module", lambda: torch.cuda)
+    seed_all(7)
+    assert not seeded
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    seed_all(7)
+    assert len(seeded) == 1
 
 
 class Pids:
