@@ -164,7 +164,7 @@ def check_same(what: str, value: object) -> None:
     values = _settle(value, None)
     other = next((rank for rank, theirs in enumerate(values) if theirs != values[0]), None)
     if other is not None:
-        raise _agreed(ConfigError(f"{what} differ between process 0 and process {other}; all must have the same"))
+        raise agreed(ConfigError(f"{what} differ between process 0 and process {other}; all must have the same"))
 
 
 def _settle(answer: Any, error: Exception | None) -> list[Any]:
@@ -180,11 +180,13 @@ def _settle(answer: Any, error: Exception | None) -> list[Any]:
     if not failures:
         return [answer for answer, _ in answers]
     rank, text = failures[0]
+    if error is not None:
+        error.__dict__["of_all"] = len(failures) == len(answers)
     if error is None:
-        raise _agreed(ConfigError(text if rank == 0 else f"process {rank}: {text}"))
+        raise agreed(ConfigError(text if rank == 0 else f"process {rank}: {text}"))
     if rank == dist.get_rank() != 0 and not isinstance(error, ConfigError | OSError):
         traceback.print_exception(error)  # the first process cannot print its stack trace
-    raise _agreed(error)
+    raise agreed(error)
 
 
 def _words(error: Exception) -> str:
@@ -192,7 +194,8 @@ def _words(error: Exception) -> str:
     return text if isinstance(error, ConfigError | DeviceMemoryError) else f"{type(error).__name__}: {text}"
 
 
-def _agreed(error: Exception) -> Exception:
+def agreed(error: Exception) -> Exception:
+    """Mark an error as one that all processes of the run raise."""
     error.__dict__["agreed"] = True
     return error
 
@@ -200,6 +203,11 @@ def _agreed(error: Exception) -> Exception:
 def is_agreed(error: BaseException) -> bool:
     """Whether all processes of the run raise this error or an equivalent."""
     return "agreed" in error.__dict__
+
+
+def is_of_all(error: BaseException) -> bool:
+    """Whether every process had an error of its own: none of them waits for another's part of a result."""
+    return bool(error.__dict__.get("of_all"))
 
 
 def is_lost(error: BaseException) -> bool:

@@ -86,8 +86,9 @@ def _run(cfg: DictConfig, folder: Path, timer: PhaseTimer) -> str:
     except torch.OutOfMemoryError as error:
         from recipes.runs.dry_run import memory_advice
 
-        cause = memory_advice.after(error, cfg)
-        raise DeviceMemoryError(cause) from None
+        cause, known_to_all = memory_advice.after(error, cfg), processes.is_of_all(error)
+        too_small = DeviceMemoryError(cause)
+        raise (processes.agreed(too_small) if known_to_all else too_small) from None  # a sweep's next run may fit
     except BaseException as error:
         lost = processes.is_lost(error)
         cause = str(processes.lost(error)) if lost else f"{type(error).__name__}: {error}".splitlines()[0]

@@ -75,8 +75,12 @@ def decide() -> None:
         with pytest.raises(ConfigError, match=said) as error:
             action()
         assert processes.is_agreed(error.value)
-    with pytest.raises(ConfigError if rank == 0 else OSError, match="of process 1"):
+    with pytest.raises(ConfigError if rank == 0 else OSError, match="of process 1") as error:
         processes.on_all(lambda: fails_on(1, OSError))
+    assert not processes.is_of_all(error.value)
+    with pytest.raises(OSError, match=f"of process {rank}") as error:
+        processes.on_all(lambda: fails_on(rank, OSError))
+    assert processes.is_of_all(error.value)
     assert processes.on_first(lambda: "in step again") == "in step again"
     tensors = {
         "odd": torch.arange(6.0).reshape(2, 3).T,
@@ -127,6 +131,30 @@ def test_the_first_processs_checkpoint_is_everyones(tmp_path: Path) -> None:
     assert told[1] == "completed: the run's end\nskipped: the run's end\n"
     (other,) = (tmp_path / "whole-0").glob("*/*/*")
     assert measured(folder) == measured(other)
+
+
+def too_large_then_fitting(output: str) -> None:
+    from recipes.runs import experiment
+    from recipes.runs.dry_run import memory_advice
+    from recipes.training.loop import Trainer
+
+    def exhausted(*_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    step, memory_advice.after = Trainer._step, lambda *_: "too small"
+    Trainer._step = lambda *_: processes.on_all(exhausted)  # as the first step does where it is compiled
+    with pytest.raises(DeviceMemoryError, match="too small"):
+        experiment.run(composed(*ADAMW, "steps=2", f"output_dir={output}"))
+    Trainer._step = step
+    assert experiment.run(composed(*ADAMW, "steps=2", "seed=1", f"output_dir={output}")) == "completed"
+
+
+def test_a_sweep_goes_on_where_a_run_was_too_large_for_every_process(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    ends = end(start(too_large_then_fitting, str(tmp_path / "out"), said=said), said)
+    assert ends == [0, 0], [path.read_text() for path in tmp_path.glob("said*")]
+    summaries = [read_summary(path.parent) for path in (tmp_path / "out").rglob("summary.json")]
+    assert sorted((each["seed"], each["status"]) for each in summaries) == [(0, "failed"), (1, "completed")]
 
 
 def test_a_sweep_of_two_processes_speaks_once_and_ends_with_one_status(tmp_path: Path) -> None:
