@@ -145,11 +145,10 @@ def _divided(tensor: Tensor, factors: Factors) -> Tensor:
         if q.ndim == 1:
             tensor = tensor / _along(q, axis, tensor.ndim)
         else:
-            rows = tensor.movedim(
-                axis, -1
-            )  # solved as one matrix: a batch would have a copy of q for each of its items
+            rows = tensor.movedim(axis, -1)
+            # As one matrix: for a batch torch copies q once for each item.
             solved = torch.linalg.solve_triangular(q, rows.reshape(-1, len(q)), upper=True, left=False)
-            tensor = solved.view(rows.shape).movedim(-1, axis)
+            tensor = solved.reshape(rows.shape).movedim(-1, axis)
     return tensor
 
 

@@ -4,10 +4,10 @@ The cursor is the number of examples that earlier steps have used. A resumed run
 number of processes and loader workers gets the same global batches.
 """
 
-import multiprocessing
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -110,8 +110,8 @@ class EvalBatches:
 def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int, pin: bool) -> DataLoader[Any]:
     """A torch loader over these batches; `workers` processes prepare them ahead of the device.
 
-    They are forked where the system can, which shares the examples; other ways, the default from Python 3.14 on, copy
-    them into each, and mapped files whole.
+    On Linux they are forked and share the examples. Python 3.14's default copies these into each, mapped files whole.
+    macOS can fork, but its libraries are not safe after it.
     """
     return DataLoader(
         examples,  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def loader(examples: Examples, batches: TrainBatches | EvalBatches, workers: int
         collate_fn=_as_is,
         num_workers=workers,
         pin_memory=pin,
-        multiprocessing_context="fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         worker_init_fn=_leave_signals,
         persistent_workers=workers > 0 and isinstance(batches, EvalBatches),
     )

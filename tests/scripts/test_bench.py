@@ -263,3 +263,15 @@ def test_by_default_as_many_as_the_memory_holds(monkeypatch, capsys):
     for state, chosen in ((400_000, True), (600_000, False)):
         with pytest.raises(bench.BenchError, match="choose some with --optim"):
             bench.affordable(names, state, chosen=chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "triton", "kind"), [("lion", True, "fused"), ("lion", False, "loop"), ("lion-int8", True, "loop")]
+)
+def test_the_kernel_on_a_gpu_needs_triton_and_has_no_int8(monkeypatch, name, triton, kind):
+    monkeypatch.setattr(contenders, "find_spec", lambda _: triton or None)
+    contenders.kind_of_step.cache_clear()
+    try:
+        assert contenders.kind_of_step(name, "cuda") == kind
+    finally:
+        contenders.kind_of_step.cache_clear()

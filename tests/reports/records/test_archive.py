@@ -132,7 +132,7 @@ def test_what_cannot_be_restored_is_said(write_run, outputs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("key", ["task", "optim", "run_id"])
-@pytest.mark.parametrize("name", ["../../x", "/tmp/lion-bench-escaped", "a/../../../x", ".."])
+@pytest.mark.parametrize("name", ["../../x", "/absolute/x", "a/../../../x", ".."])
 def test_nothing_is_restored_outside_the_folder(write_run, outputs, tmp_path, key, name):
     write_run()
     packed(outputs, tmp_path / "records")
