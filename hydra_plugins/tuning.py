@@ -35,7 +35,6 @@ class TuningSweeper(Sweeper):
     Args:
         trials: points of the first grid for each, or a number for each scale.
         rings, refine, shortlist, repeats, trial_seed, seeds, first_seed: see `Protocol`.
-        plan: print what would be done, and stop.
         params: values to sweep, as on the command line, which wins over them.
         conditions: alternatives to go through, each some overrides with spaces between them; or those of each scale.
             Those that have another value of a key on the command line are left out; where all have another, it
@@ -45,12 +44,11 @@ class TuningSweeper(Sweeper):
     def __init__(
         self,
         trials: int | Mapping[str, int],
-        plan: bool,
         params: Mapping[str, Any] | None = None,
         conditions: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         **numbers: Any,
     ) -> None:
-        self.all_trials, self.numbers, self.plan_only = trials, numbers, plan
+        self.all_trials, self.numbers = trials, numbers
         self.params, self.all_conditions = dict(params or {}), conditions
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -75,14 +73,14 @@ class TuningSweeper(Sweeper):
         """Run the protocol; `arguments` are the overrides of the command line."""
         from recipes.errors import ConfigError
 
-        if problems := protocol_problems({**vars(self.protocol), "plan": self.plan_only}, self.base.scale.name):
+        if problems := protocol_problems(vars(self.protocol), self.base.scale.name):
             raise ConfigError("\n".join(problems))
         studies = self.studies(arguments)
         if self.base.dry_run:
             self._launch([study.overrides for study in studies])
             return
         self.announce(studies)
-        if self._planned():
+        if PLAN in os.environ:
             return
         if self.protocol.trials:
             self.protocol.tune(studies, self._run)
@@ -116,9 +114,6 @@ class TuningSweeper(Sweeper):
         if problems:
             raise ConfigError("\n".join(dict.fromkeys(problems)))
         return studies
-
-    def _planned(self) -> bool:
-        return self.plan_only or PLAN in os.environ
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         """Every combination of the swept overrides: of the experiment's, each of its conditions, the command line's."""
@@ -175,7 +170,7 @@ class TuningSweeper(Sweeper):
         OmegaConf.set_struct(cfg, False)
         cfg.pop("hydra")
         looked_at = cfg.copy()
-        looked_at.dry_run |= self._planned()  # a plan may come before the data: their location is not checked
+        looked_at.dry_run |= PLAN in os.environ  # a plan may come before the data: their location is not checked
         validation.check(looked_at)
         from_data.resolve(cfg, overrides)
         study = Study(overrides, cfg)
@@ -260,10 +255,7 @@ def protocol_problems(settings: Mapping[str, Any], scale: str) -> list[str]:
     trials = settings["trials"]
     numbers = {name: settings[name] for name in Protocol.__dataclass_fields__}
     numbers["trials"] = trials.get(scale) if isinstance(trials, Mapping) else trials
-    problems = Protocol(**numbers).problems()
-    if not isinstance(settings["plan"], bool):
-        problems.append(f"plan={settings['plan']} must be true or false")
-    return problems
+    return Protocol(**numbers).problems()
 
 
 def run_seconds(settings: Sequence[DictConfig]) -> list[float | None]:

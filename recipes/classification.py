@@ -25,6 +25,7 @@ from recipes.data.images.arrays import ImageArrays
 from recipes.data.images.batches import AugmentedArrays, DecodedImages, TensorImages
 from recipes.errors import ConfigError
 from recipes.protocol import load_data
+from recipes.settings.from_data import shift_problem
 from recipes.training.pretrained_weights import load_matching
 from recipes.training.sampler import Batch, Examples
 
@@ -110,10 +111,8 @@ class Recipe(protocol.Recipe):
                 f"model.args.img_size={side}, or +data.options.size={size} where the data take it"
             )
         side = max(side, size or 0)
-        if shift > side // 2:
-            raise ConfigError(
-                f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}"
-            )
+        if problem := shift_problem(shift, side):
+            raise ConfigError(problem)
 
     def _padded(self, arrays: ImageArrays) -> ImageArrays:
         """Arrays with a black border up to the model's image size, where that is larger."""

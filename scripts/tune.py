@@ -26,7 +26,7 @@ they take. A completed run is not done again: the same command continues after a
   refine=true      try the learning rates a quarter of a decade from the best one
   shortlist=3      number of best settings to run again on further trial seeds; the best mean is chosen
   repeats=2        number of further trial seeds
-  plan=false       true: print what would be done, and stop
+  plan=true        print what would be done, and stop
   launcher=basic   basic: one run after the other; parallel: two at a time on this machine
                    (hydra.launcher.n_jobs= for more); slurm: as jobs (hydra.launcher.partition=...)
 

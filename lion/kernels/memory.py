@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 BLOCK = 256  # elements that share a scale
 LEVELS = 127  # of int8 on either side of zero
 WORD, GOLDEN = 0xFFFF_FFFF, 0x9E37_79B9  # 32 bits; 2^32 over the golden ratio
+PIECE = 2**22  # elements rounded at once: the noise takes some 50 bytes for each while it is made
 State = dict[str, Any]
 
 
@@ -103,21 +104,23 @@ def round_stochastically(theta: Tensor, exact: Tensor, state: State) -> None:
 
     16 random bits are added to the 16 that bfloat16 drops. NaN and infinities stay what they are.
     """
-    elements = numbered(theta)
-    theta, exact = (t.to_local() if hasattr(t, "to_local") else t for t in (theta, exact))
-    noise = (hash_word(elements + next_rounding(state)) & 0xFFFF).to(torch.int32)
-    bits = (exact.view(torch.int32) + noise) & -0x10000
-    theta.copy_(torch.where(exact.isfinite(), bits.view(torch.float32), exact))
+    if theta.ndim == 0:
+        theta, exact = theta.view(1), exact.view(1)
+    word, rows = next_rounding(state), max(1, PIECE // max(1, math.prod(theta.shape[1:])))
+    rounded, wanted = (t.to_local() if hasattr(t, "to_local") else t for t in (theta, exact))
+    for begin in range(0, len(rounded), rows):
+        piece = wanted[begin : begin + rows]
+        noise = (hash_word(numbered(theta, begin, begin + rows) + word) & 0xFFFF).to(torch.int32)
+        bits = (piece.view(torch.int32) + noise) & -0x10000
+        rounded[begin : begin + rows] = torch.where(piece.isfinite(), bits.view(torch.float32), piece)
 
 
-def numbered(theta: Tensor) -> Tensor:
-    """The number of each element here among all of the parameter, in the shape of this process's part."""
-    offsets, part = offset(theta), theta.to_local() if hasattr(theta, "to_local") else theta
-    first = first_element(theta)
-    if first is not None:
-        return torch.arange(first, first + part.numel(), device=part.device).view(part.shape)
+def numbered(theta: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
+    """The number of each element among all of the parameter, for rows [begin, end) of this process's part."""
+    part = (theta.to_local() if hasattr(theta, "to_local") else theta)[begin:end]
+    starts = [start + begin * (axis == 0) for axis, start in enumerate(offset(theta))]
     numbers = torch.zeros((), dtype=torch.int64, device=part.device)
-    for axis, (start, size) in enumerate(zip(offsets, part.shape, strict=True)):
+    for axis, (start, size) in enumerate(zip(starts, part.shape, strict=True)):
         indices = torch.arange(start, start + size, device=part.device) * math.prod(theta.shape[axis + 1 :])
         numbers = numbers.unsqueeze(-1) + indices
     return numbers

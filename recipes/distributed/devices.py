@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from recipes.distributed import bf16_on_cpu, processes
 from recipes.errors import ConfigError
+from recipes.settings.validation import batch_problem
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -57,14 +58,9 @@ def start(cfg: DictConfig) -> Accelerator:
     on_cpu = accelerator.device.type == "cpu"
     if on_cpu and cfg.precision == "bf16" and bf16_on_cpu.has_slow_products() and not bf16_on_cpu.multiply_in_float32():
         print("precision=bf16 is slow on this CPU, which has no instructions for it; torch>=2.9 helps", file=sys.stderr)
-    parts = accelerator.num_processes * cfg.accumulate
-    if cfg.batch_size % parts:
-        fewer = cfg.batch_size // parts * parts
-        nearest = ", ".join(str(size) for size in (fewer, fewer + parts) if size)
-        raise ConfigError(
-            f"batch_size={cfg.batch_size} is not divisible by {accelerator.num_processes} processes x "
-            f"accumulate={cfg.accumulate}; the nearest that are: {nearest}"
-        )
+    # Of processes that something other than torchrun started, this is the first count that is known.
+    if problem := batch_problem(cfg.batch_size, accelerator.num_processes, cfg.accumulate):
+        raise ConfigError(problem)
     if cfg.shard and accelerator.num_processes == 1:
         here = max(2, torch.accelerator.device_count())
         raise ConfigError(

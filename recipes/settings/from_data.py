@@ -122,11 +122,18 @@ def _family_problems(cfg: DictConfig) -> list[str]:
     lines = []
     shift, side, batch = (OmegaConf.select(cfg, key) for key in ("augment.shift", "model.args.img_size", "batch_size"))
     embedded_images = cfg.task.recipe == "classification" and cfg.data.module not in OWN
-    if embedded_images and isinstance(side, int) and isinstance(shift, int) and shift > side // 2:
-        lines.append(f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}")
+    if embedded_images and isinstance(side, int) and isinstance(shift, int):
+        lines += [problem] if (problem := shift_problem(shift, side)) else []
     if cfg.task.recipe == "contrastive.recipe" and isinstance(batch, int) and batch < 2:
         lines.append(f"batch_size={batch}: the contrastive loss compares the pairs of a batch; choose 2 or more")
     return lines
+
+
+def shift_problem(shift: int, side: int) -> str | None:
+    """Why images of so many pixels a side cannot be translated by up to `shift` pixels, or None."""
+    if shift <= side // 2:
+        return None
+    return f"augment.shift={shift} moves images of {side} pixels out of sight: choose at most {side // 2}"
 
 
 def contradictions(cfg: DictConfig, overrides: Sequence[str] | None = None) -> list[str]:

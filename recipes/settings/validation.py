@@ -300,15 +300,21 @@ def _parts_of_a_batch(values: Mapping[str, Any]) -> list[str]:
         return [f"shard_size={shard_size} does not divide the {processes} processes"]
     if shard_size is not None and not values.get("shard"):
         return [f"shard_size={shard_size} needs shard=true"]
-    parts = processes * micro
-    if min(size, micro) < 1 or size % parts == 0:
-        return []
-    fewer = size // parts * parts
-    nearest = ", ".join(str(number) for number in (fewer, fewer + parts) if number)
-    return [
-        f"batch_size={size} is not divisible by {processes} processes x accumulate={micro}; the nearest that are: "
-        f"{nearest}"
-    ]
+    problem = None if min(size, micro) < 1 else batch_problem(size, processes, micro)
+    return [problem] if problem else []
+
+
+def batch_problem(batch_size: int, processes: int, accumulate: int) -> str | None:
+    """Why a batch cannot be split evenly over processes and micro-batches, or None."""
+    parts = processes * accumulate
+    if batch_size % parts == 0:
+        return None
+    fewer = batch_size // parts * parts
+    nearest = ", ".join(str(size) for size in (fewer, fewer + parts) if size)
+    return (
+        f"batch_size={batch_size} is not divisible by {processes} processes x accumulate={accumulate}; "
+        f"the nearest that are: {nearest}"
+    )
 
 
 def _places(values: Mapping[str, Any]) -> list[str]:

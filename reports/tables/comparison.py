@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -248,34 +249,18 @@ def _row(
     family: Family,
     family_size: int,
 ) -> Row:
-    goal, metric = comparison.goal or "max", comparison.metric or ""
-    runs, chosen, settings = contender.runs, contender.chosen, contender.settings
-    completed = contender.at_choice()
-    ended = runs[runs["status"].isin(["completed", "diverged"])]
-    val, test = contender.by_seed("final"), contender.by_seed("test")
-    column = "test" if split == "test" else "final"
-    gap, comparisons, faster, verdict = None, 0, None, ""
-    if base is not None and base is not contender:
-        comparisons = family_size
-        gap = difference(contender, base, column, comparisons)
-        if contender.by_protocol and base.by_protocol and gap.seeds >= FRESH_SEEDS:
-            verdict = _verdict(gap.verdict(goal), contender, base)
-    if base is not None:
-        theirs, ours = (points(read_curve(each, metric).mean) for each in (base, contender))
-        faster = speedup(theirs, ours, goal)
+    metric, completed = comparison.metric or "", contender.at_choice()
+    ended = contender.runs[contender.runs["status"].isin(["completed", "diverged"])]
     return Row(
         optim=contender.label,
         variant=contender.described,
         is_reference=base is contender,
         family=family,
-        lr=math.nan if chosen is None else float(chosen["lr"]),
-        weight_decay=math.nan if chosen is None else float(chosen["weight_decay"]),
-        lr_on_border=chosen is not None and on_border(settings, chosen, "lr"),
-        weight_decay_on_border=chosen is not None and on_border(settings, chosen, "weight_decay"),
+        **_setting(contender),
         untuned=not contender.by_protocol,
-        trials=len(settings),
+        trials=len(contender.settings),
         most_trials=most_trials,
-        runs=len(runs),
+        runs=len(contender.runs),
         completed=len(contender.with_status("completed")),
         diverged=len(contender.with_status("diverged")),
         failed=len(contender.with_status("failed")),
@@ -284,16 +269,10 @@ def _row(
         diverged_there=len(contender.at_choice("diverged")),
         repeated=bool(completed["seed"].duplicated().any()),
         fresh=contender.fresh,
-        **_moments("val", val),
-        **_moments("test", test),
-        difference=gap.value if gap else math.nan,
-        difference_low=gap.low if gap else math.nan,
-        difference_high=gap.high if gap else math.nan,
-        common_seeds=gap.seeds if gap else 0,
-        comparisons=comparisons,
-        verdict=verdict,
-        target_step=faster.step if faster else math.nan,
-        speedup=faster.factor if faster else math.nan,
+        **_moments("val", contender.by_seed("final")),
+        **_moments("test", contender.by_seed("test")),
+        **_difference(contender, base, split, comparison, family_size),
+        **_speedup(contender, base, comparison),
         timed_step=timed.step,
         speed_ratio=timed.ratio,
         speed_low=timed.low,
@@ -306,6 +285,47 @@ def _row(
     )
 
 
+def _setting(contender: Contender) -> dict[str, Any]:
+    """Return the chosen setting and which of its sides the trials do not enclose; nan where nothing was chosen."""
+    chosen, settings = contender.chosen, contender.settings
+    if chosen is None:
+        return {"lr": math.nan, "weight_decay": math.nan, "lr_on_border": False, "weight_decay_on_border": False}
+    return {
+        "lr": float(chosen["lr"]),
+        "weight_decay": float(chosen["weight_decay"]),
+        "lr_on_border": on_border(settings, chosen, "lr"),
+        "weight_decay_on_border": on_border(settings, chosen, "weight_decay"),
+    }
+
+
+def _difference(
+    contender: Contender, base: Contender | None, split: str, comparison: Comparison, family_size: int
+) -> dict[str, Any]:
+    """Return the difference to the reference with its interval, and the verdict where both followed the protocol."""
+    if base is None or base is contender:
+        none = dict.fromkeys(("difference", "difference_low", "difference_high"), math.nan)
+        return {**none, "common_seeds": 0, "comparisons": 0, "verdict": ""}
+    gap = difference(contender, base, "test" if split == "test" else "final", family_size)
+    judged = contender.by_protocol and base.by_protocol and gap.seeds >= FRESH_SEEDS
+    return {
+        "difference": gap.value,
+        "difference_low": gap.low,
+        "difference_high": gap.high,
+        "common_seeds": gap.seeds,
+        "comparisons": family_size,
+        "verdict": _verdict(gap.verdict(comparison.goal or "max"), contender, base) if judged else "",
+    }
+
+
+def _speedup(contender: Contender, base: Contender | None, comparison: Comparison) -> dict[str, Any]:
+    """Return where the mean curve reaches the reference's final value, and the reference's steps over it."""
+    faster = None
+    if base is not None:
+        theirs, ours = (points(read_curve(each, comparison.metric or "").mean) for each in (base, contender))
+        faster = speedup(theirs, ours, comparison.goal or "max")
+    return {"target_step": faster.step if faster else math.nan, "speedup": faster.factor if faster else math.nan}
+
+
 def _verdict(verdict: str, contender: Contender, base: Contender) -> str:
     """Return the verdict, or none if it favours an optimizer of which a fresh seed diverged: means leave that out."""
     broken, base_broken = (len(each.at_choice("diverged")) > 0 for each in (contender, base))
@@ -314,7 +334,7 @@ def _verdict(verdict: str, contender: Contender, base: Contender) -> str:
     return verdict
 
 
-def _in_reference_time(contender: Contender, metric: str, steps: int | None, ratio: float) -> dict[str, float]:
+def _in_reference_time(contender: Contender, metric: str, steps: int | None, ratio: float) -> dict[str, Any]:
     """Return step, mean and interval where the reference's time for a whole run ends; nan without a measured ratio."""
     at, mean, low, high = (math.nan,) * 4
     if steps is not None and not math.isnan(ratio):
@@ -323,6 +343,6 @@ def _in_reference_time(contender: Contender, metric: str, steps: int | None, rat
     return {"in_time_step": at, "in_time_mean": mean, "in_time_low": low, "in_time_high": high}
 
 
-def _moments(split: str, values: pd.Series[float]) -> dict[str, float]:
+def _moments(split: str, values: pd.Series[float]) -> dict[str, Any]:
     mean, low, high = mean_interval(values)
     return {f"{split}_mean": mean, f"{split}_sd": mean_and_sd(values)[1], f"{split}_low": low, f"{split}_high": high}

@@ -261,7 +261,6 @@ def test_a_dry_run_does_each_combination_once(sweep):
         (["optim.lr=0"], {"trials": 3}, "a grid needs lr above 0"),
         ([], {"trials": 100_000}, "trials=100000 must be at most 169"),
         ([], {"trials": 0, "seeds": 0}, "leave nothing to run"),
-        ([], {"plan": "maybe"}, "plan=maybe must be true or false"),
         (["scale=paper,embedded"], {}, "scale=paper,embedded: the number of trials depends on the scale"),
         (["init_from=/nowhere"], {}, "init_from=/nowhere does not exist"),
         (["optim.weight_decay=0"], {"trials": 14}, "choose trials=13 or fewer"),

@@ -225,6 +225,20 @@ def test_what_is_not_finite_stays_and_bfloat16_numbers_do_not_move() -> None:
         torch.testing.assert_close(theta.float(), exact, rtol=0, atol=0, equal_nan=True)
 
 
+@settings(max_examples=50, deadline=None)
+@given(shape=st.lists(st.integers(0, 7), max_size=3), piece=st.integers(1, 40), transposed=st.booleans())
+def test_pieces_round_as_the_whole(shape: list[int], piece: int, transposed: bool) -> None:
+    exact = torch.randn(shape)
+    exact = exact.mT if transposed and exact.ndim > 1 else exact
+    whole, pieces = (torch.empty_like(exact, dtype=BFLOAT16) for _ in range(2))
+    memory.round_stochastically(whole, exact, {"rounding": 7})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "PIECE", piece)
+        memory.round_stochastically(pieces, exact, {"rounding": 7})
+    assert torch.equal(whole, pieces)
+    assert (whole.float() - exact).abs().le(exact.abs() / 128).all()
+
+
 @pytest.mark.parametrize("fused", [False, None])
 def test_small_steps_count_on_average(fused: bool | None) -> None:
     """Steps of 1/16 of the spacing at 1: lost when rounded to nearest, a mean of 1 - 64·lr with stochastic rounding."""
