@@ -1,5 +1,6 @@
 """Write files atomically, write standard JSON, and check names of files."""
 
+import fcntl
 import json
 import math
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.errors import ConfigError
+from recipes.errors import BUSY, ConfigError
 
 LONGEST_NAME = 200  # bytes: file systems end at 255, and a suffix must fit
 
@@ -48,6 +49,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, made if need be, that one process at a time writes to.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{folder} {BUSY}; wait for it or stop it, or choose another folder") from None
+        yield
 
 
 @contextmanager

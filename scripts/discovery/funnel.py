@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.files import locked, write_text
 from scripts.discovery import tasks
 from scripts.discovery.tasks import LONGER
 
@@ -84,13 +85,18 @@ class RecipeRung:
 
 def run(options: argparse.Namespace) -> int:
     """Run the candidates of every search under a folder up the ladder; the last line printed says what passed."""
+    if not searches_under(options.folder):
+        raise ValueError(f"{options.folder} holds no search: python scripts/discover.py search --out {options.folder}")
+    with locked(options.folder):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     from lion.discovery.language.program import load
     from lion.discovery.search.funnel import Candidate, climb, distinct
 
     folder = options.folder
     searches = searches_under(folder)
-    if not searches:
-        raise ValueError(f"{folder} holds no search: python scripts/discover.py search --out {folder}")
     candidates = distinct([candidate for search in searches for candidate in candidates_of(search, folder)])
     baselines = [Candidate("AdamW", load("program3")), Candidate("Lion", load("program1"))]
     print(f"{len(candidates)} candidates of {len(searches)} searches, with AdamW and Lion", flush=True)
@@ -99,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     floors: list[Floor] = []
     for floor in climb(candidates, baselines, rungs, _say, memory.measure):
         floors.append(floor)
-        (folder / FUNNEL).write_text(json.dumps(_plain(floors, rungs), indent=1) + "\n", encoding="utf-8")
+        write_text(folder / FUNNEL, json.dumps(_plain(floors, rungs), indent=1) + "\n")
     print(f"\n{table(json.loads((folder / FUNNEL).read_text(encoding='utf-8')))}")
     passed = floors[-1].passed if len(floors) == len(rungs) else []
     for result in passed:
@@ -170,9 +176,8 @@ class _Memory:
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
         if (line := self.recorded.get(key)) is None:
             result = measured(rung, entry, factors)
-            line = {"key": key, "factor": result.factor, "losses": result.losses}
-            with self.file.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(line) + "\n")
+            line = self.recorded[key] = {"key": key, "factor": result.factor, "losses": result.losses}
+            write_text(self.file, "".join(json.dumps(each) + "\n" for each in self.recorded.values()))
         return Result(entry.candidate, line["factor"], line["losses"])
 
 

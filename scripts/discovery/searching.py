@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.files import locked, write_text
 from scripts.discovery import tasks
 from scripts.discovery.tasks import FRESH_SEEDS, SWEEP, Tasks
 
@@ -29,6 +30,11 @@ SCORES = "scores.json"
 
 def run(options: argparse.Namespace) -> int:
     """Search, run the baselines, choose, score; ends with a line of rates, shares and the best."""
+    with locked(options.out):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     from lion.discovery.language.ops import OPS, PAPER_OPS
     from lion.discovery.language.program import load, render
     from lion.discovery.search.evolution import Settings
@@ -64,11 +70,11 @@ def run(options: argparse.Namespace) -> int:
             for name, settings in _baselines(base, options.seed).items():
                 winners[name] = [_search(settings, options.out / name, name, evaluator, None, evaluations)]
     chosen = {name: _chosen(the_tasks.selection, searches) for name, searches in winners.items()}
-    (options.out / "best.py").write_text(render(chosen["search"], "The best program of a search."), encoding="utf-8")
+    write_text(options.out / "best.py", render(chosen["search"], "The best program of a search."))
     print(f"\n{render(_live(chosen['search']))}")
     scores = _scores(the_tasks, chosen | {"AdamW": load("program3"), "Lion": load("program1")})
     if options.no_baselines:
-        print("  no baselines were run (random search, AdamW's constants): who knows whether selection found this")
+        print("  no baselines were run (random search, AdamW's constants): they would show whether selection did it")
     _write_scores(options, scores, {name: _measured(searches) for name, searches in winners.items()})
     print(f"search: {_rates(done)}")
     return 0
@@ -174,7 +180,7 @@ def _write_scores(options: argparse.Namespace, scores: dict[str, Any], measured:
     names = ("seed", "task", "start", "states", "population", "tournament")
     settings = {name: getattr(options, name) for name in names}
     content = {"settings": settings, "scores": scores, "measured": measured}
-    (options.out / SCORES).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(options.out / SCORES, json.dumps(content, indent=1) + "\n")
 
 
 def _best(searches: list[Search]) -> Search:

@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from lion.discovery.language.program import Program, load, render
+from recipes.files import locked
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "discover.py"
@@ -73,6 +74,10 @@ def test_a_search_ends_with_its_figures_beside_the_baselines(
     assert capsys.readouterr().err == (
         f"discover.py: {tmp_path / 'round0'} holds a search with another seed: choose another folder\n"
     )
+    with locked(tmp_path):
+        for busy in (command, ["funnel", str(tmp_path)]):
+            assert discover.main(busy) == 2
+            assert f"{tmp_path} is being written by another process" in capsys.readouterr().err
     assert discover.main(["export", str(tmp_path / "mine.py"), "--from", str(tmp_path)]) == 0
     assert "optim=program optim.program=" in capsys.readouterr().out
     assert len(load(tmp_path / "mine.py")) <= len(load(tmp_path / "best.py"))

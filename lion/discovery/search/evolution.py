@@ -6,6 +6,7 @@ alone, the number of workers among them, and from no timing: children are drawn 
 """
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -37,7 +38,7 @@ class Settings:
         space: which programs may be written.
         workers: processes that evaluate. One takes a child at a time, as the paper's algorithm does; more take
             batches, drawn while the batch before is evaluated.
-        task: the name of the proxy task, so that a checkpoint is not gone on from with another.
+        task: the name of the proxy task, so that a checkpoint is not continued with another.
     """
 
     seed: int = 0
@@ -102,10 +103,11 @@ class Search:
 
     Args:
         settings: what decides it.
-        folder: where the log and checkpoints lie; None keeps nothing. A checkpoint there is gone on from.
+        folder: where the log and checkpoints lie; None keeps nothing. A checkpoint there is continued.
 
     Raises:
-        ValueError: the folder holds a search with other settings, or the initial program uses a state that may not be.
+        ValueError: the folder holds a search with other settings, or log and checkpoint that do not belong together, or
+            the initial program uses a state that may not be.
         ProgramError: the initial program is not valid.
     """
 
@@ -136,7 +138,7 @@ class Search:
     def run(self, evaluator: Evaluator, goes_on: Callable[["Search"], bool]) -> None:
         """Search for as long as `goes_on` says so, which is asked after every batch; writes a checkpoint at the end.
 
-        Going on later, with the same settings, gives the same search as never having stopped.
+        A later call, with the same settings, gives the same search as if there had been no stop.
         """
         if not self.population:
             self._begin(evaluator)
@@ -263,6 +265,8 @@ class Search:
             return
         with (self.folder / LOG).open("ab") as log:
             log.write("".join(self._log).encode())
+            log.flush()
+            os.fsync(log.fileno())
             size = log.tell()
         self._log = []
         programs: dict[Program, int] = {}
@@ -286,7 +290,10 @@ class Search:
             "programs": [render(program) for program in programs],
         }
         temporary = self.folder / f"{CHECKPOINT}.new"
-        temporary.write_text(json.dumps(state), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(state))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(self.folder / CHECKPOINT)
 
     def _restore(self) -> None:
@@ -310,8 +317,10 @@ class Search:
         self._in_flight = {child.key for child in self._pending if child.new}
         self.cache = {key: _fitness(value) for key, value in state["cache"]}
         self.structural = set(state["structural"])
-        with (self.folder / LOG).open("r+b") as log:
-            log.truncate(state["log_size"])
+        log = self.folder / LOG
+        if not log.is_file() or log.stat().st_size < state["log_size"]:
+            raise ValueError(f"{log} holds less than its checkpoint: choose another folder, or remove this one")
+        os.truncate(log, state["log_size"])
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -155,6 +155,14 @@ def test_a_folder_holds_one_search(tmp_path: Path) -> None:
         Search(Settings(population=10, initial=load("program7")), tmp_path)
     with pytest.raises(ValueError, match="the initial program uses the state v, which the search may not use"):
         Search(Settings(population=10, space=Space(states=("m",))))
+    log = tmp_path / LOG
+    for damaged in (log.read_bytes()[:-1], None):
+        if damaged is None:
+            log.unlink()
+        else:
+            log.write_bytes(damaged)
+        with pytest.raises(ValueError, match="holds less than its checkpoint"):
+            Search(Settings(population=10), tmp_path)
     (tmp_path / CHECKPOINT).write_text("{")
     with pytest.raises(ValueError, match=r"cannot be read .* remove it to begin anew"):
         Search(Settings(population=10), tmp_path)
