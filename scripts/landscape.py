@@ -4,7 +4,7 @@
     python scripts/landscape.py outputs --task vit_b16 --noise 0.01,0.02 --repeats 100 --out reports/published/landscape
 
 Each optimizer's chosen setting is taken as in the tables; every fresh seed of it with a checkpoint is measured: the
-mean loss over training images without augmentation, at the weights and as a mean over disturbed ones, the same draws
+mean loss over training images without augmentation, at the weights and as a mean over perturbed ones, the same draws
 for every run. The paper does not print its standard deviation, so several are measured; and since noise of one size
 means less to large weights than to small ones, noise relative to each tensor's root mean square is measured too.
 `bound` is the largest decayed weight times λ. Writes <out>/<task>.landscape.json.
@@ -23,7 +23,7 @@ from reports.protocol import REFERENCE, SUBJECT
 RELATIVE = 10.0  # relative levels: weights of these models are about a tenth in size
 
 
-def disturbed(
+def perturbed_loss(
     model: Any, loss: Callable[[], float], noise: float, repeats: int, *, relative: bool = False, seed: int = 0
 ) -> float:
     """Return the mean of `loss()` over `repeats` draws of noise N(0, noise²) added to every parameter.
@@ -86,7 +86,7 @@ def measure(folder: Path, noises: Sequence[float], repeats: int, examples: int) 
     rows = []
     for relative, levels in ((False, noises), (True, [RELATIVE * noise for noise in noises])):
         for noise in levels:
-            perturbed = disturbed(model, loss, noise, repeats, relative=relative)
+            perturbed = perturbed_loss(model, loss, noise, repeats, relative=relative)
             rows.append({**about, "noise": noise, "relative": relative, "perturbed_loss": perturbed})
     return rows
 

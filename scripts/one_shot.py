@@ -104,7 +104,7 @@ def evaluate(
         batch_size: questions at a time.
 
     Raises:
-        ConfigError: lm-eval is not there, knows a task not, or cannot get its data.
+        ConfigError: lm-eval is not there, does not know a task, or cannot get its data.
     """
     from datasets.exceptions import DatasetsError
 

@@ -27,18 +27,20 @@ class Bowl(nn.Module):
 def test_noise_raises_a_quadratic_loss_by_half_its_variance_times_the_trace():
     bowl = Bowl()
     before, at_rest = bowl.w.detach().clone(), bowl.loss()
-    risen = landscape.disturbed(bowl, bowl.loss, noise=1.0, repeats=20_000) - at_rest
+    risen = landscape.perturbed_loss(bowl, bowl.loss, noise=1.0, repeats=20_000) - at_rest
     assert risen == pytest.approx(14 / 2, rel=0.05)
     assert torch.equal(bowl.w.detach(), before)
     rms = (1 + 4 + 0.25) / 3
-    risen = landscape.disturbed(bowl, bowl.loss, noise=1.0, repeats=20_000, relative=True) - at_rest
+    risen = landscape.perturbed_loss(bowl, bowl.loss, noise=1.0, repeats=20_000, relative=True) - at_rest
     assert risen == pytest.approx(rms * 14 / 2, rel=0.05)
 
 
 def test_the_same_draws_for_every_run():
     bowl = Bowl()
-    assert landscape.disturbed(bowl, bowl.loss, 0.1, 3) == landscape.disturbed(bowl, bowl.loss, 0.1, 3)
-    assert landscape.disturbed(bowl, bowl.loss, 0.1, 3) != landscape.disturbed(bowl, bowl.loss, 0.1, 3, seed=1)
+    assert landscape.perturbed_loss(bowl, bowl.loss, 0.1, 3) == landscape.perturbed_loss(bowl, bowl.loss, 0.1, 3)
+    assert landscape.perturbed_loss(bowl, bowl.loss, 0.1, 3) != landscape.perturbed_loss(
+        bowl, bowl.loss, 0.1, 3, seed=1
+    )
 
 
 def test_the_bound_is_of_decayed_weights_only():
