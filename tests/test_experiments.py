@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from hydra_plugins.tuning import Study, TuningSweeper
+from hydra_plugins.tuning import PLAN, Study, TuningSweeper
 from recipes.errors import ConfigError
 from recipes.runs.dry_run import gpus
 from recipes.runs.dry_run.memory_estimate import Flops
@@ -47,10 +48,11 @@ def studies(name: str, scale: str) -> tuple[list[Study], str]:
         base.hydra.overrides.hydra = []
         node: Any = OmegaConf.to_container(base.hydra.sweeper)
         assert node.pop("_target_") == "hydra_plugins.tuning.TuningSweeper"
-        sweeper = TuningSweeper(**node | {"plan": True})
+        sweeper = TuningSweeper(**node)
         sweeper.context = SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())
         sweeper.prepare(base)
-        composed = sweeper.studies(arguments)
+        with patch.dict(os.environ, {PLAN: "1"}):
+            composed = sweeper.studies(arguments)
         with redirect_stdout(io.StringIO()) as plan:
             sweeper.announce(composed)
         return composed, plan.getvalue()
