@@ -34,7 +34,7 @@ class MinimalLoop:
         cfg = prerequisite.resolved(cfg)
         self.cfg, self.recipe, self.device = cfg, protocol.make(cfg), device or torch.device("cpu")
         self.train = self.recipe.examples()["train"]
-        devices.set_float32_precision(cfg, self.device)
+        devices.set_precision(cfg, self.device)
         seed_all(cfg.seed)
         self.model = self.recipe.model().train()
         if cfg.init_from is not None:  # a locked tower's features may be cached from these weights

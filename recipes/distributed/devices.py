@@ -54,10 +54,7 @@ def start(cfg: DictConfig) -> Accelerator:
         cpu=cfg.device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision="bf16" if cfg.precision == "bf16" else "no",
     )
-    set_float32_precision(cfg, accelerator.device)
-    on_cpu = accelerator.device.type == "cpu"
-    if on_cpu and cfg.precision == "bf16" and bf16_on_cpu.has_slow_products() and not bf16_on_cpu.multiply_in_float32():
-        print("precision=bf16 is slow on this CPU, which has no instructions for it; torch>=2.9 helps", file=sys.stderr)
+    set_precision(cfg, accelerator.device)
     # Of processes that something other than torchrun started, this is the first count that is known.
     if problem := batch_problem(cfg.batch_size, accelerator.num_processes, cfg.accumulate):
         raise ConfigError(problem)
@@ -70,12 +67,19 @@ def start(cfg: DictConfig) -> Accelerator:
     return accelerator
 
 
-def set_float32_precision(cfg: DictConfig, device: torch.device) -> None:
-    """Compute products and convolutions in float32 on a GPU as the run does: in TF32, or exactly."""
+def set_precision(cfg: DictConfig, device: torch.device) -> None:
+    """Choose the kernels of products and convolutions that a run on this device uses.
+
+    In float32 on a GPU they are calculated in TF32 or exactly, and in bfloat16 on a CPU that has no instructions for it
+    in float32.
+    """
     if device.type == "cuda":
         tf32 = cfg.tf32 and cfg.precision == "fp32"
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
+    slow = device.type == "cpu" and cfg.precision == "bf16" and bf16_on_cpu.has_slow_products()
+    if slow and not bf16_on_cpu.multiply_in_float32():
+        print("precision=bf16 is slow on this CPU, which has no instructions for it; torch>=2.9 helps", file=sys.stderr)
 
 
 @contextmanager

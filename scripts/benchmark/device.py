@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from recipes import protocol
+from recipes.distributed import devices
 from recipes.runs import build
 from recipes.runs.dry_run import gpus
 from recipes.training import param_groups
@@ -51,6 +52,7 @@ def training_speed(cfg: DictConfig, device: torch.device, batch: int, steps: int
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    devices.set_precision(cfg, device)
     torch.manual_seed(0)
     recipe = protocol.make(cfg)
     model = recipe.model().train().to(device)

@@ -32,7 +32,7 @@ def one_step(cfg: DictConfig, device: str, compiled: bool = False) -> tuple[floa
     """The loss of a made-up batch without dropout, and the weights after a step with it."""
     from scripts.benchmark.device import _made_up
 
-    devices.set_float32_precision(cfg, torch.device(device))
+    devices.set_precision(cfg, torch.device(device))
     torch.manual_seed(0)
     recipe = protocol.make(cfg)
     model = recipe.model().eval()

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from lion import Lion
+from recipes.distributed import bf16_on_cpu
 from recipes.minimal_loop import MinimalLoop, Rounds
+from recipes.settings import schema
 from reports.records.speeds import read_speeds
 from scripts import speed
+from scripts.benchmark.device import training_speed
 
 
 class Fixed(MinimalLoop):
@@ -110,6 +113,17 @@ def test_two_settings_of_one_run_are_held_against_each_other(tmp_path, capsys):
     assert float(rows[2][2]) == 1
     assert float(rows[3][3]) > 1.5
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("task", "precision"), [("gpt2_small", "bf16"), ("vit_b16", "fp32")])
+@pytest.mark.parametrize("timed", [MinimalLoop, lambda cfg: training_speed(cfg, torch.device("cpu"), 2, steps=1)])
+def test_what_is_timed_multiplies_as_a_run_does(timed, task, precision, monkeypatch):
+    """On a CPU without instructions for bfloat16 that is in float32, several times as fast."""
+    replaced = []
+    monkeypatch.setattr(bf16_on_cpu, "has_slow_products", lambda: True)
+    monkeypatch.setattr(bf16_on_cpu, "multiply_in_float32", lambda: replaced.append(task) or True)
+    timed(schema.composed([f"task={task}", f"precision={precision}", "optim=adamw"]))
+    assert replaced == ([task] if precision == "bf16" else [])
 
 
 @pytest.mark.parametrize("override", ["task=vit_b17", "optim=lino", "optim.lr=-1"])

@@ -136,12 +136,12 @@ def test_an_earlier_runs_model_is_gone(tiny) -> None:
 def test_float32_is_exact_within_a_block_and_as_before_behind_it(tiny) -> None:
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
-        devices.set_float32_precision(tiny("precision=fp32"), torch.device("cuda"))
+        devices.set_precision(tiny("precision=fp32"), torch.device("cuda"))
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("high", True)
         with devices.exact_float32():
             assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", False)
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("high", True)
-        devices.set_float32_precision(tiny("precision=fp32", "tf32=false"), torch.device("cuda"))
+        devices.set_precision(tiny("precision=fp32", "tf32=false"), torch.device("cuda"))
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", False)
     finally:
         torch.set_float32_matmul_precision(before[0])
