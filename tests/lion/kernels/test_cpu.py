@@ -2,6 +2,9 @@
 
 import math
 import os
+import platform
+import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -305,6 +308,22 @@ def test_it_compiles_once_and_is_kept(tmp_path: Path) -> None:
     assert fresh(tmp_path).startswith("[0.5, 0.5, 0.5, 0.5, 0.5] []")
     assert kept.stat().st_mtime_ns == written
     assert [path.name for path in tmp_path.iterdir()] == [kept.name]
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="compiles for x86")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="reads what GCC says of its optimizations")
+@pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64-v4"])  # with AVX2, and with AVX-512
+def test_every_loop_is_vectorized(tmp_path: Path, processor: str) -> None:
+    """By GCC's own report, on every kind of x86: timings on the one that runs the tests could not show it."""
+    flags = [flag.replace("-march=native", f"-march={processor}") for flag in cpu._flags()]
+    command = ["gcc", *flags, "-fopt-info-vec-optimized", "-o", str(tmp_path / "cpu.so"), str(cpu.SOURCE), "-lm"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stderr
+    vectorized = {int(line) for line in re.findall(r"cpu\.c:(\d+):\d+: optimized: loop vectorized", said)}
+    lines = list(enumerate(cpu.SOURCE.read_text().splitlines(), 1))
+    updates = {number for number, line in lines if re.match(r"RANGE(_INT8)?\(", line)}
+    quantising = {number for number, line in lines if "i < size; i++" in line and not line.endswith("\\")}
+    assert (len(updates), len(quantising)) == (len(cpu.KERNELS), 1)
+    assert updates | quantising <= vectorized
 
 
 @pytest.mark.parametrize("broken", ["no compiler", "compiler fails", pytest.param("no room", marks=pytest.mark.slow)])
