@@ -91,6 +91,27 @@ def test_a_tower_of_the_same_weights_and_other_settings_has_features_of_its_own(
     assert not torch.equal(*features)
 
 
+def test_cached_features_are_exact_where_a_run_takes_tf32(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache serves runs on every device; TF32 keeps 10 bits of a factor."""
+    seen, features = [], TwoTowers.features
+
+    def watched(towers: TwoTowers, image: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return features(towers, image)
+
+    monkeypatch.setattr(TwoTowers, "features", watched)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        recipe: Any = protocol.make(composed())
+        recipe.examples()
+        recipe.initialise(recipe.model(), load_weights(str(composed().init_from)))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {"highest"}
+
+
 def test_a_locked_tower_stays_as_it_was_and_all_else_moves(composed: Compose, tmp_path: Path) -> None:
     cfg = composed("model.args.cache_features=false", "optim.weight_decay=0.1")
     torch.manual_seed(0)
