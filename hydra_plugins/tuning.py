@@ -183,14 +183,16 @@ class TuningSweeper(Sweeper):
     def announce(self, studies: Sequence[Study]) -> None:
         """Print the number of runs to do, and about how long they take."""
         protocol = self.protocol
-        trials = [(study, point, protocol.trial_seed) for study in studies for point in study.points]
-        todo = self._open(trials)
-        done = f" ({len(trials)} trials, {len(trials) - len(todo)} of them done)" if trials else ""
+        # Cached, since a run's id takes milliseconds and most are asked for twice.
+        is_done = cache(lambda number, point, seed: not self._open([(studies[number], point, seed)]))
+        trials = [(number, point) for number, study in enumerate(studies) for point in study.points]
+        completed = sum(is_done(number, point, protocol.trial_seed) for number, point in trials)
+        done = f" ({len(trials)} trials, {completed} of them done)" if trials else ""
         say(f"{len(studies)} studies (task and optimizer){done}, each of:")
         for line in protocol.in_words():
             say(f"  {line}")
         workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
-        left = [protocol.runs_left(study, lambda run: not self._open([run])) for study in studies]
+        left = [protocol.runs_left(study, lambda run, n=n: is_done(n, *run[1:])) for n, study in enumerate(studies)]
         each = run_seconds([study.cfg for study in studies])
         seconds = [duration for duration, count in zip(each, left, strict=True) for _ in range(count)]
         if not seconds:

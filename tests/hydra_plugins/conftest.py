@@ -18,10 +18,9 @@ from recipes.runs.record import folder_of
 from recipes.settings import schema
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 # The first grid alone, unless a test asks for more.
 ONE_TRIAL_SEED = {"rings": 0, "refine": False, "shortlist": 0, "repeats": 0}
+VARIED = ("optim.lr=", "optim.weight_decay=", "seed=")  # by the protocol, from run to run
 
 
 class Launcher:
@@ -30,12 +29,25 @@ class Launcher:
     def __init__(self, sweeper: TuningSweeper, outcome: Callable[[DictConfig], dict[str, Any]]) -> None:
         self.sweeper, self.outcome = sweeper, outcome
         self.runs: list[DictConfig] = []
+        self.studies: dict[tuple[str, ...], DictConfig] = {}
 
-    def launch(self, jobs: list[list[str]], initial_job_idx: int) -> list[Any]:
-        for overrides in jobs:
+    def composed(self, overrides: list[str]) -> DictConfig:
+        """The config of a run: by Hydra the first time, then with other values of what the protocol varies."""
+        values = dict(text.split("=", 1) for text in overrides if text.startswith(VARIED))
+        rest = tuple(text for text in overrides if not text.startswith(VARIED))
+        if rest not in self.studies:
             cfg = self.sweeper.context.config_loader.load_sweep_config(self.sweeper.base, overrides)
             OmegaConf.set_struct(cfg, False)
             cfg.pop("hydra")
+            self.studies[rest] = cfg
+        cfg = self.studies[rest].copy()
+        for name, value in values.items():
+            OmegaConf.update(cfg, name, json.loads(value))
+        return cfg
+
+    def launch(self, jobs: list[list[str]], initial_job_idx: int) -> list[Any]:
+        for overrides in jobs:
+            cfg = self.composed(overrides)
             self.runs.append(cfg)
             folder = folder_of(cfg)
             folder.mkdir(parents=True, exist_ok=True)
