@@ -363,27 +363,30 @@ class Trainer:
         read = processes.broadcast_from_first(newest)
         saved = None if read is None else Checkpoint(**read)
         if saved is not None:
-            # In shards torch makes an optimizer's state by a step with a rate of zero, if there is no entry yet.
-            param_groups.set_training(self.optimizer, True)
-            if not any(self.optimizer.state.values()):  # the switch leaves empty entries
-                self.optimizer.state.clear()
-        if saved is not None and saved.parts is not None:
-            part_checkpoint.load(Path(saved.parts), self.model, self.optimizer, self.average)
-        elif saved is not None:
-            devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
-            if self.average is not None and saved.average is not None:
-                devices.restore_average(self.average, saved.average, self.cfg.shard)
-        if saved is not None:
-            match(self.optimizer)
-            self.state.best, self.state.final = saved.state["best"], saved.state["final"]
-            for name, value in saved.state["figures"].items():  # until the resumed run completes a window
-                setattr(self.state, name, value)
-            for part, seconds in saved.state["seconds"].items():
-                self.timer.seconds[part] += seconds
-            self.accelerator.print(f"resuming from step {saved.step}")
+            self._restore(saved)
         first, window = (0, []) if saved is None else (saved.step, saved.state["window"])
         processes.on_first(lambda: self.logger.begin(first, redone=set(self.examples) - {"train", "val"}))
         return first, window
+
+    def _restore(self, saved: Checkpoint) -> None:
+        """Take over the weights, the optimizer's state and the figures of a checkpoint."""
+        # In shards torch makes an optimizer's state by a step with a rate of zero, if there is no entry yet.
+        param_groups.set_training(self.optimizer, True)
+        if not any(self.optimizer.state.values()):  # the switch leaves empty entries
+            self.optimizer.state.clear()
+        if saved.parts is not None:
+            part_checkpoint.load(Path(saved.parts), self.model, self.optimizer, self.average)
+        else:
+            devices.restore(self.model, self.optimizer, saved.model, saved.optimizer, self.cfg.shard)
+            if self.average is not None and saved.average is not None:
+                devices.restore_average(self.average, saved.average, self.cfg.shard)
+        match(self.optimizer)
+        self.state.best, self.state.final = saved.state["best"], saved.state["final"]
+        for name, value in saved.state["figures"].items():  # until the resumed run completes a window
+            setattr(self.state, name, value)
+        for part, seconds in saved.state["seconds"].items():
+            self.timer.seconds[part] += seconds
+        self.accelerator.print(f"resuming from step {saved.step}")
 
     def _feed(self) -> Generator[Batch, None, None]:
         """The training batches of this process from the first step on; closing it ends its loader processes."""
