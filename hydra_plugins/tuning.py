@@ -183,8 +183,14 @@ class TuningSweeper(Sweeper):
     def announce(self, studies: Sequence[Study]) -> None:
         """Print the number of runs to do, and about how long they take."""
         protocol = self.protocol
-        # Cached, since a run's id takes milliseconds and most are asked for twice.
-        is_done = cache(lambda number, point, seed: not self._open([(studies[number], point, seed)]))
+
+        @cache  # a run's id takes milliseconds, and most are asked for twice
+        def is_done(number: int, point: Point, seed: int) -> bool:
+            return not self._open([(studies[number], point, seed)])
+
+        def runs_left(number: int) -> int:
+            return protocol.runs_left(studies[number], lambda run: is_done(number, run[1], run[2]))
+
         trials = [(number, point) for number, study in enumerate(studies) for point in study.points]
         completed = sum(is_done(number, point, protocol.trial_seed) for number, point in trials)
         done = f" ({len(trials)} trials, {completed} of them done)" if trials else ""
@@ -192,7 +198,7 @@ class TuningSweeper(Sweeper):
         for line in protocol.in_words():
             say(f"  {line}")
         workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
-        left = [protocol.runs_left(study, lambda run, n=n: is_done(n, *run[1:])) for n, study in enumerate(studies)]
+        left = [runs_left(number) for number in range(len(studies))]
         each = run_seconds([study.cfg for study in studies])
         seconds = [duration for duration, count in zip(each, left, strict=True) for _ in range(count)]
         if not seconds:
