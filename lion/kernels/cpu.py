@@ -23,7 +23,7 @@ from lion.kernels.launch import Group, State, Tensors
 
 SOURCE = Path(__file__).with_name("cpu.c")
 # Without -fno-trapping-math GCC keeps branches that could be selections, and for AVX2 vectorizes no loop with a branch:
-# most steps take 4 times as long and more. Results are the same, since traps are off wherever Python runs.
+# most steps take 4 times as long and more. Results are the same: Python runs with floating-point traps off.
 FLAGS = ["-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-std=c11"]
 FLAGS += ["-shared", "-fPIC"]
 FLOAT, BFLOAT16, INT8 = torch.float32, torch.bfloat16, torch.int8

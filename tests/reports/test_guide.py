@@ -281,7 +281,7 @@ def test_the_field_at_equal_time(results: Results) -> None:
     verdicts = {
         (table.comparison.task, optim): in_time_difference(table, optim).verdict(table.comparison.goal or "max")
         for table in results.field
-        for optim in FIELD_NAMES.keys() - {REFERENCE} & {each.optim for each in table.rows}
+        for optim in (FIELD_NAMES.keys() - {REFERENCE}) & {each.optim for each in table.rows}
     }
     assert len(verdicts) == 3 * (len(FIELD_NAMES) - 1)
     better = {each for each, verdict in verdicts.items() if verdict == "better"}
