@@ -184,6 +184,21 @@ def test_the_other_optimizers_on_the_digits(results: Results) -> None:
     assert f"NAdam's difference is {nadam} and AMSGrad's {amsgrad}: no difference is shown for any of the six." in guide
 
 
+def test_the_other_optimizers_on_the_mixer(results: Results) -> None:
+    table = next(table for table in results.main if table.comparison.task == "mixer_b16")
+    names = {
+        "nadam": "NAdam",
+        "radam": "RAdam",
+        "amsgrad": "AMSGrad",
+        "adabelief": "AdaBelief",
+        "adafactor": "Adafactor",
+    }
+    rows = sorted((row(table, optim) for optim in names), key=lambda each: -each.test_mean)
+    assert {each.verdict for each in rows} == {NO_DIFFERENCE}
+    said = ", ".join(f"{names[each.optim]} {difference(each, table)}" for each in rows)
+    assert f"no difference from AdamW is shown for any of the five: {said}." in text("guide.md")
+
+
 def test_nadam_on_two_more_tasks(results: Results) -> None:
     tables = {
         table.comparison.task: table for table in results.main if table.comparison.task in ("vit_s16", "lit_b16_b")
