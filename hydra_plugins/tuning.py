@@ -23,7 +23,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.tuning_protocol import Point, Protocol, Study
+from hydra_plugins.tuning_protocol import Protocol, Run, Study
 
 CHOSEN_HERE = ("seed", "optim.lr", "optim.weight_decay")  # what the protocol varies
 PLAN = "LION_BENCH_PLAN"  # in the environment: the command had plan=true (recipes/runs/cli.py)
@@ -184,21 +184,17 @@ class TuningSweeper(Sweeper):
         """Print the number of runs to do, and about how long they take."""
         protocol = self.protocol
 
-        @cache  # a run's id takes milliseconds, and most are asked for twice
-        def is_done(number: int, point: Point, seed: int) -> bool:
-            return not self._open([(studies[number], point, seed)])
+        def is_done(run: Run) -> bool:
+            return not self._open([run])
 
-        def runs_left(number: int) -> int:
-            return protocol.runs_left(studies[number], lambda run: is_done(number, run[1], run[2]))
-
-        trials = [(number, point) for number, study in enumerate(studies) for point in study.points]
-        completed = sum(is_done(number, point, protocol.trial_seed) for number, point in trials)
+        trials = [(study, point, protocol.trial_seed) for study in studies for point in study.points]
+        completed = sum(map(is_done, trials))
         done = f" ({len(trials)} trials, {completed} of them done)" if trials else ""
         say(f"{len(studies)} studies (task and optimizer){done}, each of:")
         for line in protocol.in_words():
             say(f"  {line}")
         workers = int(self.base.hydra.launcher.get("n_jobs") or 1)
-        left = [runs_left(number) for number in range(len(studies))]
+        left = [protocol.runs_left(study, is_done) for study in studies]
         each = run_seconds([study.cfg for study in studies])
         seconds = [duration for duration, count in zip(each, left, strict=True) for _ in range(count)]
         if not seconds:
@@ -216,13 +212,13 @@ class TuningSweeper(Sweeper):
             lrs, decays = (sorted({point[axis] for point in points}) for axis in (0, 1))
             say(f"  {study.name}: lr {words(lrs)}; weight decay {words(decays)} (centre from {study.cfg.tuned.file})")
 
-    def _open(self, runs: Iterable[tuple[Study, Point, int]]) -> list[tuple[Study, Point, int]]:
+    def _open(self, runs: Iterable[Run]) -> list[Run]:
         """The runs whose records are not complete."""
         from recipes.runs.record import FINISHED, read_summary
 
         return [run for run in runs if (read_summary(run[0].folder(*run[1:])) or {}).get("status") not in FINISHED]
 
-    def _run(self, runs: Iterable[tuple[Study, Point, int]]) -> None:
+    def _run(self, runs: Iterable[Run]) -> None:
         """Do the runs that are not done; all must complete or diverge."""
         from recipes.errors import ConfigError
         from recipes.runs.sweep import wait_for

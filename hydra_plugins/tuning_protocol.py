@@ -37,6 +37,7 @@ class Study:
         open_sides: the axes and directions (-1: lower, 1: higher) in which no neighbour of the best point was tried.
         rings: how often the neighbours of the best point were added.
         summary: the choice in a line of text.
+        folders: those of the runs that were asked for, by point and seed: a run id takes milliseconds.
     """
 
     overrides: list[str]
@@ -47,6 +48,7 @@ class Study:
     open_sides: list[tuple[str, int]] = field(default_factory=list)
     rings: int = 0
     summary: str = ""
+    folders: dict[tuple[Point, int], Path] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -68,9 +70,11 @@ class Study:
         """The folder of that run's record."""
         from recipes.runs.record import folder_of
 
-        cfg = self.cfg.copy()
-        cfg.optim.lr, cfg.optim.weight_decay, cfg.seed = *point, seed
-        return folder_of(cfg)
+        if (point, seed) not in self.folders:
+            cfg = self.cfg.copy()
+            cfg.optim.lr, cfg.optim.weight_decay, cfg.seed = *point, seed
+            self.folders[point, seed] = folder_of(cfg)
+        return self.folders[point, seed]
 
     def add_ring(self) -> bool:
         """Add the untried neighbours of the best point on its open sides; returns whether there are any."""

@@ -54,9 +54,14 @@ def is_archived(path: str) -> bool:
 
 def entries(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
     """Return the path and the content of each run in an archive; None for a line that cannot be read."""
+    return _entries(str(path), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # the records are read first, their measurements later
+def _entries(path: str, _: int) -> list[tuple[str, dict[str, Any] | None]]:
     runs: list[tuple[str, dict[str, Any] | None]] = []
     used: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         place = f"{path}{MARK}line {number}"
@@ -113,8 +118,8 @@ def _content(path: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _index(path: str, _: int) -> dict[str, dict[str, Any]]:
-    return {name: content for name, content in entries(Path(path)) if content is not None}
+def _index(path: str, changed: int) -> dict[str, dict[str, Any]]:
+    return {name: content for name, content in _entries(path, changed) if content is not None}
 
 
 def _six(value: float) -> float | str:
