@@ -17,13 +17,14 @@ from reports.evidence import counts, ledger
 from reports.evidence.counts import Claim
 from reports.protocol import SUBJECT
 from reports.results import Results
+from reports.statistics.intervals import NO_DIFFERENCE
 from reports.tables.answer import answer, pair
 from reports.tables.comparison import Row, Table
 from reports.tables.names import metric_name, task_name
 from reports.tables.render import IN_TIME, cells
 from reports.tables.units import difference, unit_of
 
-WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "situations", "tasks", "field"]}
+WHERE = {"README.md": ["answer"], "docs/guide.md": ["answer", "situations", "tasks", "rivals", "field"]}
 
 
 def blocks(results: Results) -> dict[str, str]:
@@ -34,6 +35,7 @@ def blocks(results: Results) -> dict[str, str]:
         "answer": answer(results.main),
         "situations": situation_table(results.main, entries, claims),
         "tasks": task_table(results.main),
+        "rivals": rival_table(results.main),
         "field": field_table(results.field),
     }
 
@@ -70,6 +72,25 @@ def task_table(tables: Sequence[Table]) -> str:
         figures = [unit_of(table).figure(*each.compared(table.split)) for each in (base, row)]
         rows.append([_task(table), *figures, difference(row, table), row.common_seeds, _verdict(row, base)])
     return _pipe(rows, ["task", "AdamW", "Lion", "difference [95% interval]", "seeds", f"{SUBJECT.title()} is"])
+
+
+def rival_table(tables: Sequence[Table]) -> str:
+    """Return a row a task and a column for each of the paper's other optimizers: its difference to the reference.
+
+    The verdict stands beside it where a difference is shown.
+    """
+    of_task = [(table, {row.optim: row for row in table.rows if row.family == "rivals"}) for table in tables]
+    names = sorted({optim for _, rivals in of_task for optim in rivals})
+    rows = []
+    for table, rivals in of_task:
+        if not rivals:
+            continue
+        base = next(row for row in table.rows if row.is_reference)
+        verdicts = {optim: _verdict(row, base).removeprefix(NO_DIFFERENCE) for optim, row in rivals.items()}
+        found = {optim: f"{difference(row, table)} {verdicts[optim]}".rstrip() for optim, row in rivals.items()}
+        seeds = sorted({row.common_seeds for row in rivals.values()})
+        rows.append([_task(table), *(found.get(name, "not measured") for name in names), "-".join(map(str, seeds))])
+    return _pipe(rows, ["task", *names, "seeds"]) if rows else ""
 
 
 def field_table(tables: Sequence[Table]) -> str:

@@ -42,6 +42,23 @@ def test_the_table_has_points_and_the_digits_that_the_interval_warrants(results)
     assert lines[3].startswith("| text, perplexity | 41.0 ± 2.5 | 42 ± 4 | +0.5 [")
 
 
+def test_the_papers_other_optimizers_are_columns(results, tune, outputs):
+    assert documents.rival_table(results.main) == ""
+    tune("nadam", (0.930, 0.941, 0.930))
+    text = {"task": "text", "metric": "perplexity", "goal": "min"}
+    tune("radam", (50.0, 51.0, 52.0), **text)
+    tune("nadam", (40.0, 41.0, 42.0), **text)
+    again = compared(read_records([outputs]).runs, read_speeds(outputs), "adamw")
+    heading, _, *rows = documents.rival_table(again.main).splitlines()
+    assert heading == "| task | nadam | radam | seeds |"
+    digits, texts = ([cell.strip() for cell in row.strip("| ").split(" | ")] for row in rows)
+    assert digits[0] == "digits, accuracy"
+    assert digits[1].startswith("+3.03 points [")
+    assert digits[1].endswith("] better")
+    assert digits[2:] == ["not measured", "3"]
+    assert texts[1:] == ["+0.00 [+0.00, +0.00]", "+10.00 [+10.00, +10.00]", "3"]  # no spread: no verdict
+
+
 def test_the_field_has_its_own_table_with_what_was_timed(results, tune, outputs):
     assert documents.field_table(results.field) == ""
     tune("muon", (0.970, 0.981, 0.970))
@@ -86,7 +103,7 @@ def test_blocks_are_filled_and_nothing_else_is_touched(results, tmp_path):
     (tmp_path / "README.md").write_text(f"before\n{block.format('answer')}\nafter\n")
     (tmp_path / "docs" / "guide.md").write_text(
         f"{block.format('answer')}\nmiddle\n{block.format('situations')}\n"
-        f"{block.format('tasks')}\n{block.format('field')}\n"
+        f"{block.format('tasks')}\n{block.format('rivals')}\n{block.format('field')}\n"
     )
     filled = documents.fill(tmp_path, results)
     readme = filled[tmp_path / "README.md"]
